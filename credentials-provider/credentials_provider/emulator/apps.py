@@ -1,0 +1,181 @@
+"""The directory behind the emulator: tenants, app registrations, resources."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from .aadsts import EntraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Lifetime = int | tuple[int, int]
+"""Seconds that a token lives, or the range that they are drawn from."""
+
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}", re.IGNORECASE)
+_SAMPLE_TENANT = "6f1d3c52-8c0e-4a7b-9d15-2b7c6a40e9f3"
+_SAMPLE_DUTIES = ("ci", "billing", "support", "search", "inventory", "reports", "audit", "chat")
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_~."
+
+
+@dataclass(frozen=True)
+class Federated:
+    """A federated credential of an app: whose tokens it trusts. `public_key` (PEM, RSA) signs them;
+    Entra ID fetches it from the issuer.
+    """  # noqa: D205 - the fields' meaning, all of it
+
+    issuer: str
+    subject: str
+    public_key: str = field(repr=False)
+    audience: str = "api://AzureADTokenExchange"
+
+
+@dataclass(frozen=True)
+class App:
+    """An app registration with its service principal in one tenant.
+
+    `tenant_id` is a GUID or a domain name, `client_id` a GUID. Every one of `secrets` is valid (two
+    during a rotation); `expired_secrets` were. `certificates` (PEM) and `federated` credentials are
+    what its signed assertions may come from. `secrets_end` is when the secrets of the same places
+    end (ISO 8601), for Graph to tell. `managed` makes it a managed identity of this machine: the
+    machine's own, or one of those that a user assigned to it. `roles` are app roles granted on the
+    resource, `groups` object ids. `token_version` and `idtyp` really belong to the resource (its
+    `accessTokenAcceptedVersion` and optional claims); here each app brings its own.
+    """
+
+    tenant_id: str
+    client_id: str
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    name: str = "app"
+    roles: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    token_version: Literal[1, 2] = 2
+    token_lifetime: Lifetime | None = None
+    enabled: bool = True
+    expired_secrets: tuple[str, ...] = field(default=(), repr=False)
+    idtyp: bool = False
+    certificates: tuple[str, ...] = ()
+    federated: tuple[Federated, ...] = ()
+    secrets_end: tuple[str, ...] = ()
+    managed: Literal["system", "user"] | None = None
+
+    @property
+    def object_id(self) -> str:
+        """The GUID of the app's service principal, the token's `oid` and `sub`."""
+        return derived_guid(f"{self.tenant_id}/{self.client_id}")
+
+
+def sample_apps(count: int, tenant_id: str = _SAMPLE_TENANT) -> list[App]:
+    """`count` apps for a demo, the same ones each time; ids and secrets look like real ones."""
+    rng = random.Random(tenant_id)  # noqa: S311 - sample values, the same ones each time
+    return [_sample_app(rng, number, tenant_id) for number in range(count)]
+
+
+def _sample_app(rng: random.Random, number: int, tenant_id: str) -> App:
+    duty = _SAMPLE_DUTIES[number % len(_SAMPLE_DUTIES)]
+    secret = "".join(rng.choices(_LETTERS, k=36))
+    return App(
+        tenant_id=tenant_id,
+        client_id=random_guid(rng),
+        secrets=(f"{secret[:3]}8Q~{secret[3:]}",),
+        name=f"{duty}-agent" if number < len(_SAMPLE_DUTIES) else f"{duty}-agent-{number + 1}",
+        groups=(random_guid(rng),),
+    )
+
+
+def random_guid(rng: random.Random) -> str:
+    """A GUID drawn from `rng`."""
+    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
+
+
+def derived_guid(name: str) -> str:
+    """The same GUID for the same name, each time."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name.lower()))
+
+
+def is_guid(text: str) -> bool:
+    """Whether the whole text is a GUID, of any version."""
+    return _GUID.fullmatch(text) is not None
+
+
+class Directory:
+    """What the emulator knows; safe to change while it serves."""
+
+    def __init__(
+        self,
+        apps: Iterable[App],
+        *,
+        resources: Iterable[str] | None,
+        domains: Mapping[str, str],
+    ) -> None:
+        self._lock = threading.Lock()
+        self._apps: dict[tuple[str, str], App] = {}
+        self._tenants: dict[str, str] = {}
+        self._resources = None if resources is None else frozenset(r.lower() for r in resources)
+        for domain, tenant_id in domains.items():
+            self._tenants[domain.lower()] = self._tenants[tenant_id.lower()] = tenant_id.lower()
+        for app in apps:
+            self.add(app)
+
+    def __len__(self) -> int:
+        return len(self._apps)
+
+    def add(self, app: App) -> None:
+        """Registers the app, or replaces the one of the same tenant and client id."""
+        name = app.tenant_id.lower()
+        with self._lock:
+            guid = self._tenants.get(name) or (name if is_guid(name) else derived_guid(name))
+            self._tenants[name] = self._tenants[guid] = guid
+            self._apps[guid, app.client_id.lower()] = app
+
+    def remove(self, client_id: str) -> None:
+        """Removes the app from every tenant; its tenants stay known. KeyError if there is none."""
+        with self._lock:
+            keys = [key for key in self._apps if key[1] == client_id.lower()]
+            if not keys:
+                raise KeyError(client_id)
+            for key in keys:
+                del self._apps[key]
+
+    def tenant_guid(self, tenant: str) -> str:
+        """The GUID of the tenant named in a path. Raises EntraError 900023 or 90002."""
+        if not is_guid(tenant) and not _DOMAIN.fullmatch(tenant):
+            raise EntraError(900023)
+        guid = self._tenants.get(tenant.lower())
+        if guid is None:
+            raise EntraError(90002)
+        return guid
+
+    def app(self, tenant_guid: str, client_id: str) -> App:
+        """The app of that tenant. Raises EntraError 700016, or 7000112 if it is disabled."""
+        app = self._apps.get((tenant_guid, client_id.lower()))
+        if app is None:
+            raise EntraError(700016)
+        if not app.enabled:
+            raise EntraError(7000112, name=app.name)
+        return app
+
+    def find(self, tenant_guid: str, client_id: str) -> App | None:
+        """The app of that tenant, enabled or not."""
+        return self._apps.get((tenant_guid, client_id.lower()))
+
+    def any_tenant(self) -> str:
+        """A tenant's GUID, for who asks without naming one."""
+        return next(iter(self._tenants.values()), "common")
+
+    def managed(self) -> list[App]:
+        """The managed identities of the machine."""
+        with self._lock:
+            return [app for app in self._apps.values() if app.managed]
+
+    def knows_resource(self, resource: str) -> bool:
+        """Whether an API has this Application ID URI (or client id)."""
+        if self._resources is None:
+            return is_guid(resource) or resource.startswith(("api://", "https://"))
+        return resource.lower() in self._resources

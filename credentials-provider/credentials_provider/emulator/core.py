@@ -1,0 +1,305 @@
+"""The emulator itself: start, stop, faults, what was asked."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shutil
+import ssl
+import tempfile
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import trustme
+
+from .apps import App, Directory, Lifetime, is_guid, random_guid
+from .endpoints import Endpoints
+from .faults import Fault, Injection
+from .machine import APP_SERVICE_PATH, Machine
+from .resources import Resources
+from .server import Connection, Server
+from .tokens import signing_key
+from .wire import Call, RecordedRequest, Reply, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+
+
+class Emulator:
+    """A local Entra ID on loopback, over TLS.
+
+    ::
+
+        with Emulator(apps=[App(tenant_id=…, client_id=…, secrets=("…",))]) as idp:
+            ClientSecretCredential(…, authority=idp.base_url, connection_verify=idp.ca_file, …)
+
+    `resources`: the Application ID URIs that exist; None: every api://… and https://… does.
+    `domains`: domain name to tenant GUID, for tenants of two names. `port`: 0 takes a free one and
+    keeps it over a restart. `latency`: seconds before each answer. `token_lifetime`: seconds or a
+    range, else 60 to 90 minutes. `seed`: makes ids and lifetimes repeat. `clock`: epoch seconds.
+    `ca_file`: where to write the CA's certificate, else in a private folder that goes on close.
+    `machine`: also be the Azure machine that the clients run on, with its managed identities, over
+    plain HTTP; `machine_environment` leads clients there. `vault`: secrets by name, at
+    `base_url/secrets/{name}` as in a Key Vault, for apps with the role Key Vault Secrets User.
+    """
+
+    def __init__(
+        self,
+        apps: Iterable[App] = (),
+        *,
+        resources: Iterable[str] | None = None,
+        domains: Mapping[str, str] | None = None,
+        port: int = 0,
+        latency: float = 0.0,
+        token_lifetime: Lifetime | None = None,
+        seed: int | None = None,
+        clock: Callable[[], float] = time.time,
+        ca_file: str | os.PathLike[str] | None = None,
+        machine: bool = False,
+        vault: Mapping[str, str] | None = None,
+    ) -> None:
+        self._directory = Directory(apps, resources=resources, domains=domains or {})
+        self._port = port
+        self._latency = latency
+        self._clock = clock
+        self._ca_file = None if ca_file is None else os.fspath(ca_file)
+        self._folder: str | None = None
+        self._rng = random.Random(seed)  # noqa: S311 - ids and lifetimes, no keys
+        self._endpoints = Endpoints(
+            self._directory,
+            base_url=lambda: self.base_url,
+            token_lifetime=token_lifetime,
+            rng=self._rng,
+            resources=Resources(self._directory, vault or {}, lambda: self.base_url),
+        )
+        self._ca = trustme.CA()
+        self._server: Server | None = None
+        self._identity_header = random_guid(random.Random())  # noqa: S311 - guards nothing real
+        self._machine = Machine(self._directory, self._endpoints, self._identity_header)
+        self._machine_server: Server | None = None
+        self._with_machine = machine
+        self._numbers = itertools.count(1)
+        self._connections = 0
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._requests: list[RecordedRequest] = []
+        self._injections: list[_Armed] = []
+
+    def __repr__(self) -> str:
+        state = "serving" if self._server else "stopped"
+        return f"<Emulator port={self._port} apps={len(self._directory)} {state}>"
+
+    # Life
+
+    def start(self) -> None:
+        """Serves in background threads. OSError if the port is taken, RuntimeError if it serves."""
+        if self._server is not None:
+            raise RuntimeError("the emulator serves already")
+        self._closing.clear()
+        signing_key()
+        self._write_ca()
+        try:
+            self._server = Server(
+                self._port,
+                self._tls(),
+                partial(self._answer, self._endpoints.answer),
+                self._numbers,
+            )
+            if self._with_machine:
+                self._machine_server = Server(
+                    0, None, partial(self._answer, self._machine.answer), self._numbers
+                )
+        except OSError:
+            self.close()
+            raise
+        self._port = self._server.port
+
+    def close(self) -> None:
+        """Ends every connection and frees the port; `start` serves on the same port again."""
+        self._closing.set()
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+            self._connections += server.accepted
+        machine, self._machine_server = self._machine_server, None
+        if machine is not None:
+            machine.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Emulator:  # noqa: PYI034 - typing.Self needs Python 3.11
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # What clients need
+
+    @property
+    def base_url(self) -> str:
+        """The login host, as in https://localhost:8443. RuntimeError before it has a port."""
+        return f"https://localhost:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The TCP port. RuntimeError before there is one."""
+        if not self._port:
+            raise RuntimeError("the emulator has no port before its start")
+        return self._port
+
+    @property
+    def ca_file(self) -> str:
+        """Path of the CA's certificate (PEM). RuntimeError before the first start."""
+        if self._ca_file is None:
+            raise RuntimeError("the emulator has no CA file before its start")
+        return self._ca_file
+
+    def machine_environment(self, kind: Literal["imds", "app_service"]) -> dict[str, str]:
+        """The variables that lead a client to the machine's endpoint. RuntimeError without one."""
+        if self._machine_server is None:
+            raise RuntimeError("the emulator is no machine now")
+        url = f"http://127.0.0.1:{self._machine_server.port}"
+        if kind == "imds":
+            return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": url}
+        return {
+            "IDENTITY_ENDPOINT": f"{url}{APP_SERVICE_PATH}",
+            "IDENTITY_HEADER": self._identity_header,
+        }
+
+    # What clients did
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """Every request so far, in the order of arrival."""
+        with self._lock:
+            return list(self._requests)
+
+    @property
+    def token_requests(self) -> list[RecordedRequest]:
+        """Every POST to the token endpoint so far."""
+        return [r for r in self.requests if (r.method, r.endpoint) == ("POST", "token")]
+
+    @property
+    def connections(self) -> int:
+        """TCP connections accepted so far."""
+        return self._connections + (self._server.accepted if self._server else 0)
+
+    # Changes
+
+    def add_app(self, app: App) -> None:
+        """Registers the app, or replaces the one of the same tenant and client id."""
+        self._directory.add(app)
+
+    def remove_app(self, app: App | str) -> None:
+        """Removes the app, or every one of that client id. KeyError if there is none."""
+        self._directory.remove(app if isinstance(app, str) else app.client_id)
+
+    def inject(
+        self,
+        fault: Fault,
+        times: int | None = 1,
+        client_id: str | None = None,
+        tenant_id: str | None = None,
+    ) -> None:
+        """Lets the fault strike the next `times` requests (None: all), of one client or tenant.
+
+        Faults strike in the order of their injection, one a request.
+        """
+        with self._lock:
+            self._injections.append(_Armed(Injection(fault, times, client_id, tenant_id)))
+
+    def clear_faults(self) -> None:
+        """Forgets every fault."""
+        with self._lock:
+            self._injections.clear()
+
+    # Inside
+
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._ca.issue_cert("localhost", "127.0.0.1", "::1").configure_cert(context)
+        return context
+
+    def _write_ca(self) -> None:
+        if self._ca_file is None:
+            self._folder = tempfile.mkdtemp(prefix="emulator-")
+            self._ca_file = os.path.join(self._folder, "ca.pem")
+        elif self._folder is not None:
+            # After a restart the file is where clients know it; a folder that is there by now is
+            # somebody else's, and an error.
+            os.mkdir(self._folder, 0o700)
+        self._ca.cert_pem.write_to_path(self._ca_file)
+
+    def _answer(
+        self, regular: Callable[[Call], Reply], request: Request, connection: Connection
+    ) -> Reply:
+        call = self._call(request, connection, regular)
+        fault = self._record(call, connection)
+        if self._latency:
+            self._closing.wait(self._latency)
+        return fault.apply(call) if fault else regular(call)
+
+    def _call(
+        self, request: Request, connection: Connection, regular: Callable[[Call], Reply]
+    ) -> Call:
+        sent = request.headers.get("client-request-id", "")
+        return Call(
+            request=request,
+            tenant=request.segments[0],
+            client_id=(request.credentials() or ("", ""))[0] or request.query.get("client_id", ""),
+            clock=self._clock,
+            trace_id=random_guid(self._rng),
+            correlation_id=sent if is_guid(sent) else random_guid(self._rng),
+            answer=regular,
+            wait=self._closing.wait,
+            until_gone=connection.until_gone,
+        )
+
+    def _record(self, call: Call, connection: Connection) -> Fault | None:
+        """Notes the request and takes the fault that strikes it."""
+        request = call.request
+        record = RecordedRequest(
+            method=request.method,
+            path=request.path,
+            endpoint=request.endpoint,
+            tenant=call.tenant,
+            client_id=call.client_id,
+            at=time.monotonic(),
+            connection=connection.number,
+        )
+        with self._lock:
+            self._requests.append(record)
+            return next((armed.take() for armed in self._injections if armed.strikes(call)), None)
+
+
+class _Armed:
+    """An injected fault and how often it will still strike."""
+
+    def __init__(self, injection: Injection) -> None:
+        self._injection = injection
+        self._left = injection.times
+
+    def strikes(self, call: Call) -> bool:
+        fault, _, client_id, tenant_id = self._injection
+        return (
+            self._left != 0
+            and fault.endpoint in ("any", call.request.endpoint)
+            and client_id in (None, call.client_id)
+            and tenant_id in (None, call.tenant)
+        )
+
+    def take(self) -> Fault:
+        if self._left is not None:
+            self._left -= 1
+        return self._injection.fault

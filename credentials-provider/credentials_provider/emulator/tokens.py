@@ -1,0 +1,160 @@
+"""App-only access tokens: the signing key, its public set, the claims."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+from typing import TYPE_CHECKING, Any
+
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from .apps import derived_guid, is_guid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .apps import App
+
+BACKDATED = 300
+"""Seconds by which Entra ID puts `iat` and `nbf` before the moment of issue."""
+
+_MOST_GROUPS = 200
+
+
+class SigningKey:
+    """An RSA key with its certificate, as Entra ID publishes them."""
+
+    def __init__(self) -> None:
+        pair = trustme.CA().issue_cert(
+            "accounts.accesscontrol.windows.net", key_type=trustme.KeyType.RSA
+        )
+        key = load_pem_private_key(pair.private_key_pem.bytes(), None)
+        if not isinstance(key, rsa.RSAPrivateKey):
+            raise TypeError("trustme made no RSA key")
+        self._key = key
+        self._certificate = x509.load_pem_x509_certificate(pair.cert_chain_pems[0].bytes())
+        # RFC 7515 §4.1.7 defines x5t as the SHA-1 fingerprint; Entra ID's kid is the same.
+        self.kid = _base64url(self._certificate.fingerprint(hashes.SHA1()))  # noqa: S303
+
+    @property
+    def public_key(self) -> rsa.RSAPublicKey:
+        return self._key.public_key()
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """The claims as a JWS, RS256."""
+        header = {"typ": "JWT", "alg": "RS256", "x5t": self.kid, "kid": self.kid}
+        content = f"{_encode(header)}.{_encode(claims)}"
+        signature = self._key.sign(content.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return f"{content}.{_base64url(signature)}"
+
+    def jwk(self, issuer: str) -> dict[str, object]:
+        """The public key as an entry of the key set."""
+        numbers = self._key.public_key().public_numbers()
+        return {
+            "kty": "RSA",
+            "use": "sig",
+            "kid": self.kid,
+            "x5t": self.kid,
+            "n": _base64url_int(numbers.n),
+            "e": _base64url_int(numbers.e),
+            "x5c": [base64.b64encode(self._certificate.public_bytes(Encoding.DER)).decode()],
+            "cloud_instance_name": "microsoftonline.com",
+            "issuer": issuer,
+        }
+
+
+@functools.cache
+def signing_key() -> SigningKey:
+    """One key for the process: making an RSA key takes longer than all else of a start."""
+    return SigningKey()
+
+
+def issuer(base_url: str, tenant_guid: str, version: int) -> str:
+    """Who signs: v2 tokens name the login host, v1 tokens Microsoft's old name for it."""
+    if version == 1:
+        return f"https://sts.windows.net/{tenant_guid}/"
+    return f"{base_url}/{tenant_guid}/v2.0"
+
+
+def audience(resource: str, version: int) -> str:
+    """Whom the token is for: v1 names the resource as it was asked for, v2 its client id.
+
+    The client id is the GUID in an `api://GUID` URI, else one derived from the URI.
+    """
+    if version == 1:
+        return resource
+    name = resource.removeprefix("api://").partition("/")[0]
+    return name.lower() if is_guid(name) else derived_guid(resource)
+
+
+def app_claims(
+    app: App,
+    *,
+    base_url: str,
+    tenant_guid: str,
+    resource: str,
+    now: int,
+    lifetime: int,
+    unique: str,
+    acr: str = "1",
+) -> dict[str, object]:
+    """The claims of an app-only token issued at `now` (epoch seconds) for `lifetime` seconds.
+
+    `acr`: how the app proved itself, "1" with a secret, "2" with an assertion.
+    """
+    version = app.token_version
+    client = (
+        {"appid": app.client_id, "appidacr": acr, "idp": issuer(base_url, tenant_guid, 1)}
+        if version == 1
+        else {"azp": app.client_id, "azpacr": acr}
+    )
+    return {
+        "aud": audience(resource, version),
+        "iss": issuer(base_url, tenant_guid, version),
+        "iat": now - BACKDATED,
+        "nbf": now - BACKDATED,
+        "exp": now + lifetime,
+        "aio": _base64url(unique.encode()),
+        **client,
+        **_group_claims(app, tenant_guid),
+        **({"idtyp": "app"} if app.idtyp else {}),
+        "oid": app.object_id,
+        "rh": f"1.{unique[:8]}",
+        **({"roles": list(app.roles)} if app.roles else {}),
+        "sub": app.object_id,
+        "tid": tenant_guid,
+        "uti": _base64url(bytes.fromhex(unique.replace("-", ""))),
+        "ver": f"{version}.0",
+    }
+
+
+def _group_claims(app: App, tenant_guid: str) -> dict[str, object]:
+    if not app.groups:
+        return {}
+    if len(app.groups) <= _MOST_GROUPS:
+        return {"groups": list(app.groups)}
+    endpoint = (
+        f"https://graph.windows.net/{tenant_guid}/servicePrincipals/{app.object_id}"
+        "/getMemberObjects"
+    )
+    return {
+        "_claim_names": {"groups": "src1"},
+        "_claim_sources": {"src1": {"endpoint": endpoint}},
+    }
+
+
+def _encode(content: Mapping[str, Any]) -> str:
+    return _base64url(json.dumps(content, separators=(",", ":")).encode())
+
+
+def _base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _base64url_int(number: int) -> str:
+    return _base64url(number.to_bytes((number.bit_length() + 7) // 8, "big"))
