@@ -1,0 +1,269 @@
+"""The assistants, a row each: where its configuration is and what an entry looks like.
+
+To add one, add a row to `CLIENTS`: its files, the keys that lead to its servers, and a shape for
+each way in that it has. Sources: each client's documentation, and what was measured with the
+client itself (docs/assistants.md).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Form = Literal["json", "jsonc", "toml", "yaml"]
+Headers = dict[str, str]
+Entry = dict[str, Any]
+
+
+class Place(NamedTuple):
+    """A file by platform; `~` and `%NAME%` are expanded, a relative one is the project's."""
+
+    linux: str
+    macos: str = ""
+    windows: str = ""
+
+    def path(self, platform: str, environment: Mapping[str, str]) -> str:
+        """The absolute path on a platform, `sys.platform`'s name for it."""
+        by_platform = {"darwin": self.macos, "win32": self.windows}
+        template = by_platform.get(platform) or self.linux
+        for name in ("APPDATA", "USERPROFILE"):
+            template = template.replace(f"%{name}%", environment.get(name, f"%{name}%"))
+        return os.path.abspath(os.path.expanduser(template))
+
+
+class Client(NamedTuple):
+    """How one assistant is configured.
+
+    `bridge` makes an entry from a command line, `helper` from a URL and a command for a shell that
+    prints headers, `static` from a URL and headers. None: the client has no such way.
+    """
+
+    title: str
+    form: Form
+    root: tuple[str, ...]
+    user: Place | None
+    project: Place | None
+    bridge: Callable[[str, list[str]], Entry] | None
+    static: Callable[[str, Headers], Entry] | None
+    helper: Callable[[str, str], Entry] | None = None
+    note: str = ""
+
+    def place(self, scope: str | None) -> tuple[Place | None, str]:
+        """The file of a scope, and which scope that is where none was named."""
+        if scope is None:
+            scope = "user" if self.user else "project"
+        return (self.user if scope == "user" else self.project), scope
+
+
+def _plain_bridge(_: str, line: list[str]) -> Entry:
+    return {"command": line[0], "args": line[1:]}
+
+
+def _typed_bridge(_: str, line: list[str]) -> Entry:
+    return {"type": "stdio", "command": line[0], "args": line[1:]}
+
+
+def _remote(kind: str) -> Callable[[str, Headers], Entry]:
+    return lambda url, headers: {"type": kind, "url": url, "headers": headers}
+
+
+def _untyped(url: str, headers: Headers) -> Entry:
+    return {"url": url, "headers": headers}
+
+
+def _registry_entry(url: str, headers: Headers) -> Entry:
+    remote = {"type": "streamable-http", "url": url, "headers": headers}
+    return {**remote, "disabled": False, "alwaysAllow": []}
+
+
+_SERVERS = ("mcpServers",)
+
+CLIENTS = {
+    "claude-code": Client(
+        "Claude Code",
+        "json",
+        _SERVERS,
+        Place("~/.claude.json"),
+        Place(".mcp.json"),
+        _typed_bridge,
+        _remote("http"),
+        lambda url, command: {"type": "http", "url": url, "headersHelper": command},
+    ),
+    "codex": Client(
+        "Codex",
+        "toml",
+        ("mcp_servers",),
+        Place("~/.codex/config.toml"),
+        Place(".codex/config.toml"),
+        _plain_bridge,
+        lambda url, headers: {"url": url, "http_headers": headers},
+        lambda url, command: {"url": url, "http_headers_helper": command},
+        "Codex before 0.150 knows no http_headers_helper: use --bridge.",
+    ),
+    "claude-desktop": Client(
+        "Claude Desktop",
+        "json",
+        _SERVERS,
+        Place(
+            "~/.config/Claude/claude_desktop_config.json",
+            "~/Library/Application Support/Claude/claude_desktop_config.json",
+            "%APPDATA%/Claude/claude_desktop_config.json",
+        ),
+        None,
+        _plain_bridge,
+        None,
+    ),
+    "vscode": Client(
+        "VS Code",
+        "jsonc",
+        ("servers",),
+        Place(
+            "~/.config/Code/User/mcp.json",
+            "~/Library/Application Support/Code/User/mcp.json",
+            "%APPDATA%/Code/User/mcp.json",
+        ),
+        Place(".vscode/mcp.json"),
+        _typed_bridge,
+        _remote("http"),
+    ),
+    "cursor": Client(
+        "Cursor",
+        "json",
+        _SERVERS,
+        Place("~/.cursor/mcp.json"),
+        Place(".cursor/mcp.json"),
+        _plain_bridge,
+        _untyped,
+    ),
+    "windsurf": Client(
+        "Windsurf",
+        "json",
+        _SERVERS,
+        Place("~/.codeium/windsurf/mcp_config.json"),
+        None,
+        _plain_bridge,
+        lambda url, headers: {"serverUrl": url, "headers": headers},
+    ),
+    "cline": Client(
+        "Cline",
+        "json",
+        _SERVERS,
+        Place("~/.cline/data/settings/cline_mcp_settings.json"),
+        None,
+        _plain_bridge,
+        _remote("streamableHttp"),
+    ),
+    "roo": Client(
+        "Roo Code",
+        "json",
+        _SERVERS,
+        None,
+        Place(".roo/mcp.json"),
+        _plain_bridge,
+        _remote("streamable-http"),
+    ),
+    "gemini": Client(
+        "Gemini CLI",
+        "jsonc",
+        _SERVERS,
+        Place("~/.gemini/settings.json"),
+        Place(".gemini/settings.json"),
+        _plain_bridge,
+        _remote("http"),
+    ),
+    "opencode": Client(
+        "OpenCode",
+        "jsonc",
+        ("mcp",),
+        Place("~/.config/opencode/opencode.json"),
+        Place("opencode.json"),
+        lambda _, line: {"type": "local", "command": line, "enabled": True},
+        lambda url, headers: {"type": "remote", "url": url, "headers": headers, "oauth": False},
+    ),
+    "zed": Client(
+        "Zed",
+        "jsonc",
+        ("context_servers",),
+        Place("~/.config/zed/settings.json", "", "%APPDATA%/Zed/settings.json"),
+        Place(".zed/settings.json"),
+        lambda _, line: {"source": "custom", "command": line[0], "args": line[1:]},
+        _untyped,
+    ),
+    "goose": Client(
+        "Goose",
+        "yaml",
+        ("extensions",),
+        Place("~/.config/goose/config.yaml", "", "%APPDATA%/Block/goose/config/config.yaml"),
+        None,
+        lambda name, line: {
+            "name": name,
+            "type": "stdio",
+            "cmd": line[0],
+            "args": line[1:],
+            "enabled": True,
+            "timeout": 300,
+        },
+        lambda url, headers: {
+            "type": "streamable_http",
+            "uri": url,
+            "headers": headers,
+            "enabled": True,
+            "timeout": 300,
+        },
+    ),
+    "kiro": Client(
+        "Kiro",
+        "json",
+        _SERVERS,
+        Place("~/.kiro/settings/mcp.json"),
+        Place(".kiro/settings/mcp.json"),
+        _plain_bridge,
+        _untyped,
+    ),
+    "inspector": Client(
+        "MCP Inspector",
+        "json",
+        _SERVERS,
+        None,
+        Place("mcp-inspector.json"),
+        _typed_bridge,
+        _remote("streamable-http"),
+    ),
+    # The files that the registry's own programs read hold the token itself: nothing else fits.
+    "registry": Client(
+        "MCP Gateway Registry, mcp.json",
+        "json",
+        _SERVERS,
+        None,
+        Place("mcp.json"),
+        None,
+        _registry_entry,
+    ),
+    "registry-vscode": Client(
+        "MCP Gateway Registry, vscode_mcp.json",
+        "json",
+        ("mcp", "servers"),
+        None,
+        Place("vscode_mcp.json"),
+        None,
+        _untyped,
+    ),
+    "registry-agent": Client(
+        "MCP Gateway Registry, an agent's mcp_registry_url and auth_token",
+        "json",
+        (),
+        None,
+        Place("agent.json"),
+        None,
+        lambda url, headers: {
+            "mcp_registry_url": url,
+            "auth_token": next(iter(headers.values())).removeprefix("Bearer "),
+        },
+    ),
+}
+IN_TOKEN_FOLDER = frozenset({"registry", "registry-vscode", "registry-agent"})
+PLATFORM = sys.platform

@@ -1,0 +1,209 @@
+"""A configuration file's text with entries put in or taken out, all else as its owner wrote it."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from credentials_provider.assistants import jsonc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from credentials_provider.assistants.clients import Form
+
+_BOM = "\ufeff"
+
+
+class BrokenError(ValueError):
+    """The file is not what its client could read."""
+
+
+class FormattingError(ValueError):
+    """The file cannot be changed without losing what its owner wrote around the entries."""
+
+
+class Change(NamedTuple):
+    """What is to be done: entries by name, None takes one out."""
+
+    root: tuple[str, ...]
+    entries: Mapping[str, Mapping[str, Any] | None]
+
+
+def entries_of(text: str, form: Form, root: tuple[str, ...]) -> dict[str, Any]:
+    """What stands under the root now.
+
+    Raises:
+        BrokenError: the text is not of that form, or something on the way to the root is no table.
+
+    """
+    found: Any = _parse(text.removeprefix(_BOM), form)
+    for key in (None, *root):
+        if key is not None:
+            found = found.get(key, {})
+        if not isinstance(found, dict):
+            raise BrokenError(f"{key or 'the whole'} is no table of names and values")
+    return dict(found)
+
+
+def changed(text: str, form: Form, change: Change) -> str:
+    """The text after the change.
+
+    Raises:
+        BrokenError: the text is not of that form.
+        FormattingError: comments or layout would not survive.
+
+    """
+    wanted = entries_of(text, form, change.root)
+    for name, entry in change.entries.items():
+        if entry is None:
+            wanted.pop(name, None)
+        else:
+            wanted[name] = entry
+    if wanted == entries_of(text, form, change.root):
+        return text
+    bare = text.removeprefix(_BOM)
+    after = {"toml": _toml, "yaml": _yaml}.get(form, _json)(bare, change)
+    if entries_of(after, form, change.root) != wanted:
+        raise FormattingError("the entry could not be put in its place")
+    return text[: len(text) - len(bare)] + after
+
+
+def shown(form: Form, change: Change) -> str:
+    """The entries alone, as a text to paste."""
+    start = "{}\n" if form in {"json", "jsonc"} else ""
+    return changed(start, form, change)
+
+
+def _parse(text: str, form: Form) -> Any:
+    if not text.strip():
+        return {}
+    if form == "toml":
+        import tomlkit  # noqa: PLC0415
+        from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415
+
+        try:
+            return tomlkit.parse(text).unwrap()
+        except TOMLKitError as error:
+            raise BrokenError(f"it is not TOML: {str(error)[:120]}") from None
+    if form == "yaml":
+        return _parse_yaml(text)
+    if form == "json":
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            place = (
+                f": line {error.lineno}, column {error.colno}"
+                if isinstance(error, json.JSONDecodeError)
+                else ""
+            )
+            raise BrokenError(f"it is not JSON{place}") from None
+    try:
+        return jsonc.parse(text)
+    except jsonc.JSONCError as error:
+        raise BrokenError(f"it is not JSON: {error}") from None
+
+
+def _json(text: str, change: Change) -> str:
+    text = text if text.strip() else "{}\n"
+    for name, entry in change.entries.items():
+        path = (*change.root, name)
+        try:
+            text = jsonc.remove(text, path) if entry is None else jsonc.put(text, path, entry)
+        except jsonc.JSONCError as error:  # a key that stands twice: which one counts?
+            raise BrokenError(f"the same name stands twice in one object: {error}") from None
+    return text
+
+
+def _toml(text: str, change: Change) -> str:
+    import tomlkit  # noqa: PLC0415
+
+    document = tomlkit.parse(text)
+    if tomlkit.dumps(document) != text:
+        raise FormattingError("its layout would not survive")
+    (key,) = change.root
+    for name, entry in change.entries.items():
+        servers: Any = document.get(key)
+        if entry is None:
+            if servers is not None and name in servers:
+                del servers[name]
+                if not servers:
+                    del document[key]
+        elif servers is None:
+            document[key] = tomlkit.table(is_super_table=True)
+            document[key][name] = _toml_table(entry)
+        elif name in servers:
+            _update(servers[name], entry)
+        elif isinstance(servers, tomlkit.items.InlineTable):
+            servers[name] = tomlkit.inline_table()
+            servers[name].update(entry)
+        else:
+            servers[name] = table = _toml_table(entry)
+            if list(document)[-1] != key:
+                table.add(tomlkit.nl())
+    after = tomlkit.dumps(document)
+    # The empty line before what stood last.
+    return after[:-1] if after.endswith("\n\n") and not text.endswith("\n\n") else after
+
+
+def _update(table: Any, entry: Mapping[str, Any]) -> None:
+    for field in set(table) - set(entry):
+        del table[field]
+    for field, value in entry.items():
+        if table.get(field) != value:
+            table[field] = value
+
+
+def _toml_table(entry: Mapping[str, Any]) -> Any:
+    import tomlkit  # noqa: PLC0415
+
+    table = tomlkit.table()
+    table.update(entry)
+    return table
+
+
+def _parse_yaml(text: str) -> Any:
+    from ruamel.yaml import YAML  # noqa: PLC0415
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+
+    try:
+        content = YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f": line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise BrokenError(f"it is not YAML{place}") from None
+    return {} if content is None else content
+
+
+def _yaml(text: str, change: Change) -> str:
+    """By ruamel.yaml in the layout of the file, if it has one that comes out as it went in."""
+    from ruamel.yaml import YAML  # noqa: PLC0415
+
+    for mapping, sequence, offset in ((2, 2, 0), (2, 4, 2), (4, 4, 2), (4, 2, 0), (4, 6, 4)):
+        yaml: Any = YAML()
+        yaml.preserve_quotes = True
+        yaml.width = 1 << 16
+        yaml.indent(mapping=mapping, sequence=sequence, offset=offset)
+        yaml.line_break = "\r\n" if "\r\n" in text else None
+        document = yaml.load(text) if text.strip() else {}
+        if text.strip() and _dump_yaml(yaml, document) != text:
+            continue
+        place: Any = document
+        for key in change.root:
+            if place.get(key) is None:
+                place[key] = {}
+            place = place[key]
+        for name, entry in change.entries.items():
+            if entry is None:
+                place.pop(name, None)
+            else:
+                place[name] = dict(entry)
+        return _dump_yaml(yaml, document)
+    raise FormattingError("its layout or comments would not survive")
+
+
+def _dump_yaml(yaml: Any, document: Any) -> str:
+    stream = io.StringIO()
+    yaml.dump(document, stream)
+    return stream.getvalue()
