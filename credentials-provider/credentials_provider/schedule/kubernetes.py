@@ -1,0 +1,197 @@
+"""Manifests for Kubernetes: a CronJob, a CronJob of indexed Jobs for a fleet, a sidecar."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, Literal
+
+from credentials_provider.schedule import NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Kind = Literal["cronjob", "fleet", "sidecar"]
+
+_USER = 10001  # any but root
+_IDENTITIES = "/identities"
+_TOKENS = "/tokens"
+_FILE = "entra-identities.json"
+_SECRET = "entra-identities"  # noqa: S105  a Secret's name
+_SHARED = f"{_TOKENS}/oauth"
+
+_HEAD = f"""\
+# The identities are a Secret:
+#   kubectl create secret generic {_SECRET} \\
+#     --from-file={_FILE}=.oauth-tokens/{_FILE}
+"""
+
+
+def manifests(
+    kind: Kind, *, image: str, every: int, shards: int, name: str, more: Sequence[str] = ()
+) -> str:
+    """YAML for `kubectl apply -f -`; `more` are further arguments of `generate` or `watch`."""
+    from ruamel.yaml import YAML  # noqa: PLC0415  only here
+
+    documents = {
+        "cronjob": lambda: _cronjob(image, every, name, more),
+        "fleet": lambda: _fleet(image, every, shards, name, more),
+        "sidecar": lambda: _sidecar(image, name, more),
+    }[kind]()
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 1 << 16
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.dump_all(documents, stream)
+    return _HEAD + stream.getvalue()
+
+
+def _cronjob(image: str, every: int, name: str, more: Sequence[str]) -> list[dict[str, Any]]:
+    command = [NAME, "generate", "--refresh-ahead", *_paths(_SHARED), *more]
+    job = {
+        "activeDeadlineSeconds": 240,
+        "backoffLimit": 0,
+        "template": _pod(name, [_container(NAME, image, command)], _claimed(name)),
+    }
+    return [_claim(name, "ReadWriteOnce"), _scheduled(name, every, job)]
+
+
+def _fleet(
+    image: str, every: int, shards: int, name: str, more: Sequence[str]
+) -> list[dict[str, Any]]:
+    """A folder for each part: its lock is one for a folder."""
+    import shlex  # noqa: PLC0415  only here
+
+    words = shlex.join([NAME, "generate", "--refresh-ahead", *_paths(None), *more])
+    script = (
+        f'exec {words} --shard "$JOB_COMPLETION_INDEX/{shards}" '
+        f'--output-dir "{_SHARED}-$JOB_COMPLETION_INDEX"'
+    )
+    job = {
+        "activeDeadlineSeconds": 240,
+        "backoffLimit": 0,
+        "completionMode": "Indexed",
+        "completions": shards,
+        "parallelism": shards,
+        "template": _pod(
+            name, [_container(NAME, image, ["/bin/sh", "-c", script])], _claimed(name)
+        ),
+    }
+    return [_claim(name, "ReadWriteMany"), _scheduled(name, every, job)]
+
+
+def _sidecar(image: str, name: str, more: Sequence[str]) -> list[dict[str, Any]]:
+    """The tokens live in memory, shared by the two; both run as one user, whose files they are."""
+    watch = _container(NAME, image, [NAME, "watch", *_paths(_SHARED), *more])
+    probe = {"exec": {"command": [NAME, "status", *_paths(_SHARED)[:-2]]}}
+    watch |= {
+        "restartPolicy": "Always",  # what makes it a sidecar: it starts first and stays
+        "startupProbe": {**probe, "periodSeconds": 2, "failureThreshold": 60},
+        "readinessProbe": {**probe, "periodSeconds": 30},
+    }
+    app = {
+        "name": "app",
+        "image": "your-app:latest",
+        "volumeMounts": [{"name": "tokens", "mountPath": _TOKENS, "readOnly": True}],
+    }
+    volume = {"name": "tokens", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}
+    template = _pod(name, [app], volume, restart=None)
+    template["spec"]["initContainers"] = [watch]
+    labels = {"app.kubernetes.io/name": name}
+    template["metadata"] = {"labels": labels}
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name},
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": dict(labels)},
+                "template": template,
+            },
+        }
+    ]
+
+
+def _paths(output_dir: str | None) -> list[str]:
+    folder = ["--output-dir", output_dir] if output_dir else []
+    return ["--identities-file", f"{_IDENTITIES}/{_FILE}", *folder, "--log-format", "json"]
+
+
+def _scheduled(name: str, every: int, job: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": name},
+        "spec": {
+            "schedule": "* * * * *" if every == 1 else f"*/{every} * * * *",
+            "concurrencyPolicy": "Forbid",
+            "startingDeadlineSeconds": 120,
+            "successfulJobsHistoryLimit": 1,
+            "failedJobsHistoryLimit": 3,
+            "jobTemplate": {"spec": job},
+        },
+    }
+
+
+def _claim(name: str, mode: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": f"{name}-tokens"},
+        "spec": {"accessModes": [mode], "resources": {"requests": {"storage": "64Mi"}}},
+    }
+
+
+def _claimed(name: str) -> dict[str, Any]:
+    return {"name": "tokens", "persistentVolumeClaim": {"claimName": f"{name}-tokens"}}
+
+
+def _container(name: str, image: str, command: list[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": image,
+        "command": command,
+        "resources": {
+            "requests": {"cpu": "20m", "memory": "64Mi"},
+            "limits": {"memory": "256Mi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [
+            {"name": "identities", "mountPath": _IDENTITIES, "readOnly": True},
+            {"name": "tokens", "mountPath": _TOKENS},
+        ],
+    }
+
+
+def _pod(
+    name: str,
+    containers: list[dict[str, Any]],
+    tokens: dict[str, Any],
+    *,
+    restart: str | None = "Never",
+) -> dict[str, Any]:
+    identities = {
+        "name": "identities",
+        "secret": {"secretName": _SECRET, "defaultMode": 0o440},
+    }
+    return {
+        "metadata": {"labels": {"app.kubernetes.io/name": name}},
+        "spec": {
+            "automountServiceAccountToken": False,
+            **({"restartPolicy": restart} if restart else {}),
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": _USER,
+                "runAsGroup": _USER,
+                "fsGroup": _USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": containers,
+            "volumes": [identities, tokens],
+        },
+    }
