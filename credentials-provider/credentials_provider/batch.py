@@ -1,0 +1,172 @@
+"""The main job: load, plan, renew, report."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from credentials_provider.entries import authority_base, read_entries, select
+from credentials_provider.errors import StorageError
+from credentials_provider.model import (
+    Entry,
+    Failure,
+    Minted,
+    Minter,
+    PlanItem,
+    Report,
+    Request,
+    Watcher,
+    unchanged,
+)
+from credentials_provider.plan import make_plan
+from credentials_provider.policy import shard_of
+from credentials_provider.store import TokenStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from credentials_provider.identities import Identity
+
+
+def entra_minter(request: Request, identities: Mapping[str, Identity], deadline: float) -> Minter:
+    """Tokens from Entra ID; nothing waits beyond `deadline`, a `time.monotonic()`."""
+    # msal and its connections: only a run that renews something needs them.
+    from credentials_provider.acquire import acquire  # noqa: PLC0415
+    from credentials_provider.credentials import Resolver  # noqa: PLC0415
+    from credentials_provider.transport import Transport  # noqa: PLC0415
+
+    transport = Transport(
+        timeout=request.timeout,
+        max_attempts=request.max_attempts,
+        deadline=deadline,
+        connections=request.concurrency,
+        ca_bundle=request.settings.ca_bundle,
+    )
+    resolver = Resolver(request.settings, time.time, timeout=request.timeout)
+
+    def mint_entry(entry: Entry) -> Minted | Failure:
+        base = authority_base(entry.fields, request.settings)
+        return acquire(identities[entry.name], resolver.resolve, base, transport)
+
+    return Minter(mint_entry, transport.close)
+
+
+def run(
+    request: Request,
+    watcher: Watcher,
+    *,
+    make_minter: Callable[[Request, Mapping[str, Identity], float], Minter] = entra_minter,
+    now: Callable[[], float] = time.time,
+) -> Report:
+    """Renew what is due and say what became of every selected identity.
+
+    Raises:
+        ConfigurationError: nothing was requested and no token file written.
+        StoppedError: a signal came; the files are whole.
+
+    """
+    started_at = now()
+    deadline = time.monotonic() + request.deadline
+    settings = request.settings
+    file = read_entries(settings)
+    for warning in (*settings.warnings, *file.warnings):
+        watcher.warn(warning)
+    _look_for_open_files(request, file.entries, watcher)
+    selected = _part(select(file.entries, request.names, file.path), request.shard)
+    store = TokenStore(settings.output_dir)
+    plan, leftovers = _look(request, store, selected, started_at)
+    due = any(item.due for item in plan)
+
+    identities: Mapping[str, Identity] = {}
+    if due or request.dry_run or not file.obvious:
+        from credentials_provider.identities import validate  # noqa: PLC0415  pydantic
+
+        identities, warnings = validate(file)
+        for warning in warnings:
+            watcher.warn(warning)
+    if due and not request.dry_run:
+        from credentials_provider.renewal import Renewal  # noqa: PLC0415
+
+        renewal = Renewal(
+            request,
+            store,
+            watcher,
+            look=lambda: _look(request, store, selected, now())[0],
+            make_minter=lambda: make_minter(request, identities, deadline),
+            deadline=deadline,
+            now=now,
+            known={entry.name for entry in file.entries},
+        )
+        results = renewal.run()
+    else:
+        results = [
+            unchanged(item, store.path(item.entry.name), "due" if item.due else "fresh")
+            for item in plan
+        ]
+        if leftovers and not request.dry_run:
+            _sweep(store)
+    if store.open_to_others():
+        watcher.warn(f"{store.folder} is open to other users of this machine; chmod 700 closes it")
+    report = Report(started_at, now(), tuple(results))
+    if request.dry_run:
+        return report
+    mine = _part(file.entries, request.shard)
+    return _after(request, store, mine, report, watcher=watcher, now=now)
+
+
+def _after(
+    request: Request,
+    store: TokenStore,
+    mine: Sequence[Entry],
+    report: Report,
+    *,
+    watcher: Watcher,
+    now: Callable[[], float],
+) -> Report:
+    """What follows a run once its files are in place: the hook, the metrics."""
+    if request.on_renew:
+        from credentials_provider.hooks import run_hook  # noqa: PLC0415  only where there is one
+
+        hook = run_hook(request, store, mine, report.results, watcher=watcher, now=now)
+        report = report._replace(hook=hook)
+    if request.metrics_file:
+        from credentials_provider.metrics import write_metrics  # noqa: PLC0415  prometheus-client
+
+        try:
+            write_metrics(request.metrics_file, store, mine, report)
+        except StorageError as error:
+            watcher.warn(error.message)
+    return report
+
+
+def _part(entries: list[Entry], shard: tuple[int, int] | None) -> list[Entry]:
+    if shard is None:
+        return entries
+    return [entry for entry in entries if shard_of(entry.name, shard[1]) == shard[0]]
+
+
+def _look_for_open_files(request: Request, entries: Sequence[Entry], watcher: Watcher) -> None:
+    if not (request.strict_permissions or request.settings.environment.open_file):
+        return
+    from credentials_provider import exposure  # noqa: PLC0415  seldom needed
+
+    if request.strict_permissions:
+        exposure.refuse_exposed(request.settings, entries)
+    if warning := exposure.exposed_dotenv(request.settings, entries):
+        watcher.warn(warning)
+
+
+def _look(
+    request: Request, store: TokenStore, selected: Sequence[Entry], now: float
+) -> tuple[list[PlanItem], bool]:
+    """A plan from what is on disk now, and whether a killed run left something there."""
+    on_disk, leftovers = store.read(entry.name for entry in selected)
+    plan = make_plan(selected, on_disk, now, lead=request.lead, everything=request.everything)
+    return plan, leftovers
+
+
+def _sweep(store: TokenStore) -> None:
+    """Clear up after a killed run, unless somebody is at work who will."""
+    with contextlib.suppress(StorageError), store.lock(0):
+        store.sweep()

@@ -1,0 +1,44 @@
+"""A JSON Web Token's claims, read without verifying them (RFC 7519)."""
+
+from __future__ import annotations
+
+import binascii
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAXIMUM_SIZE = 1 << 17  # characters; the largest real ones have a few thousand
+
+
+def decode_claims(token: str) -> dict[str, Any] | None:
+    """The claims of a signed JWT, or None where it is none. The signature is not looked at."""
+    decoded = decode(token)
+    return decoded[1] if decoded else None
+
+
+def decode(token: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Header and claims of a signed JWT, or None. The signature is not looked at."""
+    parts = token.split(".")
+    if len(parts) != 3 or len(token) > MAXIMUM_SIZE or not token.isascii():  # noqa: PLR2004
+        return None
+    header, claims = (_json_object(part) for part in parts[:2])
+    return None if header is None or claims is None else (header, claims)
+
+
+def _json_object(part: str) -> dict[str, Any] | None:
+    try:
+        padded = part.translate(str.maketrans("-_", "+/")) + "=" * (-len(part) % 4)
+        value = json.loads(binascii.a2b_base64(padded))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def epoch_claim(claims: Mapping[str, Any], name: str) -> int | None:
+    """A time claim (NumericDate, RFC 7519 section 2) in whole epoch seconds."""
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 2**53:
+        return None
+    return int(value)

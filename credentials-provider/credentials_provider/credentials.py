@@ -1,0 +1,269 @@
+"""Where an identity says that its credential is, turned into what msal takes.
+
+Only what is due is resolved, each source once a run however many identities and threads want it.
+What cannot be had is a `Failure` of that identity alone; it names the source, never its content.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import threading
+from concurrent.futures import Future
+from datetime import date, datetime, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from credentials_provider import entries
+from credentials_provider.claims import decode_claims, epoch_claim
+from credentials_provider.errors import SecretUnavailableError
+from credentials_provider.identities import GUID, LOOKS_LIKE_ID
+from credentials_provider.model import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from credentials_provider.identities import Identity
+    from credentials_provider.settings import Settings
+
+MAXIMUM_SIZE = 1 << 16  # bytes of a file with a credential; a chain of certificates has some 8,000
+EXPIRY_WARNING = 30 * 86400.0  # seconds before its end
+ASSERTION_LEEWAY = 300  # seconds; Entra ID forgives as much of a clock
+
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})", re.ASCII)
+
+
+class Credential(NamedTuple):
+    """What msal takes: a secret, or a dictionary with a key or an assertion. It has no repr.
+
+    `field` is the identity's field that it comes from; `expires_on`, in epoch seconds, where its
+    end is known; `warnings` begin with a verb and lack their subject.
+    """
+
+    field: str
+    for_msal: str | dict[str, Any] | None  # None: the machine's own managed identity
+    expires_on: float | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Credential({self.field!r})"
+
+
+class Resolver:
+    """The credentials of one run; thread-safe.
+
+    Relative paths belong to the folder of the identities file; `now` gives epoch seconds;
+    `timeout`, in seconds, is for one request to a Key Vault.
+    """
+
+    def __init__(
+        self, settings: Settings, now: Callable[[], float], *, timeout: float = 20.0
+    ) -> None:
+        self._settings = settings
+        self._timeout = timeout
+        self._environment = settings.environment
+        self._folder = os.path.dirname(os.path.abspath(settings.identities_file))
+        self._now = now
+        self._lock = threading.Lock()
+        self._found: dict[Hashable, Future[Credential]] = {}
+
+    def resolve(self, identity: Identity, field: str) -> Credential | Failure:
+        """The credential that an identity's `field` names."""
+        value = getattr(identity, field)
+        try:
+            if field == "managed_identity":
+                return Credential(field, None)
+            if field == "federated_token_file":  # short-lived: read again at each use
+                return self._federated(field, value)
+            if field == "certificate_file":
+                passwords = tuple(getattr(identity, each) for each in entries.PASSWORD_FIELDS)
+                found = self._once(
+                    (field, value, passwords), lambda: self._certificate(field, value, identity)
+                )
+            else:
+                place = value if isinstance(value, str) else value.get_secret_value()
+                found = self._once((field, place), lambda: self._secret(field, place))
+        except SecretUnavailableError as error:
+            return Failure(
+                "secret_unavailable", error.message, error.hint or "", transient=error.transient
+            )
+        if field in entries.SECRET_KINDS and identity.client_secret_expires_on:
+            name = identity.identity_name
+            end = date.fromisoformat(identity.client_secret_expires_on)
+            midnight = datetime(end.year, end.month, end.day, tzinfo=timezone.utc)
+            return self._with_expiry(found, midnight.timestamp(), f"{name}: the client secret")
+        return found
+
+    def _once(self, key: Hashable, make: Callable[[], Credential]) -> Credential:
+        """One thread makes it, the others wait for that; a failure is everybody's, too."""
+        with self._lock:
+            mine = key not in self._found
+            future = self._found.setdefault(key, Future())
+        if mine:
+            try:
+                future.set_result(make())
+            except Exception as error:  # noqa: BLE001  those who wait get it as well
+                future.set_exception(error)
+        return future.result()
+
+    def _secret(self, field: str, place: str) -> Credential:
+        kind = field.replace("_previous", "")
+        warnings: tuple[str, ...] = ()
+        if kind == "client_secret":
+            return Credential(field, place)
+        if kind == "client_secret_env":
+            what = f"the environment variable {place} ({field})"
+            secret = self._variable(place, field)
+        elif kind == "client_secret_file":
+            path = self._path(place, field)
+            what = f"{path} ({field})"
+            content, warnings = _read(path, field)
+            secret = _first_line(content, what)
+        else:
+            what = f"{place} ({field})"
+            from credentials_provider.keyvault import fetch_secret  # noqa: PLC0415  an extra
+
+            secret = fetch_secret(place, field, self._settings, self._timeout).strip()
+        if not secret:
+            raise SecretUnavailableError(f"{what} is empty", "Put the secret's Value there.")
+        if not secret.isprintable() or not secret.isascii() or entries.is_placeholder(secret):
+            raise SecretUnavailableError(
+                f"{what} holds no client secret: a sample value, or characters that none has",
+                "Put the secret's Value there, and nothing else.",
+            )
+        if GUID.fullmatch(secret):
+            warnings = (*warnings, f"{what} {LOOKS_LIKE_ID}")
+        return Credential(field, secret, warnings=warnings)
+
+    def _variable(self, name: str, field: str) -> str:
+        value = self._environment.get(name)
+        if value is None:
+            raise SecretUnavailableError(
+                f"the environment variable {name} ({field}) is not set, or empty",
+                f"Set {name} in the environment or in .env; a timer's environment is not your "
+                "shell's.",
+            )
+        return value.strip()
+
+    def _path(self, place: str, field: str) -> str:
+        """The full path: `~`, `$NAME` and `${NAME}` expand, from the environment or `.env`."""
+
+        def value(match: re.Match[str]) -> str:
+            name = match[1] or match[2]
+            found = self._environment.get(name)
+            if found is None:
+                raise SecretUnavailableError(
+                    f"{field} is {place}, but {name} is not set in the environment",
+                    f"Run where {name} is set, or name the file without it.",
+                )
+            return found
+
+        expanded = os.path.expanduser(_VARIABLE.sub(value, place))
+        return os.path.join(self._folder, expanded)
+
+    def _federated(self, field: str, place: str) -> Credential:
+        path = self._path(place, field)
+        content, _ = _read(path, field)  # what writes it decides who may read it
+        what = f"{path} ({field})"
+        token = _first_line(content, what)
+        if not token:
+            raise SecretUnavailableError(
+                f"{what} is empty", "Look at what is to write a token there."
+            )
+        claims = decode_claims(token)
+        if claims is None:
+            raise SecretUnavailableError(
+                f"{what} holds no federated token: a JSON Web Token is expected",
+                "Name the file that the platform writes its token to, in Kubernetes "
+                "$AZURE_FEDERATED_TOKEN_FILE.",
+            )
+        end = epoch_claim(claims, "exp")
+        if end is not None and end + ASSERTION_LEEWAY < self._now():
+            raise SecretUnavailableError(
+                f"the federated token in {what} expired on {_day(end)}",
+                "Look at what is to renew that file, and at this machine's clock.",
+            )
+        return Credential(field, {"client_assertion": lambda: token})
+
+    def _certificate(self, field: str, place: str, identity: Identity) -> Credential:
+        # Only a run with a certificate needs the library that reads them.
+        from credentials_provider.certificates import (  # noqa: PLC0415
+            CertificateError,
+            load_certificate,
+        )
+
+        path = self._path(place, field)
+        content, warnings = _read(path, field)
+        password = None
+        if identity.certificate_password_env:
+            name = identity.certificate_password_env
+            password = self._variable(name, "certificate_password_env")
+        elif identity.certificate_password_file:
+            theirs = self._path(identity.certificate_password_file, "certificate_password_file")
+            text, more = _read(theirs, "certificate_password_file")
+            password = _first_line(text, f"{theirs} (certificate_password_file)")
+            warnings += more
+        try:
+            certificate = load_certificate(content, password, self._now())
+        except CertificateError as error:
+            message = f"{path} ({field}) {error.problem}"
+            raise SecretUnavailableError(message, error.remedy) from None
+        for_msal = {"private_key": certificate.key, "public_certificate": certificate.pem}
+        found = Credential(field, for_msal, warnings=warnings)
+        return self._with_expiry(found, certificate.expires_on, f"the certificate in {path}")
+
+    def _with_expiry(self, found: Credential, end: float, what: str) -> Credential:
+        warning = expiry_warning(what, end, self._now())
+        warnings = (*found.warnings, warning) if warning else found.warnings
+        return found._replace(expires_on=end, warnings=warnings)
+
+
+def expiry_warning(what: str, end: float, now: float) -> str | None:
+    """What to say of a credential that ends within the next 30 days, or has ended."""
+    if end > now + EXPIRY_WARNING:
+        return None
+    if end <= now:
+        return f"{what} expired on {_day(end)}: replace it"
+    days = int((end - now) // 86400)
+    left = f"in {days} days" if days > 1 else "within two days"
+    return f"{what} expires {left}, on {_day(end)}: replace it before"
+
+
+def _day(epoch: float) -> str:
+    return datetime.fromtimestamp(epoch, tz=timezone.utc).date().isoformat()
+
+
+def _read(path: str, field: str) -> tuple[bytes, tuple[str, ...]]:
+    """A regular file's content, and a warning if everybody may read it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
+                raise SecretUnavailableError(
+                    f"{path} ({field}) is not a regular file", "Name a file with the credential."
+                )
+            content = file.read(MAXIMUM_SIZE + 1)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a path"
+        raise SecretUnavailableError(
+            f"{path} ({field}) cannot be read: {why}",
+            "Check that the file is there and that the user who runs this may read it.",
+        ) from None
+    if len(content) > MAXIMUM_SIZE:
+        raise SecretUnavailableError(
+            f"{path} ({field}) is too large for a credential", "Name a file with the credential."
+        )
+    open_to_all = os.name == "posix" and mode & 0o007
+    warning = f"{path} ({field}) can be read by every user of this machine: chmod 600 closes it"
+    return content, (warning,) if open_to_all else ()
+
+
+def _first_line(content: bytes, what: str) -> str:
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise SecretUnavailableError(
+            f"{what} is not UTF-8 text", "Put the credential into the file's first line."
+        ) from None
+    return lines[0].strip() if lines else ""

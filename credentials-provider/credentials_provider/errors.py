@@ -1,0 +1,104 @@
+"""The exceptions of this program: each carries its message, its cure and its exit code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+EXIT_OK = 0
+EXIT_FAILED = 1  # at least one identity has no usable token
+EXIT_USAGE = 2  # usage or configuration: nothing was requested
+EXIT_TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h: every token on disk still serves
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with the configuration; `entry` counts from 1."""
+
+    message: str
+    entry: int | None = None
+    identity_name: str | None = None
+    field: str | None = None
+
+    def __str__(self) -> str:
+        """`entry 2, "ci", scope: …`, as far as it is known; what it quotes moves no terminal."""
+        place = [
+            f"entry {self.entry}" if self.entry is not None else "",
+            f'"{self.identity_name}"' if self.identity_name else "",
+            self.field or "",
+        ]
+        where = ", ".join(part for part in place if part)
+        text = f"{where}: {self.message}" if where else self.message
+        return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+class CredentialsProviderError(Exception):
+    """Base of every error that the program tells its user about."""
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """What is wrong, one by one; the message alone where there is nothing more to say."""
+        return (Problem(self.message),)
+
+
+class ConfigurationError(CredentialsProviderError):
+    """Usage or configuration that cannot be used: nothing was requested, nothing written."""
+
+    exit_code = EXIT_USAGE
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, problems: Iterable[Problem] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self._problems = tuple(problems)
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        return self._problems or super().problems
+
+
+class StorageError(CredentialsProviderError):
+    """The output folder, its lock or a file in it cannot be read or written."""
+
+
+class LockBusyError(StorageError):
+    """Another run held the folder's lock for longer than we were told to wait."""
+
+    exit_code = EXIT_TRY_LATER
+
+
+class SecretUnavailableError(CredentialsProviderError):
+    """The source of an identity's credential gives none; it is named, its content never."""
+
+    def __init__(self, message: str, hint: str, *, transient: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.transient = transient  # trying again later, with nothing changed, can help
+
+
+class StoppedError(BaseException):
+    """A signal asked the run to stop; not an `Exception`, so that no handler swallows it."""
+
+    def __init__(self, signal_number: int, signal_name: str) -> None:
+        super().__init__(signal_name)
+        self.exit_code = 128 + signal_number
+        self.signal_name = signal_name
+
+
+def unexpected(error: BaseException) -> str:
+    """Type and place of an error that nobody foresaw; its message might hold a secret."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    place = ""
+    if frame is not None:
+        file = frame.tb_frame.f_code.co_filename.replace("\\", "/").rpartition("/")[2]
+        place = f" at {file}:{frame.tb_lineno}"
+    return f"unexpected {type(error).__name__}{place}"

@@ -1,0 +1,228 @@
+"""What stands in the identities file and whether its credentials can be had: nothing is minted."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from credentials_provider.credentials import Credential, Resolver, expiry_warning
+from credentials_provider.entries import (
+    CREDENTIAL_KINDS,
+    EXPIRY_FIELD,
+    LITERALS,
+    PREVIOUS_KINDS,
+    SECRET_KINDS,
+    IdentitiesFile,
+    authority_base,
+    read_entries,
+)
+from credentials_provider.errors import ConfigurationError, Problem
+from credentials_provider.identities import validate
+from credentials_provider.model import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from credentials_provider.identities import Identity
+    from credentials_provider.model import Entry
+    from credentials_provider.settings import Settings
+
+GRAPH_DEADLINE = 120.0  # seconds for all questions to Microsoft Graph
+
+
+class Item(NamedTuple):
+    """One identity as it may be shown; `expires_on` is its credential's end, in epoch seconds."""
+
+    identity_name: str
+    tenant_id: str
+    client_id: str
+    scope: str
+    kind: str | None  # the credential's field
+    source: str | None  # where it is; None for a secret that stands in the file
+    previous: str | None  # the field of a second secret
+    expires_on: float | None
+
+    @property
+    def credential(self) -> str:
+        """Its kind and its place, for people."""
+        parts = [self.kind or "none", self.source or "in the identities file"]
+        return " ".join(parts if self.kind else parts[:1]) + (
+            f", {self.previous}" if self.previous else ""
+        )
+
+    @property
+    def ends(self) -> str | None:
+        """The credential's last day, ISO 8601 in UTC."""
+        if self.expires_on is None:
+            return None
+        return datetime.fromtimestamp(self.expires_on, tz=timezone.utc).date().isoformat()
+
+    def row(self) -> tuple[str, str, str, str, str, str]:
+        return (
+            *(self.identity_name, self.tenant_id, self.client_id, self.scope),
+            *(self.credential, self.ends or ""),
+        )
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "identity_name": self.identity_name,
+            "tenant_id": self.tenant_id,
+            "client_id": self.client_id,
+            "scope": self.scope,
+            "credential": self.kind,
+            "source": self.source,
+            "previous": self.previous,
+            "expires_on": self.ends,
+        }
+
+
+def named(settings: Settings, names: Sequence[str]) -> None:
+    """Raise a ConfigurationError unless the file has an identity of every name."""
+    known = [entry.name for entry in read_entries(settings).entries]
+    problems = []
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            message = f"{settings.identities_file} has no identity of this name{hint}"
+            problems.append(Problem(message, None, name[:128]))
+    if problems:
+        raise ConfigurationError("unknown identity", problems=problems)
+
+
+def items(settings: Settings, now: Callable[[], float] = time.time) -> list[Item]:
+    """Every entry of the file, wrong ones included.
+
+    Raises:
+        ConfigurationError: there is no file, or it is not a JSON array.
+
+    """
+    resolver = Resolver(settings, now)
+    found = []
+    for entry in read_entries(settings).entries:
+        credential: Credential | Failure | None = None
+        if "certificate_file" in entry.fields:
+            try:
+                identities, _ = validate(IdentitiesFile("", [entry], [], []))
+            except ConfigurationError:
+                pass  # its end cannot be told; `check` says why
+            else:
+                credential = resolver.resolve(identities[entry.name], "certificate_file")
+        end = credential.expires_on if isinstance(credential, Credential) else None
+        found.append(_item(entry, end))
+    return found
+
+
+def check(
+    settings: Settings, now: Callable[[], float] = time.time, *, ask_graph: bool = False
+) -> tuple[list[Item], list[str]]:
+    """Every identity, and warnings, once all of them and their sources have proved to be in order.
+
+    With `ask_graph`, secrets' ends are read from Microsoft Graph.
+
+    Raises:
+        ConfigurationError: with everything that is wrong.
+
+    """
+    file = read_entries(settings)
+    identities, warnings = validate(file)
+    resolver = Resolver(settings, now)
+    warnings = [*settings.warnings, *file.warnings, *warnings]
+    problems: list[Problem] = []
+    found = []
+    for entry in file.entries:
+        end = None
+        for credential in _resolved(identities[entry.name], resolver):
+            if isinstance(credential, Failure):
+                message = f"{credential.message}. {credential.remedy}"
+                problems.append(Problem(message, entry.index, entry.name))
+                continue
+            end = end or credential.expires_on
+            warnings += [each for each in credential.warnings if each not in warnings]
+        found.append(_item(entry, end))
+    if ask_graph and not problems:
+        ends, more = _ends_from_graph(settings, file.entries, identities, resolver)
+        found = [
+            item._replace(expires_on=ends.get(item.identity_name, item.expires_on))
+            for item in found
+        ]
+        warnings += more
+        for name, end in ends.items():
+            if warning := expiry_warning(f"{name}: the client secret", end, now()):
+                warnings.append(warning)
+    if problems:
+        count = "a credential" if len(problems) == 1 else f"{len(problems)} credentials"
+        raise ConfigurationError(f"{file.path}: {count} cannot be had", problems=problems)
+    return found, warnings
+
+
+def _ends_from_graph(
+    settings: Settings,
+    entries: Sequence[Entry],
+    identities: Mapping[str, Identity],
+    resolver: Resolver,
+) -> tuple[dict[str, float], list[str]]:
+    """Ends of secrets by identity, and why others cannot be told."""
+    from credentials_provider.graph import secret_expiry  # noqa: PLC0415  msal
+    from credentials_provider.transport import Transport  # noqa: PLC0415
+
+    transport = Transport(
+        timeout=20.0,
+        max_attempts=3,
+        deadline=time.monotonic() + GRAPH_DEADLINE,
+        connections=1,
+        ca_bundle=settings.ca_bundle,
+    )
+    ends: dict[str, float] = {}
+    reasons = []
+    for entry in entries:
+        identity = identities[entry.name]
+        credential = resolver.resolve(identity, identity.credential)
+        if identity.credential not in SECRET_KINDS or isinstance(credential, Failure):
+            continue
+        base = authority_base(entry.fields, settings)
+        end = secret_expiry(identity, credential, base, transport)
+        if isinstance(end, str):
+            reasons.append(f"{entry.name}: the end of its secret cannot be told: {end}")
+        else:
+            ends[entry.name] = end
+    transport.close()
+    return ends, reasons
+
+
+def _resolved(identity: Identity, resolver: Resolver) -> list[Credential | Failure]:
+    fields = (identity.credential, identity.previous)
+    return [resolver.resolve(identity, field) for field in fields if field]
+
+
+def _item(entry: Entry, end: float | None) -> Item:
+    fields = entry.fields
+
+    def text(field: str) -> str:
+        value = fields.get(field)
+        return value if isinstance(value, str) else ""
+
+    kind = next((kind for kind in CREDENTIAL_KINDS if kind in fields), None)
+    source = None
+    if kind and kind not in LITERALS:
+        source = "system-assigned" if fields[kind] is True else text(kind)
+    if end is None and text(EXPIRY_FIELD):
+        try:
+            told = datetime.fromisoformat(text(EXPIRY_FIELD))
+        except ValueError:
+            pass
+        else:
+            end = told.replace(tzinfo=timezone.utc).timestamp()
+    previous = next((kind for kind in PREVIOUS_KINDS if kind in fields), None)
+    return Item(
+        entry.name,
+        text("tenant_id"),
+        text("client_id"),
+        text("scope"),
+        kind=kind,
+        source=source,
+        previous=previous,
+        expires_on=end,
+    )

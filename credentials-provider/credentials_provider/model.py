@@ -1,0 +1,206 @@
+"""The values that pass between the stages. None of them holds a secret or a token in its repr."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credentials_provider.policy import Lead
+    from credentials_provider.settings import Settings
+
+Reason = Literal["asked", "missing", "unreadable", "expired", "changed", "clock", "refresh"]
+Outcomes = Literal["renewed", "fresh", "kept", "failed", "due"]
+FailureKind = Literal[
+    "rejected",
+    "throttled",
+    "unavailable",
+    "unreachable",
+    "untrusted",
+    "bad_response",
+    "secret_unavailable",
+    "storage",
+]
+
+
+class Entry:
+    """One object of the identities file as it was read, defaults filled in, not yet validated.
+
+    `fields` may hold a secret: only index and name are ever shown.
+    """
+
+    __slots__ = ("fields", "fingerprint", "index", "name", "obvious")
+
+    def __init__(
+        self, index: int, name: str, fields: dict[str, Any], fingerprint: str, *, obvious: bool
+    ) -> None:
+        self.index = index  # place in the file, from 1
+        self.name = name
+        self.fields = fields
+        self.fingerprint = fingerprint
+        # Nothing about it needs a second look once its fingerprint is known.
+        self.obvious = obvious
+
+    def __repr__(self) -> str:
+        return f"Entry({self.index}, {self.name!r})"
+
+
+class TokenRecord(NamedTuple):
+    """What a token file says of its token, without the token. Times in epoch seconds."""
+
+    generated_at: float
+    expires_on: float
+    refresh_at: float
+    fingerprint: str | None  # None: not written by this program
+
+
+class PlanItem(NamedTuple):
+    """One identity in a plan: `reason` says why it is due, None that it is not."""
+
+    entry: Entry
+    record: TokenRecord | None
+    reason: Reason | None
+    serves: bool  # the token on disk can be used now
+
+    @property
+    def due(self) -> bool:
+        return self.reason is not None
+
+
+class Request(NamedTuple):
+    """What a run is asked to do. Times in seconds."""
+
+    settings: Settings
+    names: tuple[str, ...] = ()  # none: all
+    refresh_ahead: bool = False
+    lead: Lead | None = None  # with refresh_ahead, in place of each token's own time
+    force: bool = False
+    dry_run: bool = False
+    concurrency: int = 32
+    timeout: float = 20.0
+    max_attempts: int = 4
+    deadline: float = 120.0
+    lock_timeout: float = 30.0
+    strict_permissions: bool = False  # refuse what other users can read, in place of a warning
+    shard: tuple[int, int] | None = None  # only the identities of this part, from 0, of so many
+    on_renew: str | None = None  # a command line for the shell
+    hook_timeout: float = 60.0
+    metrics_file: str | None = None
+
+    @property
+    def everything(self) -> bool:
+        return self.force or not self.refresh_ahead
+
+
+class Minted(NamedTuple):
+    """A new token, checked. Times in epoch seconds; `issued_at` is just before the request."""
+
+    access_token: str
+    issued_at: int
+    expires_in: int
+    refresh_in: int | None
+    attempts: int
+    clock_skew: float | None  # this machine's clock minus the provider's, seconds
+    warnings: tuple[str, ...] = ()  # about the credential
+    credential: str | None = None  # the field that it came from
+
+    def __repr__(self) -> str:
+        return f"Minted(issued_at={self.issued_at}, expires_in={self.expires_in})"
+
+
+class Failure(NamedTuple):
+    """Why an identity got no new token. Nothing that the provider wrote freely stands here."""
+
+    kind: FailureKind
+    message: str
+    remedy: str
+    error: str | None = None  # OAuth error code, RFC 6749 section 5.2
+    aadsts: int | None = None
+    transient: bool = False  # trying again later, with nothing changed, can help
+    trace_id: str | None = None
+    correlation_id: str | None = None
+    attempts: int = 0
+    clock_skew: float | None = None  # this machine's clock minus the provider's, seconds
+    warnings: tuple[str, ...] = ()  # about the credential
+
+
+class Outcome(NamedTuple):
+    """What became of one identity in a run. Times in epoch seconds."""
+
+    identity_name: str
+    outcome: Outcomes
+    token_file: str
+    expires_at: float | None = None
+    refresh_at: float | None = None
+    attempts: int = 0
+    reason: Reason | None = None
+    failure: Failure | None = None
+    credential: str | None = None  # the field of the one that worked
+    duration: float | None = None  # seconds that the renewal took, waiting included
+
+
+class HookResult(NamedTuple):
+    """What became of the hook; `exit_code` None: it did not run to its end."""
+
+    identities: tuple[str, ...]  # whose new tokens it was told of
+    exit_code: int | None
+    message: str | None  # why it failed; None: it succeeded
+
+
+def unchanged(
+    item: PlanItem, token_file: str, outcome: Outcomes, failure: Failure | None = None
+) -> Outcome:
+    """What to say of an identity whose token file stays as it is."""
+    return Outcome(
+        item.entry.name,
+        outcome,
+        token_file,
+        expires_at=item.record.expires_on if item.record else None,
+        refresh_at=item.record.refresh_at if item.record else None,
+        attempts=failure.attempts if failure else 0,
+        reason=item.reason,
+        failure=failure,
+    )
+
+
+class Minter(NamedTuple):
+    """How tokens are asked for: `mint` one for an entry; `close` ends all waiting."""
+
+    mint: Callable[[Entry], Minted | Failure]
+    close: Callable[[], None]
+
+
+class Watcher:
+    """Is told what happens while it happens; this one listens to nothing."""
+
+    def warn(self, message: str) -> None:
+        """Something that the user should know and that stops nothing."""
+
+    def start(self, due: int) -> None:
+        """So many identities are to be renewed."""
+
+    def finish(self, outcome: Outcome) -> None:
+        """One of them is done."""
+
+
+class Report(NamedTuple):
+    """The result of a run, in the order of the identities file."""
+
+    started_at: float
+    finished_at: float
+    results: tuple[Outcome, ...]
+    hook: HookResult | None = None  # None: it had nothing to hear of
+
+    def count(self, outcome: Outcomes) -> int:
+        return sum(result.outcome == outcome for result in self.results)
+
+    @property
+    def exit_code(self) -> int:
+        outcomes = {result.outcome for result in self.results}
+        if "failed" in outcomes:
+            return EXIT_FAILED
+        pending = self.hook is not None and self.hook.message is not None
+        return EXIT_TRY_LATER if pending or "kept" in outcomes else EXIT_OK

@@ -1,0 +1,80 @@
+"""Entries, what is on disk and the time make a plan: pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from credentials_provider.model import Entry, PlanItem, Reason, TokenRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from credentials_provider.policy import Lead
+
+# A clock that was set by less than this while a token lived has moved its expiry by less than
+# any lead; two machines that share a folder differ by as much without either being wrong.
+CLOCK_TOLERANCE = 10.0
+
+
+class Unreadable:
+    """Stands where a token file is there but cannot be understood."""
+
+
+UNREADABLE = Unreadable()
+OnDisk = TokenRecord | Unreadable | None  # None: no file
+
+
+def make_plan(
+    entries: Iterable[Entry],
+    on_disk: Mapping[str, OnDisk],
+    now: float,
+    *,
+    lead: Lead | None = None,
+    everything: bool = False,
+) -> list[PlanItem]:
+    """Decide for each entry whether it is due at `now`.
+
+    `lead` replaces each token's own `refresh_at`; `everything` makes all of them due.
+    """
+    plan = []
+    for entry in entries:
+        found = on_disk.get(entry.name)
+        record = found if isinstance(found, TokenRecord) else None
+        reason = _reason(entry, found, now, lead)
+        if everything:
+            reason = "asked"
+        plan.append(PlanItem(entry, record, reason, _serves(entry, record, now)))
+    return plan
+
+
+def _reason(entry: Entry, found: OnDisk, now: float, lead: Lead | None) -> Reason | None:
+    if found is None:
+        return "missing"
+    if isinstance(found, Unreadable):
+        return "unreadable"
+    if found.fingerprint != entry.fingerprint:
+        return "changed"
+    if found.generated_at > now + CLOCK_TOLERANCE:
+        return "clock"
+    if found.expires_on <= now:
+        return "expired"
+    refresh_at = found.refresh_at
+    if lead is not None:
+        refresh_at = found.expires_on - lead.of(found.expires_on - found.generated_at)
+    return "refresh" if refresh_at <= now else None
+
+
+def _serves(entry: Entry, record: TokenRecord | None, now: float) -> bool:
+    """Whether the token on disk can be used, whatever becomes of its renewal.
+
+    One of another definition does not serve: it is for somebody else. One that this program did
+    not write, or an older version of it, has no comparable fingerprint and is taken at its word.
+    """
+    if record is None or record.expires_on <= now or record.generated_at > now + CLOCK_TOLERANCE:
+        return False
+    if record.fingerprint is None:
+        return True
+    version = entry.fingerprint.partition(":")[0]
+    return record.fingerprint == entry.fingerprint or not record.fingerprint.startswith(
+        f"{version}:"
+    )

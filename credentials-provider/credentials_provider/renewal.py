@@ -1,0 +1,255 @@
+"""Renew what is due: under the folder's lock, many at once, each written as soon as it is there."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from credentials_provider.diagnosis import clock_skew_warning
+from credentials_provider.errors import LockBusyError, StorageError, unexpected
+from credentials_provider.model import (
+    Failure,
+    Minter,
+    Outcome,
+    PlanItem,
+    Report,
+    Request,
+    unchanged,
+)
+from credentials_provider.policy import refresh_time
+from credentials_provider.store import TokenStore, token_document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from credentials_provider.model import Watcher
+
+GRACE = 1.0  # seconds past the deadline that a worker gets to hand in what it has
+WORKERS_A_CONNECTION = 4  # those that wait for a throttle hold none
+
+_OUT_OF_TIME = Failure(
+    "unreachable",
+    "no answer within the run's deadline",
+    "Check the network and the login host, or allow more time with --deadline.",
+    transient=True,
+)
+_REPORT_IT = "This is a mistake of this program: please report it with this line."
+
+
+class Renewal:
+    """One run's renewals.
+
+    `look` makes the plan from what is on disk now; `make_minter` is called once, and only if
+    something is due still when the lock is ours; `deadline` is a `time.monotonic()`; `known` has
+    the names of all identities, selected or not.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        store: TokenStore,
+        watcher: Watcher,
+        *,
+        look: Callable[[], list[PlanItem]],
+        make_minter: Callable[[], Minter],
+        deadline: float,
+        now: Callable[[], float],
+        known: Collection[str] = (),
+    ) -> None:
+        self._request = request
+        self._store = store
+        self._watcher = watcher
+        self._look = look
+        self._make_minter = make_minter
+        self._deadline = deadline
+        self._now = now
+        self._known = known
+        self._started_at = now()
+        self._warned: set[str] = set()
+        # No write begins once the run has ended, and it does not end within one.
+        self._gate = threading.Condition()
+        self._writing = 0
+        self._ended = False
+
+    def run(self) -> list[Outcome]:
+        """What became of every selected identity."""
+        try:
+            with self._store.lock(self._request.lock_timeout):
+                self._store.sweep()
+                # Whoever held the lock before us may have renewed what we came for.
+                plan = self._look()
+                due = [item for item in plan if item.due]
+                done = self._renew(due) if due else {}
+                if done:
+                    self._remember(done.values())
+        except StorageError as error:
+            busy = isinstance(error, LockBusyError)
+            failure = Failure("storage", error.message, error.hint or "", transient=busy)
+            plan = self._look()
+            done = {
+                item.entry.name: self._failed(item, failure, busy=busy) for item in plan if item.due
+            }
+        return [
+            done.get(item.entry.name) or unchanged(item, self._path(item), "fresh") for item in plan
+        ]
+
+    def _remember(self, results: Iterable[Outcome]) -> None:
+        """Leave word for the next run and for `status`: last failures, counts."""
+        from credentials_provider import state  # noqa: PLC0415  only where something was tried
+
+        outcomes = tuple(results)
+        code = Report(self._started_at, self._now(), outcomes).exit_code
+        run = state.LastRun(self._started_at, self._now(), code)
+        before = state.read_state(self._store.folder)
+        after = state.after_run(before, outcomes, run, self._known)
+
+        def write() -> None:
+            try:
+                state.write_state(self._store.folder, after)
+            except StorageError as error:
+                self._warn_once("state", error.message)
+
+        # In a thread: a signal's exception strikes the main one, and would leave half a file.
+        writer = threading.Thread(target=write)
+        writer.start()
+        writer.join()
+
+    def _renew(self, due: Sequence[PlanItem]) -> dict[str, Outcome]:
+        minter = self._make_minter()
+        todo: queue.SimpleQueue[PlanItem] = queue.SimpleQueue()
+        finished: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        for item in _tenants_in_turn(due):
+            todo.put(item)
+
+        def work() -> None:
+            with contextlib.suppress(queue.Empty):
+                while not self._ended:
+                    finished.put(self._renew_one(todo.get_nowait(), minter))
+
+        done: dict[str, Outcome] = {}
+        self._watcher.start(len(due))
+        try:
+            for number in range(min(len(due), self._request.concurrency * WORKERS_A_CONNECTION)):
+                # Daemons: one that hangs where no time-out reaches (DNS) must not hold up the end.
+                worker = threading.Thread(target=work, daemon=True)
+                try:
+                    worker.start()
+                except RuntimeError:  # no more threads to be had: fewer do it, too
+                    if not number:
+                        raise
+                    break
+            while len(done) < len(due):
+                left = self._deadline + GRACE - time.monotonic()
+                outcome = finished.get(timeout=max(left, 0.0))
+                done[outcome.identity_name] = outcome
+                self._watcher.finish(outcome)
+        except queue.Empty:
+            late = [item for item in due if item.entry.name not in done]
+            for item in late:
+                done[item.entry.name] = outcome = self._failed(item, _OUT_OF_TIME)
+                self._watcher.finish(outcome)
+        finally:
+            self._end()
+            minter.close()
+            self._store.sync()
+        return done
+
+    def _renew_one(self, item: PlanItem, minter: Minter) -> Outcome:
+        began = time.monotonic()
+        outcome = self._try(item, minter)
+        return outcome._replace(duration=time.monotonic() - began)
+
+    def _try(self, item: PlanItem, minter: Minter) -> Outcome:
+        try:
+            minted = minter.mint(item.entry)
+            self._warn_of_clock(minted.clock_skew)
+            for warning in minted.warnings:
+                self._warn_once(warning, warning)
+            if isinstance(minted, Failure):
+                return self._failed(item, minted)
+            refresh_at = refresh_time(
+                minted.issued_at,
+                minted.expires_in,
+                identity_name=item.entry.name,
+                refresh_in=minted.refresh_in,
+            )
+            with self._one_write():
+                self._store.write(item.entry.name, token_document(item.entry, minted, refresh_at))
+        except StorageError as error:
+            failure = Failure("storage", error.message, error.hint or "")
+            return self._failed(item, failure)
+        except Exception as error:  # noqa: BLE001  one identity's failure is its own
+            return self._failed(item, Failure("bad_response", unexpected(error), _REPORT_IT))
+        self._warn_of_lead(minted.expires_in)
+        return Outcome(
+            item.entry.name,
+            "renewed",
+            self._path(item),
+            expires_at=minted.issued_at + minted.expires_in,
+            refresh_at=refresh_at,
+            attempts=minted.attempts,
+            reason=item.reason,
+            credential=minted.credential,
+        )
+
+    def _path(self, item: PlanItem) -> str:
+        return self._store.path(item.entry.name)
+
+    def _failed(self, item: PlanItem, failure: Failure, *, busy: bool = False) -> Outcome:
+        """Kept, where the old token still serves and nobody insisted on a new one.
+
+        A busy lock is nobody's failure: another run is at it.
+        """
+        expires_on = item.record.expires_on if item.record else 0.0
+        serves = item.serves and expires_on > self._now()
+        kept = serves and (busy or not self._request.everything)
+        return unchanged(item, self._path(item), "kept" if kept else "failed", failure)
+
+    @contextlib.contextmanager
+    def _one_write(self) -> Iterator[None]:
+        with self._gate:
+            if self._ended:
+                raise StorageError("the run ended before this token was written")
+            self._writing += 1
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._writing -= 1
+                self._gate.notify_all()
+
+    def _end(self) -> None:
+        with self._gate:
+            self._ended = True
+            self._gate.wait_for(lambda: not self._writing, timeout=GRACE)
+
+    def _warn_once(self, about: str, message: str) -> None:
+        if about not in self._warned:
+            self._warned.add(about)
+            # A standard error that nobody reads any more must cost no token.
+            with contextlib.suppress(OSError):
+                self._watcher.warn(message)
+
+    def _warn_of_clock(self, skew: float | None) -> None:
+        if skew is not None and (message := clock_skew_warning(skew)):
+            self._warn_once("clock", message)
+
+    def _warn_of_lead(self, life: float) -> None:
+        lead = self._request.lead
+        if lead is not None and lead.of(life) >= life:
+            self._warn_once(
+                "lead", "--refresh-ahead is longer than these tokens live: every run renews them"
+            )
+
+
+def _tenants_in_turn(due: Sequence[PlanItem]) -> Iterator[PlanItem]:
+    """The tenants' identities by turns: those of a throttled one must not take every worker."""
+    tenants: dict[str, list[PlanItem]] = {}
+    for item in due:
+        tenants.setdefault(item.entry.fields["tenant_id"].lower(), []).append(item)
+    for turn in itertools.zip_longest(*tenants.values()):
+        yield from (item for item in turn if item is not None)

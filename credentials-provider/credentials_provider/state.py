@@ -1,0 +1,164 @@
+"""What one run leaves for the next and for `status`: last failures, counts, what the hook knows.
+
+One small file in the output folder, without any secret or token. It is a help, never a condition:
+one that is absent, broken or of a newer version reads as empty.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from credentials_provider.store import read_document, write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from credentials_provider.model import Outcome
+
+STATE_NAME = ".credentials-provider-state.json"
+VERSION = 1
+
+
+class LastFailure(NamedTuple):
+    """Why an identity's last renewal failed; `runs` counts how many have in a row."""
+
+    at: float  # epoch seconds
+    kind: str
+    message: str
+    remedy: str
+    error: str | None = None
+    aadsts: int | None = None
+    transient: bool = False
+    trace_id: str | None = None
+    correlation_id: str | None = None
+    runs: int = 1
+
+
+class History(NamedTuple):
+    """What is known of one identity. Counts go on from run to run."""
+
+    renewals: int = 0
+    failures: int = 0
+    failure: LastFailure | None = None  # of the last run that tried; None: it succeeded
+
+
+class LastRun(NamedTuple):
+    """The last run that renewed something or failed to. Times in epoch seconds."""
+
+    started_at: float
+    finished_at: float
+    exit_code: int
+
+
+class HookFailure(NamedTuple):
+    """The hook did not succeed: it is pending."""
+
+    at: float  # epoch seconds
+    message: str
+
+
+class State(NamedTuple):
+    """The file's content. `told`: by identity, when the token file that the hook knows was made."""
+
+    last_run: LastRun | None = None
+    identities: Mapping[str, History] = {}
+    told: Mapping[str, float] = {}
+    hook_failure: HookFailure | None = None
+
+
+def read_state(folder: str) -> State:
+    """The state of an output folder; empty where there is none to be understood."""
+    document = read_document(os.path.join(folder, STATE_NAME))
+    if document is None or document.get("version") != VERSION:
+        return State()
+    try:
+        return _state(document)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return State()
+
+
+def write_state(folder: str, state: State) -> None:
+    """Put the state in place, whole and private. Only under the folder's lock.
+
+    Raises:
+        StorageError: it could not be written.
+
+    """
+    document = {
+        "version": VERSION,
+        "last_run": state.last_run and state.last_run._asdict(),
+        "identities": {
+            name: {**history._asdict(), "failure": history.failure and history.failure._asdict()}
+            for name, history in state.identities.items()
+        },
+        "told": dict(state.told),
+        "hook_failure": state.hook_failure and state.hook_failure._asdict(),
+    }
+    write_private(os.path.join(folder, STATE_NAME), json.dumps(document, indent=2) + "\n")
+
+
+def after_run(
+    state: State, results: Iterable[Outcome], run: LastRun, known: Collection[str]
+) -> State:
+    """The state after a run; identities that are not `known` any more are forgotten."""
+    identities = {name: each for name, each in state.identities.items() if name in known}
+    for result in results:
+        before = identities.get(result.identity_name, History())
+        if result.outcome == "renewed":
+            identities[result.identity_name] = before._replace(
+                renewals=before.renewals + 1, failure=None
+            )
+        elif (failure := result.failure) is not None:
+            last = LastFailure(
+                at=run.finished_at,
+                runs=before.failure.runs + 1 if before.failure else 1,
+                **{name: getattr(failure, name) for name in _FAILURE_FIELDS},
+            )
+            identities[result.identity_name] = before._replace(
+                failures=before.failures + 1, failure=last
+            )
+    told = {name: at for name, at in state.told.items() if name in known}
+    return state._replace(last_run=run, identities=identities, told=told)
+
+
+_FAILURE_FIELDS = tuple(name for name in LastFailure._fields if name not in {"at", "runs"})
+_LARGEST = 253_402_300_799  # the last second of the year 9999: what can be shown as a time
+_NUMBERS = {"at", "started_at", "finished_at", "exit_code", "renewals", "failures", "runs"}
+
+
+def _state(document: dict[str, Any]) -> State:
+    run, hook = document["last_run"], document["hook_failure"]
+    return State(
+        last_run=None if run is None else LastRun(**_checked(run)),
+        identities={name: _history(each) for name, each in document["identities"].items()},
+        told={name: _number(at) for name, at in document["told"].items()},
+        hook_failure=None if hook is None else HookFailure(**_checked(hook)),
+    )
+
+
+def _history(fields: dict[str, Any]) -> History:
+    failure = fields["failure"]
+    last = None if failure is None else LastFailure(**_checked(failure))
+    return History(**{**_checked(fields), "failure": last})
+
+
+def _checked(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields, as long as their numbers are numbers and their texts fit to be shown."""
+    for name, value in fields.items():
+        if name in _NUMBERS:
+            _number(value)
+        if isinstance(value, str) and not value.isprintable():
+            raise ValueError
+    if not isinstance(fields.get("message", ""), str) or not isinstance(
+        fields.get("remedy", ""), str
+    ):
+        raise TypeError
+    return fields
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _LARGEST:
+        raise TypeError
+    return value

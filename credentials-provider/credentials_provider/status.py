@@ -1,0 +1,243 @@
+"""What is on disk, and what it means for each identity: reads files alone, decides nothing new."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from credentials_provider.entries import FINGERPRINT_VERSION, read_entries, select
+from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError, StorageError
+from credentials_provider.model import TokenRecord
+from credentials_provider.plan import make_plan
+from credentials_provider.policy import TIMER_INTERVAL, TIMER_JITTER
+from credentials_provider.state import LastFailure, LastRun, State, read_state
+from credentials_provider.store import TokenStore, read_document, read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from credentials_provider.model import PlanItem, Reason
+    from credentials_provider.settings import Settings
+
+Condition = Literal[
+    "fresh", "due", "expired", "missing", "unreadable", "changed", "clock", "orphan"
+]
+
+# The registry's own files in the folder, which hold something else than one identity's token.
+_NO_TOKENS = {"mcp", "vscode_mcp"}
+
+
+class Row(NamedTuple):
+    """One identity, or an orphan: a token file whose identity is gone. Times in epoch seconds."""
+
+    identity_name: str
+    state: Condition
+    token_file: str
+    serves: bool
+    reason: Reason | None = None
+    record: TokenRecord | None = None
+    failure: LastFailure | None = None
+    ours: bool = True  # an orphan that this program wrote
+
+
+class Outage(NamedTuple):
+    """What goes first if no token could be renewed from now on."""
+
+    identity_name: str
+    at: float  # epoch seconds
+    tries: int  # runs of the timer between its renewal time and its end
+
+
+class Status(NamedTuple):
+    """Everything that `status` shows, what dies first on top."""
+
+    at: float
+    folder: str
+    rows: tuple[Row, ...]
+    interval: float  # seconds between the timer's runs
+    last_run: LastRun | None
+    warnings: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        wanted = (row for row in self.rows if row.state != "orphan")
+        return EXIT_OK if all(row.serves for row in wanted) else EXIT_FAILED
+
+    @property
+    def orphans(self) -> list[Row]:
+        return [row for row in self.rows if row.state == "orphan"]
+
+    @property
+    def outage(self) -> Outage | None:
+        """None where no token serves."""
+        alive = [row for row in self.rows if row.serves and row.state != "orphan"]
+        if not alive:
+            return None
+        first = min(alive, key=_end)
+        record = first.record
+        assert record is not None  # noqa: S101  it serves
+        left = record.expires_on - max(self.at, record.refresh_at)
+        return Outage(first.identity_name, record.expires_on, tries(left, self.interval))
+
+    @property
+    def hurried(self) -> list[str]:
+        """Identities whose token is due too shortly before its end for this timer."""
+        needed = 2 * self.interval + TIMER_JITTER
+        return [
+            row.identity_name
+            for row in self.rows
+            if row.record is not None
+            and row.record.fingerprint is not None
+            and row.state != "orphan"
+            and row.record.expires_on - row.record.refresh_at < needed
+        ]
+
+    @property
+    def overdue(self) -> list[str]:
+        """Identities that a timer would have tried by now, and nobody has."""
+        return [
+            row.identity_name
+            for row in self.rows
+            if row.state in {"due", "expired"}
+            and row.record is not None
+            and self.at - row.record.refresh_at > 2 * self.interval + TIMER_JITTER
+            and (row.failure is None or self.at - row.failure.at > 2 * self.interval + TIMER_JITTER)
+        ]
+
+
+def tries(seconds: float, interval: float) -> int:
+    """How many runs of a timer surely fall into so many seconds."""
+    return max(0, int((seconds - TIMER_JITTER) // interval))
+
+
+def read_status(
+    settings: Settings, names: Sequence[str], now: float, interval: float = TIMER_INTERVAL
+) -> Status:
+    """The state of every identity, or of those named; orphans only with all.
+
+    Raises:
+        ConfigurationError: no identities file, or none that is a JSON array; an unknown name; an
+            output folder that may not be read.
+
+    """
+    file = read_entries(settings)
+    entries = [each for each in select(file.entries, names, file.path) if each.name]
+    store = TokenStore(settings.output_dir)
+    on_disk, _ = store.read(entry.name for entry in entries)
+    state = read_state(settings.output_dir)
+    rows = [_row(item, store, state) for item in make_plan(entries, on_disk, now)]
+    rows.sort(key=lambda row: (row.serves, _end(row), row.identity_name))
+    if not names:
+        rows += _orphans(store, {entry.name for entry in file.entries}, file.path)
+    problems = [f"{file.path}: {problem}" for problem in file.problems]
+    return Status(
+        now,
+        settings.output_dir,
+        tuple(rows),
+        interval,
+        state.last_run,
+        (*settings.warnings, *file.warnings, *problems),
+    )
+
+
+def _row(item: PlanItem, store: TokenStore, state: State) -> Row:
+    condition: Condition = "fresh"
+    if item.reason is not None:
+        known: dict[Reason, Condition] = {
+            "missing": "missing",
+            "unreadable": "unreadable",
+            "expired": "expired",
+            "changed": "changed",
+            "clock": "clock",
+        }
+        condition = "due" if item.serves else known.get(item.reason, "due")
+    history = state.identities.get(item.entry.name)
+    failure = history.failure if history else None
+    if failure and item.record and item.record.generated_at > failure.at:
+        failure = None  # somebody renewed it since
+    return Row(
+        item.entry.name,
+        condition,
+        store.path(item.entry.name),
+        item.serves,
+        item.reason,
+        item.record,
+        failure,
+    )
+
+
+def _end(row: Row) -> float:
+    return row.record.expires_on if row.record else 0.0
+
+
+def _orphans(store: TokenStore, known: Collection[str], identities_file: str) -> Iterator[Row]:
+    try:
+        present = sorted(os.listdir(store.folder))
+    except OSError:
+        return
+    # Case does not count: on some file systems CI.json is the file of the identity ci.
+    others = {name.lower() for name in known} | _NO_TOKENS
+    others.add(os.path.splitext(os.path.basename(identities_file))[0].lower())
+    for file in present:
+        name, extension = os.path.splitext(file)
+        if extension != ".json" or name.startswith(".") or name.lower() in others:
+            continue
+        document = read_document(store.path(name)) or {}
+        if isinstance(document.get("access_token"), str):
+            record = read_record(store.path(name))
+            yield Row(
+                name,
+                "orphan",
+                store.path(name),
+                serves=False,
+                record=record if isinstance(record, TokenRecord) else None,
+                ours=_is_ours(document, name),
+            )
+
+
+def _is_ours(document: dict[str, Any], name: str) -> bool:
+    """Whether this program wrote the file for an identity of the file's name."""
+    definition = document.get("definition")
+    return (
+        document.get("provider") == "entra"
+        and document.get("identity_name") == name
+        and isinstance(definition, str)
+        and definition.partition(":")[0] in {str(n + 1) for n in range(int(FINGERPRINT_VERSION))}
+    )
+
+
+def prune(settings: Settings, lock_timeout: float, approve: Callable[[list[Row]], bool]) -> int:
+    """Remove the token files of ours whose identity is gone, if `approve` says so of them.
+
+    Returns how many are gone. What came back or changed hands while it was asked for stays.
+
+    Raises:
+        ConfigurationError: the identities file has mistakes: nobody knows what is an orphan.
+        StorageError: the folder is busy, or a file cannot be removed.
+
+    """
+    rows = _prunable(settings)
+    if not rows or not approve(rows):
+        return 0
+    store = TokenStore(settings.output_dir)
+    with store.lock(lock_timeout):
+        still = {row.token_file for row in _prunable(settings)}
+        gone = [row.token_file for row in rows if row.token_file in still]
+        try:
+            for path in gone:
+                os.unlink(path)
+        except OSError as error:
+            raise StorageError(f"{error.filename} cannot be removed: {error.strerror}") from None
+        store.sync()
+    return len(gone)
+
+
+def _prunable(settings: Settings) -> list[Row]:
+    file = read_entries(settings)
+    if file.problems:
+        raise ConfigurationError(
+            f"{file.path} has mistakes: mend it first, nothing was removed", problems=file.problems
+        )
+    known = {entry.name for entry in file.entries}
+    found: Iterable[Row] = _orphans(TokenStore(settings.output_dir), known, file.path)
+    return [row for row in found if row.ours]

@@ -1,0 +1,226 @@
+"""A service that keeps tokens fresh: a pass whenever one is due, and sleep between them.
+
+Time, sleep and the pass itself are handed in. Sleep is taken in short naps, by the wall clock: so a
+machine that was suspended, a clock that was set and a file that changed are noticed within one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from credentials_provider.errors import (
+    ConfigurationError,
+    CredentialsProviderError,
+    unexpected,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from credentials_provider.model import Report, Request
+
+NAP = 5.0  # seconds at most without a look at clock and files
+SHORTEST_PAUSE = 5.0  # seconds between two passes: what falls due together goes together
+LONGEST_PAUSE = 3600.0
+FIRST_BACKOFF = 30.0  # seconds after an identity's first failure, doubling
+LONGEST_BACKOFF = 300.0
+LEAP = 30.0  # seconds by which the clock differs from a nap when it was set
+_RUN = ""  # stands for the run as a whole, or its hook, among the names that failed
+
+
+class Rest(NamedTuple):
+    """An identity that failed is not asked for before `until` (epoch seconds)."""
+
+    until: float
+    failures: int
+
+
+class Moment(NamedTuple):
+    """What a watcher of the watcher is told after each pass."""
+
+    report: Report | None  # None: the pass itself failed
+    error: CredentialsProviderError | str | None
+    next_at: float  # epoch seconds
+
+
+class Watch:
+    """Passes and naps, for ever.
+
+    Args:
+        request: what a pass is asked; it renews what is due.
+        run: makes a pass.
+        reload: the request anew, settings and all; called after a hang-up.
+        now: epoch seconds.
+        nap: sleeps so many seconds; True if it was ended by a hang-up.
+        told: is told of each pass.
+        alive: called at each nap.
+
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        run: Callable[[Request], Report],
+        reload: Callable[[], Request],
+        now: Callable[[], float],
+        nap: Callable[[float], bool],
+        told: Callable[[Moment], None],
+        alive: Callable[[], None],
+        reloading: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self._request = _renewing(request)
+        self._run = run
+        self._reload = reload
+        self._now = now
+        self._nap = nap
+        self._told = told
+        self._alive = alive
+        self._reloading = reloading
+        self._resting: dict[str, Rest] = {}
+        self._selected: tuple[str, ...] = ()
+        self._due: dict[str, float] = {}  # by identity, when its token is
+        self._next_at = 0.0
+
+    def serve(self) -> None:
+        """Keep the tokens fresh until an exception that is no `Exception` ends it.
+
+        Raises:
+            CredentialsProviderError: the first pass found a configuration that cannot be used.
+
+        """
+        file = self._file()
+        self._pass(first=True)
+        while True:
+            woken = self._sleep(file)
+            if woken == "hang-up":
+                self._start_anew()
+            elif woken == "change":
+                self._forget()
+            file = self._file()
+            self._pass()
+
+    def _sleep(self, file: object) -> Literal["due", "hang-up", "change"]:
+        """Until a pass is needed, and why it is."""
+        while (left := self._next_at - (before := self._now())) > 0:
+            length = min(left, NAP)
+            hung_up = self._nap(length)
+            self._alive()
+            if hung_up:
+                return "hang-up"
+            # A nap may end early; that much too late, and the machine slept or the clock was set.
+            passed = self._now() - before
+            if not -LEAP < passed < length + LEAP or self._file() != file:
+                return "change"
+        return "due"
+
+    def _start_anew(self) -> None:
+        self._reloading(True)
+        self._forget()
+        try:
+            self._request = _renewing(self._reload())
+        except CredentialsProviderError as error:
+            self._told(Moment(None, error, self._now()))
+        self._reloading(False)
+
+    def _forget(self) -> None:
+        self._resting.clear()
+        self._due.clear()
+        self._selected = ()
+
+    def _pass(self, *, first: bool = False) -> None:
+        request = self._request
+        now = self._now()
+        resting = {name for name, rest in self._resting.items() if rest.until > now}
+        if resting and self._selected:
+            names = tuple(name for name in self._selected if name not in resting)
+            request = request._replace(names=names)
+        report: Report | None = None
+        error: CredentialsProviderError | str | None = None
+        if request.names or not (resting and self._selected):
+            try:
+                report = self._run(request)
+            except ConfigurationError as problem:
+                if first:
+                    raise
+                error = problem
+            except CredentialsProviderError as problem:
+                error = problem
+            except Exception as problem:  # noqa: BLE001  a service outlives what nobody foresaw
+                error = unexpected(problem)
+        self._plan(report, failed=error is not None)
+        self._alive()
+        if report is not None or error is not None:
+            self._told(Moment(report, error, self._next_at))
+
+    def _plan(self, report: Report | None, *, failed: bool) -> None:
+        """When the next pass is due."""
+        now = self._now()
+        times = [now + LONGEST_PAUSE]
+        if failed:  # nobody would fare better
+            self._selected = ()
+            self._rest(_RUN, now)
+            self._next_at = self._resting[_RUN].until
+            return
+        if report is not None:
+            names = tuple(result.identity_name for result in report.results)
+            self._selected = tuple(dict.fromkeys((*self._selected, *names)))
+            if report.hook is not None and report.hook.message is not None:
+                self._rest(_RUN, now)
+            else:
+                self._resting.pop(_RUN, None)
+            for result in report.results:
+                if result.failure is not None or result.refresh_at is None:
+                    self._rest(result.identity_name, now)
+                else:
+                    self._resting.pop(result.identity_name, None)
+                    self._due[result.identity_name] = result.refresh_at
+        times += [rest.until for rest in self._resting.values()]
+        times += [at for name, at in self._due.items() if name not in self._resting]
+        self._next_at = max(min(times), now + SHORTEST_PAUSE)
+
+    def _rest(self, name: str, now: float) -> None:
+        failures = self._resting[name].failures + 1 if name in self._resting else 1
+        pause = min(FIRST_BACKOFF * 2 ** min(failures - 1, 10), LONGEST_BACKOFF)
+        self._resting[name] = Rest(now + pause, failures)
+
+    def _file(self) -> object:
+        try:
+            found = os.stat(self._request.settings.identities_file)
+        except OSError:
+            return None
+        return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def _renewing(request: Request) -> Request:
+    return request._replace(refresh_ahead=True, lead=None, force=False, dry_run=False)
+
+
+class Notifier:
+    """Tells systemd how a service is (sd_notify(3)); silent where nobody asked to be told."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._address = environment.get("NOTIFY_SOCKET", "")
+        if self._address.startswith("@"):  # an abstract socket
+            self._address = "\0" + self._address[1:]
+        mine = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        period = environment.get("WATCHDOG_USEC", "") if mine else ""
+        self.watchdog = int(period) / 1e6 if period.isascii() and period.isdigit() else None
+
+    def tell(self, *lines: str) -> None:
+        """Assignments such as READY=1; a socket that does not answer is nobody's concern."""
+        if not self._address or not hasattr(socket, "AF_UNIX"):
+            return
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock,
+        ):
+            sock.connect(self._address)
+            sock.sendall("\n".join(lines).encode())
+
+    def alive(self) -> None:
+        if self.watchdog is not None:
+            self.tell("WATCHDOG=1")
