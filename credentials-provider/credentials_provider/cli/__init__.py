@@ -1,0 +1,183 @@
+"""The command line: one lazy group, one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from credentials_provider import __version__
+from credentials_provider.errors import (
+    EXIT_FAILED,
+    EXIT_USAGE,
+    CredentialsProviderError,
+    Problem,
+    StoppedError,
+    unexpected,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROGRAM = "credentials-provider"
+
+# Each stands in the module of its name, which is loaded only to run it or to show its help.
+COMMANDS = {
+    "generate": "Mint access tokens, or renew those that are due.",
+    "identities": "Make and keep the identities file.",
+    "status": "Say how every token is, and which dies first.",
+    "inspect": "Say what a token says, and whether it is true.",
+    "doctor": "Check the whole way, and name the cure of what fails.",
+    "watch": "Stay, and renew each token ahead of its end.",
+    "schedule": "Print a timer for systemd, cron or Kubernetes.",
+    "token": "Print a token that lives, renewed first if need be.",
+    "exec": "Run a command with a fresh token in its environment.",
+    "mcp-config": "Write an AI assistant's MCP configuration.",
+    "mcp-bridge": "Stand in front of a remote MCP server with a fresh token.",
+    "demo": "Show the main job on a local emulator.",
+    "emulator": "Run a local Entra ID for demos and tests.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"{__name__}.{cmd_name.replace('-', '_')}")
+        command = module.command
+        assert isinstance(command, click.Command)  # noqa: S101  a module without one is a mistake of ours
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    name=PROGRAM,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 all tokens good; 1 an identity has no usable token; 2 usage or "
+    "configuration; 75 not renewed, but every token on disk still serves.",
+)
+@click.version_option(__version__, "--version", prog_name=PROGRAM)
+def group() -> None:
+    """Access tokens for machine identities from Microsoft Entra ID, renewed before they expire."""
+
+
+def main(args: Sequence[str] | None = None, *, root: str | None = None) -> NoReturn:
+    """Run the program and exit.
+
+    Args:
+        args: the command line without the program's name; the process's own by default.
+        root: folder of the default paths; the working directory by default.
+
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    _open_closed_streams()
+    code = EXIT_FAILED
+    try:
+        code = _run(arguments, root or "")
+        sys.stdout.flush()
+    except OSError:  # who read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Started without them, as some supervisors do, the streams lead nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  till the end
+
+
+def colour() -> bool | None:
+    """False where nobody wants colours (https://no-color.org), None where a terminal decides."""
+    unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return False if unwanted else None
+
+
+def _run(arguments: list[str], root: str) -> int:
+    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    as_json = "--json" in ours
+    try:
+        result = group.main(
+            arguments, prog_name=PROGRAM, standalone_mode=False, obj=root, color=colour()
+        )
+        return int(result or 0)
+    except click.UsageError as error:
+        if as_json:
+            _print_problems([Problem(error.format_message())], EXIT_USAGE)
+        else:
+            error.show()
+        return EXIT_USAGE
+    except CredentialsProviderError as error:
+        if as_json:
+            _print_problems(error.problems, error.exit_code)
+        elif _wants_json_log(arguments):
+            _log(error)
+        else:
+            _explain(error)
+        return error.exit_code
+    except (StoppedError, KeyboardInterrupt, click.Abort) as stop:
+        code, name = (
+            (stop.exit_code, stop.signal_name)
+            if isinstance(stop, StoppedError)
+            else (130, "SIGINT")
+        )
+        message = f"stopped by {name}; every file is whole"
+        if as_json:
+            _print_problems([Problem(message)], code)
+        click.echo(message, err=True)
+        return code
+    except BrokenPipeError:
+        return EXIT_FAILED
+    except Exception as error:  # noqa: BLE001  a traceback could show a secret
+        message = f"{unexpected(error)}; this is a mistake of this program, please report it"
+        if as_json:
+            _print_problems([Problem(message)], EXIT_FAILED)
+        click.echo(f"error: {message}", err=True)
+        return EXIT_FAILED
+
+
+def _wants_json_log(arguments: Sequence[str]) -> bool:
+    return "--log-format=json" in arguments or "--log-format json" in " ".join(arguments)
+
+
+def _log(error: CredentialsProviderError) -> None:
+    from credentials_provider.cli.logs import event  # noqa: PLC0415
+
+    for problem in error.problems:
+        event("error", "error", message=str(problem), remedy=error.hint)
+
+
+def _explain(error: CredentialsProviderError) -> None:
+    click.echo(f"{click.style('error:', fg='red')} {error.message}", err=True, color=colour())
+    if error.problems[0].message != error.message:
+        for problem in error.problems:
+            click.echo(f"  {problem}", err=True)
+    if error.hint:
+        click.echo(f"  {error.hint}", err=True)
+
+
+def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:
+    import json  # noqa: PLC0415
+
+    errors = [
+        {
+            "entry": problem.entry,
+            "identity_name": problem.identity_name,
+            "field": problem.field,
+            "message": problem.message,
+        }
+        for problem in problems
+    ]
+    click.echo(json.dumps({"version": 1, "exit_code": exit_code, "errors": errors}, indent=2))

@@ -1,0 +1,72 @@
+"""`demo`: the main job on the local emulator, nothing left behind but its folder."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from credentials_provider.cli import generate
+from credentials_provider.cli.emulator import write_identities
+from credentials_provider.emulator import Emulator, sample_apps
+from credentials_provider.errors import EXIT_FAILED, EXIT_OK
+from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_WRONG = "a-secret-that-was-rotated-away"
+
+
+@click.command("demo")
+@click.pass_obj
+def command(root: str, /) -> int:
+    """Mint, repair and renew sample identities on a local emulator, in .oauth-tokens/demo/."""
+    folder = os.path.join(root, TOKEN_FOLDER, "demo")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    identities_file = os.path.join(folder, IDENTITIES_FILE)
+    apps = sample_apps(4)
+    broken = apps[-1].name
+    os.environ["NO_PROXY"] = "localhost"  # the emulator is on this machine, whatever else is not
+    with Emulator(apps) as emulator:
+        arguments = ["-a", "entra", "-i", identities_file, "-o", folder, "--env-file", os.devnull]
+        arguments += ["--login-base-url", emulator.base_url, "--ca-bundle", emulator.ca_file]
+
+        _title(f"1. Mint a token for each of {len(apps)} identities; {broken}'s secret is wrong")
+        write_identities(identities_file, apps, **{broken: _WRONG})
+        first = _generate(arguments)
+
+        _title(f"2. Repair {broken}, and renew what is due: only that one")
+        write_identities(identities_file, apps)
+        second = _generate([*arguments, "--refresh-ahead"])
+
+        _title("3. Once more, as a timer would every few minutes: nothing to do")
+        third = _generate([*arguments, "--refresh-ahead"])
+
+    _title("What is there now (one file an identity, for its owner's eyes only)")
+    for name in sorted(os.listdir(folder)):
+        if not name.startswith("."):
+            click.echo(f"  {os.path.join(folder, name)}")
+    _next_steps()
+    return EXIT_OK if (first, second, third) == (EXIT_FAILED, EXIT_OK, EXIT_OK) else EXIT_FAILED
+
+
+def _generate(arguments: Sequence[str]) -> int:
+    color = click.get_current_context().color
+    result = generate.command.main(list(arguments), standalone_mode=False, obj="", color=color)
+    return int(result or 0)
+
+
+def _title(text: str) -> None:
+    click.echo("\n" + click.style(text, bold=True))
+
+
+def _next_steps() -> None:
+    _title("Next, with your own tenant")
+    click.echo(
+        "  1. cp entra-identities.example.json .oauth-tokens/entra-identities.json\n"
+        "     chmod 600 .oauth-tokens/entra-identities.json, and put your values in\n"
+        "  2. ./generate_creds.sh                  mints a token for each identity\n"
+        "  3. ./generate_creds.sh --refresh-ahead  renews what is due: for cron and timers"
+    )

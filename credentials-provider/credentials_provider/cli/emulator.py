@@ -1,0 +1,174 @@
+"""`emulator`: a local Entra ID in the foreground, until it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+from credentials_provider.cli.options import DURATION, DURATION_OR_NONE
+from credentials_provider.cli.stopping import stoppable
+from credentials_provider.emulator import FAULT_KINDS, App, Emulator, Fault, sample_apps
+from credentials_provider.entries import read_entries
+from credentials_provider.errors import ConfigurationError, StoppedError, StorageError
+from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER, Flags, load_settings
+from credentials_provider.store import write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from credentials_provider.emulator import Injection
+
+SAMPLE_SCOPE = "api://6b2e1a77-3c1d-4f0a-8a54-0d9f6f4c2b10/.default"
+
+
+class FaultType(click.ParamType["Injection"]):
+    """A fault as `KIND` or `KIND:PARAM=VALUE,…`."""
+
+    name = "fault"
+
+    def convert(
+        self, value: str | Injection, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Injection:
+        if not isinstance(value, str):
+            return value
+        try:
+            return Fault.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command(
+    "emulator",
+    epilog="Examples: `emulator --fault throttle:retry_after=5,times=3`; "
+    "`emulator -i my-identities.json` serves your own identities. "
+    f"Kinds of faults: {', '.join(FAULT_KINDS)}.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: any free one.")
+@click.option(
+    "-i",
+    "--identities-file",
+    metavar="FILE",
+    help="Serve the identities of this file, as they are.",
+)
+@click.option(
+    "--identities",
+    type=click.IntRange(1, 10_000),
+    default=3,
+    show_default=True,
+    help="So many sample identities, without a file.",
+)
+@click.option(
+    "--folder",
+    metavar="FOLDER",
+    help="For ca.pem and the sample identities. Default: .oauth-tokens/emulator",
+)
+@click.option("--latency", type=DURATION_OR_NONE, default=0.0, help="Before each answer.")
+@click.option("--token-lifetime", type=DURATION, help="Default: 60 to 90 minutes, at random.")
+@click.option("--fault", "faults", type=FaultType(), multiple=True, help="See below; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Say where it is in one JSON document.")
+@click.pass_obj
+def command(
+    root: str,
+    /,
+    *,
+    port: int,
+    identities_file: str | None,
+    identities: int,
+    folder: str | None,
+    latency: float,
+    token_lifetime: float | None,
+    faults: Sequence[Injection],
+    as_json: bool,
+) -> int:
+    """Run a local Entra ID over TLS on loopback, for demos and tests."""
+    folder = os.path.abspath(folder or os.path.join(root, TOKEN_FOLDER, "emulator"))
+    if identities_file is None:
+        apps = sample_apps(identities)
+        identities_file = os.path.join(folder, IDENTITIES_FILE)
+    else:
+        apps = list(_apps_of(identities_file, root))
+        identities = 0
+    ca_file = os.path.join(folder, "ca.pem")
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if identities:
+            write_identities(identities_file, apps)
+        emulator = Emulator(
+            apps,
+            port=port,
+            latency=latency,
+            token_lifetime=None if token_lifetime is None else max(1, int(token_lifetime)),
+            ca_file=ca_file,
+        )
+        emulator.start()
+    except OSError as error:
+        what = f"port {port}" if error.filename is None else str(error.filename)
+        raise StorageError(f"the emulator cannot use {what}: {error.strerror}") from None
+    try:
+        for injection in faults:
+            emulator.inject(
+                injection.fault,
+                times=injection.times,
+                client_id=injection.client_id,
+                tenant_id=injection.tenant_id,
+            )
+        _say(root, emulator.base_url, ca_file, identities_file, as_json=as_json)
+        with stoppable():
+            threading.Event().wait()
+    except StoppedError:
+        pass  # that is how it ends
+    finally:
+        emulator.close()
+    return 0
+
+
+def _apps_of(identities_file: str, root: str) -> Iterable[App]:
+    settings = load_settings(Flags(identities_file=identities_file), os.environ, root)
+    for entry in read_entries(settings).entries:
+        fields = {name: entry.fields.get(name) for name in ("tenant_id", "client_id")}
+        secret = entry.fields.get("client_secret")
+        if not all(isinstance(value, str) and value for value in (*fields.values(), secret)):
+            raise ConfigurationError(
+                f"{identities_file}: entry {entry.index} needs tenant_id, client_id and "
+                "client_secret to be served"
+            )
+        yield App(**fields, secrets=(secret,), name=entry.name)  # type: ignore[arg-type]  # strings, as checked
+
+
+def write_identities(path: str, apps: Iterable[App], **wrong_secrets: str) -> None:
+    """Write an identities file for apps of the emulator; a secret can be wrong on purpose."""
+    identities = [
+        {
+            "identity_name": app.name,
+            "tenant_id": app.tenant_id,
+            "client_id": app.client_id,
+            "client_secret": wrong_secrets.get(app.name, app.secrets[0]),
+            "scope": SAMPLE_SCOPE,
+        }
+        for app in apps
+    ]
+    write_private(path, json.dumps(identities, indent=2) + "\n")
+
+
+def _say(root: str, base_url: str, ca_file: str, identities_file: str, *, as_json: bool) -> None:
+    if as_json:
+        document = {
+            "version": 1,
+            "login_base_url": base_url,
+            "ca_file": ca_file,
+            "identities_file": os.path.abspath(identities_file),
+            "pid": os.getpid(),
+        }
+        click.echo(json.dumps(document))
+        return
+    program = os.path.join(root, "generate_creds.sh") if root else "credentials-provider generate"
+    folder = os.path.dirname(ca_file)
+    click.echo(f"Entra ID emulator at {base_url} (Ctrl-C stops it). Mint from another terminal:\n")
+    click.echo(
+        f"  {program} --identities-file {identities_file} --output-dir {folder} \\\n"
+        f"    --login-base-url {base_url} --ca-bundle {ca_file}\n"
+    )

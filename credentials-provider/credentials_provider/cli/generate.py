@@ -1,0 +1,213 @@
+"""`generate`: options to a request, one run, a rendered report, an exit code."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider import batch
+from credentials_provider.cli.options import DURATION, DURATION_OR_NONE, ShardType
+from credentials_provider.cli.stopping import stoppable
+from credentials_provider.model import Request
+from credentials_provider.policy import parse_lead
+from credentials_provider.settings import CLOUDS, Flags, load_settings
+
+if TYPE_CHECKING:
+    from credentials_provider.cli.logs import JsonLog
+    from credentials_provider.cli.output import Console
+
+
+class GenerateCommand(click.Command):
+    """Lets `--refresh-ahead` stand without a value before a name."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        following = [*args[1:], ""]
+        before_names = args.index("--") if "--" in args else len(args)
+        return super().parse_args(
+            ctx,
+            [
+                "--refresh-ahead=auto"
+                if this == "--refresh-ahead"
+                and place < before_names
+                and not (after == "auto" or after[:1].isdigit())
+                else this
+                for place, (this, after) in enumerate(zip(args, following, strict=False))
+            ],
+        )
+
+
+@click.command(
+    "generate",
+    cls=GenerateCommand,
+    epilog="Examples: `generate --refresh-ahead` from cron; `generate ci --json` in a script.",
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--refresh-ahead",
+    metavar="[auto|DURATION|PERCENT]",
+    help="Renew only what is due: by each token's own time (auto), or when this much of its life "
+    "is left.",
+)
+@click.option(
+    "-i", "--identities-file", metavar="FILE", help="Default: .oauth-tokens/entra-identities.json"
+)
+@click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
+@click.option("-f", "--force", is_flag=True, help="Renew everything that is selected.")
+@click.option("--dry-run", is_flag=True, help="Say what is due and why; request and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing unless something is wrong.")
+@click.option("-v", "--verbose", is_flag=True, help="Name every identity, fresh ones too.")
+@click.option(
+    "-j",
+    "--concurrency",
+    type=click.IntRange(1, 512),
+    default=32,
+    show_default=True,
+    help="Requests at once.",
+)
+@click.option("--timeout", type=DURATION, default="20s", show_default=True, help="For one request.")
+@click.option(
+    "--max-attempts",
+    type=click.IntRange(1, 20),
+    default=4,
+    show_default=True,
+    help="For one identity.",
+)
+@click.option(
+    "--deadline", type=DURATION, default="2m", show_default=True, help="For the whole run."
+)
+@click.option(
+    "--lock-timeout",
+    type=DURATION_OR_NONE,
+    default="30s",
+    show_default=True,
+    help="Wait so long for another run.",
+)
+@click.option(
+    "--strict-permissions",
+    is_flag=True,
+    help="Refuse identities, .env or output folder that other users can read.",
+)
+@click.option(
+    "--on-renew",
+    metavar="COMMAND",
+    help="Run this by the shell once new tokens are in place; again with the next run if it fails.",
+)
+@click.option(
+    "--hook-timeout",
+    type=DURATION,
+    default="1m",
+    show_default=True,
+    help="End that command after so long.",
+)
+@click.option("--metrics-file", metavar="FILE", help="Write metrics for Prometheus there.")
+@click.option(
+    "--shard",
+    type=ShardType(),
+    metavar="K/N",
+    help="Only part K of N of the identities, counted from 0.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: one line an event on stderr.",
+)
+@click.option("--env-file", metavar="FILE", help="Default: .env")
+@click.option(
+    "--login-base-url",
+    "--entra-login-url",
+    metavar="URL",
+    help="Login host. Default: https://login.microsoftonline.com",
+)
+@click.option(
+    "--cloud", type=click.Choice(list(CLOUDS)), help="Microsoft's login host of this cloud."
+)
+@click.option("--ca-bundle", metavar="FILE", help="Certification authorities to trust, PEM.")
+@click.option("-a", "--auth-provider", metavar="NAME", help="Only entra is served.")
+@click.option("--entra-tenant-id", metavar="ID", help="Tenant of identities that name none.")
+@click.option("--entra-client-id", metavar="ID", help="The gateway's application.")
+@click.option(
+    "--entra-client-secret",
+    metavar="SECRET",
+    help="Better: ENTRA_CLIENT_SECRET in the environment.",
+)
+@click.option("--ingress-only", is_flag=True, help="Only the identity named ingress.")
+@click.option("--all-agents", is_flag=True, help="All identities, as without it.")
+@click.pass_obj
+def command(root: str, /, **options: Any) -> int:
+    """Mint an access token for every identity, or the named ones: .oauth-tokens/NAME.json."""
+    from credentials_provider.cli.output import Console, show_report  # noqa: PLC0415
+
+    request = request_of(root, options)
+    console: Console | JsonLog
+    if options["log_format"] == "json":
+        from credentials_provider.cli.logs import JsonLog  # noqa: PLC0415
+
+        console = JsonLog(quiet=options["quiet"])
+    else:
+        console = Console(quiet=options["quiet"], verbose=options["verbose"])
+    if options["entra_client_secret"]:
+        console.warn(
+            "--entra-client-secret is visible to every user of this machine (ps): "
+            "set ENTRA_CLIENT_SECRET instead"
+        )
+    with stoppable(), console:
+        report = batch.run(request, console)
+    if not isinstance(console, Console):
+        console.report(report)
+        if not options["as_json"]:
+            return report.exit_code
+    show_report(
+        report,
+        folder=request.settings.output_dir,
+        as_json=options["as_json"],
+        dry_run=request.dry_run,
+        quiet=options["quiet"],
+        verbose=options["verbose"],
+    )
+    return report.exit_code
+
+
+def request_of(root: str, options: dict[str, Any]) -> Request:
+    """What the options ask for."""
+    flags = Flags(
+        identities_file=options["identities_file"],
+        output_dir=options["output_dir"],
+        env_file=options["env_file"],
+        auth_provider=options["auth_provider"],
+        tenant_id=options["entra_tenant_id"],
+        client_id=options["entra_client_id"],
+        client_secret=options["entra_client_secret"],
+        login_base_url=options["login_base_url"],
+        cloud=options["cloud"],
+        ca_bundle=options["ca_bundle"],
+    )
+    if options["login_base_url"] and options["cloud"]:
+        raise click.UsageError("--login-base-url and --cloud exclude one another.")
+    ahead = options["refresh_ahead"]
+    try:
+        lead = parse_lead(ahead) if ahead else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--refresh-ahead'") from None
+    return Request(
+        settings=load_settings(flags, os.environ, root),
+        names=(*options["names"], *(("ingress",) if options["ingress_only"] else ())),
+        refresh_ahead=ahead is not None,
+        lead=lead,
+        force=options["force"],
+        dry_run=options["dry_run"],
+        concurrency=options["concurrency"],
+        timeout=options["timeout"],
+        max_attempts=options["max_attempts"],
+        deadline=options["deadline"],
+        lock_timeout=options["lock_timeout"],
+        strict_permissions=options["strict_permissions"],
+        shard=options["shard"],
+        on_renew=options["on_renew"],
+        hook_timeout=options["hook_timeout"],
+        metrics_file=options["metrics_file"],
+    )

@@ -1,0 +1,124 @@
+"""Events for a log: one line of JSON each, on stderr; and priorities for the journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from credentials_provider.model import Watcher
+from credentials_provider.store import iso
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from credentials_provider.model import Outcome, Report
+
+Level = Literal["error", "warning", "info"]
+
+# sd-daemon(3): the journal takes a line's priority from the number in front of it.
+_PRIORITIES: dict[Level, int] = {"error": 3, "warning": 4, "info": 6}
+_LEVELS: dict[str, Level] = {"failed": "error", "kept": "warning"}
+
+
+def tell(text: str, level: Level = "info") -> None:
+    """Lines on stderr; where that is the journal, with their priority."""
+    if _is_journal():
+        text = "\n".join(f"<{_PRIORITIES[level]}>{line}" for line in text.splitlines())
+    click.echo(text, err=True)
+
+
+def _is_journal() -> bool:
+    """Whether systemd connected stderr with the journal (systemd.exec(5), JOURNAL_STREAM)."""
+    stream = os.environ.get("JOURNAL_STREAM")
+    if not stream:
+        return False
+    try:
+        found = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return stream == f"{found.st_dev}:{found.st_ino}"
+
+
+def event(name: str, level: Level = "info", **fields: Any) -> None:
+    """One line: time, level, event, and what else is known."""
+    known = {field: value for field, value in fields.items() if value is not None}
+    tell(json.dumps({"time": iso(time.time()), "level": level, "event": name, **known}), level)
+
+
+class JsonLog(Watcher):
+    """Tells everything that happens as events; quiet: what is wrong alone."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is held open."""
+
+    def warn(self, message: str) -> None:
+        if not self._quiet:
+            event("warning", "warning", message=message)
+
+    def finish(self, outcome: Outcome) -> None:
+        level = _LEVELS.get(outcome.outcome, "info")
+        if self._quiet and level == "info":
+            return
+        failure = outcome.failure
+        event(
+            "renewal",
+            level,
+            identity=outcome.identity_name,
+            outcome=outcome.outcome,
+            reason=outcome.reason,
+            duration=None if outcome.duration is None else round(outcome.duration, 3),
+            attempts=outcome.attempts,
+            expires_at=None if outcome.expires_at is None else iso(outcome.expires_at),
+            kind=failure and failure.kind,
+            error=failure and failure.error,
+            aadsts=failure and failure.aadsts,
+            message=failure and failure.message,
+            remedy=failure and failure.remedy,
+            trace_id=failure and failure.trace_id,
+            correlation_id=failure and failure.correlation_id,
+        )
+
+    def report(self, report: Report) -> None:
+        """What a run came to; failures of which no renewal told, such as a busy lock, too."""
+        for outcome in report.results:
+            if outcome.failure is not None and outcome.duration is None:
+                self.finish(outcome)
+        if (hook := report.hook) is not None:
+            level: Level = "info" if hook.message is None else "error"
+            if not (self._quiet and level == "info"):
+                event(
+                    "hook",
+                    level,
+                    identities=list(hook.identities),
+                    exit_code=hook.exit_code,
+                    message=hook.message,
+                )
+        if report.exit_code or not self._quiet:
+            event(
+                "run",
+                "info" if report.exit_code == 0 else "warning",
+                exit_code=report.exit_code,
+                renewed=report.count("renewed"),
+                fresh=report.count("fresh"),
+                kept=report.count("kept"),
+                failed=report.count("failed"),
+                duration=round(report.finished_at - report.started_at, 3),
+            )

@@ -1,0 +1,57 @@
+"""`mcp-bridge`: the remote server of a URL on standard input and output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from credentials_provider.assistants import MISSING_EXTRA
+from credentials_provider.assistants.configure import check_url
+from credentials_provider.cli.options import DURATION, settings_of, settings_options
+from credentials_provider.cli.token import check_header_names
+from credentials_provider.errors import ConfigurationError
+from credentials_provider.model import Request
+
+
+@click.command(
+    "mcp-bridge",
+    epilog="For an assistant to start: `mcp-config` writes the line. Standard output is MCP alone.",
+)
+@click.argument("url")
+@click.option("--identity", required=True, metavar="NAME", help="Whose token.")
+@click.option(
+    "--header-name",
+    default="Authorization",
+    show_default=True,
+    callback=check_header_names,
+    metavar="HEADER",
+    help="X-Authorization for an MCP gateway.",
+)
+@click.option(
+    "--min-ttl",
+    type=DURATION,
+    default="5m",
+    show_default=True,
+    help="Renew first if less life is left.",
+)
+@settings_options
+@click.option("--timeout", type=DURATION, default="20s", show_default=True, help="For one request.")
+@click.option(
+    "--deadline", type=DURATION, default="30s", show_default=True, help="For a renewal in all."
+)
+@click.pass_obj
+def command(
+    root: str, /, url: str, *, identity: str, header_name: str, min_ttl: float, **options: Any
+) -> int:
+    """Speak MCP on standard input and output for the remote server at URL, with a fresh token."""
+    try:
+        from credentials_provider import bridge  # noqa: PLC0415  the extra
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("credentials_provider"):
+            raise
+        raise ConfigurationError(MISSING_EXTRA) from None
+    settings = settings_of(options, root)
+    request = Request(settings, **options, lock_timeout=options["deadline"])
+    bridge.run(request, identity, check_url(url), header_name, min_ttl)
+    return 0

@@ -1,0 +1,103 @@
+"""Parameters that several commands share."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider.policy import parse_duration
+from credentials_provider.settings import CLOUDS, Flags, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credentials_provider.settings import Settings
+
+
+class DurationType(click.ParamType[float]):
+    """Seconds, written as 90, 90s, 10m or 1h30m."""
+
+    name = "duration"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self._zero = zero  # whether no time at all makes sense
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            seconds = float(value) if isinstance(value, (int, float)) else parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if not seconds and not self._zero:
+            self.fail("must be longer than nothing", param, ctx)
+        return seconds
+
+
+class ShardType(click.ParamType[tuple[int, int]]):
+    """K/N: part K, counted from 0, of N."""
+
+    name = "shard"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        index, _, count = str(value).partition("/")
+        numbers = index.isascii() and index.isdigit() and count.isascii() and count.isdigit()
+        if not numbers or not int(index) < int(count):
+            self.fail(f"{value!r} is not K/N with K from 0 to N-1, such as 0/4", param, ctx)
+        return int(index), int(count)
+
+
+DURATION = DurationType()
+DURATION_OR_NONE = DurationType(zero=True)
+
+
+def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where identities and tokens are and how the provider is reached; `settings_of` reads them."""
+    for option in reversed(
+        (
+            click.option(
+                "-i",
+                "--identities-file",
+                metavar="FILE",
+                help="Default: .oauth-tokens/entra-identities.json",
+            ),
+            click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens"),
+            click.option("--env-file", metavar="FILE", help="Default: .env"),
+            click.option("--login-base-url", metavar="URL", help="Login host."),
+            click.option(
+                "--cloud",
+                type=click.Choice(list(CLOUDS)),
+                help="Microsoft's login host of this cloud.",
+            ),
+            click.option(
+                "--ca-bundle", metavar="FILE", help="Certification authorities to trust, PEM."
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def settings_of(options: dict[str, Any], root: str) -> Settings:
+    """Take the options of `settings_options` out of a command's, and the settings they make.
+
+    Raises:
+        ConfigurationError: they cannot be used.
+
+    """
+    return load_settings(flags_of(options), os.environ, root)
+
+
+def flags_of(options: dict[str, Any]) -> Flags:
+    """Take the options of `settings_options` out of a command's."""
+    names = ("identities_file", "output_dir", "env_file", "login_base_url", "cloud", "ca_bundle")
+    given = {name: options.pop(name) for name in names}
+    if given["login_base_url"] and given["cloud"]:
+        raise click.UsageError("--login-base-url and --cloud exclude one another.")
+    return Flags(**given)

@@ -1,0 +1,227 @@
+"""What people and programs get to see of a run: the result on stdout, talk on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider.cli.logs import tell
+from credentials_provider.model import Watcher
+from credentials_provider.store import iso
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from credentials_provider.cli.logs import Level
+    from credentials_provider.model import Failure, Outcome, Reason, Report
+
+REASONS: dict[Reason | None, str] = {
+    "asked": "a new one was asked for",
+    "missing": "there is no token file",
+    "unreadable": "the token file cannot be read",
+    "expired": "the token has expired",
+    "changed": "the identity's definition (or the login host) has changed",
+    "clock": "the token is from the future: the clock was set back",
+    "refresh": "its time to renew has come",
+    None: "not due",
+}
+_COLOURS = {"renewed": "green", "fresh": "green", "kept": "yellow", "failed": "red", "due": "cyan"}
+_MANY = 2  # identities from which on progress is worth a line
+
+
+class Console(Watcher):
+    """Warnings and progress on stderr; progress on a terminal only."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._progress: Any = None  # rich.progress.Progress
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def warn(self, message: str) -> None:
+        if not self._quiet:
+            self._say(f"{click.style('warning:', fg='yellow')} {message}", "warning")
+
+    def start(self, due: int) -> None:
+        if self._quiet or self._verbose or due < _MANY or not sys.stderr.isatty():
+            return
+        from rich.console import Console as RichConsole  # noqa: PLC0415  a terminal only
+        from rich.progress import Progress  # noqa: PLC0415
+
+        self._progress = Progress(console=RichConsole(stderr=True), transient=True)
+        self._task = self._progress.add_task("Minting tokens", total=due)
+        self._progress.start()
+
+    def finish(self, outcome: Outcome) -> None:
+        if self._progress is not None:
+            self._progress.advance(self._task)
+        elif self._verbose and not self._quiet:
+            tries = f", {outcome.attempts} requests" if outcome.attempts != 1 else ""
+            self._say(f"{outcome.identity_name}: {outcome.outcome}{tries}")
+
+    def _say(self, line: str, level: Level = "info") -> None:
+        if self._progress is not None:
+            self._progress.console.print(line, markup=False, highlight=False)
+        else:
+            tell(line, level)
+
+
+def show_report(
+    report: Report, *, folder: str, as_json: bool, dry_run: bool, quiet: bool, verbose: bool
+) -> None:
+    """Render a report: every renewal, every failure with its cure, and one line that sums it up."""
+    if as_json:
+        import json  # noqa: PLC0415
+
+        click.echo(json.dumps(report_document(report), indent=2))
+        return
+    now = time.time()
+    width = max((len(each.identity_name) for each in report.results), default=0)
+    for each in report.results:
+        if each.failure is None and not quiet and (verbose or each.outcome != "fresh"):
+            outcome = click.style(f"{each.outcome:8}", fg=_COLOURS[each.outcome])
+            click.echo(f"{each.identity_name:{width}}  {outcome} {_detail(each, now)}")
+    for each in report.results:
+        if each.failure is not None:
+            _show_failure(each, each.failure, now)
+    if report.hook is not None and report.hook.message is not None:
+        tell(
+            f"{click.style('the hook failed', fg='red')} ({report.hook.message}); it stays pending "
+            "and runs again with the next run. The new tokens are in place.",
+            "error",
+        )
+    summary = _summary(report, folder, dry_run=dry_run)
+    if report.exit_code:
+        tell(summary, "warning")
+    elif not quiet:
+        click.echo(summary)
+
+
+def _detail(outcome: Outcome, now: float) -> str:
+    if outcome.outcome == "due" or outcome.expires_at is None:
+        return REASONS[outcome.reason]
+    again = f", due {local_time(outcome.refresh_at, now)}" if outcome.refresh_at else ""
+    return f"until {local_time(outcome.expires_at, now)}{again}"
+
+
+def _show_failure(outcome: Outcome, failure: Failure, now: float) -> None:
+    state = click.style(outcome.outcome, fg=_COLOURS[outcome.outcome])
+    left = ""
+    if outcome.expires_at is not None and outcome.expires_at > now:
+        left = f" (the token on disk lives another {time_left(outcome.expires_at - now)})"
+    code = ", ".join(
+        part
+        for part in (failure.error, f"AADSTS{failure.aadsts}" if failure.aadsts else "")
+        if part
+    )
+    lines = [
+        f"{outcome.identity_name}: {state}{left}: {failure.message}"
+        + (f" ({code})" if code else ""),
+        f"    {failure.remedy}",
+    ]
+    if failure.trace_id:
+        lines.append(f"    Trace ID {failure.trace_id}")
+    tell("\n".join(lines), "error" if outcome.outcome == "failed" else "warning")
+
+
+def _summary(report: Report, folder: str, *, dry_run: bool) -> str:
+    counts = {
+        outcome: report.count(outcome) for outcome in ("renewed", "fresh", "due", "kept", "failed")
+    }
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "none"
+    if dry_run:
+        return f"Dry run: {told}; nothing was requested or written"
+    if counts["failed"]:
+        return f"Not every identity got its token: {told}, in {folder}"
+    if counts["kept"]:
+        return f"Try again later: {told}, in {folder}; every token there still serves"
+    return f"Tokens saved: {told}, in {folder}"
+
+
+def report_document(report: Report) -> dict[str, Any]:
+    """The report as `--json` prints it."""
+    return {
+        "version": 1,
+        "started_at": iso(report.started_at),
+        "finished_at": iso(report.finished_at),
+        "exit_code": report.exit_code,
+        "summary": {
+            "identities": len(report.results),
+            "renewed": report.count("renewed"),
+            "fresh": report.count("fresh"),
+            "kept": report.count("kept"),
+            "failed": report.count("failed"),
+        },
+        "results": [
+            {
+                "identity_name": each.identity_name,
+                "outcome": each.outcome,
+                "reason": each.reason,
+                "token_file": os.path.abspath(each.token_file),
+                "expires_at": _iso_or_none(each.expires_at),
+                "refresh_at": _iso_or_none(each.refresh_at),
+                "attempts": each.attempts,
+                "credential": each.credential,
+                "error": _error_document(each.failure),
+            }
+            for each in report.results
+        ],
+        **({"hook": report.hook._asdict()} if report.hook else {}),
+    }
+
+
+def _error_document(failure: Failure | None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    return {
+        "kind": failure.kind,
+        "error": failure.error,
+        "aadsts": failure.aadsts,
+        "message": failure.message,
+        "remedy": failure.remedy,
+        "transient": failure.transient,
+        "trace_id": failure.trace_id,
+        "correlation_id": failure.correlation_id,
+    }
+
+
+def _iso_or_none(epoch: float | None) -> str | None:
+    return None if epoch is None else iso(epoch)
+
+
+def local_time(epoch: float, now: float) -> str:
+    """A time for people: the hour, the day too unless it is today, and the zone."""
+    moment, today = (datetime.fromtimestamp(each).astimezone() for each in (epoch, now))
+    form = "%H:%M %Z" if moment.date() == today.date() else "%Y-%m-%d %H:%M %Z"
+    return moment.strftime(form)
+
+
+def time_left(seconds: float) -> str:
+    """Seconds as a person says them: 45 s, 23 min, 5 h 10 min, 3 d."""
+    minutes = int(seconds // 60)
+    if minutes < 1:
+        return f"{int(seconds)} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 1:
+        return f"{minutes} min"
+    days = hours // 24
+    return f"{days} d {hours % 24} h" if days else f"{hours} h {minutes} min"

@@ -1,0 +1,177 @@
+"""`token`: one identity's token in the form that its reader wants."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider.access import Access, get_token
+from credentials_provider.cli.options import DURATION, settings_of, settings_options
+from credentials_provider.errors import ConfigurationError
+from credentials_provider.model import Request, Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FORMATS = ("raw", "header", "headers-json", "env", "json", "exec-credential")
+_EXEC_API = "client.authentication.k8s.io/"
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+_DIGITS = frozenset("0123456789")
+_HEADER_CHARACTERS = _LETTERS | _DIGITS | frozenset("!#$%&'*+-.^`|~")  # RFC 9110 section 5.6.2
+
+
+def check_header_names(
+    ctx: click.Context, param: click.Parameter, value: Sequence[str] | str
+) -> Sequence[str] | str:
+    """What an HTTP header may be called."""
+    for name in (value,) if isinstance(value, str) else value:
+        if not name or not _HEADER_CHARACTERS.issuperset(name):
+            raise click.BadParameter("is no name of an HTTP header", ctx, param)
+    return value
+
+
+def check_variable(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """What an environment variable may be called, in every shell."""
+    if not value or value[0] in _DIGITS or not (_LETTERS | _DIGITS).issuperset(value):
+        raise click.BadParameter("is no name of an environment variable", ctx, param)
+    return value
+
+
+@click.command(
+    "token",
+    epilog="Examples: `token ci --format header | curl -H @- URL`; "
+    '`eval "$(credentials-provider token ci --format env)"`.',
+)
+@click.argument("name")
+@click.option(
+    "--min-ttl",
+    type=DURATION,
+    default="5m",
+    show_default=True,
+    help="Renew first if less life is left. Tokens that never live as long: half of their life.",
+)
+@click.option("-f", "--force", is_flag=True, help="Renew first in any case, as after a 401.")
+@click.option("--format", "form", type=click.Choice(_FORMATS), default="raw", show_default=True)
+@click.option(
+    "--header-name",
+    "header_names",
+    multiple=True,
+    default=["Authorization"],
+    show_default="Authorization",
+    callback=check_header_names,
+    metavar="HEADER",
+    help="For header and headers-json; X-Authorization for an MCP gateway. Repeatable.",
+)
+@click.option(
+    "--env-var",
+    default="ACCESS_TOKEN",
+    show_default=True,
+    callback=check_variable,
+    metavar="VARIABLE",
+    help="For env.",
+)
+@click.option("--output", metavar="FILE", help="Write it to this file, for your eyes only.")
+@settings_options
+@click.option("--timeout", type=DURATION, default="20s", show_default=True, help="For one request.")
+@click.option(
+    "--deadline", type=DURATION, default="30s", show_default=True, help="For a renewal in all."
+)
+@click.pass_obj
+def command(
+    root: str,
+    /,
+    name: str,
+    *,
+    form: str,
+    header_names: Sequence[str],
+    env_var: str,
+    output: str | None,
+    **options: Any,
+) -> int:
+    """Print the token of the identity NAME, valid for --min-ttl or longer."""
+    api_version = _exec_api_version() if form == "exec-credential" else ""
+    access = take_token(root, name, options)
+    text = {
+        "raw": lambda: access.token,
+        "header": lambda: "\n".join(f"{each}: Bearer {access.token}" for each in header_names),
+        "headers-json": lambda: json.dumps(dict.fromkeys(header_names, f"Bearer {access.token}")),
+        "env": lambda: f"export {env_var}='{access.token}'",  # nothing in it that ends the quotes
+        "json": lambda: json.dumps(access.document, indent=2),
+        "exec-credential": lambda: json.dumps(_exec_credential(access, api_version)),
+    }[form]()
+    if output is None:
+        click.echo(text)
+    else:
+        from credentials_provider.store import write_private  # noqa: PLC0415  only for a file
+
+        write_private(output, text + "\n")
+    return 0
+
+
+def take_token(root: str, name: str, options: dict[str, Any]) -> Access:
+    """A token as the options of `token` and `exec` want it; tells when it is an old one."""
+    settings = settings_of(options, root)
+    request = Request(
+        settings,
+        force=options["force"],
+        timeout=options["timeout"],
+        deadline=options["deadline"],
+        lock_timeout=options["deadline"],
+    )
+    access = get_token(request, name, options["min_ttl"], _Warner())
+    if access.kept is not None:
+        import time  # noqa: PLC0415  only for an old one
+
+        from credentials_provider.cli.output import time_left  # noqa: PLC0415
+
+        left = time_left(max(0.0, access.expires_on - time.time()))
+        _warn(f"{name}: this token lives another {left}; no new one: {access.kept.message}")
+        if access.kept.remedy:
+            click.echo(f"    {access.kept.remedy}", err=True)
+    return access
+
+
+class _Warner(Watcher):
+    def warn(self, message: str) -> None:
+        _warn(message)
+
+
+def _warn(message: str) -> None:
+    click.echo(f"{click.style('warning:', fg='yellow')} {message}", err=True)
+
+
+def _exec_api_version() -> str:
+    """The API version that kubectl asks for.
+
+    https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
+    """
+    info = os.environ.get("KUBERNETES_EXEC_INFO")
+    if not info:
+        return f"{_EXEC_API}v1"
+    try:
+        version = json.loads(info)["apiVersion"]
+    except (ValueError, KeyError, TypeError):
+        version = None
+    if version not in (f"{_EXEC_API}v1", f"{_EXEC_API}v1beta1"):
+        raise ConfigurationError(
+            "KUBERNETES_EXEC_INFO asks for no version of ExecCredential that is known here",
+            hint=f"Set apiVersion: {_EXEC_API}v1 in the kubeconfig's exec section.",
+        )
+    return str(version)
+
+
+def _exec_credential(access: Access, api_version: str) -> dict[str, Any]:
+    from datetime import datetime, timezone  # noqa: PLC0415
+
+    expiry = datetime.fromtimestamp(int(access.expires_on), tz=timezone.utc)
+    return {
+        "apiVersion": api_version,
+        "kind": "ExecCredential",
+        "status": {
+            "expirationTimestamp": expiry.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "token": access.token,
+        },
+    }
