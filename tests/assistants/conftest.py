@@ -1,0 +1,29 @@
+"""The real command, any of its commands, in a project's folder."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support import Command
+
+if TYPE_CHECKING:
+    from support import Project
+
+
+class AnyCommand(Command):
+    """Takes the command's name first."""
+
+    def line(self, *args: str, bare: bool = False) -> list[str]:
+        name, *rest = args
+        idp = self.project.idp
+        reach = () if bare else ("--login-base-url", idp.base_url, "--ca-bundle", idp.ca_file)
+        return [sys.executable, "-m", "credentials_provider", name, *reach, *rest]
+
+
+@pytest.fixture
+def run(project: Project) -> Command:
+    """The real command in the project's folder."""
+    return AnyCommand(project)

@@ -1,0 +1,329 @@
+"""`token` and `exec`: a token that lives, in the form its reader wants, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from credentials_provider.emulator import Fault
+from support import apps, assert_no_secret, entry, environment, until, wait
+
+if TYPE_CHECKING:
+    from credentials_provider.emulator import App
+    from support import Command, Project, Ran
+
+HEAVY = {"pydantic", "msal", "requests", "urllib3", "tenacity", "filelock", "rich", "dataclasses"}
+
+
+@pytest.fixture
+def app(project: Project) -> App:
+    (made,) = apps(1)
+    project.add(made)
+    return made
+
+
+def minted(project: Project) -> int:
+    return len(project.idp.token_requests)
+
+
+def test_mints_where_there_is_none_and_answers_from_disk_after(
+    app: App, project: Project, run: Command
+) -> None:
+    """The first call mints, the second gives the same token without a request."""
+    first, second = run("token", app.name), run("token", app.name)
+    assert (first.code, first.stderr) == (0, "")
+    assert first.stdout == project.token(app.name)["access_token"] + "\n"
+    assert second == first
+    assert minted(project) == 1
+
+
+def test_from_disk_loads_nothing_that_only_a_renewal_needs(app: App, run: Command) -> None:
+    """Answering from disk imports none of the heavy libraries."""
+    assert run("token", app.name).code == 0
+    line = run.line("token", app.name)
+    line[1:1] = ["-X", "importtime"]
+    ran = wait(run.start_line(line))
+    assert ran.code == 0
+    loaded = {row.rpartition("|")[2].strip().partition(".")[0] for row in ran.stderr.splitlines()}
+    assert "click" in loaded
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize(("left", "requests"), [(299, 2), (330, 1)])
+def test_renews_first_below_the_least_life(
+    app: App, project: Project, run: Command, left: float, requests: int
+) -> None:
+    """A token with less than five minutes is renewed, one with more is given."""
+    run("token", app.name)
+    project.age(app.name, left=left)
+    ran = run("token", app.name)
+    assert ran.stdout.strip() == project.token(app.name)["access_token"]
+    assert minted(project) == requests
+
+
+def test_tokens_that_never_live_as_long_are_given_with_half_their_life(
+    app: App, project: Project, run: Command
+) -> None:
+    """Short-lived tokens are not minted anew at every call."""
+    project.idp.inject(Fault("short_life", expires_in=120), times=None)
+    tokens = {run("token", app.name).stdout for _ in range(3)}
+    assert len(tokens) == 1
+    project.age(app.name, left=59)
+    assert run("token", app.name).stdout not in tokens
+    assert minted(project) == 2
+
+
+def test_many_at_once_make_one_request(app: App, project: Project, run: Command) -> None:
+    """Eight processes that find no token at the same time mint one between them."""
+    processes = [run.start("token", app.name) for _ in range(8)]
+    done = [wait(process) for process in processes]
+    assert {ran.code for ran in done} == {0}
+    assert len({ran.stdout for ran in done}) == 1
+    assert minted(project) == 1
+
+
+def test_force_renews_a_fresh_token(app: App, project: Project, run: Command) -> None:
+    """`--force` mints whatever is on disk."""
+    first = run("token", app.name).stdout
+    assert run("token", app.name, "--force").stdout not in {first, ""}
+    assert minted(project) == 2
+
+
+def test_an_old_token_that_lives_is_given_with_a_warning(
+    app: App, project: Project, run: Command
+) -> None:
+    """With the provider down, a token that lives is better than none, and stderr says so."""
+    first = run("token", app.name).stdout
+    project.age(app.name, left=100)
+    project.idp.inject(Fault("unavailable"), times=None)
+    ran = run("token", app.name, "--deadline", "2s")
+    assert (ran.code, ran.stdout) == (0, first)
+    assert "lives another 1 min" in ran.stderr
+    assert "no new one" in ran.stderr
+    assert_no_secret(ran.stderr, [app])
+
+
+@pytest.mark.parametrize("left", [-1, None])
+def test_no_token_that_lives_is_exit_1_and_an_empty_stdout(
+    app: App, project: Project, run: Command, left: float | None
+) -> None:
+    """A dead token is never printed; neither is anything else."""
+    if left is not None:
+        run("token", app.name)
+        project.age(app.name, left=left)
+    project.idp.inject(Fault("aadsts", code=7000215), times=None)
+    ran = run("token", app.name)
+    assert (ran.code, ran.stdout) == (1, "")
+    assert "the client secret is wrong" in ran.stderr
+    assert_no_secret(ran.stderr, [app])
+
+
+def test_a_forced_renewal_that_fails_gives_nothing(
+    app: App, project: Project, run: Command
+) -> None:
+    """After a 401 the old token is of no use: `--force` gives a new one or exit 1."""
+    run("token", app.name)
+    project.idp.inject(Fault("aadsts", code=7000215), times=None)
+    ran = run("token", app.name, "--force")
+    assert (ran.code, ran.stdout) == (1, "")
+
+
+def test_another_identity_s_broken_entry_does_not_take_a_token_that_serves(
+    app: App, project: Project, run: Command
+) -> None:
+    """A token on disk is given although somebody is editing another entry."""
+    run("token", app.name)
+    project.write([*project.entries(), {"identity_name": "half-written"}])
+    assert run("token", app.name).code == 0
+
+
+@pytest.mark.parametrize("content", ["x\r\nX-Evil: 1", "a' ; rm -rf ~ ; '", "tok\u00e9n"])
+def test_what_is_no_bearer_token_is_not_printed(
+    app: App, project: Project, run: Command, content: str
+) -> None:
+    """A token file that was tampered with cannot end a header or a shell word."""
+    run("token", app.name)
+    project.private(
+        project.path(app.name),
+        json.dumps({**project.token(app.name), "access_token": content}),
+    )
+    ran = run("token", app.name, "--format", "env")
+    assert (ran.code, ran.stdout) == (1, "")
+
+
+def test_unknown_identity_is_usage(app: App, run: Command) -> None:
+    """A name that is not in the file is exit 2, with the nearest one."""
+    ran = run("token", app.name[:-1])
+    assert (ran.code, ran.stdout) == (2, "")
+    assert f"did you mean {app.name}?" in ran.stderr
+
+
+# Forms
+
+
+def formatted(app: App, run: Command, *args: str, **env: str) -> Ran:
+    return run("token", app.name, *args, env=env)
+
+
+def test_forms(app: App, project: Project, run: Command) -> None:
+    """Each form is what its reader takes."""
+    token = formatted(app, run).stdout.strip()
+    header = formatted(app, run, "--format", "header", "--header-name", "X-Authorization")
+    assert header.stdout == f"X-Authorization: Bearer {token}\n"
+    headers = formatted(
+        app, run, "--format", "headers-json", *("--header-name", "A"), *("--header-name", "X-B")
+    )
+    assert headers.json == {"A": f"Bearer {token}", "X-B": f"Bearer {token}"}
+    assert formatted(app, run, "--format", "headers-json").json == {
+        "Authorization": f"Bearer {token}"
+    }
+    assert formatted(app, run, "--format", "json").json == project.token(app.name)
+
+
+def test_env_is_set_by_a_shell(app: App, run: Command) -> None:
+    """`eval` of the env form exports the token."""
+    ran = formatted(app, run, "--format", "env", "--env-var", "MY_TOKEN")
+    shell = subprocess.run(
+        ["/bin/sh", "-c", f"{ran.stdout}\nexec printenv MY_TOKEN"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shell.stdout == formatted(app, run).stdout
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+def test_exec_credential_has_the_version_that_was_asked_for(
+    app: App, project: Project, run: Command, version: str
+) -> None:
+    """Kubectl refuses another version than its own, and needs the expiry."""
+    api = f"client.authentication.k8s.io/{version}"
+    info = json.dumps({"apiVersion": api, "kind": "ExecCredential", "spec": {"interactive": False}})
+    given = formatted(app, run, "--format", "exec-credential", KUBERNETES_EXEC_INFO=info).json
+    assert (given["apiVersion"], given["kind"]) == (api, "ExecCredential")
+    told = time.strptime(given["status"]["expirationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
+    on_disk = project.token(app.name)
+    assert time.gmtime(on_disk["expires_on"])[:6] == told[:6]
+    assert given["status"]["token"] == on_disk["access_token"]
+
+
+@pytest.mark.parametrize("info", ["{", "[]", '{"apiVersion": "client.authentication.k8s.io/v9"}'])
+def test_exec_credential_of_an_unknown_version_is_refused(
+    app: App, run: Command, info: str
+) -> None:
+    """What kubectl would not understand is not printed."""
+    ran = formatted(app, run, "--format", "exec-credential", KUBERNETES_EXEC_INFO=info)
+    assert (ran.code, ran.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--header-name", "X: 1"),
+        ("--header-name", ""),
+        ("--env-var", "A B"),
+        ("--env-var", "1A"),
+        ("--min-ttl", "soon"),
+        ("--format", "yaml"),
+    ],
+)
+def test_wrong_input_is_usage(app: App, run: Command, args: tuple[str, str]) -> None:
+    """Nothing is minted for a command line that makes no sense."""
+    ran = run("token", app.name, *args)
+    assert (ran.code, ran.stdout) == (2, "")
+    assert minted(run.project) == 0
+
+
+def test_output_is_whole_and_private(app: App, project: Project, run: Command) -> None:
+    """`--output` writes a file of mode 0600, whatever was there, and prints nothing."""
+    target = os.path.join(project.folder, "api.token")
+    with open(target, "w", encoding="utf-8") as file:
+        file.write("old")
+    os.chmod(target, 0o666)
+    ran = run("token", app.name, "--output", target)
+    assert (ran.code, ran.stdout) == (0, "")
+    assert stat.S_IMODE(os.stat(target).st_mode) == 0o600
+    with open(target, encoding="utf-8") as file:
+        assert file.read().strip() == project.token(app.name)["access_token"]
+
+
+# exec
+
+
+def test_exec_hands_over_the_token_and_the_exit_code(app: App, run: Command) -> None:
+    """The command has the token in the named variable and its own options; its exit code counts."""
+    script = "import os, sys; print(os.environ['MY_TOKEN']); sys.exit(int(sys.argv[2]))"
+    ran = run(
+        "exec", app.name, "--env-var", "MY_TOKEN", "--", sys.executable, "-c", script, "--json", "7"
+    )
+    assert ran.code == 7
+    assert ran.stdout == run("token", app.name).stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process there cannot be replaced")
+def test_exec_becomes_the_command(app: App, run: Command) -> None:
+    """The process is replaced: same id, the token not in its command line."""
+    run("token", app.name)
+    process = run.start("exec", app.name, "--", "sleep", "60")
+    try:
+        until(lambda: command_line(process.pid)[0].endswith("sleep"))
+        assert command_line(process.pid) == ["sleep", "60"]
+    finally:
+        process.kill()
+        wait(process)
+
+
+def command_line(pid: int) -> list[str]:
+    ran = subprocess.run(
+        ["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return ran.stdout.split() or [""]
+
+
+def test_exec_without_a_token_runs_nothing(app: App, project: Project, run: Command) -> None:
+    """The command does not start where there is no token that lives."""
+    project.idp.inject(Fault("aadsts", code=7000215), times=None)
+    ran = run("exec", app.name, "--", "echo", "started")
+    assert (ran.code, ran.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(("line", "code"), [(["no-such-command"], 127), ([os.curdir], 126)])
+def test_exec_of_what_cannot_run(app: App, run: Command, line: list[str], code: int) -> None:
+    """Exit codes are those of a shell, with one line that names the command."""
+    ran = run("exec", app.name, "--", *line)
+    assert ran.code == code
+    assert line[0] in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_two_identities_are_never_mixed_up(project: Project, run: Command) -> None:
+    """Each name gets its own client's token."""
+    import jwt
+
+    pair = apps(2)
+    project.add_all(pair)
+    for app in pair:
+        token = run("token", app.name).stdout.strip()
+        claims = jwt.decode(token, options={"verify_signature": False})
+        assert claims["azp"] == app.client_id
+
+
+def test_works_from_anywhere_with_an_empty_environment(
+    app: App, project: Project, run: Command
+) -> None:
+    """An assistant starts the command from its own folder without any environment."""
+    bare = {"PYTHONPATH": environment(project.folder)["PYTHONPATH"]}
+    line = run.line(
+        *("token", app.name, "--identities-file", project.identities_file),
+        *("--output-dir", project.output),
+    )
+    ran = subprocess.run(line, cwd="/", env=bare, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert entry(app)["identity_name"] == app.name

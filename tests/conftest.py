@@ -1,0 +1,35 @@
+"""A local Entra ID, a project folder, and the real command in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from credentials_provider.emulator import Emulator
+from support import Command, Project
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def idp(tmp_path: pathlib.Path) -> Iterator[Emulator]:
+    """A local Entra ID without an app, whose certificate outlives it."""
+    with Emulator(ca_file=tmp_path / "ca.pem") as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def project(tmp_path: pathlib.Path, idp: Emulator) -> Project:
+    """A project folder without identities."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return Project(str(folder), idp)
+
+
+@pytest.fixture
+def run(project: Project) -> Command:
+    """The real command in the project's folder."""
+    return Command(project)

@@ -1,0 +1,392 @@
+"""`doctor` finds what is wrong, whatever it is, says what to do, and goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from credentials_provider import doctor, guide
+from credentials_provider.emulator import Emulator, Fault
+from credentials_provider.settings import Flags
+from support import (
+    API,
+    PATIENCE,
+    Project,
+    apps,
+    assert_no_secret,
+    closed_port,
+    connect_proxy,
+    environment,
+)
+from unit.test_diagnosis import NEW, PERMANENT, TRANSIENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from credentials_provider.doctor import Check
+    from operations.running import Program
+
+HEALTHY = {
+    "python",
+    "packages",
+    ".env",
+    "AUTH_PROVIDER",
+    "identities",
+    "files",
+    "credentials",
+    "proxy",
+    "dns",
+    "tls",
+    "connection",
+    "clock",
+    "token",
+    "claims",
+    "last run",
+}
+
+
+def examine(project: Project, **changes: Any) -> list[Check]:
+    """Every check of a project, within the test."""
+    flags = {
+        "identities_file": project.identities_file,
+        "output_dir": project.output,
+        "login_base_url": project.idp.base_url,
+        "ca_bundle": project.idp.ca_file,
+        **changes.pop("flags", {}),
+    }
+    question = doctor.Question(project.folder, Flags(**flags), changes.pop("process", {}))
+    return list(doctor.examine(question._replace(**changes), time.time()))
+
+
+def bad(checks: list[Check], name: str) -> list[Check]:
+    return [check for check in checks if check.name == name and check.verdict != "ok"]
+
+
+@pytest.fixture
+def healthy(project: Project) -> Project:
+    """A project that has nothing wrong with it, but no timer."""
+    project.add(replace(apps(1)[0], groups=("g1",)))
+    return project
+
+
+@pytest.mark.usefixtures("healthy")
+def test_a_healthy_project_passes_every_check(run: Program) -> None:
+    run()
+    ran = run("doctor", "--json", env={"ENTRA_CLIENT_ID": API})
+    checks = {each["name"]: each for each in ran.json["checks"]}
+    assert ran.code == 0
+    assert checks.keys() >= HEALTHY
+    assert {name for name, each in checks.items() if each["verdict"] != "ok"} <= {"timer"}
+    assert_no_secret(ran.stdout + ran.stderr, apps(1))
+
+
+def test_what_it_asks_for_is_not_written(healthy: Project, run: Program) -> None:
+    assert run("doctor").code == 0
+    assert os.listdir(healthy.output) == ["entra-identities.json"]
+
+
+@pytest.mark.parametrize("code", [*PERMANENT, *NEW, *TRANSIENT])
+def test_every_refusal_of_entra_is_found_with_its_number_cause_cure_and_link(
+    healthy: Project, code: int
+) -> None:
+    healthy.idp.inject(Fault("aadsts", code=code), None)
+    (found,) = bad(examine(healthy), "token")
+    assert found.verdict == "failure"
+    assert f"AADSTS{code}" in found.seen
+    assert "Trace ID" in found.seen
+    assert found.cure
+    assert found.link.startswith(guide.GUIDE)
+    assert found.identity_name == "ci-agent"
+
+
+@pytest.mark.parametrize(
+    ("code", "link"),
+    [
+        (7000215, guide.EXPIRED_SECRET),
+        (7000222, guide.EXPIRED_SECRET),
+        (65001, guide.CANNOT_CONSENT),
+        (700016, guide.IDS),
+        (500011, guide.EXPOSE_API),
+    ],
+)
+def test_a_refusal_that_the_guide_speaks_of_leads_to_that_place(
+    healthy: Project, code: int, link: str
+) -> None:
+    healthy.idp.inject(Fault("aadsts", code=code), None)
+    assert [check.link for check in bad(examine(healthy), "token")] == [link]
+
+
+# The guide's Troubleshooting, as far as it concerns machine identities
+
+
+def test_missing_groups_are_found(project: Project) -> None:
+    project.add(replace(apps(1)[0], groups=()))
+    (found,) = bad(examine(project), "claims")
+    assert "neither groups nor roles" in found.seen
+    assert found.link == guide.NO_GROUPS
+
+
+def test_groups_overage_is_found(project: Project) -> None:
+    project.add(replace(apps(1)[0], groups=tuple(f"g{n}" for n in range(201))))
+    (found,) = bad(examine(project), "claims")
+    assert "more than 200" in found.seen
+    assert found.link == guide.OVERAGE
+
+
+def test_an_issuer_that_the_registry_refuses_is_found(healthy: Project) -> None:
+    other = "0b6a1a5e-37a5-4a0e-9d0f-64a2ad3b8f21"
+    (found,) = bad(examine(healthy, process={"ENTRA_TENANT_ID": other}), "claims")
+    assert found.seen.startswith("issuer: ")
+    assert other in found.seen
+    assert found.link == guide.ISSUER
+
+
+def test_groups_that_no_scope_is_mapped_to_are_found(healthy: Project) -> None:
+    scopes = healthy.private("scopes.yml", "group_mappings:\n  other:\n  - admin\n")
+    (found,) = bad(examine(healthy, scopes_file=scopes), "claims")
+    assert "g1" in found.seen
+    assert found.link == guide.NO_ACCESS
+    mapped = healthy.private("scopes.yml", "group_mappings:\n  g1:\n  - admin\n")
+    assert bad(examine(healthy, scopes_file=mapped), "claims") == []
+
+
+def test_another_audience_than_the_gateway_is_found(healthy: Project) -> None:
+    other = "11111111-2222-4333-8444-555555555555"
+    (found,) = bad(examine(healthy, process={"ENTRA_CLIENT_ID": other}), "claims")
+    assert "Audience doesn't match" in found.seen
+    assert f"api://{other}/.default" in found.cure
+
+
+# What is wrong with this machine
+
+
+def test_another_auth_provider_is_found_and_does_not_end_the_examination(
+    healthy: Project,
+) -> None:
+    checks = examine(healthy, process={"AUTH_PROVIDER": "keycloak"})
+    assert [each.verdict for each in bad(checks, "AUTH_PROVIDER")] == ["failure"]
+    assert "claims" in {each.name for each in checks if each.verdict == "ok"}
+
+
+def test_a_ca_bundle_that_is_not_there_is_found_and_the_rest_goes_on(healthy: Project) -> None:
+    checks = examine(healthy, flags={"ca_bundle": "/nowhere/ca.pem"})
+    assert "/nowhere/ca.pem" in bad(checks, "settings")[0].seen
+    assert {"identities", "files", "dns", "timer"} <= {each.name for each in checks}
+
+
+def test_an_untrusted_authority_is_found_and_the_option_named(
+    healthy: Project, tmp_path: Any
+) -> None:
+    with Emulator(ca_file=tmp_path / "other.pem"):
+        checks = examine(healthy, flags={"ca_bundle": str(tmp_path / "other.pem")})
+    (found,) = bad(checks, "tls")
+    assert "--ca-bundle" in found.cure
+    assert bad(checks, "token")
+
+
+def test_a_host_that_nobody_knows_or_that_refuses_is_found(healthy: Project) -> None:
+    checks = examine(healthy, flags={"login_base_url": "https://nobody.invalid"})
+    assert "nobody.invalid" in bad(checks, "dns")[0].seen
+    assert bad(checks, "connection")
+    url = f"https://localhost:{closed_port()}"
+    assert "refused" in bad(examine(healthy, flags={"login_base_url": url}), "connection")[0].seen
+
+
+def test_a_captive_portal_is_found(healthy: Project) -> None:
+    healthy.idp.inject(Fault("html", endpoint="any"), None)
+    assert "captive portal" in bad(examine(healthy), "connection")[0].seen
+
+
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_a_clock_that_is_off_is_found(healthy: Project, seconds: float) -> None:
+    healthy.idp.inject(Fault("skew", endpoint="any", seconds=seconds), None)
+    (found,) = bad(examine(healthy), "clock")
+    assert "NTP" in found.cure
+
+
+@pytest.mark.usefixtures("healthy")
+def test_a_proxy_is_named_without_its_login(run: Program) -> None:
+    with connect_proxy() as proxy:
+        ran = run("doctor", "--json", env={"HTTPS_PROXY": f"http://me:pass@{proxy.address}"})
+    checks = {each["name"]: each for each in ran.json["checks"]}
+    assert proxy.address in checks["proxy"]["seen"]
+    assert "pass" not in ran.stdout.replace("passed", "")
+    assert checks["token"]["verdict"] == "ok"
+
+
+def test_files_that_others_can_look_into_are_found(healthy: Project, run: Program) -> None:
+    run()
+    healthy.private(".env", "AUTH_PROVIDER=entra\n")
+    for path in (healthy.output, healthy.identities_file, healthy.path("ci-agent"), ".env"):
+        os.chmod(os.path.join(healthy.folder, path), 0o755)
+    checks = examine(healthy)
+    cures = [each.cure for each in (*bad(checks, "files"), *bad(checks, ".env"))]
+    assert sorted(cure.split()[1] for cure in cures) == ["600", "600", "600", "700"]
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[1]", '[{"identity_name": "ci-agent"}]', '[{"identity_name": "a/b"}]']
+)
+def test_a_broken_identities_file_is_found_and_the_rest_goes_on(
+    healthy: Project, content: str
+) -> None:
+    healthy.write(content)
+    checks = examine(healthy)
+    assert bad(checks, "identities")
+    assert {"tls", "connection", "timer"} <= {each.name for each in checks}
+
+
+def test_one_wrong_entry_does_not_keep_the_others_from_being_checked(healthy: Project) -> None:
+    healthy.add(apps(2)[1], scope="api://your-app-client-id/.default")
+    checks = examine(healthy)
+    assert [each.identity_name for each in bad(checks, "identities")] == ["billing-agent"]
+    assert "1 of 1 identities got one" in {each.seen for each in checks}
+
+
+def test_a_token_overdue_or_failed_in_the_last_run_is_found(healthy: Project, run: Program) -> None:
+    run()
+    healthy.age("ci-agent", left=120)
+    assert "nobody has tried" in bad(examine(healthy), "last run")[0].seen
+    healthy.idp.inject(Fault("aadsts", code=7000222))
+    run("--refresh-ahead")
+    (found,) = bad(examine(healthy), "last run")
+    assert (found.verdict, found.identity_name) == ("warning", "ci-agent")
+    assert "expired" in found.seen
+
+
+# The registry
+
+
+@contextlib.contextmanager
+def registry(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
+    """A registry on loopback that answers everything alike; what it was shown."""
+    shown: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            shown.append(f"{self.path} {self.headers['X-Authorization']}")
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", shown
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "verdict", "words"),
+    [
+        (200, b'{"servers": [{}, {}]}', "ok", "sees 2 servers"),
+        (401, b"{}", "failure", "refused"),
+        (403, b"{}", "failure", "grant nothing"),
+        (302, b"", "failure", "no registry's answer"),
+        (200, b"<html>", "failure", "no registry's answer"),
+    ],
+)
+def test_the_registry_is_shown_the_token_and_its_answer_is_told(
+    healthy: Project, status: int, body: bytes, verdict: str, words: str
+) -> None:
+    with registry(status, body) as (url, shown):
+        checks = examine(healthy, registry_url=url)
+    (found,) = [each for each in checks if each.name == "registry"]
+    assert (found.verdict, words in found.seen) == (verdict, True)
+    assert len(shown) == 1
+    assert shown[0].startswith("/api/servers Bearer ey")
+
+
+def test_no_token_goes_to_a_registry_without_tls(healthy: Project) -> None:
+    checks = examine(healthy, registry_url="http://registry.invalid")
+    assert "not https" in bad(checks, "registry")[0].seen
+
+
+# The command
+
+
+def test_failures_are_exit_1_and_said_with_cure_and_link(healthy: Project, run: Program) -> None:
+    healthy.idp.inject(Fault("aadsts", code=7000222), None)
+    ran = run("doctor", "ci-agent")
+    assert ran.code == 1
+    assert "failure  token" in ran.stdout
+    assert guide.EXPIRED_SECRET in ran.stdout
+    assert "1 failure" in ran.stdout
+    document = run("doctor", "--json").json
+    assert (document["exit_code"], document["summary"]["failure"]) == (1, 1)
+
+
+@pytest.mark.usefixtures("healthy")
+def test_an_unknown_name_is_told_and_the_rest_goes_on(run: Program) -> None:
+    ran = run("doctor", "nobody")
+    assert ran.code == 1
+    assert "no identity of this name" in ran.stdout
+    assert "tls" in ran.stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_curl_request_works_and_keeps_the_secret_out_of_sight(
+    healthy: Project, run: Program
+) -> None:
+    ran = run("doctor", "ci-agent", "--curl")
+    assert_no_secret(ran.stdout, apps(1))
+    secret = apps(1)[0].secrets[0]
+    # What curl was started with is what every user of the machine can see.
+    there, shim = shutil.which("curl"), os.path.join(healthy.folder, "curl")
+    healthy.private(shim, f'#!/bin/sh\nprintf "%s\\n" "$@" >arguments\nexec {there} "$@"\n')
+    os.chmod(shim, 0o700)
+    path = f"{healthy.folder}:{os.environ['PATH']}"
+    asked = subprocess.run(
+        ["/bin/sh", "-c", ran.stdout],
+        cwd=healthy.folder,
+        env=environment(healthy.folder, {"CLIENT_SECRET": secret, "PATH": path}),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert json.loads(asked.stdout)["token_type"] == "Bearer"
+    with open(os.path.join(healthy.folder, "arguments"), encoding="utf-8") as file:
+        arguments = file.read()
+    assert "grant_type=client_credentials" in arguments
+    assert_no_secret(arguments, apps(1))
+
+
+def test_curl_without_a_name_is_a_usage_error(healthy: Project, run: Program) -> None:
+    assert healthy.entries()
+    assert run("doctor", "--curl").code == 2
+
+
+def test_a_credential_that_cannot_be_had_is_found_by_its_source(healthy: Project) -> None:
+    one, two = apps(3)[1:]
+    healthy.add(one, client_secret=None, client_secret_env="NOT_SET_HERE")
+    healthy.add(two, client_secret=None, client_secret_file="nowhere.secret")
+    found = {each.identity_name: each.seen for each in bad(examine(healthy), "credentials")}
+    assert found.keys() == {one.name, two.name}
+    assert "NOT_SET_HERE" in found[one.name]
+    assert "nowhere.secret" in found[two.name]
+
+
+def test_curl_has_nothing_to_show_for_an_identity_without_a_secret(
+    healthy: Project, run: Program
+) -> None:
+    app = apps(2)[1]
+    healthy.add(app, client_secret=None, managed_identity="system")
+    assert run("doctor", app.name, "--curl").code == 2

@@ -1,0 +1,101 @@
+"""`--log-format json`: one line an event on stderr; priorities where stderr is the journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from credentials_provider.emulator import Fault
+from support import PATIENCE, Project, Ran, apps, assert_no_secret, environment
+
+if TYPE_CHECKING:
+    from operations.running import Program
+
+
+def events(ran: Ran) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in ran.stderr.splitlines()]
+
+
+def test_each_renewal_and_the_run_are_an_event(project: Project, run: Program) -> None:
+    project.add_all(apps(2))
+    project.idp.inject(Fault("unavailable"), 1, apps(1)[0].client_id)
+    ran = run("--log-format", "json")
+    assert (ran.code, ran.stdout) == (0, "")
+    *renewals, last = events(ran)
+    found = {each["identity"]: each for each in renewals}
+    assert found["ci-agent"]["attempts"] == 2
+    assert found["ci-agent"]["duration"] > 0
+    assert {each["outcome"] for each in renewals} == {"renewed"}
+    assert (last["event"], last["exit_code"], last["renewed"]) == ("run", 0, 2)
+    assert all(each["time"].endswith("+00:00") for each in events(ran))
+    assert_no_secret(ran.stderr, apps(2))
+
+
+def test_a_failure_is_an_event_with_kind_number_and_trace_id(
+    project: Project, run: Program
+) -> None:
+    project.add_all(apps(1))
+    project.idp.inject(Fault("aadsts", code=7000215), None)
+    ran = run("--log-format=json", "--quiet")
+    failure, last = events(ran)
+    assert failure["level"] == "error"
+    assert (failure["kind"], failure["aadsts"]) == ("rejected", 7000215)
+    assert re.fullmatch(r"[0-9a-f-]{36}", failure["trace_id"])
+    assert failure["remedy"]
+    assert last["exit_code"] == ran.code == 1
+
+
+def test_quiet_says_nothing_while_all_is_well(project: Project, run: Program) -> None:
+    project.add_all(apps(1))
+    ran = run("--log-format", "json", "--quiet")
+    assert (ran.code, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_a_configuration_that_cannot_be_used_is_events_too(project: Project, run: Program) -> None:
+    project.write([{"identity_name": "ci"}])
+    ran = run("--log-format", "json")
+    assert ran.code == 2
+    assert len(events(ran)) > 1
+    assert {each["event"] for each in events(ran)} == {"error"}
+
+
+def test_the_report_stays_the_one_document_on_stdout(project: Project, run: Program) -> None:
+    project.add_all(apps(1))
+    ran = run("--log-format", "json", "--json")
+    assert ran.json["summary"]["renewed"] == 1
+    assert events(ran)[-1]["event"] == "run"
+
+
+def test_under_systemd_each_line_has_its_priority(project: Project, run: Program) -> None:
+    project.add_all(apps(1))
+    project.idp.inject(Fault("aadsts", code=7000215), None)
+    path = os.path.join(project.folder, "journal")
+    with open(path, "wb") as journal:
+        found = os.fstat(journal.fileno())
+        for options in ((), ("--log-format", "json")):
+            subprocess.run(
+                run.line(*options),
+                cwd=project.folder,
+                env=environment(
+                    project.folder, {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+                ),
+                stderr=journal,
+                stdout=subprocess.DEVNULL,
+                timeout=PATIENCE,
+                check=False,
+            )
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    assert all(re.match(r"<[346]>", line) for line in lines)
+    assert lines[0].startswith("<3>ci-agent: failed")
+    assert any(line.startswith('<3>{"time"') for line in lines)
+
+
+def test_elsewhere_no_line_has_one(project: Project, run: Program) -> None:
+    project.add_all(apps(1))
+    project.idp.inject(Fault("aadsts", code=7000215), None)
+    ran = run(env={"JOURNAL_STREAM": "1:1"})
+    assert not re.search(r"^<\d>", ran.stderr, re.MULTILINE)

@@ -1,0 +1,408 @@
+"""Timers as their daemons take them: systemd's own judges, cron itself, Kubernetes' schemas."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import kubernetes_validate
+import pytest
+from ruamel.yaml import YAML
+
+from support import CHECKOUT, PATIENCE, Project, apps, until
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from operations.running import Program
+
+CRON = {"HOME": "/", "LOGNAME": "root", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
+SYSTEMD = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="needs systemd-analyze"
+)
+PRIVATE_CRONTAB = ["unshare", "--mount", "/bin/sh", "-c"]
+
+
+def _may_unshare() -> bool:
+    if not (shutil.which("crontab") and shutil.which("unshare")):
+        return False
+    spool = "/var/spool/cron/crontabs"
+    mount = f"mount -t tmpfs tmpfs {spool} && mount -t tmpfs tmpfs /run"
+    done = subprocess.run([*PRIVATE_CRONTAB, mount], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+REAL_CRON = pytest.mark.skipif(
+    not _may_unshare(), reason="needs cron, and the right to give it a spool of its own"
+)
+
+
+class Checkout:
+    """A copy of the scripts and the package, set up with this environment's packages."""
+
+    def __init__(self, root: str, project: Project) -> None:
+        self.root = root
+        self.project = project
+        for name in ("generate_creds.sh", "requirements.lock"):
+            shutil.copy2(os.path.join(CHECKOUT, name), os.path.join(root, name))
+        shutil.copytree(
+            os.path.join(CHECKOUT, "credentials-provider"),
+            os.path.join(root, "credentials-provider"),
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        venv = os.path.join(root, ".venv")
+        os.makedirs(os.path.join(venv, "bin"))
+        shutil.copy2(os.path.join(root, "requirements.lock"), venv)
+        python = os.path.join(venv, "bin", "python")
+        with open(python, "w", encoding="utf-8") as file:
+            file.write(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        os.chmod(python, 0o755)
+        os.mkdir(os.path.join(root, ".oauth-tokens"), 0o700)
+        shutil.copy2(project.identities_file, os.path.join(root, ".oauth-tokens"))
+        project.private(
+            os.path.join(root, ".env"),
+            f"ENTRA_LOGIN_BASE_URL={project.idp.base_url}\n"
+            f"REQUESTS_CA_BUNDLE={project.idp.ca_file}\n",
+        )
+
+    def run(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [os.path.join(self.root, "generate_creds.sh"), *args],
+            cwd="/",
+            env={**CRON, **env},
+            capture_output=True,
+            text=True,
+            timeout=2 * PATIENCE,
+            check=False,
+        )
+
+    def has_token(self) -> bool:
+        return os.path.exists(os.path.join(self.root, ".oauth-tokens", "ci-agent.json"))
+
+
+@pytest.fixture
+def checkout(project: Project, tmp_path: pathlib.Path) -> Checkout:
+    project.add_all(apps(1))
+    root = tmp_path / "a folder, 100% odd $HOME"
+    root.mkdir()
+    return Checkout(str(root), project)
+
+
+# systemd
+
+
+@SYSTEMD
+@pytest.mark.parametrize("options", [(), ("--user",), ("--run-as", "daemon", "--every", "1")])
+def test_systemds_own_judges_pass_the_units(
+    checkout: Checkout, tmp_path: pathlib.Path, options: tuple[str, ...]
+) -> None:
+    done = checkout.run("schedule", "systemd", *options)
+    assert done.returncode == 0
+    paths = write_units(done.stdout, tmp_path / "units")
+    manager = ["--user"] if "--user" in options else []
+    runtime = {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)}
+    for command in (
+        ["verify", *manager, *paths],
+        ["security", "--offline=true", "--threshold=18", "--no-pager", paths[0]],
+    ):
+        judged = subprocess.run(
+            ["systemd-analyze", *command],
+            env={**CRON, **runtime},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert judged.returncode == 0, judged.stdout + judged.stderr
+        if command[0] == "verify":
+            assert judged.stderr == ""
+
+
+def write_units(text: str, folder: pathlib.Path) -> list[str]:
+    """The printed units as files, the service first."""
+    folder.mkdir()
+    paths: list[str] = []
+    for part in text.split("# /")[1:]:
+        head, _, content = part.partition("\n")
+        path = folder / os.path.basename(head)
+        path.write_text(content.rstrip() + "\n")
+        paths.append(str(path))
+    assert [os.path.splitext(path)[1] for path in paths] == [".service", ".timer"]
+    return paths
+
+
+@SYSTEMD
+def test_the_timer_comes_every_five_minutes_and_makes_up_for_missed_runs(
+    checkout: Checkout,
+) -> None:
+    text = checkout.run("schedule", "systemd").stdout
+    assert "Persistent=true" in text
+    assert "RandomizedDelaySec=30" in text
+    calendar = text.split("OnCalendar=")[1].splitlines()[0]
+    told = subprocess.run(
+        ["systemd-analyze", "calendar", "--iterations=2", "--base-time=2026-01-01", calendar],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
+    )
+    assert "00:05:00" in told.stdout
+    assert "00:10:00" in told.stdout
+
+
+def test_secrets_can_come_through_systemd(checkout: Checkout) -> None:
+    text = checkout.run(
+        "schedule", "systemd", "--load-credential", "entra-identities.json:/etc/keys/50%.json"
+    ).stdout
+    assert "LoadCredential=entra-identities.json:/etc/keys/50%%.json\n" in text
+    assert "--identities-file ${CREDENTIALS_DIRECTORY}/entra-identities.json" in text
+
+
+def test_the_metrics_files_folder_may_be_written(checkout: Checkout) -> None:
+    text = checkout.run("schedule", "systemd", "--", "--metrics-file", "/var/lib/m/t.prom").stdout
+    writes = text.split("ReadWritePaths=")[1].splitlines()[0]
+    assert writes.endswith(" /var/lib/m")
+    assert "100%%" in writes
+    refused = checkout.run("schedule", "systemd", "--", "--metrics-file", "t.prom")
+    assert refused.returncode == 2
+
+
+def test_installing_and_removing_units_tells_the_manager_and_spares_what_is_not_ours(
+    checkout: Checkout, tmp_path: pathlib.Path
+) -> None:
+    # The manager itself is not to be had in a test; what it is told is.
+    home = tmp_path / "home"
+    units = home / ".config/systemd/user"
+    shim = tmp_path / "bin" / "systemctl"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\necho "$@" >>"{tmp_path}/told"\n')
+    shim.chmod(0o755)
+    env = {"HOME": str(home), "PATH": f"{shim.parent}:/usr/bin:/bin"}
+    for _ in range(2):
+        done = checkout.run("schedule", "systemd", "--user", "--install", **env)
+        assert done.returncode == 0, done.stderr
+    assert {path.name for path in units.iterdir()} == {
+        "credentials-provider.service",
+        "credentials-provider.timer",
+    }
+    assert stat.S_IMODE((units / "credentials-provider.timer").stat().st_mode) == 0o644
+    (units / "credentials-provider.service").write_text("[Unit]\n# edited by hand\n")
+    assert checkout.run("schedule", "systemd", "--user", "--uninstall", **env).returncode == 0
+    assert [path.name for path in units.iterdir()] == ["credentials-provider.service"]
+    again = checkout.run("schedule", "systemd", "--user", "--uninstall", **env)
+    assert "none of that name" in again.stdout
+    install = ["--user daemon-reload", "--user enable --now credentials-provider.timer"]
+    assert (tmp_path / "told").read_text().splitlines() == [
+        *install * 2,
+        "--user disable --now credentials-provider.timer",
+        "--user daemon-reload",
+    ]
+
+
+def test_printing_installs_nothing(checkout: Checkout, tmp_path: pathlib.Path) -> None:
+    before = sorted(os.listdir(checkout.root))
+    for kind in ("systemd", "cron", "kubernetes"):
+        assert checkout.run("schedule", kind, HOME=str(tmp_path / "none")).returncode == 0
+    assert sorted(os.listdir(checkout.root)) == before
+    assert not (tmp_path / "none").exists()
+
+
+# cron
+
+
+def test_the_line_works_in_crons_environment_and_is_quiet(checkout: Checkout) -> None:
+    (line,) = checkout.run("schedule", "cron").stdout.splitlines()
+    minutes, hour, day, month, weekday, command = line.split(" ", 5)
+    assert (minutes, hour, day, month, weekday) == ("*/5", "*", "*", "*", "*")
+    assert "%" not in command.replace("\\%", "")
+    done = subprocess.run(
+        ["/bin/sh", "-c", command.replace("\\%", "%")],
+        cwd="/",
+        env=CRON,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert checkout.has_token()
+
+
+def test_a_command_that_cron_would_cut_off_is_refused(checkout: Checkout) -> None:
+    long = checkout.run("schedule", "cron", "--", "--on-renew", "x" * 1000)
+    assert long.returncode == 2
+    split = checkout.run("schedule", "cron", "--", "--on-renew", "a\nb")
+    assert split.returncode == 2
+
+
+def test_a_mistake_in_the_options_is_told_at_once(checkout: Checkout) -> None:
+    done = checkout.run("schedule", "cron", "--", "--no-such-option")
+    assert done.returncode == 2
+    assert "--no-such-option" in done.stderr
+
+
+@REAL_CRON
+def test_the_crontab_is_edited_idempotently_and_nothing_else_in_it_touched(
+    checkout: Checkout,
+) -> None:
+    program = shlex.quote(os.path.join(checkout.root, "generate_creds.sh"))
+    others = "# mine\\nMAILTO=me\\n1 2 3 4 5 /bin/true\\n"
+    script = f"""
+        set -e
+        mount -t tmpfs tmpfs /var/spool/cron/crontabs
+        printf '{others}' | crontab -
+        {program} schedule cron --install >/dev/null 2>&1
+        {program} schedule cron --install --every 10 >/dev/null 2>&1
+        crontab -l
+        echo ==
+        {program} schedule cron --uninstall >/dev/null
+        {program} schedule cron --uninstall >/dev/null
+        crontab -l
+    """
+    done = subprocess.run(
+        [*PRIVATE_CRONTAB, script],
+        env=CRON,
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    installed, _, removed = done.stdout.partition("==\n")
+    kept = "# mine\nMAILTO=me\n1 2 3 4 5 /bin/true\n"
+    assert removed == kept
+    assert installed.startswith(kept)
+    (line,) = installed.removeprefix(kept).splitlines()
+    assert line.startswith("*/10 * * * * ")
+
+
+@REAL_CRON
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("cron"), reason="needs cron")
+@pytest.mark.timeout(180)
+def test_cron_itself_runs_the_installed_line(checkout: Checkout) -> None:
+    """Takes up to a minute: cron's clock cannot be handed in."""
+    program = shlex.quote(os.path.join(checkout.root, "generate_creds.sh"))
+    script = f"""
+        set -e
+        mount -t tmpfs tmpfs /var/spool/cron/crontabs
+        mount -t tmpfs tmpfs /run
+        {program} schedule cron --install --every 1
+        exec cron -f
+    """
+    daemon = subprocess.Popen(
+        [*PRIVATE_CRONTAB, script],
+        env={**CRON, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(checkout.has_token, patience=100)
+    finally:
+        daemon.terminate()
+        daemon.wait(PATIENCE)
+
+
+# Kubernetes
+
+
+def manifests(checkout: Checkout, *options: str) -> dict[str, Any]:
+    """The printed documents by kind, each valid by Kubernetes' own schema."""
+    done = checkout.run("schedule", "kubernetes", *options)
+    assert done.returncode == 0, done.stderr
+    documents = list(YAML(typ="safe", pure=True).load_all(io.StringIO(done.stdout)))
+    for document in documents:
+        kubernetes_validate.validate(document, "1.31", strict=True)
+    return {document["kind"]: document for document in documents}
+
+
+def pod_of(document: dict[str, Any]) -> dict[str, Any]:
+    spec = document["spec"]
+    template = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]
+    pod: dict[str, Any] = template["spec"]
+    return pod
+
+
+@pytest.mark.parametrize("kind", ["cronjob", "fleet", "sidecar"])
+def test_manifests_are_valid_and_as_restricted_as_kubernetes_asks(
+    checkout: Checkout, kind: str
+) -> None:
+    for name, document in manifests(checkout, "--kind", kind, "--every", "1").items():
+        if name == "PersistentVolumeClaim":
+            continue
+        pod = pod_of(document)
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["automountServiceAccountToken"] is False
+        ours = (pod.get("initContainers") or pod["containers"])[0]
+        assert ours["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert ours["securityContext"]["readOnlyRootFilesystem"] is True
+        secret = next(each for each in pod["volumes"] if "secret" in each)["secret"]
+        assert secret["defaultMode"] == 0o440
+
+
+def test_a_fleets_parts_are_disjoint_and_complete_when_run_as_the_manifest_says(
+    checkout: Checkout, project: Project, run: Program, tmp_path: pathlib.Path
+) -> None:
+    project.add_all(apps(8)[1:])
+    job = manifests(checkout, "--kind", "fleet", "--shards", "3")["CronJob"]
+    spec = job["spec"]["jobTemplate"]["spec"]
+    assert (spec["completionMode"], spec["completions"]) == ("Indexed", 3)
+    shell, dash_c, script = pod_of(job)["containers"][0]["command"]
+    reach = f"--login-base-url {project.idp.base_url} --ca-bundle {project.idp.ca_file}"
+    program = f"{shlex.quote(sys.executable)} -m credentials_provider"
+    local = script.replace("credentials-provider generate", f"{program} generate {reach}", 1)
+    local = local.replace("/identities/", f"{project.output}/").replace(
+        "/tokens/", f"{tmp_path}/parts/"
+    )
+    for index in range(spec["completions"]):
+        ended = run.start_line([shell, dash_c, local], env={"JOB_COMPLETION_INDEX": str(index)})
+        assert ended.wait(PATIENCE) == 0
+        ended.communicate()
+    parts = [
+        [path.stem for path in folder.glob("[!.]*.json")]
+        for folder in (tmp_path / "parts").iterdir()
+    ]
+    assert sorted(name for part in parts for name in part) == sorted(each.name for each in apps(8))
+
+
+def test_the_sidecar_starts_first_shares_memory_and_is_asked_by_status(
+    checkout: Checkout,
+) -> None:
+    pod = pod_of(manifests(checkout, "--kind", "sidecar")["Deployment"])
+    (sidecar,) = pod["initContainers"]
+    assert sidecar["restartPolicy"] == "Always"
+    assert sidecar["command"][:2] == ["credentials-provider", "watch"]
+    assert sidecar["startupProbe"]["exec"]["command"][:2] == ["credentials-provider", "status"]
+    shared = next(each for each in pod["volumes"] if each["name"] == "tokens")
+    assert shared["emptyDir"]["medium"] == "Memory"
+    (mount,) = pod["containers"][0]["volumeMounts"]
+    assert mount["readOnly"] is True
+
+
+@pytest.mark.parametrize("kind", ["cronjob", "sidecar"])
+def test_the_commands_of_the_manifests_are_ones_that_the_program_takes(
+    checkout: Checkout, project: Project, run: Program, kind: str
+) -> None:
+    (document,) = [
+        each
+        for name, each in manifests(checkout, "--kind", kind).items()
+        if name != "PersistentVolumeClaim"
+    ]
+    pod = pod_of(document)
+    container = (pod.get("initContainers") or pod["containers"])[0]
+    probes = [container.get(name, {}) for name in ("startupProbe", "readinessProbe")]
+    commands = [container["command"], *(each["exec"]["command"] for each in probes if each)]
+    for _, command, *arguments in commands:
+        words = [
+            word.replace("/identities", project.output).replace("/tokens/oauth", project.output)
+            for word in arguments
+        ]
+        # `watch` takes what `generate` takes, and would stay.
+        assert run("generate" if command == "watch" else command, *words).code == 0

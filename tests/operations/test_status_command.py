@@ -1,0 +1,246 @@
+"""`status` as people and monitors run it: a process, a terminal, a clock's time budget."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from credentials_provider.emulator import Fault
+from support import PATIENCE, Project, apps, assert_no_secret, environment, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+    from operations.running import Program
+
+
+def test_the_table_has_a_line_for_each_identity_what_dies_first_on_top(
+    project: Project, run: Program
+) -> None:
+    project.add_all(apps(3))
+    run()
+    project.age("billing-agent", left=600)
+    ran = run("status")
+    lines = ran.stdout.splitlines()
+    assert ran.code == 0
+    assert ran.stderr == ""
+    assert {line.split()[0] for line in lines[1:4]} == {app.name for app in apps(3)}
+    assert re.search(r"billing-agent +due +\S+ +(9|10) min +\d\d:\d\d UTC", lines[1])
+    assert "the first identity to go would be billing-agent" in ran.stdout
+    assert_no_secret(ran.stdout, apps(3))
+
+
+def test_a_failure_is_shown_with_its_code_and_explained_with_its_cure(
+    project: Project, run: Program
+) -> None:
+    project.add_all(apps(2))
+    run()
+    project.age("ci-agent", left=900)
+    project.idp.inject(Fault("aadsts", code=7000222), None)
+    assert run("--refresh-ahead").code == 75
+    table = run("status")
+    assert table.code == 0
+    assert "the client secret has expired (AADSTS7000222)" in table.stdout
+    told = run("status", "ci-agent").stdout
+    for words in ("Due, because its time to renew has come", "Cure: Create a new", "Trace ID"):
+        assert words in told
+    document = run("status", "--json").json
+    first = document["identities"][0]
+    assert (first["identity_name"], first["state"], first["serves"]) == ("ci-agent", "due", True)
+    assert first["last_failure"]["aadsts"] == 7000222
+    assert document["outage"]["identity_name"] == "ci-agent"
+    assert document["exit_code"] == 0
+
+
+def test_one_identity_is_explained_with_the_numbers_of_the_formula(
+    project: Project, run: Program
+) -> None:
+    project.add(apps(1)[0])
+    project.idp.inject(Fault("short_life", expires_in=3600))
+    run()
+    told = run("status", "ci-agent").stdout
+    assert "lives 1 h 0 min in all" in told
+    assert re.search(r"renewed 2[0-3] min before its end: after two thirds of its life", told)
+    assert "(20 min)" in told
+    assert "Not due: its time comes at" in told
+
+
+def test_what_the_provider_itself_asked_for_is_said_so(project: Project, run: Program) -> None:
+    project.add(apps(1)[0])
+    project.idp.inject(Fault("refresh_in", value=1200))
+    run()
+    told = run("status", "ci-agent").stdout
+    assert "Entra ID itself asked for a renewal" in told
+    assert "after two thirds" not in told
+
+
+def test_without_a_token_the_exit_code_is_1_and_without_identities_2(
+    project: Project, run: Program
+) -> None:
+    assert run("status").code == 2
+    project.add(apps(1)[0])
+    ran = run("status")
+    assert (ran.code, ran.stdout.splitlines()[1].split()) == (1, ["ci-agent", "missing"])
+
+
+def test_prune_asks_first_and_without_a_terminal_wants_to_be_told(
+    project: Project, run: Program
+) -> None:
+    project.add_all(apps(2))
+    run()
+    project.write(project.entries()[:1])
+    assert "an identity that is gone" in run("status").stdout
+    refused = run("status", "--prune")
+    assert refused.code == 2
+    assert "--yes" in refused.stderr
+    assert os.path.exists(project.path("billing-agent"))
+    pruned = run("status", "--prune", "--yes")
+    assert (pruned.code, pruned.last_line) == (0, "Removed 1 token file")
+    assert not os.path.exists(project.path("billing-agent"))
+    assert os.path.exists(project.path("ci-agent"))
+
+
+def test_prune_on_a_terminal_removes_nothing_when_the_answer_is_no(
+    project: Project, run: Program
+) -> None:
+    project.add_all(apps(2))
+    run()
+    project.write(project.entries()[:1])
+    with Terminal(run.line("status", "--prune"), project.folder) as terminal:
+        terminal.read_until("Remove them?")
+        terminal.type("n\n")
+        assert terminal.end() == 0
+    assert os.path.exists(project.path("billing-agent"))
+
+
+def test_watch_redraws_in_place_and_follows_the_files(project: Project, run: Program) -> None:
+    project.add(apps(1)[0])
+    with Terminal(run.line("status", "--watch"), project.folder) as terminal:
+        terminal.read_until("missing")
+        run()
+        seen = terminal.read_until("fresh")
+        assert "\x1b[H" in seen  # home, then drawn over
+        assert "\x1b[2J" not in seen  # never blanked: nothing flickers
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 130
+        assert "\x1b[?1049l" in terminal.seen  # the screen that was there is back
+
+
+def test_watch_without_a_terminal_is_refused(project: Project, run: Program) -> None:
+    project.add(apps(1)[0])
+    assert run("status", "--watch").code == 2
+
+
+def test_long_failures_are_cut_to_the_terminals_width(project: Project, run: Program) -> None:
+    project.add(apps(1)[0])
+    project.idp.inject(Fault("aadsts", code=7000215), None)
+    run()
+    with Terminal(run.line("status"), project.folder) as terminal:
+        assert terminal.end() == 1
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.seen).splitlines()
+    assert max(map(len, lines[:2])) <= 80
+    assert lines[1].endswith("…")
+
+
+def test_status_is_instant_it_loads_no_heavy_module(project: Project, run: Program) -> None:
+    project.add_all(apps(8))
+    run()
+    probe = (
+        "import sys; from credentials_provider.cli import group; "
+        "group.main(['status', *sys.argv[1:]], standalone_mode=False, obj=''); "
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    line = [sys.executable, "-c", probe, *run.line("status")[4:]]
+    ran = subprocess.run(
+        line,
+        cwd=project.folder,
+        env=environment(project.folder),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
+    )
+    loaded = set(ran.stderr.split())
+    heavy = {"msal", "pydantic", "urllib3", "tenacity", "rich", "filelock", "ssl", "subprocess"}
+    assert "credentials_provider.status" in loaded
+    assert not heavy & loaded
+
+
+def test_status_reads_while_a_run_holds_the_lock(project: Project, run: Program) -> None:
+    from credentials_provider.store import TokenStore
+
+    project.add(apps(1)[0])
+    run()
+    with TokenStore(project.output).lock(1):
+        assert run("status").code == 0
+    assert json.loads(run("status", "--json").stdout)["version"] == 1
+
+
+class Terminal:
+    """A process on a pseudo-terminal of 80 columns."""
+
+    def __init__(self, line: list[str], folder: str) -> None:
+        import fcntl
+        import struct
+        import termios
+
+        self.seen = ""
+        self._here, there = pty.openpty()
+        fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.process = subprocess.Popen(
+            line,
+            cwd=folder,
+            env=environment(folder, {"TERM": "xterm"}),
+            stdin=there,
+            stdout=there,
+            stderr=there,
+            start_new_session=True,
+        )
+        os.close(there)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._here)
+
+    def type(self, text: str) -> None:
+        os.write(self._here, text.encode())
+
+    def read_until(self, text: str) -> str:
+        """What came since the last call, up to the text and whatever came with it."""
+        begin = len(self.seen)
+        self._read(lambda: text in self.seen[begin:])
+        assert text in self.seen[begin:], self.seen
+        return self.seen[begin:]
+
+    def end(self) -> int:
+        """The exit code, once it has ended."""
+        self._read(lambda: False)
+        until(lambda: self.process.poll() is not None)
+        return self.process.returncode
+
+    def _read(self, done: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not done() and time.monotonic() < end:
+            if not select.select([self._here], [], [], 0.05)[0]:
+                continue
+            try:
+                data = os.read(self._here, 1 << 16)
+            except OSError:  # Linux says so when the last one at the other side has gone
+                return
+            if not data:
+                return
+            self.seen += data.decode(errors="replace")

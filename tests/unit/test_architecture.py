@@ -1,0 +1,178 @@
+"""How the modules hang together, and what a run with nothing due does without."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+import credentials_provider
+from unit.making import NOW
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unit.making import Project
+
+NAME = credentials_provider.__name__
+PACKAGE = Path(str(credentials_provider.__file__)).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path != PACKAGE / "__init__.py"
+}
+
+# Imports run one way, up this list: a module may import those that stand before it.
+CORE = [
+    *("errors", "policy", "settings", "model", "plan", "claims", "entries", "identities"),
+    *("certificates", "keyvault", "credentials", "diagnosis", "transport", "entra", "managed"),
+    *("acquire", "store", "state", "renewal", "hooks", "metrics", "exposure", "batch"),
+]
+OWNERS = {
+    "dotenv": "settings",
+    "filelock": "store",
+    "msal": "entra",
+    "prometheus_client": "metrics",
+    "pydantic": "identities",
+    "pydantic_core": "identities",
+    "rich": "cli",
+    "tenacity": "transport",
+    "urllib3": "transport",
+}
+# Each costs more than all the rest of a run with nothing due.
+HEAVY = {
+    *("pydantic", "pydantic_core", "msal", "requests", "urllib3", "tenacity", "filelock", "rich"),
+    *("dotenv", "cryptography", "jwt", "trustme", "prometheus_client"),
+}
+
+
+class Import(NamedTuple):
+    """One module that is imported, and by whom."""
+
+    by: str
+    of: str  # full name
+
+    @property
+    def own(self) -> str | None:
+        """The module of ours that it is, if it is one."""
+        name = self.of.removeprefix(f"{NAME}.")
+        while self.of.startswith(f"{NAME}.") and name:
+            if name in MODULES:
+                return name
+            name = name.rpartition(".")[0]
+        return None
+
+
+def imports(module: str) -> Iterator[Import]:
+    """All of a module, those in functions and for types included."""
+    path = MODULES[module]
+    package = [NAME, *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (Import(module, each.name) for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (Import(module, f"{source}.{each.name}") for each in node.names)
+
+
+ALL = [each for module in MODULES for each in imports(module)]
+
+
+def part(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_every_module_of_the_core_is_there() -> None:
+    """Else the tests below would hold without saying anything."""
+    assert set(CORE) <= MODULES.keys()
+    assert {each.own for each in ALL if each.by == "batch"} >= {"entries", "plan", "store"}
+    assert {part(each.of) for each in ALL} >= OWNERS.keys()
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_a_module_of_the_core_imports_only_those_before_it(module: str) -> None:
+    """Types included: one way, and nothing of what is built on the core."""
+    before = {*CORE[: CORE.index(module)]}
+    assert {each.own for each in imports(module) if each.own} <= before
+
+
+def test_the_emulator_and_the_program_know_nothing_of_one_another() -> None:
+    """Else it would be no oracle; the commands that start it are all that joins them."""
+    for each in ALL:
+        if part(each.by) == "emulator":
+            assert each.own is None or part(each.own) == "emulator", each
+        elif each.own and part(each.own) == "emulator":
+            assert part(each.by) == "cli", each
+
+
+def test_nothing_but_the_entry_imports_the_command_line() -> None:
+    """It translates; what it calls does not know it."""
+    for each in ALL:
+        if each.own and part(each.own) == "cli":
+            assert part(each.by) in {"cli", "__main__"}, each
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_is_imported_by_its_owner_alone(library: str) -> None:
+    """What it can do wrong is told in our words in one place."""
+    assert {part(each.by) for each in ALL if part(each.of) == library} == {OWNERS[library]}
+
+
+RUN = f"""
+import json, sys
+from {NAME}.cli import main
+try:
+    main(["generate", *sys.argv[1:]])
+except SystemExit as end:
+    code = end.code
+print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)
+"""
+
+
+def run(project: Project, *arguments: str) -> tuple[int, set[str], str]:
+    """Exit code, modules that were loaded, and what a process of its own printed."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *arguments],
+        cwd=project.root,
+        env=environment,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
+    )
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    return code, set(modules), done.stdout
+
+
+def test_a_run_with_nothing_due_loads_no_library_but_click(project: Project) -> None:
+    """It costs little more than starting Python; a renewal, to compare, loads some."""
+    project.identities("ci", "other")
+    for name in ("ci", "other"):
+        project.token(name, issued_at=0, life=2**33, renew_at=2**33 - NOW)
+    code, modules, stdout = run(project, "--refresh-ahead")
+    assert code == 0
+    assert stdout.startswith("Tokens saved:")
+    assert modules & HEAVY == set()
+    assert "click" in modules
+    project.path("ci").unlink()
+    code, modules, _ = run(project, "--refresh-ahead", "--dry-run")
+    assert code == 0
+    assert modules & HEAVY == {"pydantic", "pydantic_core"}
+
+
+def test_a_run_with_a_dotenv_file_loads_dotenv_alone(project: Project) -> None:
+    """For what it is there for."""
+    project.identities("ci")
+    project.token("ci", issued_at=0, life=2**33, renew_at=2**33 - NOW)
+    (project.root / ".env").write_text("AUTH_PROVIDER=entra\n")
+    code, modules, _ = run(project, "--refresh-ahead")
+    assert code == 0
+    assert modules & HEAVY == {"dotenv"}

@@ -1,0 +1,113 @@
+"""Edits of a JSON array leave everything else as its author wrote it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from credentials_provider import json_edit
+
+NEW = {"identity_name": "new", "text": 'ä"\\'}
+
+STYLES: dict[str, str] = {
+    "two spaces": '[\n  {\n    "a": "1"\n  },\n  {\n    "b": 2\n  }\n]\n',
+    "four spaces": '[\n    {\n        "a": "1"\n    }\n]\n',
+    "tabs": '[\n\t{\n\t\t"a": "1"\n\t}\n]',
+    "flush left": '[\n{\n  "a": "1"\n}\n]\n',
+    "CRLF": '[\r\n  {\r\n    "a": "1"\r\n  }\r\n]\r\n',
+    "BOM": '\ufeff[\n  {\n    "a": "1"\n  }\n]\n',
+    "a line each": '[\n  {"a": "1"},\n  {"b": 2}\n]\n',
+    "one line": '[{"a": "1"}, {"b": 2}]',
+    "no space": '[{"a":"1"},{"b":2}]',
+    "odd": ' [ { "a" :"1" ,\n"n":{"x":[1,{"y":"]},"}]}}\n , {"b":2} ] \n\n',
+}
+
+AFTER = {
+    "two spaces": '  {\n    "identity_name": "new",\n    "text": "ä\\"\\\\"\n  }\n]\n',
+    "four spaces": '    {\n        "identity_name": "new",\n        "text": "ä\\"\\\\"\n    }\n]\n',
+    "tabs": '\t{\n\t\t"identity_name": "new",\n\t\t"text": "ä\\"\\\\"\n\t}\n]',
+    "flush left": '\n{\n  "identity_name": "new",\n  "text": "ä\\"\\\\"\n}\n]\n',
+    "CRLF": '  {\r\n    "identity_name": "new",\r\n    "text": "ä\\"\\\\"\r\n  }\r\n]\r\n',
+    "a line each": ',\n  {"identity_name": "new", "text": "ä\\"\\\\"}\n]\n',
+    "one line": ', {"identity_name": "new", "text": "ä\\"\\\\"}]',
+}
+
+
+def load(text: str) -> list[Any]:
+    found: list[Any] = json.loads(text.removeprefix("\ufeff"))
+    return found
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_object_is_appended_in_the_style_of_the_others(style: str) -> None:
+    """What was there stays to the letter."""
+    text = STYLES[style]
+    new = json_edit.append(text, NEW)
+    assert load(new) == [*load(text), NEW]
+    kept = text.rstrip().removesuffix("]").rstrip()
+    assert new.startswith(kept)
+    assert new.endswith(AFTER.get(style, ""))
+
+
+@pytest.mark.parametrize("text", ["[]", "[]\n", "[ \n ]\n", "\ufeff[]\n"])
+def test_an_empty_array_gets_its_first_object(text: str) -> None:
+    """Indented by two spaces."""
+    new = json_edit.append(text, {"a": 1})
+    assert new == text.partition("[")[0] + '[\n  {\n    "a": 1\n  }\n]\n'
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_removed_object_takes_its_comma_along(style: str) -> None:
+    """From the beginning, the middle and the end."""
+    text = json_edit.append(json_edit.append(STYLES[style], NEW), {"last": 1})
+    for index in range(len(load(text))):
+        expected = load(text)
+        del expected[index]
+        assert load(json_edit.remove(text, index)) == expected
+
+
+def test_appending_and_removing_gives_the_text_back() -> None:
+    """To the letter, whatever the style."""
+    for text in STYLES.values():
+        assert json_edit.remove(json_edit.append(text, NEW), len(load(text))) == text
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_renamed_member_keeps_its_place(style: str) -> None:
+    """And all that stands around it."""
+    text = STYLES[style]
+    assert json_edit.rename(text, 0, "a", "c", "2ä") == text.replace('"a"', '"c"', 1).replace(
+        '"1"', '"2ä"', 1
+    )
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.text()
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+)
+OBJECTS = st.dictionaries(st.text(), VALUES, max_size=4)
+
+
+@given(
+    objects=st.lists(OBJECTS, max_size=4),
+    new=OBJECTS,
+    indent=st.sampled_from([None, 0, 1, 2, 4, "\t"]),
+    escaped=st.booleans(),
+)
+def test_any_array_is_understood(
+    objects: list[Any], new: dict[str, Any], indent: int | None, escaped: bool
+) -> None:
+    """Whatever it holds and however it was dumped."""
+    text = json.dumps(objects, indent=indent, ensure_ascii=escaped)
+    assert load(json_edit.append(text, new)) == [*objects, new]
+    for index, each in enumerate(objects):
+        rest = [*objects[:index], *objects[index + 1 :]]
+        assert load(json_edit.remove(text, index)) == rest
+        for key in each:
+            changed = load(json_edit.rename(text, index, key, "another key", "v"))
+            assert changed[index]["another key"] == "v"
+            assert key == "another key" or key not in changed[index]

@@ -1,0 +1,286 @@
+"""Flags over environment over `.env` over defaults, and what none of them may say."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from credentials_provider.errors import ConfigurationError
+from credentials_provider.settings import (
+    CLOUDS,
+    Environment,
+    Flags,
+    Settings,
+    load_settings,
+    login_url_problem,
+)
+from unit.making import SECRET
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# field of Settings and Flags: (its variable, its default)
+SOURCES = {
+    "tenant_id": ("ENTRA_TENANT_ID", None),
+    "client_id": ("ENTRA_CLIENT_ID", None),
+    "client_secret": ("ENTRA_CLIENT_SECRET", None),
+    "login_base_url": ("ENTRA_LOGIN_BASE_URL", CLOUDS["public"]),
+}
+
+
+def load(
+    folder: Path, process: dict[str, str] | None = None, dotenv: str | bytes = "", **flags: str
+) -> Settings:
+    data = dotenv if isinstance(dotenv, bytes) else dotenv.encode()
+    (folder / ".env").write_bytes(data)
+    return load_settings(Flags(**flags), process or {}, str(folder))
+
+
+@pytest.mark.parametrize("field", SOURCES)
+def test_a_flag_beats_the_environment_beats_dotenv_beats_the_default(
+    tmp_path: Path, field: str
+) -> None:
+    """One source after the other falls silent; an empty value is none."""
+    variable, default = SOURCES[field]
+    dotenv = f"{variable}=https://dotenv\n"
+    process = {variable: "https://process"}
+
+    def value(settings: Settings) -> object:
+        return getattr(settings, field)
+
+    assert value(load(tmp_path, process, dotenv, **{field: "https://flag"})) == "https://flag"
+    assert value(load(tmp_path, process, dotenv, **{field: ""})) == "https://process"
+    assert value(load(tmp_path, process, dotenv)) == "https://process"
+    assert value(load(tmp_path, {variable: ""}, dotenv)) == "https://dotenv"
+    assert value(load(tmp_path, {}, dotenv)) == "https://dotenv"
+    assert value(load(tmp_path, {}, f"{variable}=\n")) == default
+    assert value(load(tmp_path, {}, f"{variable}\n")) == default
+    assert value(load(tmp_path)) == default
+
+
+def test_default_paths_lie_below_the_base_and_given_ones_stand_as_they_are(tmp_path: Path) -> None:
+    """A path that the user types is relative to the working directory."""
+    settings = load(tmp_path)
+    folder = tmp_path / ".oauth-tokens"
+    assert settings.identities_file == str(folder / "entra-identities.json")
+    assert settings.output_dir == str(folder)
+    assert not settings.identities_file_given
+    settings = load(tmp_path, identities_file="mine.json", output_dir="out")
+    assert (settings.identities_file, settings.output_dir) == ("mine.json", "out")
+    assert settings.identities_file_given
+    assert load_settings(Flags(), {}, "").output_dir == ".oauth-tokens"
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_cloud_names_microsofts_host_and_a_login_url_beats_it(tmp_path: Path, cloud: str) -> None:
+    """A flag beats the environment here, too."""
+    process = {"ENTRA_LOGIN_BASE_URL": "https://process"}
+    assert load(tmp_path, process, cloud=cloud).login_base_url == CLOUDS[cloud]
+    assert load(tmp_path, cloud=cloud, login_base_url="https://h").login_base_url == "https://h"
+
+
+@pytest.mark.parametrize("value", ["entra", "ENTRA", " Entra "])
+def test_entra_is_the_provider_in_any_case(tmp_path: Path, value: str) -> None:
+    """Wherever it is said."""
+    load(tmp_path, {"AUTH_PROVIDER": value})
+    load(tmp_path, {}, f'AUTH_PROVIDER="{value}"')
+    load(tmp_path, {"AUTH_PROVIDER": "keycloak"}, auth_provider=value)
+
+
+@pytest.mark.parametrize("value", ["keycloak", "cognito", "entra-id", "\x1b[31mx" * 50])
+def test_another_provider_is_refused(tmp_path: Path, value: str) -> None:
+    """With what was said, made harmless, and what to do."""
+    for process, flags in (({"AUTH_PROVIDER": value}, {}), ({}, {"auth_provider": value})):
+        with pytest.raises(ConfigurationError, match="AUTH_PROVIDER is") as error:
+            load(tmp_path, process, **flags)
+        assert error.value.message.isprintable()
+        assert len(error.value.message) < 300
+        assert error.value.hint
+        assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("ENTRA_CLIENT_SECRET=plain", "plain"),
+        ("export ENTRA_CLIENT_SECRET=exported", "exported"),
+        ("ENTRA_CLIENT_SECRET = spaced  ", "spaced"),
+        ("ENTRA_CLIENT_SECRET=two words", "two words"),
+        ("ENTRA_CLIENT_SECRET='single # quoted'", "single # quoted"),
+        ('ENTRA_CLIENT_SECRET="double \\"quoted\\""', 'double "quoted"'),
+        ("ENTRA_CLIENT_SECRET=a#b", "a#b"),
+        ("ENTRA_CLIENT_SECRET=a # a remark", "a"),
+        ("ENTRA_CLIENT_SECRET=a~b.c-d_e", "a~b.c-d_e"),
+        ("ENTRA_CLIENT_SECRET=x=y=z", "x=y=z"),
+        ("ENTRA_CLIENT_SECRET=first\nENTRA_CLIENT_SECRET=last", "last"),
+        ("ENTRA_CLIENT_SECRET=windows\r\n", "windows"),
+        ("\ufeffENTRA_CLIENT_SECRET=marked", "marked"),
+        ("# ENTRA_CLIENT_SECRET=off", None),
+        ("entra_client_secret=case", None),
+    ],
+)
+def test_dotenv_is_read_as_python_dotenv_reads_it(
+    tmp_path: Path, line: str, value: str | None
+) -> None:
+    """Spaces, quotes, `#`, `export`, a byte-order mark; other programs' settings pass by."""
+    settings = load(
+        tmp_path, {}, f"{line}\nOTHER_PROGRAM='s value'\nSECRET_KEY=no business of ours"
+    )
+    assert settings.client_secret == value
+    assert settings.warnings == ()
+
+
+def test_dotenv_is_never_executed(tmp_path: Path) -> None:
+    """A command in it is text."""
+    marker = tmp_path / "executed"
+    settings = load(tmp_path, {}, f"ENTRA_CLIENT_SECRET=$(touch {marker})`touch {marker}`\n")
+    assert settings.client_secret == f"$(touch {marker})`touch {marker}`"
+    assert not marker.exists()
+
+
+def test_a_line_of_dotenv_that_cannot_be_understood_is_told_by_its_number(tmp_path: Path) -> None:
+    """Not by its content, which may hold a secret; the others count."""
+    text = f"ENTRA_TENANT_ID=t\n= {SECRET}\nA='{SECRET}\nENTRA_CLIENT_ID=c\n"
+    settings = load(tmp_path, {}, text)
+    (warning,) = settings.warnings
+    assert "line 2, 3" in warning
+    assert SECRET not in warning
+    assert (settings.tenant_id, settings.client_id) == ("t", "c")
+
+
+def test_an_env_file_that_was_named_must_be_there(tmp_path: Path) -> None:
+    """The default one need not."""
+    assert load_settings(Flags(), {}, str(tmp_path)).warnings == ()
+    with pytest.raises(ConfigurationError, match="there is no file"):
+        load_settings(Flags(env_file=str(tmp_path / "none")), {}, str(tmp_path))
+
+
+def test_an_env_file_that_was_named_takes_the_defaults_place(tmp_path: Path) -> None:
+    """Both are not merged."""
+    other = tmp_path / "other.env"
+    other.write_text("ENTRA_CLIENT_ID=other\n")
+    settings = load(tmp_path, {}, "ENTRA_TENANT_ID=default\n", env_file=str(other))
+    assert (settings.tenant_id, settings.client_id) == (None, "other")
+
+
+def test_an_env_file_that_is_not_text_is_refused_without_its_content(tmp_path: Path) -> None:
+    """A file in another encoding is one cause."""
+    with pytest.raises(ConfigurationError, match="it is not UTF-8 text") as error:
+        load(tmp_path, {}, f"ENTRA_CLIENT_SECRET={SECRET}".encode("utf-16"))
+    assert SECRET not in str(error.value)
+
+
+def test_a_folder_named_dotenv_is_no_env_file(tmp_path: Path) -> None:
+    """A virtual environment may be called so; named by the user it is a mistake."""
+    (tmp_path / ".env").mkdir()
+    assert load_settings(Flags(), {}, str(tmp_path)).tenant_id is None
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_settings(Flags(env_file=str(tmp_path / ".env")), {}, str(tmp_path))
+
+
+GOOD_URLS = [
+    *("https://login.microsoftonline.com", "https://h", "https://127.0.0.1:8443"),
+    *("https://[::1]", "https://[::1]:8443", "https://h:1", "https://h:65535", "HTTPS://H.example"),
+]
+BAD_URLS = [
+    *("", "h", "//h", "http://h", "ftp://h", "https:h", "https:/h", "https://", "https:///h"),
+    *("https://h/tenant", "https://h?q", "https://h#f", "https://h/?q", "https://h;x"),
+    *("https://u@h", "https://u:p@h", "https://@h", "https://h:0", "https://h:65536"),
+    *("https://h:x", "https://h:", "https://h::443", "https://h:1:2", "https://h:٤٤٣"),
+    *("https://[::1", "https://[::1]8443", "https://[]", "https://[h]", "https://::1"),
+    *("https://h]", "https://h\\@evil", "https://h evil", "https://h\tx", "https://h\nx"),
+    *(
+        "https://%68",
+        "https://hé",
+        "https://h%00",
+        "https://h\0",
+        "xhttps://h",
+        "https://https://h",
+    ),
+    *("https://.", "https://[:]", "https://h..example", "https://.h"),
+]
+
+
+@pytest.mark.parametrize("url", GOOD_URLS)
+@pytest.mark.parametrize("around", ["{}", "{}/", " {} \n"])
+def test_a_login_host_is_accepted(tmp_path: Path, url: str, around: str) -> None:
+    """White space and the slash at its end go."""
+    assert load(tmp_path, login_base_url=around.format(url)).login_base_url == url
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_what_is_no_login_host_is_refused(tmp_path: Path, url: str) -> None:
+    """A secret goes there: https, a host, perhaps a port, nothing else."""
+    assert login_url_problem(url)
+    if url:
+        with pytest.raises(ConfigurationError, match="the login host must"):
+            load(tmp_path, {"ENTRA_LOGIN_BASE_URL": url})
+
+
+@given(
+    st.text(max_size=40)
+    | st.text("https:/@[]?#.h1-\\% ", max_size=30).map("https://{}".format)
+    | st.from_regex(r"https://[a-z0-9.:\[\]/@-]{0,30}", fullmatch=True)
+)
+@example("https://[::1")
+def test_a_login_host_that_is_accepted_is_one_for_every_reader_of_urls(url: str) -> None:
+    """Https, a host, no path, no user, no query: in the eyes of Python's own parser."""
+    if login_url_problem(url) is None:
+        parts = urlsplit(url.strip().rstrip("/"))
+        assert parts.scheme == "https"
+        assert parts.hostname
+        assert (parts.path, parts.query, parts.fragment) == ("", "", "")
+        assert parts.username is None
+        assert parts.password is None
+        assert parts.port is None or 0 < parts.port < 65536
+        assert urlsplit(f"{url.strip().rstrip('/')}/tenant").netloc == parts.netloc
+
+
+def test_the_ca_bundle_is_taken_from_the_first_that_names_one(tmp_path: Path) -> None:
+    """The flag, then the variables of requests, curl and OpenSSL; empty ones do not count."""
+    names = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"]
+    process = {}
+    for name in names:
+        (tmp_path / name).touch()
+        process[name] = str(tmp_path / name)
+    flag = tmp_path / "flag"
+    flag.touch()
+    assert load(tmp_path, process, ca_bundle=str(flag)).ca_bundle == str(flag)
+    for name in names:
+        assert load(tmp_path, process).ca_bundle == str(tmp_path / name)
+        process[name] = ""
+    assert load(tmp_path, process).ca_bundle is None
+    assert load(tmp_path, {}, f"SSL_CERT_FILE={flag}").ca_bundle == str(flag)
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_ca_bundle_that_is_not_there_is_told_with_who_named_it(tmp_path: Path, name: str) -> None:
+    """To trust the system's instead would be a surprise."""
+    with pytest.raises(ConfigurationError, match=f"{name}: there is no CA bundle"):
+        load(tmp_path, {name: str(tmp_path / "none.pem")})
+    with pytest.raises(ConfigurationError, match="--ca-bundle: there is no CA bundle"):
+        load(tmp_path, {name: str(tmp_path)}, ca_bundle=str(tmp_path / "none.pem"))
+
+
+def test_a_home_folder_in_the_ca_bundles_path_is_expanded(tmp_path: Path) -> None:
+    """In `.env` no shell does it."""
+    settings = load(tmp_path, {}, "SSL_CERT_FILE=~\n")
+    assert settings.ca_bundle == os.path.expanduser("~")
+
+
+def test_nothing_that_holds_the_secret_shows_it(tmp_path: Path) -> None:
+    """Neither flags, environment nor settings."""
+    settings = load(tmp_path, {"ENTRA_CLIENT_SECRET": SECRET}, client_secret=SECRET)
+    for value in (
+        settings,
+        settings.environment,
+        Flags(client_secret=SECRET),
+        Environment({"A": SECRET}, {"B": SECRET}),
+    ):
+        assert SECRET not in f"{value} {value!r}"
+    assert settings.client_secret == SECRET
