@@ -176,11 +176,7 @@ class Ran(NamedTuple):
 
 def environment(home: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """A bare environment: nothing of the tester's proxies, authorities and tokens."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in {"PATH", "SYSTEMROOT"} or name.startswith("COVERAGE_")
-    }
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "SYSTEMROOT"}}
     return {
         **kept,
         "HOME": home,

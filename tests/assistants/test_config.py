@@ -246,9 +246,8 @@ def test_each_client_starts_us_with_nothing_of_a_token_in_its_file(
     assert "mcp-bridge" in line or "headers-json" in line
     assert project.idp.token_requests == []
     if "headers-json" in line:
-        bare = {"COVERAGE_PROCESS_START": ""}
         ran_helper = subprocess.run(
-            line, cwd="/", env=bare, capture_output=True, text=True, check=True
+            line, cwd="/", env={}, capture_output=True, text=True, check=True
         )
         headers = json.loads(ran_helper.stdout)
         assert headers == {"Authorization": f"Bearer {project.token(app.name)['access_token']}"}

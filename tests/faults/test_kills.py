@@ -29,7 +29,7 @@ LEFTOVER = re.compile(r"\.credentials-provider-.*\.tmp")
 LOCK = ".credentials-provider.lock"
 EXPECTED = {".credentials-provider-state.json", LOCK, "entra-identities.json"}
 
-pytestmark = pytest.mark.timeout(900 if LONG else 180)
+pytestmark = pytest.mark.timeout(900 if LONG else 300)
 
 
 def leftovers(project: Project) -> list[str]:
