@@ -41,6 +41,7 @@ def manifests(
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.width = 1 << 16
+    yaml.representer.ignore_aliases = lambda _: True  # what stands twice is written twice
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.dump_all(documents, stream)
     return _HEAD + stream.getvalue()
