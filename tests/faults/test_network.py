@@ -127,8 +127,11 @@ def test_a_reset_before_the_request_is_told(run: Command, trust: Trust) -> None:
     def talk(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
 
+    # CPython leaves a socket to the collector that is reset before its handshake begins
+    # (gh-108310's check of what came in by then); everybody else shall close theirs.
+    env = {"PYTHONWARNINGS": "error,ignore:unclosed:ResourceWarning"}
     with serving(Server(talk)) as server:
-        ran, result = ask(run, trust, server, "--max-attempts", "2")
+        ran, result = ask(run, trust, server, "--max-attempts", "2", env=env)
 
     assert (ran.code, result["error"]["kind"], result["attempts"]) == (1, "unreachable", 2)
     assert server.connections == 2
