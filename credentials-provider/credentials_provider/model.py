@@ -185,6 +185,9 @@ class Watcher:
     def finish(self, outcome: Outcome) -> None:
         """One of them is done."""
 
+    def close(self) -> None:
+        """Nothing more will happen."""
+
 
 class Report(NamedTuple):
     """The result of a run, in the order of the identities file."""

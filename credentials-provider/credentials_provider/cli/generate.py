@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -155,7 +156,7 @@ def command(root: str, /, **options: Any) -> int:
             "--entra-client-secret is visible to every user of this machine (ps): "
             "set ENTRA_CLIENT_SECRET instead"
         )
-    with stoppable(), console:
+    with stoppable(), contextlib.closing(console):
         report = batch.run(request, console)
     if not isinstance(console, Console):
         console.report(report)

@@ -14,10 +14,6 @@ from credentials_provider.model import Watcher
 from credentials_provider.store import iso
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from credentials_provider.model import Outcome, Report
 
 Level = Literal["error", "warning", "info"]
@@ -57,17 +53,6 @@ class JsonLog(Watcher):
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing is held open."""
 
     def warn(self, message: str) -> None:
         if not self._quiet:

@@ -15,10 +15,6 @@ from credentials_provider.model import Watcher
 from credentials_provider.store import iso
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from credentials_provider.cli.logs import Level
     from credentials_provider.model import Failure, Outcome, Reason, Report
 
@@ -45,15 +41,7 @@ class Console(Watcher):
         self._progress: Any = None  # rich.progress.Progress
         self._task: Any = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         if self._progress is not None:
             self._progress.stop()
 

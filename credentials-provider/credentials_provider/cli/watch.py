@@ -85,7 +85,7 @@ class _Service:
     def run(self, request: Request) -> Report:
         self.request = self.request._replace(settings=request.settings)
         console = _Log(self) if self._as_json else _Talk(self)
-        with console:
+        with contextlib.closing(console):
             return batch.run(request, console)
 
     def alive(self) -> None:
