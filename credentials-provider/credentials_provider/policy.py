@@ -13,11 +13,11 @@ SPREAD_FRACTION = 0.05  # a fleet's renewals spread over this much of the life
 TIMER_INTERVAL = 300  # between the runs of the timers that `schedule` makes
 TIMER_JITTER = 30  # by which such a run may be late
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(
-    r"(?:[0-9]{1,9}(?:\.[0-9]{1,3})?[smhd])+|[0-9]{1,9}(?:\.[0-9]{1,3})?", re.ASCII
+    r"(?:[0-9]{1,9}(?:\.[0-9]{1,3})?(?:ms|[smhd]))+|[0-9]{1,9}(?:\.[0-9]{1,3})?", re.ASCII
 )
-_PART = re.compile(r"([0-9.]+)([smhd])", re.ASCII)
+_PART = re.compile(r"([0-9.]+)(ms|[smhd])", re.ASCII)
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%", re.ASCII)
 
 
@@ -35,7 +35,7 @@ class Lead(NamedTuple):
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `90`, `90s`, `10m`, `1h30m` or `2d`.
+    """Seconds of `90`, `90s`, `10m`, `1h30m`, `2d` or `250ms`.
 
     Raises:
         ValueError: the text is none of these, or more than ten years.

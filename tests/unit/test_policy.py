@@ -88,6 +88,8 @@ def test_one_identity_is_spread_anew_by_every_issue_time() -> None:
     [
         *(("0", 0), ("90", 90), ("1.5", 1.5), ("90s", 90), ("10m", 600), ("1h30m", 5400)),
         *(("2d", 172800), (" 10M ", 600), ("1.25h", 4500), ("1m1m", 120), ("0s", 0)),
+        ("250ms", 0.25),
+        ("1m500ms", 60.5),
     ],
 )
 def test_a_duration_is_understood(text: str, seconds: float) -> None:
