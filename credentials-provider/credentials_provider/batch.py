@@ -87,7 +87,9 @@ def run(
             watcher.warn(warning)
     if due and not request.dry_run:
         from credentials_provider.renewal import Renewal  # noqa: PLC0415
+        from credentials_provider.transport import affordable  # noqa: PLC0415
 
+        request = request._replace(concurrency=affordable(request.concurrency))
         renewal = Renewal(
             request,
             store,

@@ -255,6 +255,20 @@ def test_a_full_disk_harms_no_file(project: Project, run: Command, idp: Emulator
     assert len(idp.requests) == 6
 
 
+@pytest.mark.parametrize("limit", ["-n 64", "-S -n 64"], ids=["hard", "soft"])
+def test_few_open_files_make_it_slower_and_lose_nothing(
+    project: Project, run: Command, limit: str
+) -> None:
+    """Asked for more at once than the process may have files open for, it makes do."""
+    project.add_all(apps(100))
+    project.idp.inject(Fault("slow", seconds=0.2), times=None)  # so that they are at once
+    limited = f"ulimit {limit}; exec {shlex.join(run.line('--json', '-j', '200'))}"
+
+    ran = wait(run.start_line(["sh", "-c", limited]))
+
+    assert (ran.code, ran.json["summary"]["renewed"]) == (0, 100), ran.stderr
+
+
 def test_a_directory_in_place_of_a_token_file_harms_no_other(
     project: Project, run: Command
 ) -> None:
