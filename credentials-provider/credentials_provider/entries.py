@@ -14,7 +14,7 @@ import stat
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from credentials_provider.errors import ConfigurationError, Problem
+from credentials_provider.errors import ConfigurationError, Problem, UnknownIdentityError
 from credentials_provider.model import Entry
 from credentials_provider.settings import CLOUDS, Settings
 
@@ -303,8 +303,9 @@ def _from_environment(settings: Settings) -> IdentitiesFile:
             hint=(
                 f"Set {' and '.join(missing)} as well, or create the file."
                 if not settings.identities_file_given and 0 < len(missing) < len(parts)
-                else "Create it: a JSON array of objects with identity_name, tenant_id, client_id, "
-                "client_secret and scope (see entra-identities.example.json)."
+                else "Make it with “credentials-provider identities init”, which asks for what it "
+                "needs, or by hand: a JSON array of objects with identity_name, tenant_id, "
+                "client_id, client_secret and scope."
             ),
         )
     fields = {
@@ -320,7 +321,7 @@ def select(entries: Sequence[Entry], names: Sequence[str], path: str) -> list[En
     """The entries of these names, all without one.
 
     Raises:
-        ConfigurationError: there is no entry of a name.
+        UnknownIdentityError: there is no entry of a name.
 
     """
     known = {entry.name for entry in entries}
@@ -329,7 +330,7 @@ def select(entries: Sequence[Entry], names: Sequence[str], path: str) -> list[En
             Problem(f"{path} has no identity of this name{_near(name, known)}", None, name[:128])
             for name in unknown
         ]
-        raise ConfigurationError("unknown identity", problems=problems)
+        raise UnknownIdentityError(unknown, problems)
     return [entry for entry in entries if not names or entry.name in names]
 
 

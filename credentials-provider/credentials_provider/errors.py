@@ -65,6 +65,14 @@ class ConfigurationError(CredentialsProviderError):
         return self._problems or super().problems
 
 
+class UnknownIdentityError(ConfigurationError):
+    """The identities file has no entry of these names."""
+
+    def __init__(self, names: Sequence[str], problems: Iterable[Problem]) -> None:
+        super().__init__("unknown identity", problems=problems)
+        self.names = names
+
+
 class StorageError(CredentialsProviderError):
     """The output folder, its lock or a file in it cannot be read or written."""
 

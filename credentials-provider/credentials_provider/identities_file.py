@@ -160,7 +160,7 @@ def _parse(settings: Settings, text: str) -> IdentitiesFile:
     if not text:
         raise ConfigurationError(
             f"there is no identities file at {settings.identities_file}",
-            hint="Make one with “identities init” or “identities add”.",
+            hint="Make one with “credentials-provider identities init”.",
         )
     return parse_entries(text.encode(), settings)
 

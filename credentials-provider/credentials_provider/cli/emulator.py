@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import DURATION, DURATION_OR_NONE
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.emulator import FAULT_KINDS, App, Emulator, Fault, sample_apps
@@ -43,9 +44,14 @@ class FaultType(click.ParamType["Injection"]):
 
 @click.command(
     "emulator",
-    epilog="Examples: `emulator --fault throttle:retry_after=5,times=3`; "
-    "`emulator -i my-identities.json` serves your own identities. "
-    f"Kinds of faults: {', '.join(FAULT_KINDS)}.",
+    cls=Command,
+    examples="""
+    # Serve your own identities
+    credentials-provider emulator -i my-identities.json
+    # Throttle three requests
+    credentials-provider emulator --fault throttle:retry_after=5,times=3
+    """,
+    epilog=f"Kinds of faults: {', '.join(FAULT_KINDS)}.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: any free one.")
 @click.option(

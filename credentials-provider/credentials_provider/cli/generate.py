@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider import batch
-from credentials_provider.cli.options import DURATION, DURATION_OR_NONE, ShardType
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.options import (
+    DURATION,
+    DURATION_OR_NONE,
+    ShardType,
+    identity_names,
+)
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.model import Request
 from credentials_provider.policy import parse_lead
@@ -20,8 +26,14 @@ if TYPE_CHECKING:
     from credentials_provider.cli.output import Console
 
 
-class GenerateCommand(click.Command):
+class GenerateCommand(Command):
     """Lets `--refresh-ahead` stand without a value before a name."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        # In a checkout this is what `generate_creds.sh --help` shows, and there is no other.
+        if ctx.parent is not None and isinstance(ctx.parent.command, click.Group) and ctx.obj:
+            ctx.parent.command.format_commands(ctx.parent, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         following = [*args[1:], ""]
@@ -42,9 +54,19 @@ class GenerateCommand(click.Command):
 @click.command(
     "generate",
     cls=GenerateCommand,
-    epilog="Examples: `generate --refresh-ahead` from cron; `generate ci --json` in a script.",
+    examples="""
+    # A new token for every identity
+    credentials-provider generate
+    # Only what is due, as a timer does it
+    credentials-provider generate --refresh-ahead --quiet
+    # One identity, with a report for a script
+    credentials-provider generate ci --json
+    """,
+    epilog="Exit codes: 0 every identity has a token that is not due; 1 one has no usable token, "
+    "or not the new one that was asked for; 2 usage or configuration; 75 not renewed, but every "
+    "token on disk still serves.",
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=identity_names)
 @click.option(
     "--refresh-ahead",
     metavar="[auto|DURATION|PERCENT]",
@@ -140,7 +162,10 @@ class GenerateCommand(click.Command):
 @click.option("--all-agents", is_flag=True, help="All identities, as without it.")
 @click.pass_obj
 def command(root: str, /, **options: Any) -> int:
-    """Mint an access token for every identity, or the named ones: .oauth-tokens/NAME.json."""
+    """Mint an access token for every identity, or the named ones.
+
+    Each goes into the output folder, as NAME.json.
+    """
     from credentials_provider.cli.output import Console, show_report  # noqa: PLC0415
 
     request = request_of(root, options)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli import generate
+from credentials_provider.cli.helping import Group
 from credentials_provider.errors import ConfigurationError, StorageError
 from credentials_provider.policy import TIMER_INTERVAL
 from credentials_provider.schedule import NAME, Plan, cron, kubernetes, systemd
@@ -71,7 +72,16 @@ def _local(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.group("schedule")
+@click.group(
+    "schedule",
+    cls=Group,
+    examples="""
+    # Your own systemd timer
+    credentials-provider schedule systemd --user --install
+    # Look at it only
+    credentials-provider schedule cron
+    """,
+)
 def command() -> None:
     """Print a timer that keeps the tokens fresh: for systemd, cron or Kubernetes.
 
@@ -80,7 +90,17 @@ def command() -> None:
     """
 
 
-@command.command("systemd", short_help="A service and a timer, hardened.")
+@command.command(
+    "systemd",
+    short_help="A service and a timer, hardened.",
+    examples="""
+    # For your own systemd
+    credentials-provider schedule systemd --user --install
+    # With a hook
+    credentials-provider schedule systemd --user --install -- \\
+        --on-renew "systemctl --user reload my-agent"
+    """,
+)
 @_common
 @_local
 @click.option("--user", "of_user", is_flag=True, help="For your own systemd, not the system's.")
@@ -125,7 +145,16 @@ def systemd_command(root: str, /, **options: Any) -> int:
     return 0
 
 
-@command.command("cron", short_help="One line for your crontab.")
+@command.command(
+    "cron",
+    short_help="One line for your crontab.",
+    examples="""
+    # Every five minutes
+    credentials-provider schedule cron --install
+    # No longer
+    credentials-provider schedule cron --uninstall
+    """,
+)
 @_common
 @_local
 @click.pass_obj
@@ -153,7 +182,17 @@ def cron_command(root: str, /, **options: Any) -> int:
     return 0
 
 
-@command.command("kubernetes", short_help="Manifests for kubectl apply.")
+@command.command(
+    "kubernetes",
+    short_help="Manifests for kubectl apply.",
+    examples="""
+    # A CronJob
+    credentials-provider schedule kubernetes --image registry.example.com/tokens:1 \\
+        | kubectl apply -f -
+    # Beside your own container
+    credentials-provider schedule kubernetes --kind sidecar
+    """,
+)
 @_common
 @click.option(
     "--kind",

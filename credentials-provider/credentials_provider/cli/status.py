@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli.options import DURATION, settings_of, settings_options
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
 from credentials_provider.cli.output import REASONS, local_time, time_left
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.errors import StoppedError
@@ -38,9 +39,16 @@ _ENOUGH_TRIES = 2
 
 @click.command(
     "status",
+    cls=Command,
+    examples="""
+    # How every token is
+    credentials-provider status
+    # Why one identity is as it is
+    credentials-provider status ci
+    """,
     epilog="Exit codes: 0 every identity has a token that serves; 1 one has none; 2 configuration.",
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=identity_names)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("-w", "--watch", is_flag=True, help="Stay, and draw again every second.")
 @click.option("--prune", "prunes", is_flag=True, help="Remove tokens whose identity is gone.")
