@@ -567,8 +567,9 @@ def _timer(process: Mapping[str, str]) -> Iterator[Check]:
             "timer",
             "warning",
             "no timer of this user renews the tokens",
-            "credentials-provider schedule systemd --user --install, schedule cron --install, or "
-            "watch in a service of yours.",
+            "`credentials-provider schedule systemd --user --install`, "
+            "`credentials-provider schedule cron --install`, or "
+            "`credentials-provider watch` in a service of yours.",
         )
 
 
@@ -600,7 +601,7 @@ def _last_run(settings: Settings, now: float) -> Iterator[Check]:
                 "last run",
                 "warning",
                 f"its token file is {row.state}" if row.state != "clock" else "clock set back",
-                "generate --refresh-ahead renews it.",
+                "`credentials-provider generate --refresh-ahead` renews it.",
                 identity_name=row.identity_name,
             )
     if run := status.last_run:
@@ -626,7 +627,8 @@ def curl(entry: Entry, settings: Settings) -> str:
     found, _ = validate(IdentitiesFile(settings.identities_file, [entry], [], []))
     if found[entry.name].credential not in SECRET_KINDS:
         raise ConfigurationError(
-            f"{entry.name} has no client secret, and a request by hand needs one"
+            f"{entry.name} has no client secret, and a request by hand needs one",
+            hint="`credentials-provider doctor NAME` makes the request with its own credential.",
         )
     fields: Mapping[str, Any] = entry.fields
     base = authority_base(entry.fields, settings)

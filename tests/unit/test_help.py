@@ -114,7 +114,7 @@ def test_a_command_that_the_script_took_for_a_name_is_told(
     file.chmod(0o600)
     code, _, err = run(capsys, "generate", "statsu", root=str(tmp_path))
     assert code == 2
-    assert "“./generate_creds.sh status”?" in err
+    assert "`./generate_creds.sh status`?" in err
 
 
 def test_help_in_a_checkout_names_its_script_and_every_command(
@@ -137,5 +137,5 @@ def test_a_hint_names_the_program_as_it_was_started(
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("ENTRA_")]:
         monkeypatch.delenv(name)
-    assert "“credentials-provider identities init”" in run(capsys, "generate")[2]
-    assert "“./generate_creds.sh identities init”" in run(capsys, "status", root=str(tmp_path))[2]
+    assert "`credentials-provider identities init`" in run(capsys, "generate")[2]
+    assert "`./generate_creds.sh identities init`" in run(capsys, "status", root=str(tmp_path))[2]

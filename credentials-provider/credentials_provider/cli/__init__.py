@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from credentials_provider import __version__
-from credentials_provider.cli.helping import PROGRAM, SCRIPT, Group
+from credentials_provider.cli.helping import PROGRAM, SCRIPT, Group, as_started
 from credentials_provider.errors import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -99,9 +99,7 @@ class LazyGroup(Group):
     credentials-provider identities init
     credentials-provider generate
     """,
-    epilog="Without a command: says what to do next. Exit codes: 0 all tokens good; 1 an identity "
-    "has no usable token; 2 usage or configuration; 75 not renewed, but every token on disk still "
-    "serves.",
+    epilog="Without a command it says what to do next. `generate --help` has the exit codes.",
 )
 @click.version_option(__version__, "--version", prog_name=PROGRAM)
 @click.pass_context
@@ -215,9 +213,9 @@ def _explain(error: CredentialsProviderError, program: str) -> None:
         from difflib import get_close_matches  # noqa: PLC0415  only to help with a mistake
 
         if near := get_close_matches(error.names[0], COMMANDS, n=1):
-            hint = f"Did you mean the command “{program} {near[0]}”?"
+            hint = f"Did you mean the command `{program} {near[0]}`?"
     if hint:
-        click.echo(f"  {hint.replace(f'“{PROGRAM} ', f'“{program} ')}", err=True)
+        click.echo(f"  {as_started(hint, program)}", err=True)
 
 
 def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider import doctor
-from credentials_provider.cli.helping import Command
+from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.options import (
     flags_of,
     identity_names,
@@ -95,7 +95,7 @@ def _show(check: Check) -> None:
     click.echo(f"{verdict} {check.name:13} {about}{check.seen}")
     for line in (check.cure, check.link):
         if line:
-            click.echo(f"{'':23}{line}")
+            click.echo(f"{'':23}{as_started(line)}")
 
 
 def _show_curl(name: str, root: str, options: dict[str, Any]) -> None:

@@ -113,7 +113,10 @@ def command(
         emulator.start()
     except OSError as error:
         what = f"port {port}" if error.filename is None else str(error.filename)
-        raise StorageError(f"the emulator cannot use {what}: {error.strerror}") from None
+        raise StorageError(
+            f"the emulator cannot use {what}: {error.strerror}",
+            hint="Choose another with --port or --folder.",
+        ) from None
     try:
         for injection in faults:
             emulator.inject(
@@ -139,8 +142,8 @@ def _apps_of(identities_file: str, root: str) -> Iterable[App]:
         secret = entry.fields.get("client_secret")
         if not all(isinstance(value, str) and value for value in (*fields.values(), secret)):
             raise ConfigurationError(
-                f"{identities_file}: entry {entry.index} needs tenant_id, client_id and "
-                "client_secret to be served"
+                f"{identities_file}: entry {entry.index} cannot be served by the emulator",
+                hint="It needs tenant_id, client_id and client_secret.",
             )
         yield App(**fields, secrets=(secret,), name=entry.name)  # type: ignore[arg-type]  # strings, as checked
 

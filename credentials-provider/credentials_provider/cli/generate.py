@@ -17,6 +17,7 @@ from credentials_provider.cli.options import (
     identity_names,
 )
 from credentials_provider.cli.stopping import stoppable
+from credentials_provider.errors import EXIT_CODES
 from credentials_provider.model import Request
 from credentials_provider.policy import parse_lead
 from credentials_provider.settings import CLOUDS, Flags, load_settings
@@ -62,9 +63,7 @@ class GenerateCommand(Command):
     # One identity, with a report for a script
     credentials-provider generate ci --json
     """,
-    epilog="Exit codes: 0 every identity has a token that is not due; 1 one has no usable token, "
-    "or not the new one that was asked for; 2 usage or configuration; 75 not renewed, but every "
-    "token on disk still serves.",
+    epilog=f"Exit codes: {'; '.join(f'{code} {text}' for code, text in EXIT_CODES.items())}.",
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=identity_names)
 @click.option(

@@ -41,6 +41,14 @@ _GROUPS = {
 _GROUP_OF = {name: title for title, names in _GROUPS.items() for name in names}
 
 
+def as_started(text: str, program: str | None = None) -> str:
+    """A text whose quoted commands are those of the script where that was started."""
+    if program is None:
+        ctx = click.get_current_context(silent=True)
+        program = (ctx and ctx.find_root().info_name) or PROGRAM
+    return text.replace(f"`{PROGRAM} ", f"`{program} ")
+
+
 class Command(click.Command):
     """A command; `examples` has lines to copy, each below a line that begins with `#`."""
 

@@ -12,7 +12,7 @@ import click
 from credentials_provider import identities_file, inventory
 from credentials_provider.cli.helping import Group
 from credentials_provider.cli.options import identity_names
-from credentials_provider.entries import CREDENTIAL_KINDS, LITERALS
+from credentials_provider.entries import CREDENTIAL_KINDS, LITERALS, read_entries, select
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 
@@ -130,7 +130,7 @@ def init(root: str, /, name: str | None, **options: Any) -> int:
     if os.path.lexists(settings.identities_file):
         raise ConfigurationError(
             f"{settings.identities_file} is there already",
-            hint="Add another identity with “credentials-provider identities add NAME”.",
+            hint="Add another identity with `credentials-provider identities add NAME`.",
         )
     return _add(settings, {"identity_name": name, **options})
 
@@ -201,7 +201,7 @@ def import_(root: str, /, name: str, answer: Any, **options: Any) -> int:
 def remove(root: str, /, names: Sequence[str], purge: bool, **options: Any) -> int:
     """Take identities out of the file."""
     settings = _settings(root, options)
-    inventory.named(settings, names)
+    select(read_entries(settings).entries, names, settings.identities_file)
     identities_file.remove(settings, names)
     for name in names:
         click.echo(f"{name} removed from {settings.identities_file}")

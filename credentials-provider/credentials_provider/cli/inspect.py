@@ -84,7 +84,7 @@ def _find(target: str, settings: Settings) -> tuple[Token, Mapping[str, Any]]:
     else:
         raise ConfigurationError(
             f"there is neither a token of the identity {target[:128]!r} nor a file of that name",
-            hint=f"Tokens are looked for in {settings.output_dir}; “credentials-provider status” "
+            hint=f"Tokens are looked for in {settings.output_dir}; `credentials-provider status` "
             "lists them.",
         )
     token = inspection.find_token(content)
@@ -109,11 +109,16 @@ def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8-sig") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ConfigurationError(f"{path} is not a file")
+                raise ConfigurationError(
+                    f"{path} is not a file",
+                    hint="Name an identity, a file, or - for standard input.",
+                )
             return file.read(MAXIMUM_SIZE)
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8 text"
-        raise ConfigurationError(f"{path} cannot be read: {why}") from None
+        raise ConfigurationError(
+            f"{path} cannot be read: {why}", hint="Check its owner, permissions and form."
+        ) from None
 
 
 def _expected(settings: Settings, fields: Mapping[str, Any], token: Token) -> Expected:

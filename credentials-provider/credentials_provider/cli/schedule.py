@@ -279,7 +279,10 @@ def _make_folders(units: str, output_dir: str) -> None:
         os.makedirs(units, exist_ok=True)
         os.makedirs(output_dir, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"{error.filename} cannot be made: {error.strerror}") from None
+        raise StorageError(
+            f"{error.filename} cannot be made: {error.strerror}",
+            hint="For the system's units run it as root; for your own add --user.",
+        ) from None
 
 
 def _uninstall_units(folder: str, name: str, manager: Sequence[str]) -> int:
@@ -307,14 +310,20 @@ def _is_ours(path: str) -> bool:
 def _crontab() -> str:
     done = _run(["crontab", "-l"])
     if done.returncode and "no crontab" not in done.stderr.lower():
-        raise ConfigurationError(f"crontab -l failed: {done.stderr.strip()[:200]}")
+        raise ConfigurationError(
+            f"crontab -l failed: {done.stderr.strip()[:200]}",
+            hint="cron.allow and cron.deny say who may use crontab.",
+        )
     return "" if done.returncode else done.stdout
 
 
 def _call(line: Sequence[str], text: str | None = None) -> None:
     done = _run(line, text)
     if done.returncode:
-        raise ConfigurationError(f"{' '.join(line)} failed: {done.stderr.strip()[:200]}")
+        raise ConfigurationError(
+            f"{' '.join(line)} failed: {done.stderr.strip()[:200]}",
+            hint="Run it by hand to see more. Without --install the timer is only printed.",
+        )
 
 
 def _run(line: Sequence[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -328,6 +337,11 @@ def _run(line: Sequence[str], text: str | None = None) -> subprocess.CompletedPr
             check=False,
         )
     except FileNotFoundError:
-        raise ConfigurationError(f"there is no {line[0]} on this machine") from None
+        raise ConfigurationError(
+            f"there is no {line[0]} on this machine",
+            hint="Take another timer (`credentials-provider schedule --help`), or `watch`.",
+        ) from None
     except subprocess.TimeoutExpired:
-        raise ConfigurationError(f"{line[0]} does not answer") from None
+        raise ConfigurationError(
+            f"{line[0]} has not answered for {_PATIENCE:g} s", hint="Run it by hand to see why."
+        ) from None

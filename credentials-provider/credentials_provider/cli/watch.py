@@ -248,7 +248,9 @@ def _health(port: int | None, service: _Service) -> Iterator[None]:
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     except OSError as error:
-        raise ConfigurationError(f"--health-port {port}: {error.strerror}") from None
+        raise ConfigurationError(
+            f"--health-port {port} cannot be used: {error.strerror}", hint="Choose another one."
+        ) from None
     server.daemon_threads = True
     tell(f"health at http://127.0.0.1:{server.server_port}/")
     threading.Thread(target=server.serve_forever, daemon=True).start()
