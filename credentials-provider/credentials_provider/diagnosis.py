@@ -46,7 +46,7 @@ _CHECK_FEDERATION = (
     "App registrations > (your app) > Certificates & secrets > Federated credentials."
 )
 _CHECK_FIELDS = (
-    'Run "credentials-provider identities check" and compare tenant_id, client_id and scope with '
+    "Run `credentials-provider identities check` and compare tenant_id, client_id and scope with "
     "the portal."
 )
 _ADD_PERMISSION = (

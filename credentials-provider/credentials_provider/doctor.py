@@ -11,10 +11,8 @@ import json
 import os
 import platform
 import re
-import shutil
 import socket
 import stat
-import subprocess
 import sys
 import time
 import urllib.request
@@ -35,6 +33,7 @@ from credentials_provider.errors import ConfigurationError, CredentialsProviderE
 from credentials_provider.identities import GUID, Identity, validate
 from credentials_provider.inspection import Expected, Finding, diagnosis_of, find_token
 from credentials_provider.model import Failure, Minted, Request
+from credentials_provider.schedule.found import timers
 from credentials_provider.settings import CLOUDS, PROVIDER, Flags, load_settings
 from credentials_provider.status import read_status
 from credentials_provider.store import iso
@@ -51,12 +50,9 @@ Verdict = Literal["ok", "warning", "failure"]
 MOST_IDENTITIES = 20  # that are asked for without a name
 TIMEOUT = 15.0  # seconds for one request
 DEADLINE = 60.0  # seconds for all token requests
-_ASIDE = 10.0  # seconds for a command that is asked about timers
 _OLDEST_PYTHON = (3, 10)
 _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
 _LOCKED = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)\s*(;?)")
-_UNIT = "credentials-provider.timer"
-_PROGRAMS = ("generate_creds.sh", "credentials_provider", "credentials-provider")
 
 
 class Check(NamedTuple):
@@ -564,46 +560,17 @@ def _registry_says(answer: Answer) -> tuple[Verdict, str, str, str]:
 
 
 def _timer(process: Mapping[str, str]) -> Iterator[Check]:
-    found = []
-    if shutil.which("systemctl"):
-        for scope, words in (("user's", ["--user"]), ("system's", [])):
-            if _output(["systemctl", *words, "is-active", _UNIT]).strip() == "active":
-                found.append(f"the {scope} {_UNIT}")
-    if shutil.which("crontab"):
-        lines = _output(["crontab", "-l"]).splitlines()
-        if any(
-            any(program in line for program in _PROGRAMS)
-            for line in lines
-            if not line.lstrip().startswith("#")
-        ):
-            found.append("a line in the crontab")
-    if process.get("KUBERNETES_SERVICE_HOST"):
-        found.append("Kubernetes, if a CronJob or a sidecar is set up there")
-    if found:
+    if found := timers(process):
         yield Check("timer", "ok", " and ".join(found))
     else:
         yield Check(
             "timer",
             "warning",
             "no timer of this user renews the tokens",
-            "credentials-provider schedule systemd --user --install, schedule cron --install, or "
-            "watch in a service of yours.",
+            "`credentials-provider schedule systemd --user --install`, "
+            "`credentials-provider schedule cron --install`, or "
+            "`credentials-provider watch` in a service of yours.",
         )
-
-
-def _output(command: Sequence[str]) -> str:
-    try:
-        return subprocess.run(  # noqa: S603  fixed words
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_ASIDE,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
 
 
 def _last_run(settings: Settings, now: float) -> Iterator[Check]:
@@ -634,7 +601,7 @@ def _last_run(settings: Settings, now: float) -> Iterator[Check]:
                 "last run",
                 "warning",
                 f"its token file is {row.state}" if row.state != "clock" else "clock set back",
-                "generate --refresh-ahead renews it.",
+                "`credentials-provider generate --refresh-ahead` renews it.",
                 identity_name=row.identity_name,
             )
     if run := status.last_run:
@@ -660,7 +627,8 @@ def curl(entry: Entry, settings: Settings) -> str:
     found, _ = validate(IdentitiesFile(settings.identities_file, [entry], [], []))
     if found[entry.name].credential not in SECRET_KINDS:
         raise ConfigurationError(
-            f"{entry.name} has no client secret, and a request by hand needs one"
+            f"{entry.name} has no client secret, and a request by hand needs one",
+            hint="`credentials-provider doctor NAME` makes the request with its own credential.",
         )
     fields: Mapping[str, Any] = entry.fields
     base = authority_base(entry.fields, settings)

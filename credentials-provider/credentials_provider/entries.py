@@ -14,7 +14,7 @@ import stat
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from credentials_provider.errors import ConfigurationError, Problem
+from credentials_provider.errors import ConfigurationError, Problem, UnknownIdentityError
 from credentials_provider.model import Entry
 from credentials_provider.settings import CLOUDS, Settings
 
@@ -128,7 +128,9 @@ def read_entries(settings: Settings) -> IdentitiesFile:
     except FileNotFoundError:
         return _from_environment(settings)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}", hint="Check its owner and permissions."
+        ) from None
     warnings = []
     if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
         warnings.append(f"{path} can be read by other users of this machine; run: chmod 600 {path}")
@@ -164,15 +166,20 @@ def _parse(content: bytes, path: str) -> tuple[list[Any], list[Problem]]:
     try:
         objects = json.loads(content.decode("utf-8-sig"), object_pairs_hook=without_doubles)
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not UTF-8 text") from None
+        raise ConfigurationError(f"{path} is not UTF-8 text", hint="Save it as UTF-8.") from None
     except json.JSONDecodeError as error:
         cut = error.pos >= len(error.doc) or error.msg.startswith("Unterminated")
         raise ConfigurationError(
             f"{path} is not valid JSON: {error.msg}, line {error.lineno}, column {error.colno}",
-            hint="Was it cut off while it was written?" if cut else None,
+            hint="Was it cut off while it was written?"
+            if cut
+            else "Look there and just before: a comma, quote or bracket is missing or too many.",
         ) from None
     except (RecursionError, ValueError):
-        raise ConfigurationError(f"{path} is not a list of identities") from None
+        raise ConfigurationError(
+            f"{path} is not a list of identities",
+            hint="It is a JSON array with one object an identity.",
+        ) from None
     if not isinstance(objects, list):
         kind = "an object" if isinstance(objects, dict) else "no array"
         raise ConfigurationError(
@@ -303,8 +310,9 @@ def _from_environment(settings: Settings) -> IdentitiesFile:
             hint=(
                 f"Set {' and '.join(missing)} as well, or create the file."
                 if not settings.identities_file_given and 0 < len(missing) < len(parts)
-                else "Create it: a JSON array of objects with identity_name, tenant_id, client_id, "
-                "client_secret and scope (see entra-identities.example.json)."
+                else "Make it with `credentials-provider identities init`, which asks for what it "
+                "needs, or by hand: a JSON array of objects with identity_name, tenant_id, "
+                "client_id, client_secret and scope."
             ),
         )
     fields = {
@@ -320,7 +328,7 @@ def select(entries: Sequence[Entry], names: Sequence[str], path: str) -> list[En
     """The entries of these names, all without one.
 
     Raises:
-        ConfigurationError: there is no entry of a name.
+        UnknownIdentityError: there is no entry of a name.
 
     """
     known = {entry.name for entry in entries}
@@ -329,7 +337,7 @@ def select(entries: Sequence[Entry], names: Sequence[str], path: str) -> list[En
             Problem(f"{path} has no identity of this name{_near(name, known)}", None, name[:128])
             for name in unknown
         ]
-        raise ConfigurationError("unknown identity", problems=problems)
+        raise UnknownIdentityError(unknown, problems)
     return [entry for entry in entries if not names or entry.name in names]
 
 

@@ -12,6 +12,14 @@ EXIT_FAILED = 1  # at least one identity has no usable token
 EXIT_USAGE = 2  # usage or configuration: nothing was requested
 EXIT_TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h: every token on disk still serves
 
+EXIT_CODES = {
+    EXIT_OK: "every selected identity has a token that is not due",
+    EXIT_FAILED: "at least one identity has no usable token, or not the new one that was asked for",
+    EXIT_USAGE: "usage or configuration: nothing was requested",
+    EXIT_TRY_LATER: "a renewal failed or another run was busy, but every token on disk still "
+    "serves: try later",
+}
+
 
 class Problem(NamedTuple):
     """One thing that is wrong with the configuration; `entry` counts from 1."""
@@ -63,6 +71,18 @@ class ConfigurationError(CredentialsProviderError):
     @property
     def problems(self) -> Sequence[Problem]:
         return self._problems or super().problems
+
+
+class UnknownIdentityError(ConfigurationError):
+    """The identities file has no entry of these names."""
+
+    def __init__(self, names: Sequence[str], problems: Iterable[Problem]) -> None:
+        super().__init__(
+            "unknown identity",
+            hint="`credentials-provider identities list` names those there are.",
+            problems=problems,
+        )
+        self.names = names
 
 
 class StorageError(CredentialsProviderError):

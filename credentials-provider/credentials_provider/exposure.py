@@ -52,6 +52,7 @@ def refuse_exposed(settings: Settings, entries: Sequence[Entry]) -> None:
     if found:
         raise ConfigurationError(
             "other users can read secrets (--strict-permissions); nothing was requested",
+            hint="Run these commands, or leave out --strict-permissions to be warned only.",
             problems=[Problem(each) for each in found],
         )
 

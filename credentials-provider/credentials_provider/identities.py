@@ -239,7 +239,9 @@ def validate(file: IdentitiesFile) -> tuple[dict[str, Identity], list[str]]:
         problems.sort(key=lambda problem: problem.entry or 0)
         count = "a mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
         raise ConfigurationError(
-            f"{file.path} has {count}; nothing was requested", problems=problems
+            f"{file.path} has {count}; nothing was requested",
+            hint="Mend it there; `credentials-provider identities check` says when all is well.",
+            problems=problems,
         )
     return identities, [warning for each in identities.values() for warning in _warnings(each)]
 

@@ -153,14 +153,16 @@ def _read(path: str) -> str | None:
         return None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(f"{path} cannot be read: {why}") from None
+        raise ConfigurationError(
+            f"{path} cannot be read: {why}", hint="Check its owner, permissions and form."
+        ) from None
 
 
 def _parse(settings: Settings, text: str) -> IdentitiesFile:
     if not text:
         raise ConfigurationError(
             f"there is no identities file at {settings.identities_file}",
-            hint="Make one with “identities init” or “identities add”.",
+            hint="Make one with `credentials-provider identities init`.",
         )
     return parse_entries(text.encode(), settings)
 
@@ -172,7 +174,10 @@ def _keep(settings: Settings, place: str, secret: str) -> None:
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"the folder {folder} cannot be made: {error.strerror}") from None
+        raise StorageError(
+            f"the folder {folder} cannot be made: {error.strerror}",
+            hint="Check owner and permissions of the folder above.",
+        ) from None
     ignore = os.path.join(folder, ".gitignore")
     if not os.path.exists(ignore):
         write_private(ignore, "*\n")

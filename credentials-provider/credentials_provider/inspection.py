@@ -307,7 +307,9 @@ def read_group_mappings(path: str) -> dict[str, list[str]]:
             document = YAML(typ="safe", pure=True).load(file)
     except (OSError, ValueError, YAMLError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or "it is not YAML"
-        raise ConfigurationError(f"{path} cannot be read: {why}") from None
+        raise ConfigurationError(
+            f"{path} cannot be read: {why}", hint="Name the registry's scopes.yml."
+        ) from None
     mappings = document.get("group_mappings") if isinstance(document, dict) else None
     if not isinstance(mappings, dict):
         raise ConfigurationError(

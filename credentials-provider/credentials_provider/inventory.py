@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -78,20 +77,6 @@ class Item(NamedTuple):
         }
 
 
-def named(settings: Settings, names: Sequence[str]) -> None:
-    """Raise a ConfigurationError unless the file has an identity of every name."""
-    known = [entry.name for entry in read_entries(settings).entries]
-    problems = []
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            message = f"{settings.identities_file} has no identity of this name{hint}"
-            problems.append(Problem(message, None, name[:128]))
-    if problems:
-        raise ConfigurationError("unknown identity", problems=problems)
-
-
 def items(settings: Settings, now: Callable[[], float] = time.time) -> list[Item]:
     """Every entry of the file, wrong ones included.
 
@@ -154,7 +139,11 @@ def check(
                 warnings.append(warning)
     if problems:
         count = "a credential" if len(problems) == 1 else f"{len(problems)} credentials"
-        raise ConfigurationError(f"{file.path}: {count} cannot be had", problems=problems)
+        raise ConfigurationError(
+            f"{file.path}: {count} cannot be had",
+            hint="Each line names the place to look at.",
+            problems=problems,
+        )
     return found, warnings
 
 

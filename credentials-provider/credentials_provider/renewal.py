@@ -213,7 +213,7 @@ class Renewal:
     def _one_write(self) -> Iterator[None]:
         with self._gate:
             if self._ended:
-                raise StorageError("the run ended before this token was written")
+                raise StorageError("the run ended before this token was written", hint="Run again.")
             self._writing += 1
         try:
             yield

@@ -188,12 +188,17 @@ def _read_dotenv(
     except FileNotFoundError:
         if given is None:
             return {}, (), None
-        raise ConfigurationError(f"there is no file {path}") from None
+        raise ConfigurationError(
+            f"--env-file: there is no file {path}", hint="Name the .env file, or leave it out."
+        ) from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         if given is None and isinstance(error, IsADirectoryError):
             return {}, (), None
-        raise ConfigurationError(f"{path} cannot be read: {why}") from None
+        raise ConfigurationError(
+            f"{path} cannot be read: {why}",
+            hint="Settings are read from it: check its owner, permissions and form.",
+        ) from None
 
     # Imported only where there is a file: a run with nothing due starts a third faster without.
     import io  # noqa: PLC0415
@@ -228,11 +233,17 @@ def dotenv_with(text: str, values: Mapping[str, str]) -> str:
     new = text if not text or text.endswith("\n") else f"{text}\n"
     for name, value in values.items():
         if present.get(name) not in {None, "", value}:
-            raise ConfigurationError(f"{name} is in the .env file already, with another value")
+            raise ConfigurationError(
+                f"{name} is in the .env file already, with another value",
+                hint="Remove it there, or move the secrets into files: leave out --to env.",
+            )
         if present.get(name) != value:
             quoted = value.replace("\\", "\\\\").replace("'", "\\'")
             new += f"{name}='{quoted}'\n"
     read = dotenv_values(stream=io.StringIO(new))
-    if any(read.get(name) != value for name, value in values.items()):
-        raise ConfigurationError("a secret holds characters that a .env file cannot")
+    if bad := [name for name, value in values.items() if read.get(name) != value]:
+        raise ConfigurationError(
+            f"the .env file cannot hold the characters of {' or '.join(bad)}",
+            hint="Move the secrets into files: leave out --to env.",
+        )
     return new

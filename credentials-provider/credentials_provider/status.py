@@ -227,7 +227,10 @@ def prune(settings: Settings, lock_timeout: float, approve: Callable[[list[Row]]
             for path in gone:
                 os.unlink(path)
         except OSError as error:
-            raise StorageError(f"{error.filename} cannot be removed: {error.strerror}") from None
+            raise StorageError(
+                f"{error.filename} cannot be removed: {error.strerror}",
+                hint="Check owner and permissions of the output folder.",
+            ) from None
         store.sync()
     return len(gone)
 
@@ -236,7 +239,9 @@ def _prunable(settings: Settings) -> list[Row]:
     file = read_entries(settings)
     if file.problems:
         raise ConfigurationError(
-            f"{file.path} has mistakes: mend it first, nothing was removed", problems=file.problems
+            f"{file.path} has mistakes; nothing was removed",
+            hint="Mend it first: until then nobody knows whose tokens are left over.",
+            problems=file.problems,
         )
     known = {entry.name for entry in file.entries}
     found: Iterable[Row] = _orphans(TokenStore(settings.output_dir), known, file.path)

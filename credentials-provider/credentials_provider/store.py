@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from credentials_provider.model import Entry, Minted
 
 LOCK_NAME = ".credentials-provider.lock"
+_ANOTHER_FOLDER = "Check its owner and permissions, or name another one with --output-dir."
 TEMPORARY_PREFIX = ".credentials-provider-"
 TEMPORARY_SUFFIX = ".tmp"
 MAXIMUM_SIZE = 1 << 20  # bytes; a token file has a few thousand
@@ -80,11 +81,13 @@ class TokenStore:
         except FileNotFoundError:
             return {}, False
         except NotADirectoryError:
-            raise ConfigurationError(f"the output folder {self.folder} is not a folder") from None
+            raise ConfigurationError(
+                f"the output folder {self.folder} is not a folder", hint=_ANOTHER_FOLDER
+            ) from None
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise ConfigurationError(
-                f"the output folder {self.folder} cannot be read: {why}"
+                f"the output folder {self.folder} cannot be read: {why}", hint=_ANOTHER_FOLDER
             ) from None
         # Asking the folder once is cheaper than failing to open, and tells of leftovers. Case is
         # left to the file system: the open decides.
@@ -141,12 +144,13 @@ class TokenStore:
                 self._make_private()
         except NotADirectoryError:
             raise ConfigurationError(
-                f"the output folder {self.folder} cannot be made: a file is in the way"
+                f"the output folder {self.folder} cannot be made: a file is in the way",
+                hint=_ANOTHER_FOLDER,
             ) from None
         except OSError as error:
             raise StorageError(
                 f"the output folder {self.folder} cannot be made: {error.strerror}",
-                hint="Check its owner and permissions, or name another one with --output-dir.",
+                hint=_ANOTHER_FOLDER,
             ) from None
 
     def _make_private(self) -> None:

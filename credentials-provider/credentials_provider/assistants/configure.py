@@ -133,7 +133,9 @@ def static_entries(
     if client.root:
         return entries
     if len(entries) != 1:  # no servers by name: the fields of one stand alone
-        raise ConfigurationError(f"{client.title}: takes one server")
+        raise ConfigurationError(
+            f"{client.title}: takes one server", hint="Name it: --server NAME=URL, once."
+        )
     return next(iter(entries.values()))
 
 
@@ -188,7 +190,9 @@ def _read(path: str) -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(f"{path} cannot be read: {why}") from None
+        raise ConfigurationError(
+            f"{path} cannot be read: {why}", hint="Check its owner, permissions and form."
+        ) from None
 
 
 def apply_edit(edit: Edit) -> str | None:
@@ -206,7 +210,10 @@ def apply_edit(edit: Edit) -> str | None:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         mode = stat.S_IMODE(os.stat(path).st_mode) if edit.before is not None else 0o600
     except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}") from None
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror}",
+            hint="Check owner and permissions of its folder, or name another file with --file.",
+        ) from None
     if edit.before is not None:
         backup = path + BACKUP
         write_private(backup, edit.before)
@@ -242,5 +249,8 @@ def unique(servers: Iterable[tuple[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, url in servers:
         if found.setdefault(name, url) != url:
-            raise ConfigurationError(f"two servers are named {name}")
+            raise ConfigurationError(
+                f"two servers are named {name}",
+                hint="Give each a name of its own: --server NAME=URL",
+            )
     return found

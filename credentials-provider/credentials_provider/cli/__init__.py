@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from credentials_provider import __version__
+from credentials_provider.cli.helping import PROGRAM, SCRIPT, Group, as_started
 from credentials_provider.errors import (
     EXIT_FAILED,
     EXIT_USAGE,
     CredentialsProviderError,
     Problem,
     StoppedError,
+    UnknownIdentityError,
     unexpected,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PROGRAM = "credentials-provider"
+    from click.shell_completion import CompletionItem
+
+COMPLETION_VARIABLE = "_CREDENTIALS_PROVIDER_COMPLETE"  # a shell asks for completions
 
 # Each stands in the module of its name, which is loaded only to run it or to show its help.
 COMMANDS = {
@@ -39,10 +43,11 @@ COMMANDS = {
     "mcp-bridge": "Stand in front of a remote MCP server with a fresh token.",
     "demo": "Show the main job on a local emulator.",
     "emulator": "Run a local Entra ID for demos and tests.",
+    "completion": "Print what lets your shell complete commands and names.",
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that imports a command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
@@ -56,6 +61,27 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)  # noqa: S101  a module without one is a mistake of ours
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and name[:1] != "-" and not ctx.resilient_parsing:
+            raise click.NoSuchCommand(name, possibilities=COMMANDS, ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  the shell asks
+
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [
+            *(
+                CompletionItem(name, help=text)
+                for name, text in COMMANDS.items()
+                if name.startswith(incomplete)
+            ),
+            *options,
+        ]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -65,12 +91,24 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     name=PROGRAM,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 all tokens good; 1 an identity has no usable token; 2 usage or "
-    "configuration; 75 not renewed, but every token on disk still serves.",
+    invoke_without_command=True,
+    examples="""
+    # See it work, without a tenant
+    credentials-provider demo
+    # A first identity, and its token
+    credentials-provider identities init
+    credentials-provider generate
+    """,
+    epilog="Without a command it says what to do next. `generate --help` has the exit codes.",
 )
 @click.version_option(__version__, "--version", prog_name=PROGRAM)
-def group() -> None:
+@click.pass_context
+def group(ctx: click.Context) -> None:
     """Access tokens for machine identities from Microsoft Entra ID, renewed before they expire."""
+    if ctx.invoked_subcommand is None:
+        from credentials_provider.cli.next_step import show  # noqa: PLC0415  without a command only
+
+        show(ctx.obj, ctx.info_name or PROGRAM)
 
 
 def main(args: Sequence[str] | None = None, *, root: str | None = None) -> NoReturn:
@@ -85,7 +123,12 @@ def main(args: Sequence[str] | None = None, *, root: str | None = None) -> NoRet
     _open_closed_streams()
     code = EXIT_FAILED
     try:
-        code = _run(arguments, root or "")
+        if COMPLETION_VARIABLE in os.environ:
+            from credentials_provider.cli.completion import answer  # noqa: PLC0415  the shell asks
+
+            code = answer(group, root or "")
+        else:
+            code = _run(arguments, root or "")
         sys.stdout.flush()
     except OSError:  # who read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -108,9 +151,10 @@ def colour() -> bool | None:
 def _run(arguments: list[str], root: str) -> int:
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
     as_json = "--json" in ours
+    program = SCRIPT if root else PROGRAM
     try:
         result = group.main(
-            arguments, prog_name=PROGRAM, standalone_mode=False, obj=root, color=colour()
+            arguments, prog_name=program, standalone_mode=False, obj=root, color=colour()
         )
         return int(result or 0)
     except click.UsageError as error:
@@ -125,7 +169,7 @@ def _run(arguments: list[str], root: str) -> int:
         elif _wants_json_log(arguments):
             _log(error)
         else:
-            _explain(error)
+            _explain(error, program)
         return error.exit_code
     except (StoppedError, KeyboardInterrupt, click.Abort) as stop:
         code, name = (
@@ -159,13 +203,19 @@ def _log(error: CredentialsProviderError) -> None:
         event("error", "error", message=str(problem), remedy=error.hint)
 
 
-def _explain(error: CredentialsProviderError) -> None:
+def _explain(error: CredentialsProviderError, program: str) -> None:
     click.echo(f"{click.style('error:', fg='red')} {error.message}", err=True, color=colour())
     if error.problems[0].message != error.message:
         for problem in error.problems:
             click.echo(f"  {problem}", err=True)
-    if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+    hint = error.hint
+    if isinstance(error, UnknownIdentityError):
+        from difflib import get_close_matches  # noqa: PLC0415  only to help with a mistake
+
+        if near := get_close_matches(error.names[0], COMMANDS, n=1):
+            hint = f"Did you mean the command `{program} {near[0]}`?"
+    if hint:
+        click.echo(f"  {as_started(hint, program)}", err=True)
 
 
 def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:

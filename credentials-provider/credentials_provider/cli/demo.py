@@ -9,6 +9,7 @@ import click
 
 from credentials_provider.cli import generate
 from credentials_provider.cli.emulator import write_identities
+from credentials_provider.cli.helping import Command
 from credentials_provider.emulator import Emulator, sample_apps
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK
 from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
 _WRONG = "a-secret-that-was-rotated-away"
 
 
-@click.command("demo")
+@click.command(
+    "demo",
+    cls=Command,
+    examples="""
+    # See all of it in some seconds
+    credentials-provider demo
+    # The same in a checkout
+    ./generate_creds.sh --demo
+    """,
+)
 @click.pass_obj
 def command(root: str, /) -> int:
     """Mint, repair and renew sample identities on a local emulator, in .oauth-tokens/demo/."""
@@ -48,7 +58,7 @@ def command(root: str, /) -> int:
     for name in sorted(os.listdir(folder)):
         if not name.startswith("."):
             click.echo(f"  {os.path.join(folder, name)}")
-    _next_steps()
+    _next_steps(click.get_current_context().find_root().info_name)
     return EXIT_OK if (first, second, third) == (EXIT_FAILED, EXIT_OK, EXIT_OK) else EXIT_FAILED
 
 
@@ -62,11 +72,11 @@ def _title(text: str) -> None:
     click.echo("\n" + click.style(text, bold=True))
 
 
-def _next_steps() -> None:
+def _next_steps(program: str | None) -> None:
     _title("Next, with your own tenant")
     click.echo(
-        "  1. cp entra-identities.example.json .oauth-tokens/entra-identities.json\n"
-        "     chmod 600 .oauth-tokens/entra-identities.json, and put your values in\n"
-        "  2. ./generate_creds.sh                  mints a token for each identity\n"
-        "  3. ./generate_creds.sh --refresh-ahead  renews what is due: for cron and timers"
+        f"  {program} identities init           asks for an identity\n"
+        f"  {program} generate                  mints a token for each\n"
+        f"  {program} generate --refresh-ahead  renews what is due, as timers do\n"
+        f"  {program} schedule --help           timers"
     )

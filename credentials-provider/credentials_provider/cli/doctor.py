@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider import doctor
-from credentials_provider.cli.options import flags_of, settings_of, settings_options
+from credentials_provider.cli.helping import Command, as_started
+from credentials_provider.cli.options import (
+    flags_of,
+    identity_names,
+    settings_of,
+    settings_options,
+)
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.entries import read_entries, select
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK
@@ -23,9 +29,16 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 
 @click.command(
     "doctor",
+    cls=Command,
+    examples="""
+    # Everything, up to the registry
+    credentials-provider doctor --registry-url https://gateway.example.com
+    # One identity; and its token request, to be made by hand
+    credentials-provider doctor ci --curl
+    """,
     epilog="Exit codes: 0 no failure (warnings aside); 1 a failure; 2 usage.",
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=identity_names)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("--registry-url", metavar="URL", help="Show the registry a token, too.")
 @click.option("--scopes-file", metavar="FILE", help="The registry's scopes.yml: map groups.")
@@ -82,7 +95,7 @@ def _show(check: Check) -> None:
     click.echo(f"{verdict} {check.name:13} {about}{check.seen}")
     for line in (check.cure, check.link):
         if line:
-            click.echo(f"{'':23}{line}")
+            click.echo(f"{'':23}{as_started(line)}")
 
 
 def _show_curl(name: str, root: str, options: dict[str, Any]) -> None:

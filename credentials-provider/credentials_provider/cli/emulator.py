@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import DURATION, DURATION_OR_NONE
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.emulator import FAULT_KINDS, App, Emulator, Fault, sample_apps
@@ -43,9 +44,14 @@ class FaultType(click.ParamType["Injection"]):
 
 @click.command(
     "emulator",
-    epilog="Examples: `emulator --fault throttle:retry_after=5,times=3`; "
-    "`emulator -i my-identities.json` serves your own identities. "
-    f"Kinds of faults: {', '.join(FAULT_KINDS)}.",
+    cls=Command,
+    examples="""
+    # Serve your own identities
+    credentials-provider emulator -i my-identities.json
+    # Throttle three requests
+    credentials-provider emulator --fault throttle:retry_after=5,times=3
+    """,
+    epilog=f"Kinds of faults: {', '.join(FAULT_KINDS)}.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: any free one.")
 @click.option(
@@ -107,7 +113,10 @@ def command(
         emulator.start()
     except OSError as error:
         what = f"port {port}" if error.filename is None else str(error.filename)
-        raise StorageError(f"the emulator cannot use {what}: {error.strerror}") from None
+        raise StorageError(
+            f"the emulator cannot use {what}: {error.strerror}",
+            hint="Choose another with --port or --folder.",
+        ) from None
     try:
         for injection in faults:
             emulator.inject(
@@ -133,8 +142,8 @@ def _apps_of(identities_file: str, root: str) -> Iterable[App]:
         secret = entry.fields.get("client_secret")
         if not all(isinstance(value, str) and value for value in (*fields.values(), secret)):
             raise ConfigurationError(
-                f"{identities_file}: entry {entry.index} needs tenant_id, client_id and "
-                "client_secret to be served"
+                f"{identities_file}: entry {entry.index} cannot be served by the emulator",
+                hint="It needs tenant_id, client_id and client_secret.",
             )
         yield App(**fields, secrets=(secret,), name=entry.name)  # type: ignore[arg-type]  # strings, as checked
 

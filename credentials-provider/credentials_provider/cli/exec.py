@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli.options import DURATION, settings_options
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.options import DURATION, identity_names, settings_options
 from credentials_provider.cli.token import check_variable, take_token
 
 if TYPE_CHECKING:
@@ -20,9 +21,15 @@ _NOT_FOUND = 127
 
 @click.command(
     "exec",
-    epilog="Example: `exec ci --env-var TOKEN -- ./deploy.sh --all`.",
+    cls=Command,
+    examples="""
+    # With the token in ACCESS_TOKEN
+    credentials-provider exec ci -- ./deploy.sh --all
+    # In another variable
+    credentials-provider exec ci --env-var TOKEN -- ./deploy.sh
+    """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=identity_names)
 @click.argument("line", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
 @click.option(
     "--env-var",

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider import batch
-from credentials_provider.cli.options import DURATION, DURATION_OR_NONE, ShardType
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.options import (
+    DURATION,
+    DURATION_OR_NONE,
+    ShardType,
+    identity_names,
+)
 from credentials_provider.cli.stopping import stoppable
+from credentials_provider.errors import EXIT_CODES
 from credentials_provider.model import Request
 from credentials_provider.policy import parse_lead
 from credentials_provider.settings import CLOUDS, Flags, load_settings
@@ -20,8 +27,14 @@ if TYPE_CHECKING:
     from credentials_provider.cli.output import Console
 
 
-class GenerateCommand(click.Command):
+class GenerateCommand(Command):
     """Lets `--refresh-ahead` stand without a value before a name."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        # In a checkout this is what `generate_creds.sh --help` shows, and there is no other.
+        if ctx.parent is not None and isinstance(ctx.parent.command, click.Group) and ctx.obj:
+            ctx.parent.command.format_commands(ctx.parent, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         following = [*args[1:], ""]
@@ -42,9 +55,17 @@ class GenerateCommand(click.Command):
 @click.command(
     "generate",
     cls=GenerateCommand,
-    epilog="Examples: `generate --refresh-ahead` from cron; `generate ci --json` in a script.",
+    examples="""
+    # A new token for every identity
+    credentials-provider generate
+    # Only what is due, as a timer does it
+    credentials-provider generate --refresh-ahead --quiet
+    # One identity, with a report for a script
+    credentials-provider generate ci --json
+    """,
+    epilog=f"Exit codes: {'; '.join(f'{code} {text}' for code, text in EXIT_CODES.items())}.",
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=identity_names)
 @click.option(
     "--refresh-ahead",
     metavar="[auto|DURATION|PERCENT]",
@@ -140,7 +161,10 @@ class GenerateCommand(click.Command):
 @click.option("--all-agents", is_flag=True, help="All identities, as without it.")
 @click.pass_obj
 def command(root: str, /, **options: Any) -> int:
-    """Mint an access token for every identity, or the named ones: .oauth-tokens/NAME.json."""
+    """Mint an access token for every identity, or the named ones.
+
+    Each goes into the output folder, as NAME.json.
+    """
     from credentials_provider.cli.output import Console, show_report  # noqa: PLC0415
 
     request = request_of(root, options)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider import identities_file, inventory
-from credentials_provider.entries import CREDENTIAL_KINDS, LITERALS
+from credentials_provider.cli.helping import Group
+from credentials_provider.cli.options import identity_names
+from credentials_provider.entries import CREDENTIAL_KINDS, LITERALS, read_entries, select
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 
@@ -93,12 +95,31 @@ def _with(*groups: Sequence[Decorator]) -> Decorator:
     return decorate
 
 
-@click.group("identities")
+@click.group(
+    "identities",
+    cls=Group,
+    examples="""
+    # A first identity, by questions
+    credentials-provider identities init
+    # Is every credential where it should be?
+    credentials-provider identities check
+    """,
+)
 def command() -> None:
     """Make and keep the identities file; check what it refers to."""
 
 
-@command.command("init", short_help="Make a file with a first identity.")
+@command.command(
+    "init",
+    short_help="Make a file with a first identity.",
+    examples="""
+    # Be asked for what is needed
+    credentials-provider identities init
+    # Be asked for nothing but the secret
+    credentials-provider identities init ci --tenant-id contoso.com \\
+        --client-id ID --scope api://GATEWAY/.default
+    """,
+)
 @click.argument("name", required=False)
 @click.option("--client-id", metavar="ID", help="The identity's own application.")
 @_with(_IDENTITY_OPTIONS, _CREDENTIAL_OPTIONS, _FILE_OPTIONS)
@@ -109,12 +130,21 @@ def init(root: str, /, name: str | None, **options: Any) -> int:
     if os.path.lexists(settings.identities_file):
         raise ConfigurationError(
             f"{settings.identities_file} is there already",
-            hint="Add another identity with “identities add”.",
+            hint="Add another identity with `credentials-provider identities add NAME`.",
         )
     return _add(settings, {"identity_name": name, **options})
 
 
-@command.command("add", short_help="Add an identity.")
+@command.command(
+    "add",
+    short_help="Add an identity.",
+    examples="""
+    # Be asked for the secret
+    credentials-provider identities add ci --client-id ID
+    # A machine of Azure, which needs none
+    credentials-provider identities add vm --managed-identity CLIENT_ID
+    """,
+)
 @click.argument("name")
 @click.option("--client-id", metavar="ID", help="The identity's own application.")
 @_with(_IDENTITY_OPTIONS, _CREDENTIAL_OPTIONS, _FILE_OPTIONS)
@@ -124,7 +154,16 @@ def add(root: str, /, name: str, **options: Any) -> int:
     return _add(_settings(root, options), {"identity_name": name, **options})
 
 
-@command.command("import", short_help="Add what the registry's user-create-m2m gave.")
+@command.command(
+    "import",
+    short_help="Add what the registry's user-create-m2m gave.",
+    examples="""
+    # From the registry's answer in a file
+    credentials-provider identities import ci answer.json
+    # From the clipboard
+    pbpaste | credentials-provider identities import ci
+    """,
+)
 @click.argument("name")
 @click.argument("answer", type=click.File(encoding="utf-8"), default="-")
 @_with(_IDENTITY_OPTIONS, _FILE_OPTIONS)
@@ -144,8 +183,17 @@ def import_(root: str, /, name: str, answer: Any, **options: Any) -> int:
     return _added(settings, fields, found.client_secret)
 
 
-@command.command("remove", short_help="Take identities out.")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@command.command(
+    "remove",
+    short_help="Take identities out.",
+    examples="""
+    # The entry alone
+    credentials-provider identities remove ci
+    # With its token and its secret
+    credentials-provider identities remove ci --purge
+    """,
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=identity_names)
 @click.option("--purge", is_flag=True, help="Delete its token, and its file in .secrets, too.")
 @click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
 @_with(_FILE_OPTIONS)
@@ -153,7 +201,7 @@ def import_(root: str, /, name: str, answer: Any, **options: Any) -> int:
 def remove(root: str, /, names: Sequence[str], purge: bool, **options: Any) -> int:
     """Take identities out of the file."""
     settings = _settings(root, options)
-    inventory.named(settings, names)
+    select(read_entries(settings).entries, names, settings.identities_file)
     identities_file.remove(settings, names)
     for name in names:
         click.echo(f"{name} removed from {settings.identities_file}")
@@ -164,7 +212,16 @@ def remove(root: str, /, names: Sequence[str], purge: bool, **options: Any) -> i
     return EXIT_OK
 
 
-@command.command("migrate", short_help="Move secrets out of the file.")
+@command.command(
+    "migrate",
+    short_help="Move secrets out of the file.",
+    examples="""
+    # Into private files
+    credentials-provider identities migrate
+    # Into .env
+    credentials-provider identities migrate --to env
+    """,
+)
 @click.option(
     "--to",
     type=click.Choice(["files", "env"]),
@@ -188,7 +245,16 @@ def migrate(root: str, /, to: str, **options: Any) -> int:
     return EXIT_OK
 
 
-@command.command("list", short_help="List identities and credentials.")
+@command.command(
+    "list",
+    short_help="List identities and credentials.",
+    examples="""
+    # For people
+    credentials-provider identities list
+    # For programs
+    credentials-provider identities list --json
+    """,
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @_with(_EXPIRY_OPTIONS, _FILE_OPTIONS)
 @click.pass_obj
@@ -207,7 +273,16 @@ def list_(root: str, /, as_json: bool, check_secret_expiry: bool, **options: Any
     return EXIT_OK
 
 
-@command.command("check", short_help="Check entries and credentials.")
+@command.command(
+    "check",
+    short_help="Check entries and credentials.",
+    examples="""
+    # Before a first run
+    credentials-provider identities check
+    # Does a secret end soon?
+    credentials-provider identities check --check-secret-expiry
+    """,
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @_with(_EXPIRY_OPTIONS, _FILE_OPTIONS)
 @click.pass_obj

@@ -13,7 +13,8 @@ import click
 
 from credentials_provider import inspection
 from credentials_provider.claims import epoch_claim
-from credentials_provider.cli.options import settings_of, settings_options
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.options import identity_names, settings_of, settings_options
 from credentials_provider.cli.output import local_time, time_left
 from credentials_provider.entries import authority_base, read_entries
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
@@ -33,11 +34,16 @@ _TIMEOUT = 20.0  # seconds
 
 @click.command(
     "inspect",
-    epilog="Examples: `inspect ci --verify`; `inspect api/.token`; "
-    "`pbpaste | credentials-provider inspect -`. Exit codes: 0 read (with --verify: genuine and "
-    "alive); 1 not so; 2 no token there.",
+    cls=Command,
+    examples="""
+    # An identity's token, with its signature checked
+    credentials-provider inspect ci --verify
+    # Any token from a file, or from standard input
+    pbpaste | credentials-provider inspect -
+    """,
+    epilog="Exit codes: 0 read (with --verify: genuine and alive); 1 not so; 2 no token there.",
 )
-@click.argument("target", metavar="NAME|FILE|-")
+@click.argument("target", metavar="NAME|FILE|-", shell_complete=identity_names)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("--verify", is_flag=True, help="Check the signature against the provider's keys.")
 @click.option("--scopes-file", metavar="FILE", help="The registry's scopes.yml: map its groups.")
@@ -78,7 +84,8 @@ def _find(target: str, settings: Settings) -> tuple[Token, Mapping[str, Any]]:
     else:
         raise ConfigurationError(
             f"there is neither a token of the identity {target[:128]!r} nor a file of that name",
-            hint=f"Tokens are looked for in {settings.output_dir}; `status` lists them.",
+            hint=f"Tokens are looked for in {settings.output_dir}; `credentials-provider status` "
+            "lists them.",
         )
     token = inspection.find_token(content)
     if token is None:
@@ -102,11 +109,16 @@ def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8-sig") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ConfigurationError(f"{path} is not a file")
+                raise ConfigurationError(
+                    f"{path} is not a file",
+                    hint="Name an identity, a file, or - for standard input.",
+                )
             return file.read(MAXIMUM_SIZE)
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8 text"
-        raise ConfigurationError(f"{path} cannot be read: {why}") from None
+        raise ConfigurationError(
+            f"{path} cannot be read: {why}", hint="Check its owner, permissions and form."
+        ) from None
 
 
 def _expected(settings: Settings, fields: Mapping[str, Any], token: Token) -> Expected:

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from credentials_provider.assistants import MISSING_EXTRA
+from credentials_provider.assistants import BRIDGE_EXTRA
 from credentials_provider.assistants.configure import check_url
-from credentials_provider.cli.options import DURATION, settings_of, settings_options
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
 from credentials_provider.cli.token import check_header_names
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.model import Request
@@ -16,10 +17,23 @@ from credentials_provider.model import Request
 
 @click.command(
     "mcp-bridge",
+    cls=Command,
+    examples="""
+    # A server that takes the token in Authorization
+    credentials-provider mcp-bridge --identity ci https://server.example.com/mcp
+    # A server behind an MCP gateway
+    credentials-provider mcp-bridge --identity ci --header-name X-Authorization https://gateway.example.com/github/mcp
+    """,
     epilog="For an assistant to start: `mcp-config` writes the line. Standard output is MCP alone.",
 )
 @click.argument("url")
-@click.option("--identity", required=True, metavar="NAME", help="Whose token.")
+@click.option(
+    "--identity",
+    required=True,
+    metavar="NAME",
+    shell_complete=identity_names,
+    help="Whose token.",
+)
 @click.option(
     "--header-name",
     default="Authorization",
@@ -50,7 +64,9 @@ def command(
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("credentials_provider"):
             raise
-        raise ConfigurationError(MISSING_EXTRA) from None
+        raise ConfigurationError(
+            "the bridge needs an extra that is not installed", hint=BRIDGE_EXTRA
+        ) from None
     settings = settings_of(options, root)
     request = Request(settings, **options, lock_timeout=options["deadline"])
     bridge.run(request, identity, check_url(url), header_name, min_ttl)

@@ -25,7 +25,8 @@ from credentials_provider.assistants.configure import (
 )
 from credentials_provider.assistants.documents import Change, shown
 from credentials_provider.assistants.program import Launch, program, reach
-from credentials_provider.cli.options import settings_of, settings_options
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.options import identity_names, settings_of, settings_options
 from credentials_provider.cli.token import check_header_names
 from credentials_provider.entries import read_entries
 from credentials_provider.errors import ConfigurationError
@@ -40,11 +41,23 @@ GATEWAY_HEADER = "X-Authorization"
 
 @click.command(
     "mcp-config",
-    epilog="Examples: `mcp-config claude-code --identity ci --server gh=https://gateway/gh/mcp "
-    "--write`; `mcp-config vscode --identity ci --registry-url https://gateway --write`.",
+    cls=Command,
+    examples="""
+    # One server, for Claude Code
+    credentials-provider mcp-config claude-code --identity ci \\
+        --server gh=https://server.example.com/mcp --write
+    # All that an identity may use at a registry, for VS Code
+    credentials-provider mcp-config vscode --identity ci \\
+        --registry-url https://gateway.example.com --write
+    """,
 )
 @click.argument("client_name", metavar="CLIENT", type=click.Choice(list(CLIENTS)))
-@click.option("--identity", metavar="NAME", help="Whose token. Default: the only identity.")
+@click.option(
+    "--identity",
+    metavar="NAME",
+    shell_complete=identity_names,
+    help="Whose token. Default: the only identity.",
+)
 @click.option("--server", "servers", multiple=True, metavar="NAME=URL", help="Repeatable.")
 @click.option(
     "--registry-url", metavar="URL", help="Every server that the identity may use at this registry."
@@ -193,9 +206,9 @@ def _note(client: Client, way: Way) -> None:
         import importlib.util  # noqa: PLC0415
 
         if importlib.util.find_spec("mcp") is None:
-            from credentials_provider.assistants import MISSING_EXTRA  # noqa: PLC0415
+            from credentials_provider.assistants import BRIDGE_EXTRA  # noqa: PLC0415
 
-            click.echo(MISSING_EXTRA, err=True)
+            click.echo(f"The bridge needs an extra: {BRIDGE_EXTRA}", err=True)
 
 
 def _edit(edit: Edit, client: Client, *, write: bool, as_diff: bool) -> int:

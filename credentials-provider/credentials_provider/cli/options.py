@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from credentials_provider.entries import read_entries
+from credentials_provider.errors import CredentialsProviderError
 from credentials_provider.policy import parse_duration
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 
@@ -53,8 +55,21 @@ class ShardType(click.ParamType[tuple[int, int]]):
         return int(index), int(count)
 
 
+_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 DURATION = DurationType()
 DURATION_OR_NONE = DurationType(zero=True)
+
+
+def identity_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  click's signature
+    """The identities that a shell may offer; none where they cannot be read."""
+    given = {name: ctx.params.get(name) for name in ("identities_file", "env_file")}
+    try:
+        entries = read_entries(load_settings(Flags(**given), os.environ, ctx.obj or "")).entries
+    except CredentialsProviderError:
+        return []
+    # Nobody has validated them: what is no name could be a command by the time it is run.
+    names = [each.name for each in entries if _NAME_CHARACTERS.issuperset(each.name)]
+    return [name for name in names if name and name.startswith(incomplete)]
 
 
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from credentials_provider.cli.helping import as_started
 from credentials_provider.cli.logs import tell
 from credentials_provider.model import Watcher
 from credentials_provider.store import iso
@@ -124,7 +125,7 @@ def _show_failure(outcome: Outcome, failure: Failure, now: float) -> None:
     lines = [
         f"{outcome.identity_name}: {state}{left}: {failure.message}"
         + (f" ({code})" if code else ""),
-        f"    {failure.remedy}",
+        f"    {as_started(failure.remedy)}",
     ]
     if failure.trace_id:
         lines.append(f"    Trace ID {failure.trace_id}")

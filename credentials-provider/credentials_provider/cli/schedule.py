@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli import generate
+from credentials_provider.cli.helping import Group
 from credentials_provider.errors import ConfigurationError, StorageError
 from credentials_provider.policy import TIMER_INTERVAL
 from credentials_provider.schedule import NAME, Plan, cron, kubernetes, systemd
@@ -71,7 +72,16 @@ def _local(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.group("schedule")
+@click.group(
+    "schedule",
+    cls=Group,
+    examples="""
+    # Your own systemd timer
+    credentials-provider schedule systemd --user --install
+    # Look at it only
+    credentials-provider schedule cron
+    """,
+)
 def command() -> None:
     """Print a timer that keeps the tokens fresh: for systemd, cron or Kubernetes.
 
@@ -80,7 +90,17 @@ def command() -> None:
     """
 
 
-@command.command("systemd", short_help="A service and a timer, hardened.")
+@command.command(
+    "systemd",
+    short_help="A service and a timer, hardened.",
+    examples="""
+    # For your own systemd
+    credentials-provider schedule systemd --user --install
+    # With a hook
+    credentials-provider schedule systemd --user --install -- \\
+        --on-renew "systemctl --user reload my-agent"
+    """,
+)
 @_common
 @_local
 @click.option("--user", "of_user", is_flag=True, help="For your own systemd, not the system's.")
@@ -125,7 +145,16 @@ def systemd_command(root: str, /, **options: Any) -> int:
     return 0
 
 
-@command.command("cron", short_help="One line for your crontab.")
+@command.command(
+    "cron",
+    short_help="One line for your crontab.",
+    examples="""
+    # Every five minutes
+    credentials-provider schedule cron --install
+    # No longer
+    credentials-provider schedule cron --uninstall
+    """,
+)
 @_common
 @_local
 @click.pass_obj
@@ -153,7 +182,17 @@ def cron_command(root: str, /, **options: Any) -> int:
     return 0
 
 
-@command.command("kubernetes", short_help="Manifests for kubectl apply.")
+@command.command(
+    "kubernetes",
+    short_help="Manifests for kubectl apply.",
+    examples="""
+    # A CronJob
+    credentials-provider schedule kubernetes --image registry.example.com/tokens:1 \\
+        | kubectl apply -f -
+    # Beside your own container
+    credentials-provider schedule kubernetes --kind sidecar
+    """,
+)
 @_common
 @click.option(
     "--kind",
@@ -240,7 +279,10 @@ def _make_folders(units: str, output_dir: str) -> None:
         os.makedirs(units, exist_ok=True)
         os.makedirs(output_dir, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"{error.filename} cannot be made: {error.strerror}") from None
+        raise StorageError(
+            f"{error.filename} cannot be made: {error.strerror}",
+            hint="For the system's units run it as root; for your own add --user.",
+        ) from None
 
 
 def _uninstall_units(folder: str, name: str, manager: Sequence[str]) -> int:
@@ -268,14 +310,20 @@ def _is_ours(path: str) -> bool:
 def _crontab() -> str:
     done = _run(["crontab", "-l"])
     if done.returncode and "no crontab" not in done.stderr.lower():
-        raise ConfigurationError(f"crontab -l failed: {done.stderr.strip()[:200]}")
+        raise ConfigurationError(
+            f"crontab -l failed: {done.stderr.strip()[:200]}",
+            hint="cron.allow and cron.deny say who may use crontab.",
+        )
     return "" if done.returncode else done.stdout
 
 
 def _call(line: Sequence[str], text: str | None = None) -> None:
     done = _run(line, text)
     if done.returncode:
-        raise ConfigurationError(f"{' '.join(line)} failed: {done.stderr.strip()[:200]}")
+        raise ConfigurationError(
+            f"{' '.join(line)} failed: {done.stderr.strip()[:200]}",
+            hint="Run it by hand to see more. Without --install the timer is only printed.",
+        )
 
 
 def _run(line: Sequence[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -289,6 +337,11 @@ def _run(line: Sequence[str], text: str | None = None) -> subprocess.CompletedPr
             check=False,
         )
     except FileNotFoundError:
-        raise ConfigurationError(f"there is no {line[0]} on this machine") from None
+        raise ConfigurationError(
+            f"there is no {line[0]} on this machine",
+            hint="Take another timer (`credentials-provider schedule --help`), or `watch`.",
+        ) from None
     except subprocess.TimeoutExpired:
-        raise ConfigurationError(f"{line[0]} does not answer") from None
+        raise ConfigurationError(
+            f"{line[0]} has not answered for {_PATIENCE:g} s", hint="Run it by hand to see why."
+        ) from None

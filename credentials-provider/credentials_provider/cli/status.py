@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli.options import DURATION, settings_of, settings_options
+from credentials_provider.cli.helping import Command, as_started
+from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
 from credentials_provider.cli.output import REASONS, local_time, time_left
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.errors import StoppedError
@@ -38,9 +39,16 @@ _ENOUGH_TRIES = 2
 
 @click.command(
     "status",
+    cls=Command,
+    examples="""
+    # How every token is
+    credentials-provider status
+    # Why one identity is as it is
+    credentials-provider status ci
+    """,
     epilog="Exit codes: 0 every identity has a token that serves; 1 one has none; 2 configuration.",
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=identity_names)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("-w", "--watch", is_flag=True, help="Stay, and draw again every second.")
 @click.option("--prune", "prunes", is_flag=True, help="Remove tokens whose identity is gone.")
@@ -223,11 +231,12 @@ def _outlook(status: Status) -> Iterator[str]:
     if overdue := status.overdue:
         yield _warning(
             f"{_some(overdue)}: due for a while, and no run has tried. Is the timer running? "
-            "`credentials-provider doctor` looks."
+            + as_started("`credentials-provider doctor` looks.")
         )
     if orphans := [row.identity_name for row in status.orphans if row.ours]:
         yield _warning(
-            f"{_some(orphans)}: token of an identity that is gone. `status --prune` removes it."
+            f"{_some(orphans)}: token of an identity that is gone. "
+            + as_started("`credentials-provider status --prune` removes it.")
         )
 
 
@@ -272,7 +281,7 @@ def _explained(status: Status, row: Row) -> Iterator[str]:
         runs = f", in {failure.runs} runs in a row" if failure.runs > 1 else ""
         when = local_time(failure.at, at)
         yield f"  Last failure: {when}{runs}: {failure.message}{_code(failure)}."
-        yield f"  Cure: {failure.remedy}"
+        yield f"  Cure: {as_started(failure.remedy)}"
         if failure.trace_id:
             yield f"  Trace ID {failure.trace_id}"
 
@@ -280,7 +289,9 @@ def _explained(status: Status, row: Row) -> Iterator[str]:
 def _next(row: Row, at: float) -> str:
     if row.reason is None and row.record is not None:
         return f"the first run after {local_time(row.record.refresh_at, at)} renews it."
-    return "the next run tries to renew it (`generate --refresh-ahead`)."
+    return as_started(
+        "the next run tries to renew it (`credentials-provider generate --refresh-ahead`)."
+    )
 
 
 def _formula(status: Status, row: Row) -> Iterator[str]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.access import Access, get_token
-from credentials_provider.cli.options import DURATION, settings_of, settings_options
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.model import Request, Watcher
 
@@ -42,10 +43,15 @@ def check_variable(ctx: click.Context, param: click.Parameter, value: str) -> st
 
 @click.command(
     "token",
-    epilog="Examples: `token ci --format header | curl -H @- URL`; "
-    '`eval "$(credentials-provider token ci --format env)"`.',
+    cls=Command,
+    examples="""
+    # In an HTTP request
+    credentials-provider token ci --format header | curl -H @- https://gateway.example.com/api/servers
+    # In the environment of a shell
+    eval "$(credentials-provider token ci --format env)"
+    """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=identity_names)
 @click.option(
     "--min-ttl",
     type=DURATION,

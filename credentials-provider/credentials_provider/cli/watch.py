@@ -17,6 +17,7 @@ import click
 
 from credentials_provider import batch
 from credentials_provider.cli import generate
+from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import JsonLog, event, tell
 from credentials_provider.cli.output import Console, local_time, show_report
 from credentials_provider.cli.stopping import stoppable
@@ -37,6 +38,13 @@ _SILENCE = 300.0  # seconds without a sign of life after which the service is no
 
 @click.command(
     "watch",
+    cls=Command,
+    examples="""
+    # As a service
+    credentials-provider watch --quiet
+    # In a container, with a health check
+    credentials-provider watch --health-port 8080 --log-format json
+    """,
     params=[each for each in generate.command.params if each.name not in _NOT_HERE],
     epilog="Renews at once after a change of the identities file; reads its settings anew on "
     "SIGHUP. For containers, and for systemd with Type=notify.",
@@ -240,7 +248,9 @@ def _health(port: int | None, service: _Service) -> Iterator[None]:
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     except OSError as error:
-        raise ConfigurationError(f"--health-port {port}: {error.strerror}") from None
+        raise ConfigurationError(
+            f"--health-port {port} cannot be used: {error.strerror}", hint="Choose another one."
+        ) from None
     server.daemon_threads = True
     tell(f"health at http://127.0.0.1:{server.server_port}/")
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,0 +1,108 @@
+"""The program without a command: where things stand, and the commands that come next."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from credentials_provider.entries import read_entries
+from credentials_provider.schedule.found import timers
+from credentials_provider.settings import Flags, load_settings
+from credentials_provider.status import read_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from credentials_provider.settings import Settings
+
+
+class Step(NamedTuple):
+    """What was found, and commands without the program's name, each with what it does."""
+
+    found: str
+    commands: Sequence[tuple[str, str]]
+
+
+def show(root: str, program: str) -> None:
+    """Say where things stand in the project of this folder, and what comes next.
+
+    Raises:
+        ConfigurationError: settings or identities that cannot be used; it says what to mend.
+
+    """
+    settings = load_settings(Flags(), os.environ, root)
+    step = next_step(settings, time.time(), lambda: timers(os.environ))
+    click.echo(f"{step.found}. Next:\n")
+    width = max(len(command) for command, _ in step.commands)
+    for command, does in step.commands:
+        click.echo(f"  {program} {command:{width}}  {does}")
+    click.echo(f"\n{program} --help lists every command.")
+
+
+def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence[str]]) -> Step:
+    """The first thing that is missing on the way to tokens that stay fresh."""
+    if not os.path.exists(settings.identities_file) and not _defines_ingress(settings):
+        return Step(
+            f"There is no identities file at {settings.identities_file}",
+            [
+                ("identities init", "asks for a first identity and writes the file"),
+                ("demo", "shows the whole job, without a tenant"),
+            ],
+        )
+    file = read_entries(settings)
+    if file.problems:
+        return Step(
+            f"{file.path} has mistakes",
+            [("identities check", "names them all, by entry and field")],
+        )
+    if not file.entries:
+        return Step(f"{file.path} is empty", [("identities add NAME", "adds an identity")])
+    status = read_status(settings, (), now)
+    rows = [row for row in status.rows if row.state != "orphan"]
+    without = [row for row in rows if not row.serves]
+    failed = [row for row in rows if row.failure is not None]
+    if failed:
+        name = failed[0].identity_name
+        return Step(
+            f"{len(failed)} of {_count(len(rows))} could not be renewed",
+            [(f"status {name}", "says why, and the cure"), ("doctor", "checks the whole way")],
+        )
+    if without:
+        return Step(
+            f"{len(without)} of {_count(len(rows))} without a token that serves",
+            [("generate --refresh-ahead", "mints what is missing")],
+        )
+    if any(row.reason for row in rows):
+        return Step(
+            "Every token serves, and some are due",
+            [("generate --refresh-ahead", "renews what is due")],
+        )
+    if not find_timers():
+        return Step(
+            "Every token is fresh, but no timer of yours keeps it so",
+            [
+                ("schedule systemd --user --install", "renews ahead of time, by systemd"),
+                ("schedule cron --install", "the same, by cron"),
+                ("watch", "the same, in the foreground"),
+            ],
+        )
+    return Step(
+        "Every token is fresh, and a timer keeps it so",
+        [
+            ("status", "says how every token is"),
+            (f"token {rows[0].identity_name}", "prints one"),
+            ("mcp-config CLIENT", "gives an AI assistant tokens that never go stale"),
+        ],
+    )
+
+
+def _defines_ingress(settings: Settings) -> bool:
+    """Whether the environment makes an identity, without a file."""
+    return bool(settings.tenant_id and settings.client_id and settings.client_secret)
+
+
+def _count(number: int) -> str:
+    return f"{number} identit{'y' if number == 1 else 'ies'}"
