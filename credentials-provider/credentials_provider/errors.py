@@ -13,6 +13,13 @@ EXIT_USAGE = 2  # usage or configuration: nothing was requested
 EXIT_TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h: every token on disk still serves
 
 
+def printable(text: str) -> str:
+    """A text that moves no terminal: what cannot be printed is written as Python would."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 class Problem(NamedTuple):
     """One thing that is wrong with the configuration; `entry` counts from 1."""
 
@@ -29,8 +36,7 @@ class Problem(NamedTuple):
             self.field or "",
         ]
         where = ", ".join(part for part in place if part)
-        text = f"{where}: {self.message}" if where else self.message
-        return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+        return printable(f"{where}: {self.message}" if where else self.message)
 
 
 class CredentialsProviderError(Exception):

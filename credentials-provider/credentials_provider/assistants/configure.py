@@ -87,7 +87,8 @@ def check_url(url: str) -> str:
         problem = "would send the token unencrypted"
     else:
         return url
-    raise ConfigurationError(f"{url[:200]!r} {problem}", hint="Example: https://host/path/mcp")
+    shown = url.rpartition("@")[2]  # a password may stand before it
+    raise ConfigurationError(f"{shown[:200]!r} {problem}", hint="Example: https://host/path/mcp")
 
 
 def way_of(client: Client, asked: Way | None) -> Way:
