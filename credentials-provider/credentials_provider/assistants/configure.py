@@ -81,7 +81,8 @@ def check_url(url: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         host, port = "", None
-    if not host or port == 0 or parts.username is not None or not url.isascii() or " " in url:
+    odd = not url.isascii() or not url.isprintable() or " " in url
+    if odd or not host or port == 0 or parts.username is not None:
         problem = "is no address of a server"
     elif parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):
         problem = "would send the token unencrypted"
