@@ -43,7 +43,12 @@ def entra_minter(request: Request, identities: Mapping[str, Identity], deadline:
         connections=request.concurrency,
         ca_bundle=request.settings.ca_bundle,
     )
-    resolver = Resolver(request.settings, time.time, timeout=request.timeout)
+    resolver = Resolver(
+        request.settings,
+        time.time,
+        timeout=request.timeout,
+        strict=request.strict_permissions,
+    )
 
     def mint_entry(entry: Entry) -> Minted | Failure:
         base = authority_base(entry.fields, request.settings)

@@ -53,14 +53,21 @@ class Resolver:
     """The credentials of one run; thread-safe.
 
     Relative paths belong to the folder of the identities file; `now` gives epoch seconds;
-    `timeout`, in seconds, is for one request to a Key Vault.
+    `timeout`, in seconds, is for one request to a Key Vault; `strict` takes no file that every user
+    of this machine can read.
     """
 
     def __init__(
-        self, settings: Settings, now: Callable[[], float], *, timeout: float = 20.0
+        self,
+        settings: Settings,
+        now: Callable[[], float],
+        *,
+        timeout: float = 20.0,
+        strict: bool = False,
     ) -> None:
         self._settings = settings
         self._timeout = timeout
+        self._strict = strict
         self._environment = settings.environment
         self._folder = os.path.dirname(os.path.abspath(settings.identities_file))
         self._now = now
@@ -117,7 +124,7 @@ class Resolver:
         elif kind == "client_secret_file":
             path = self._path(place, field)
             what = f"{path} ({field})"
-            content, warnings = _read(path, field)
+            content, warnings = _read(path, field, strict=self._strict)
             secret = _first_line(content, what)
         else:
             what = f"{place} ({field})"
@@ -163,7 +170,7 @@ class Resolver:
 
     def _federated(self, field: str, place: str) -> Credential:
         path = self._path(place, field)
-        content, _ = _read(path, field)  # what writes it decides who may read it
+        content, warnings = _read(path, field, strict=self._strict)
         what = f"{path} ({field})"
         token = _first_line(content, what)
         if not token:
@@ -183,7 +190,7 @@ class Resolver:
                 f"the federated token in {what} expired on {_day(end)}",
                 "Look at what is to renew that file, and at this machine's clock.",
             )
-        return Credential(field, {"client_assertion": lambda: token})
+        return Credential(field, {"client_assertion": lambda: token}, warnings=warnings)
 
     def _certificate(self, field: str, place: str, identity: Identity) -> Credential:
         # Only a run with a certificate needs the library that reads them.
@@ -193,14 +200,14 @@ class Resolver:
         )
 
         path = self._path(place, field)
-        content, warnings = _read(path, field)
+        content, warnings = _read(path, field, strict=self._strict)
         password = None
         if identity.certificate_password_env:
             name = identity.certificate_password_env
             password = self._variable(name, "certificate_password_env")
         elif identity.certificate_password_file:
             theirs = self._path(identity.certificate_password_file, "certificate_password_file")
-            text, more = _read(theirs, "certificate_password_file")
+            text, more = _read(theirs, "certificate_password_file", strict=self._strict)
             password = _first_line(text, f"{theirs} (certificate_password_file)")
             warnings += more
         try:
@@ -233,8 +240,11 @@ def _day(epoch: float) -> str:
     return datetime.fromtimestamp(epoch, tz=timezone.utc).date().isoformat()
 
 
-def _read(path: str, field: str) -> tuple[bytes, tuple[str, ...]]:
-    """A regular file's content, and a warning if everybody may read it."""
+def _read(path: str, field: str, *, strict: bool) -> tuple[bytes, tuple[str, ...]]:
+    """A regular file's content, and a warning if everybody may read it; `strict`: a refusal.
+
+    A group may: it is how systemd and Kubernetes hand out credentials.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with open(descriptor, "rb") as file:
@@ -254,9 +264,17 @@ def _read(path: str, field: str) -> tuple[bytes, tuple[str, ...]]:
         raise SecretUnavailableError(
             f"{path} ({field}) is too large for a credential", "Name a file with the credential."
         )
-    open_to_all = os.name == "posix" and mode & 0o007
-    warning = f"{path} ({field}) can be read by every user of this machine: chmod 600 closes it"
-    return content, (warning,) if open_to_all else ()
+    if not (os.name == "posix" and mode & 0o007):
+        return content, ()
+    problem = f"{path} ({field}) can be read by every user of this machine"
+    cure = f"run: chmod 600 {path}"
+    if field == "federated_token_file":
+        cure = "let what writes it there keep it from them"
+    if strict:
+        raise SecretUnavailableError(
+            f"{problem} (--strict-permissions)", f"{cure[:1].upper()}{cure[1:]}"
+        )
+    return content, (f"{problem}; {cure}",)
 
 
 def _first_line(content: bytes, what: str) -> str:

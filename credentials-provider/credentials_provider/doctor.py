@@ -30,6 +30,7 @@ from credentials_provider.entries import (
     select,
 )
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError, unexpected
+from credentials_provider.exposure import without_secrets
 from credentials_provider.identities import GUID, Identity, validate
 from credentials_provider.inspection import Expected, Finding, diagnosis_of, find_token
 from credentials_provider.model import Failure, Minted, Request
@@ -95,7 +96,9 @@ def examine(question: Question, now: float) -> Iterator[Check]:
     yield from problems
     yield from _guarded("files", lambda: _files(settings))
     yield from _guarded("credentials", lambda: _credentials(identities, settings))
-    bases = dict.fromkeys(authority_base(each.fields, settings) for each in entries)
+    bases = dict.fromkeys(
+        authority_base(each.fields, settings) for each in entries if each.name in identities
+    )
     for base in bases or {settings.login_base_url: None}:
         yield from _guarded("connection", lambda base=base: _connection(base, settings))  # type: ignore[misc]  # mypy and defaults of lambdas
     minted: dict[str, Minted] = {}
@@ -104,7 +107,8 @@ def examine(question: Question, now: float) -> Iterator[Check]:
     if question.registry_url:
         url = question.registry_url
         yield from _guarded("registry", lambda: _registry(url, settings, minted))
-    yield from _guarded("timer", lambda: _timer(question.process))
+    process = without_secrets(question.process, entries, settings)
+    yield from _guarded("timer", lambda: _timer(process))
     yield from _guarded("last run", lambda: _last_run(settings, now))
 
 
@@ -496,16 +500,9 @@ def _finding(name: str, finding: Finding) -> Check:
 
 def _registry(url: str, settings: Settings, minted: Mapping[str, Minted]) -> Iterator[Check]:
     """Show the registry a token, over a way that nobody else can listen on."""
-    parts = urlsplit(url)
-    local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
-    if parts.scheme != "https" and not (parts.scheme == "http" and local):
-        yield Check(
-            "registry",
-            "failure",
-            f"{url} is not https: no token is sent there",
-            "Use the registry's https address.",
-        )
-        return
+    from credentials_provider.assistants.configure import check_url  # noqa: PLC0415  only here
+
+    check_url(url)
     if not minted:
         yield Check("registry", "failure", "there is no token to show it", "See the checks above.")
         return
@@ -520,7 +517,7 @@ def _registry(url: str, settings: Settings, minted: Mapping[str, Minted]) -> Ite
     finally:
         transport.close()
     if not isinstance(result, Answer):
-        cause, cure, _ = diagnosis_of(result, parts.netloc.rpartition("@")[2])
+        cause, cure, _ = diagnosis_of(result, urlsplit(url).netloc)
         yield Check("registry", "failure", f"{url}: {cause}", cure)
         return
     verdict, seen, cure, link = _registry_says(result)

@@ -14,7 +14,12 @@ import stat
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from credentials_provider.errors import ConfigurationError, Problem, UnknownIdentityError
+from credentials_provider.errors import (
+    ConfigurationError,
+    Problem,
+    UnknownIdentityError,
+    printable,
+)
 from credentials_provider.model import Entry
 from credentials_provider.settings import CLOUDS, Settings
 
@@ -224,21 +229,26 @@ def make_entry(index: int, given: dict[str, Any], settings: Settings) -> Entry:
         fields.setdefault("scope", f"api://{settings.client_id}/.default")
     if isinstance(fields.get("managed_identity"), str):
         fields.setdefault("client_id", fields["managed_identity"])
-    name = fields.get("identity_name")
-    definition = [fields.get(field) for field in DEFINITION_FIELDS]
+    name, *_ = definition = [_text(fields, field) for field in DEFINITION_FIELDS]
     obvious = (
-        all(isinstance(value, str) and value for value in definition)
+        all(definition)
         and fields.keys() <= FIELDS
         and _obvious_authority(fields)
         and _obvious_credential(fields)
     )
     return Entry(
         index,
-        name if isinstance(name, str) else "",
+        printable(name or ""),
         fields,
         _fingerprint([*definition, authority_base(fields, settings)]),
         obvious=obvious,
     )
+
+
+def _text(fields: dict[str, Any], field: str) -> str | None:
+    """A field of an entry that nobody has validated: None unless it is a string."""
+    value = fields.get(field)
+    return value if isinstance(value, str) else None
 
 
 def _obvious_authority(fields: dict[str, Any]) -> bool:
@@ -282,13 +292,13 @@ def _obvious_value(field: str, value: object) -> bool:
 
 def authority_base(fields: dict[str, Any], settings: Settings) -> str:
     """The login host of an entry: its own `login_base_url` or `cloud`, else the settings'."""
-    own = fields.get("login_base_url")
-    if isinstance(own, str):
+    own = _text(fields, "login_base_url")
+    if own is not None:
         return own.strip().rstrip("/")
-    return CLOUDS.get(str(fields.get("cloud")), settings.login_base_url)
+    return CLOUDS.get(_text(fields, "cloud") or "", settings.login_base_url)
 
 
-def _fingerprint(definition: list[Any]) -> str:
+def _fingerprint(definition: list[str | None]) -> str:
     """Fingerprint of an identity's definition without its credential."""
     canonical = json.dumps(definition)
     digest = blake2b(canonical.encode(), digest_size=16).hexdigest()

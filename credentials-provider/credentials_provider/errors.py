@@ -21,6 +21,13 @@ EXIT_CODES = {
 }
 
 
+def printable(text: str) -> str:
+    """A text that moves no terminal: what cannot be printed is written as Python would."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 class Problem(NamedTuple):
     """One thing that is wrong with the configuration; `entry` counts from 1."""
 
@@ -37,8 +44,7 @@ class Problem(NamedTuple):
             self.field or "",
         ]
         where = ", ".join(part for part in place if part)
-        text = f"{where}: {self.message}" if where else self.message
-        return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+        return printable(f"{where}: {self.message}" if where else self.message)
 
 
 class CredentialsProviderError(Exception):

@@ -1,17 +1,40 @@
-"""Secrets that other users of this machine can read: told, or refused."""
+"""Who else could get at secrets: other users of this machine, and the programs that we start."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
+from credentials_provider.entries import LITERALS
 from credentials_provider.errors import ConfigurationError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
+
+# Where secrets of Entra ID usually stand; those that the identities name come on top.
+_SECRET_VARIABLES = {
+    "ENTRA_CLIENT_SECRET",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_CLIENT_CERTIFICATE_PASSWORD",
+    "AZURE_PASSWORD",
+}
+
+
+def without_secrets(
+    process: Mapping[str, str], entries: Iterable[Entry], settings: Settings
+) -> dict[str, str]:
+    """The process environment without variables that hold, or are known to hold, a secret."""
+    entries = list(entries)
+    names = _variables(entries) | _SECRET_VARIABLES
+    values = _literals(entries) | {settings.client_secret}
+    return {
+        name: value
+        for name, value in process.items()
+        if name not in names and (not value or value not in values)
+    }
 
 
 def exposed_dotenv(settings: Settings, entries: Sequence[Entry]) -> str | None:
@@ -19,13 +42,8 @@ def exposed_dotenv(settings: Settings, entries: Sequence[Entry]) -> str | None:
     environment = settings.environment
     if environment.open_file is None:
         return None
-    used = {
-        value
-        for entry in entries
-        for field, value in entry.fields.items()
-        if field.endswith("_env") and isinstance(value, str)
-    }
-    if settings.client_secret in {entry.fields.get("client_secret") for entry in entries}:
+    used = _variables(entries)
+    if settings.client_secret in _literals(entries):
         used.add("ENTRA_CLIENT_SECRET")
     if not any(environment.in_dotenv(name) for name in used):
         return None
@@ -55,6 +73,22 @@ def refuse_exposed(settings: Settings, entries: Sequence[Entry]) -> None:
             hint="Run these commands, or leave out --strict-permissions to be warned only.",
             problems=[Problem(each) for each in found],
         )
+
+
+def _variables(entries: Iterable[Entry]) -> set[str]:
+    """The variables in which entries, validated or not, say that a secret is."""
+    return {
+        value
+        for entry in entries
+        for field, value in entry.fields.items()
+        if field.endswith("_env") and isinstance(value, str)
+    }
+
+
+def _literals(entries: Iterable[Entry]) -> set[str]:
+    """The secrets that stand in entries, validated or not."""
+    values = (entry.fields.get(field) for entry in entries for field in LITERALS)
+    return {value for value in values if isinstance(value, str)}
 
 
 def _is_open(path: str) -> bool:

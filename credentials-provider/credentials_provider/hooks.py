@@ -14,8 +14,8 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from credentials_provider.entries import LITERALS
 from credentials_provider.errors import StorageError
+from credentials_provider.exposure import without_secrets
 from credentials_provider.model import HookResult, TokenRecord
 from credentials_provider.state import HookFailure, read_state, write_state
 from credentials_provider.store import iso
@@ -27,14 +27,6 @@ if TYPE_CHECKING:
     from credentials_provider.store import TokenStore
 
 HOOK_LOCK = ".credentials-provider-hook.lock"
-
-# Where secrets of Entra ID usually stand; those that the identities name come on top.
-_SECRET_VARIABLES = {
-    "ENTRA_CLIENT_SECRET",
-    "AZURE_CLIENT_SECRET",
-    "AZURE_CLIENT_CERTIFICATE_PASSWORD",
-    "AZURE_PASSWORD",
-}
 
 
 def run_hook(
@@ -120,7 +112,7 @@ def _run(
     failed = [each for each in outcomes if each.failure is not None]
     names = tuple(sorted(pending))
     environment = {
-        **_without_secrets(entries, request.settings.client_secret),
+        **without_secrets(os.environ, entries, request.settings),
         "RENEWED_IDENTITIES": " ".join(names),
         "FAILED_IDENTITIES": " ".join(sorted(each.identity_name for each in failed)),
     }
@@ -158,22 +150,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         else:
             process.kill()
     process.communicate()
-
-
-def _without_secrets(entries: Sequence[Entry], secret: str | None) -> dict[str, str]:
-    """The process environment without variables that hold, or are known to hold, a secret."""
-    names = {
-        value
-        for entry in entries
-        for field, value in entry.fields.items()
-        if field.endswith("_env") and isinstance(value, str)
-    } | _SECRET_VARIABLES
-    values = {entry.fields.get(field) for entry in entries for field in LITERALS} | {secret}
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in names and (not value or value not in values)
-    }
 
 
 def _document(

@@ -93,7 +93,7 @@ def _tenant_id(value: str) -> str:
 
 
 def _client_id(value: str) -> str:
-    if any(character in value for character in " /\\?#&"):
+    if any(character in value for character in " /\\?#&~"):  # secrets of Entra ID have a tilde
         _wrong("must be an application (client) ID (App registrations, Overview)")
     return _clean(value)
 
@@ -300,11 +300,7 @@ def _credential_problems(entry: Entry) -> Iterable[Problem]:
 
 
 def _problem(entry: Entry, field: str | None, message: str) -> Problem:
-    return Problem(message, entry=entry.index, identity_name=_shown_name(entry.name), field=field)
-
-
-def _shown_name(name: str) -> str | None:
-    return (name if name.isprintable() else ascii(name)[1:-1])[:64] or None
+    return Problem(message, entry.index, entry.name[:64] or None, field)
 
 
 def _problems(entry: Entry, error: ValidationError) -> Iterable[Problem]:

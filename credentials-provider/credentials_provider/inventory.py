@@ -15,6 +15,7 @@ from credentials_provider.entries import (
     SECRET_KINDS,
     IdentitiesFile,
     authority_base,
+    is_date,
     read_entries,
 )
 from credentials_provider.errors import ConfigurationError, Problem
@@ -22,12 +23,13 @@ from credentials_provider.identities import validate
 from credentials_provider.model import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from credentials_provider.identities import Identity
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
+WRONG = "(wrong)"  # in place of a value that is none
 GRAPH_DEADLINE = 120.0  # seconds for all questions to Microsoft Graph
 
 
@@ -78,7 +80,7 @@ class Item(NamedTuple):
 
 
 def items(settings: Settings, now: Callable[[], float] = time.time) -> list[Item]:
-    """Every entry of the file, wrong ones included.
+    """Every entry of the file, wrong ones included: `check` says what is wrong with them.
 
     Raises:
         ConfigurationError: there is no file, or it is not a JSON array.
@@ -88,15 +90,16 @@ def items(settings: Settings, now: Callable[[], float] = time.time) -> list[Item
     found = []
     for entry in read_entries(settings).entries:
         credential: Credential | Failure | None = None
-        if "certificate_file" in entry.fields:
-            try:
-                identities, _ = validate(IdentitiesFile("", [entry], [], []))
-            except ConfigurationError:
-                pass  # its end cannot be told; `check` says why
-            else:
+        wrong: set[str | None] = set()
+        try:
+            identities, _ = validate(IdentitiesFile("", [entry], [], []))
+        except ConfigurationError as error:
+            wrong = {problem.field for problem in error.problems}
+        else:
+            if "certificate_file" in entry.fields:
                 credential = resolver.resolve(identities[entry.name], "certificate_file")
         end = credential.expires_on if isinstance(credential, Credential) else None
-        found.append(_item(entry, end))
+        found.append(_item(entry, end, wrong))
     return found
 
 
@@ -186,10 +189,13 @@ def _resolved(identity: Identity, resolver: Resolver) -> list[Credential | Failu
     return [resolver.resolve(identity, field) for field in fields if field]
 
 
-def _item(entry: Entry, end: float | None) -> Item:
+def _item(entry: Entry, end: float | None, wrong: Collection[str | None] = ()) -> Item:
+    """An entry as it may be shown: what is in a `wrong` field may be a secret that went astray."""
     fields = entry.fields
 
     def text(field: str) -> str:
+        if field in wrong and field in fields:
+            return WRONG
         value = fields.get(field)
         return value if isinstance(value, str) else ""
 
@@ -197,13 +203,9 @@ def _item(entry: Entry, end: float | None) -> Item:
     source = None
     if kind and kind not in LITERALS:
         source = "system-assigned" if fields[kind] is True else text(kind)
-    if end is None and text(EXPIRY_FIELD):
-        try:
-            told = datetime.fromisoformat(text(EXPIRY_FIELD))
-        except ValueError:
-            pass
-        else:
-            end = told.replace(tzinfo=timezone.utc).timestamp()
+    if end is None and is_date(text(EXPIRY_FIELD)):
+        told = datetime.fromisoformat(text(EXPIRY_FIELD))
+        end = told.replace(tzinfo=timezone.utc).timestamp()
     previous = next((kind for kind in PREVIOUS_KINDS if kind in fields), None)
     return Item(
         entry.name,

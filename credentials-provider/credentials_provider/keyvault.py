@@ -68,6 +68,7 @@ def fetch_secret(url: str, field: str, settings: Settings, timeout: float) -> st
         "connection_timeout": timeout,
         "read_timeout": timeout,
         "retry_total": _RETRIES,
+        "permit_redirects": False,  # what comes from elsewhere is not the vault's
     }
     name, _, version = parts.path.removeprefix("/secrets/").strip("/").partition("/")
     try:

@@ -29,7 +29,8 @@ FailureKind = Literal[
 class Entry:
     """One object of the identities file as it was read, defaults filled in, not yet validated.
 
-    `fields` may hold a secret: only index and name are ever shown.
+    `fields` may hold a secret, and anything at all where a string belongs: only index and name are
+    ever shown. The name is fit for that: empty where it is no string, escaped where unprintable.
     """
 
     __slots__ = ("fields", "fingerprint", "index", "name", "obvious")

@@ -180,7 +180,8 @@ def _orphans(store: TokenStore, known: Collection[str], identities_file: str) ->
     others.add(os.path.splitext(os.path.basename(identities_file))[0].lower())
     for file in present:
         name, extension = os.path.splitext(file)
-        if extension != ".json" or name.startswith(".") or name.lower() in others:
+        ours = extension == ".json" and name.isprintable() and not name.startswith(".")
+        if not ours or name.lower() in others:
             continue
         document = read_document(store.path(name)) or {}
         if isinstance(document.get("access_token"), str):

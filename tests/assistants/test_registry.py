@@ -82,7 +82,7 @@ def test_its_own_api_is_read_page_by_page(run: Command, registry: Registry) -> N
     ]
     servers += [
         {"path": "/own", "is_enabled": True, "proxy_pass_url": "http://x:1/sse"},
-        {"path": "/named", "is_enabled": True, "mcp_endpoint": "https://other.example/mcp"},
+        {"path": "/named", "is_enabled": True, "mcp_endpoint": f"{registry.url}/other/place"},
     ]
 
     def page(query: dict[str, str]) -> dict[str, Any]:
@@ -93,8 +93,25 @@ def test_its_own_api_is_read_page_by_page(run: Command, registry: Registry) -> N
     assert found(run, registry) == {
         **{f"s{n}": f"{registry.url}/s{n}/mcp" for n in (0, 2, 3, 4)},
         "own": f"{registry.url}/own",
-        "named": "https://other.example/mcp",
+        "named": f"{registry.url}/other/place",
     }
+
+
+def test_a_server_elsewhere_is_left_out_and_told(run: Command, registry: Registry) -> None:
+    """Whoever registers a server must not get the tokens of all who configure it."""
+    elsewhere = ("https://evil.example/mcp", "http://evil.example/mcp", "https://a\x1b[2J/", "x")
+    servers = [
+        {"path": f"/s{n}", "is_enabled": True, "mcp_endpoint": url}
+        for n, url in enumerate(elsewhere)
+    ]
+    home = {"path": "/home", "is_enabled": True}
+    registry.answers["/api/servers"] = lambda _: {"servers": [*servers, home]}
+    ran = run("mcp-config", "cursor", "--registry-url", registry.url, env={"NO_PROXY": "localhost"})
+    assert ran.code == 0, ran.stderr
+    assert list(ran.json["mcpServers"]) == ["home"]
+    assert "--server s0=https://evil.example/mcp" in ran.stderr
+    assert ran.stderr.count("is left out") == len(elsewhere)
+    assert "\x1b" not in ran.stdout + ran.stderr
 
 
 def test_an_older_one_that_pages_nothing(run: Command, registry: Registry) -> None:

@@ -404,12 +404,20 @@ def test_list_as_json_is_one_document(project: Project, tell: Tell, app: App) ->
     assert_no_secret(ran.stdout + ran.stderr, [app])
 
 
-def test_list_shows_wrong_entries_too(project: Project, tell: Tell) -> None:
-    """It is where one looks for them."""
-    project.write([{"identity_name": "half", "client_secret_expires_on": "soon"}, {"x": 1}])
-    ran = tell("list")
-    assert ran.code == 0, ran.stderr
-    assert "half" in ran.stdout
+def test_list_shows_wrong_entries_too(project: Project, tell: Tell, app: App) -> None:
+    """It is where one looks for them; what stands in a wrong place may be a secret."""
+    swapped = entry(app, identity_name="swapped", client_id=app.secrets[0], client_secret=PLAIN)
+    stray = entry(app, identity_name="stray", client_secret=None, client_secret_env=app.secrets[0])
+    odd = {"identity_name": "[/odd]", "tenant_id": ["x"], "client_secret": {"value": 1}}
+    half = {"identity_name": "half", "client_secret_expires_on": "soon"}
+    project.write([half, {"x": 1}, swapped, stray, odd])
+    for option in ((), ("--json",)):
+        ran = tell("list", *option)
+        assert ran.code == 0, ran.stderr
+        for name in ("half", "swapped", "stray", "[/odd]"):
+            assert name in ran.stdout
+        assert "client_secret_env" in ran.stdout
+        assert_no_secret(ran.stdout + ran.stderr, [app])
 
 
 def test_check_resolves_every_source_without_asking_for_a_token(

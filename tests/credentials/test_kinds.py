@@ -135,18 +135,6 @@ def test_home_and_variables_in_a_path_expand(
     assert ran.code == 0, ran.stderr
 
 
-def test_a_secret_file_that_all_can_read_is_told(project: Project, app: App) -> None:
-    """Once a run, by its path."""
-    path = put(project, "secret", app.secrets[0], 0o644)
-    other = replace(app, name="other")
-    project.write([only(each, client_secret_file="secret") for each in (app, other)])
-    listener = Listener()
-    assert renew(project, listener).exit_code == 0
-    told = [warning for warning in listener.warnings if "chmod 600" in warning]
-    assert len(told) == 1
-    assert path in told[0]
-
-
 def test_a_secret_id_in_a_file_is_told(project: Project, app: App) -> None:
     """It is what people copy by mistake."""
     put(project, "secret", "11111111-2222-4333-8444-555555555555")
@@ -462,3 +450,74 @@ def test_a_federated_token_that_does_not_match_is_refused_by_its_cause(
     refused = renew(project).results[0].failure
     assert refused is not None
     assert (refused.kind, refused.aadsts) == ("rejected", code)
+
+
+# Files that others can read
+
+
+@pytest.fixture
+def in_files(project: Project, idp: Emulator) -> dict[str, str]:
+    """Two identities a kind of credential that stands in files; the files' paths by field."""
+    own = certificate()
+    given = {
+        "client_secret_file": apps(1)[0].secrets[0],
+        "certificate_file": key_pem(password=PASSWORD) + pem(own),
+        "certificate_password_file": PASSWORD,
+        "federated_token_file": federated_token(),
+    }
+    paths = {field: put(project, field, content) for field, content in given.items()}
+    secret, cert, federated = apps(3)
+    idp.add_app(secret)
+    idp.add_app(replace(cert, secrets=(), certificates=(pem(own),)))
+    idp.add_app(replace(federated, secrets=(), federated=(trust(),)))
+    fields = {
+        secret: ("client_secret_file",),
+        cert: ("certificate_file", "certificate_password_file"),
+        federated: ("federated_token_file",),
+    }
+    entries = [
+        only(app, identity_name=f"{app.name}-{number}", **{field: field for field in its})
+        for app, its in fields.items()
+        for number in range(2)
+    ]
+    project.write(entries)
+    return paths
+
+
+IN_FILES = (
+    *("client_secret_file", "certificate_file", "certificate_password_file"),
+    "federated_token_file",
+)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("field", IN_FILES)
+def test_a_file_that_all_can_read_is_told_or_refused(
+    project: Project, in_files: dict[str, str], field: str
+) -> None:
+    """Once a run, by its path and cure; --strict-permissions fails who needs it, and nobody else.
+
+    What its group may read is as systemd and Kubernetes hand it out. Who is not due looks at none.
+    """
+    path = in_files[field]
+    for mode, is_open in ((0o640, False), (0o604, True)):
+        os.chmod(path, mode)
+        listener = Listener()
+
+        assert renew(project, listener).exit_code == 0
+
+        told = [each for each in listener.warnings if path in each and "every user" in each]
+        assert len(told) == is_open
+        assert not is_open or "chmod 600" in told[0] or field == "federated_token_file"
+        asked = len(project.idp.token_requests)
+
+        report = renew(project, strict_permissions=True)
+
+        refused = [each.failure for each in report.results if each.failure is not None]
+        assert len(refused) == (2 if is_open else 0)
+        for failure in refused:
+            assert failure.kind == "secret_unavailable"
+            assert f"{path} ({field}) can be read by every user" in failure.message
+            assert failure.remedy
+        assert len(project.idp.token_requests) - asked == 6 - len(refused)
+        assert renew(project, strict_permissions=True, refresh_ahead=True).exit_code == 0

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from credentials_provider.emulator import Emulator, Fault
 from credentials_provider.transport import Transport
 from support import Command, Project, apps, closed_port, connect_proxy, talkative_port
 
 if TYPE_CHECKING:
-    from credentials_provider.emulator import App
+    from credentials_provider.emulator import App, Emulator
 
 
 @pytest.fixture
@@ -261,27 +260,6 @@ def test_tls_is_verified_through_a_proxy(project: Project, run: Command, idp: Em
         assert (result["error"]["kind"], result["attempts"]) == ("untrusted", 1)
         assert "--ca-bundle" in result["error"]["remedy"]
     assert idp.requests == []
-
-
-def test_a_redirect_elsewhere_gets_no_connection(
-    project: Project, run: Command, idp: Emulator
-) -> None:
-    """The secret goes to the configured host alone, whatever that host answers."""
-    project.add_all(apps(1))
-    with Emulator(ca_file=os.path.join(project.folder, "elsewhere.pem")) as elsewhere:
-        both = os.path.join(project.folder, "both.pem")
-        with open(both, "w", encoding="ascii") as bundle:
-            for part in (idp.ca_file, elsewhere.ca_file):
-                with open(part, encoding="ascii") as file:
-                    bundle.write(file.read())
-        location = f"{elsewhere.base_url}/{apps(1)[0].tenant_id}/oauth2/v2.0/token"
-        idp.inject(Fault("redirect", location=location, status=307))
-
-        ran = run("--json", "--ca-bundle", both)
-
-        (result,) = ran.json["results"]
-        assert (ran.code, result["error"]["kind"], result["attempts"]) == (1, "bad_response", 1)
-        assert (len(idp.requests), elsewhere.connections) == (1, 0)
 
 
 def test_netrc_and_msals_region_are_not_read(project: Project, run: Command, idp: Emulator) -> None:

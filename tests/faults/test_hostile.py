@@ -172,6 +172,18 @@ REGRESSIONS: list[tuple[str, bytes]] = [
     ("identities_file", b"[" * 100_000),
     ("identities_file", b'[{"identity_name": "\\ud800"}]'),
     ("identities_file", b'[{"identity_name": 1' + b"0" * 5000 + b"}]"),
+    *(
+        # Looked at before it was validated: an open .env, a table, a terminal, the plan.
+        ("identities_file", _dumped([{**FIELDS, field: value}]))
+        for field in FIELDS
+        for value in (["x"], {"a": 1}, 1, None, "[/]", "\x1b[2J\n")
+    ),
+    # A secret in the wrong place.
+    *(
+        ("identities_file", _dumped([{**FIELDS, "client_secret": None, field: SECRET}]))
+        for field in (*FIELDS, "client_secret_env", "client_secret_keyvault", "managed_identity")
+    ),
+    ("identities_file", _dumped([FIELDS, FIELDS])),
     ("token_file", b'{"access_token": "x", "expires_at": 1e400}'),
     ("token_file", b'{"access_token": "x", "expires_at": NaN}'),
     ("token_response", b"\x00" + b"[" * 100_000),

@@ -347,21 +347,6 @@ def test_a_proxy_that_refuses_is_told_and_hears_no_secret(
     assert_no_secret("".join(proxy.heads), many)
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_followed_nowhere(
-    project: Project, run: Command, idp: Emulator, trust: Trust, status: int
-) -> None:
-    """The secret goes where it was configured to go, whatever the answer's Location says."""
-    project.add_all(apps(1))
-    with answering(lambda _, sock: sock.sendall(OK + b"\r\n"), trust.context()) as elsewhere:
-        idp.inject(Fault("redirect", location=f"{elsewhere.url}/token", status=status), None)
-        ran = run("--json")
-
-    (result,) = ran.json["results"]
-    assert (ran.code, result["error"]["kind"]) == (1, "bad_response")
-    assert (len(idp.requests), elsewhere.connections) == (1, 0)
-
-
 @tracing
 def test_there_is_no_other_door(project: Project, run: Command, idp: Emulator) -> None:
     """A run connects to the configured host alone: no discovery, no telemetry, no metadata."""

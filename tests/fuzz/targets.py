@@ -79,13 +79,50 @@ def _checked(ran: tuple[int, str, str], codes: set[int]) -> None:
 
 
 def identities_file(data: bytes) -> None:
-    """Any bytes as an identities file end with 0 or 2, and with one document under --json."""
-    args = ("generate", "--dry-run", "-i", _write("identities.json", data), "-o", _FOLDER)
-    _checked(_command(*args), {0, 2})
-    code, out, err = _command(*args, "--json")
-    _checked((code, out, err), {0, 2})
-    document = json.loads(out)
-    assert (document["version"], document["exit_code"]) == (1, code)
+    """Any bytes as an identities file end with 0 or 2, and with one document under --json.
+
+    Whatever looks at entries before they are validated says of them what can be said.
+    """
+    path = _write("identities.json", data)
+    # A secret in an open .env is looked for in entries that nobody has validated yet.
+    open_env = _write("open.env", b"ENTRA_CLIENT_SECRET=of-the-environment\n")
+    os.chmod(open_env, 0o644)
+    reach = ("-i", path, "--env-file", open_env)
+    plan = ("generate", "--dry-run", "-o", _FOLDER, *reach)
+    ran = [
+        _command(*plan),
+        _command(*plan, "--json"),
+        _command("identities", "list", *reach),
+        _command("inspect", "ci", "-o", _folder_with_token(), *reach),
+        _command("status", "-o", _FOLDER, *reach),
+    ]
+    for code, out, err in ran:
+        assert code in {0, 1, 2}
+        assert code != 1 or (code, out, err) == ran[-1]  # a token that is missing
+        _fit_to_show(_without_names(data, out + err))
+    document = json.loads(ran[1][1])
+    assert (document["version"], document["exit_code"]) == (1, ran[1][0])
+
+
+def _folder_with_token() -> str:
+    """An output folder with a token of the identity `ci`."""
+    folder = os.path.join(_FOLDER, f"{os.getpid()}-tokens")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with open(os.path.join(folder, "ci.json"), "w", encoding="utf-8") as file:
+        json.dump({"access_token": "e30.e30.e30"}, file)
+    return folder
+
+
+def _without_names(data: bytes, text: str) -> str:
+    """A name is told: who calls an identity by its secret has told it first."""
+    try:
+        entries = json.loads(data)
+    except (ValueError, RecursionError):
+        return text
+    named = isinstance(entries, list) and any(
+        isinstance(each, dict) and SECRET in str(each.get("identity_name")) for each in entries
+    )
+    return text.replace(SECRET, "") if named else text
 
 
 def dotenv(data: bytes) -> None:

@@ -315,8 +315,10 @@ def test_the_registry_is_shown_the_token_and_its_answer_is_told(
 
 
 def test_no_token_goes_to_a_registry_without_tls(healthy: Project) -> None:
-    checks = examine(healthy, registry_url="http://registry.invalid")
-    assert "not https" in bad(checks, "registry")[0].seen
+    for url in ("http://registry.invalid", r"http://registry.invalid\@localhost", "https://a:pw@b"):
+        (found,) = bad(examine(healthy, registry_url=url), "registry")
+        assert "unencrypted" in found.seen or "no address" in found.seen
+        assert "pw" not in found.seen
 
 
 # The command

@@ -32,7 +32,7 @@ MODULES = {
 CORE = [
     *("errors", "policy", "settings", "model", "plan", "claims", "entries", "identities"),
     *("certificates", "keyvault", "credentials", "diagnosis", "transport", "entra", "managed"),
-    *("acquire", "store", "state", "renewal", "hooks", "metrics", "exposure", "batch", "access"),
+    *("acquire", "store", "state", "renewal", "exposure", "hooks", "metrics", "batch", "access"),
 ]
 OWNERS = {
     "dotenv": "settings",

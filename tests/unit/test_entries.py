@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -287,10 +288,19 @@ def test_nesting_of_any_depth_is_a_configuration_error(
     project: Project, field: str, nested: Callable[[int], str]
 ) -> None:
     """Also where it can just be read, but not be written or shown again."""
-    for depth in (1, 10, *range(60, 1100, 20)):
+    deepest = bisect.bisect(range(1 << 17), 0, key=lambda depth: not _readable(nested(depth + 1)))
+    for depth in (1, 10, 500, *range(deepest - 50, deepest + 5)):
         project.content(f'[{{"{field}": {nested(depth)}}}]')
         with pytest.raises(ConfigurationError):
             validate(read_entries(project.settings()))
+
+
+def _readable(text: str) -> bool:
+    try:
+        json.loads(text)
+    except RecursionError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(
@@ -323,3 +333,14 @@ def test_an_entry_shows_its_place_and_name_alone(project: Project) -> None:
     """Its fields hold the secret."""
     entry = make_entry(3, sample_fields(), project.settings())
     assert repr(entry) == "Entry(3, 'ci')"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("a\x1b[2Jb", r"a\x1b[2Jb"), ("a\nb", r"a\nb"), ("\ud800", r"\ud800"), (["x"], ""), (1, "")],
+)
+def test_a_name_is_fit_to_be_shown_before_anybody_validated_it(
+    project: Project, name: object, shown: str
+) -> None:
+    """No control character reaches a terminal, whatever stands in the file."""
+    assert make_entry(1, sample_fields(identity_name=name), project.settings()).name == shown

@@ -81,13 +81,15 @@ def check_url(url: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         host, port = "", None
-    if not host or port == 0 or parts.username is not None or not url.isascii() or " " in url:
+    odd = not url.isascii() or not url.isprintable() or " " in url
+    if odd or not host or port == 0 or parts.username is not None:
         problem = "is no address of a server"
     elif parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):
         problem = "would send the token unencrypted"
     else:
         return url
-    raise ConfigurationError(f"{url[:200]!r} {problem}", hint="Example: https://host/path/mcp")
+    shown = url.rpartition("@")[2]  # a password may stand before it
+    raise ConfigurationError(f"{shown[:200]!r} {problem}", hint="Example: https://host/path/mcp")
 
 
 def way_of(client: Client, asked: Way | None) -> Way:

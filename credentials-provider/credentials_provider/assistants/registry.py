@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from credentials_provider import diagnosis
 from credentials_provider.assistants.configure import check_url
-from credentials_provider.errors import CredentialsProviderError
+from credentials_provider.errors import ConfigurationError, CredentialsProviderError
 from credentials_provider.transport import Answer, Transport, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PAGE = 500  # servers asked for at once; older registries answer all whatever is asked
 _MOST_PAGES = 100
@@ -27,8 +30,13 @@ class RegistryError(CredentialsProviderError):
     """The registry gave no list of servers."""
 
 
-def discover(registry_url: str, token: str, ca_bundle: str | None) -> dict[str, str]:
+def discover(
+    registry_url: str, token: str, ca_bundle: str | None, warn: Callable[[str], None]
+) -> dict[str, str]:
     """Name and address of every enabled server, by the registry's own API or the standard one.
+
+    One at another host than the registry is left out, with a warning: whoever may register a
+    server could collect the tokens of all who configure it.
 
     Raises:
         RegistryError: none of its APIs answered with a list.
@@ -47,13 +55,32 @@ def discover(registry_url: str, token: str, ca_bundle: str | None) -> dict[str, 
         for read in (_own_api, _new_standard_api, _standard_api):
             found = read(ask)
             if found is not None:
-                return found
+                return _at_home(found, base, warn)
     finally:
         transport.close()
     raise RegistryError(
         f"{base} has no list of servers",
         hint="Name the registry's own address, without a path: --registry-url https://host",
     )
+
+
+def _at_home(found: dict[str, str], base: str, warn: Callable[[str], None]) -> dict[str, str]:
+    home = urlsplit(base).hostname
+    known = {}
+    for name, url in found.items():
+        try:
+            host = urlsplit(check_url(url)).hostname
+        except ConfigurationError as error:
+            warn(f"{name} is left out: {error.message}")
+            continue
+        if host == home:
+            known[name] = url
+        else:
+            warn(
+                f"{name} is left out: it is at {host}, which is not the registry and would get the "
+                f"token; if it may, add --server {name}={url}"
+            )
+    return known
 
 
 class _Asker:
@@ -182,4 +209,4 @@ def _add(found: dict[str, str], path: object, url: str | None) -> None:
     unused, number = name, 2
     while unused in found:
         unused, number = f"{name}-{number}", number + 1
-    found[unused] = check_url(url)
+    found[unused] = url

@@ -19,7 +19,7 @@ from credentials_provider.cli.options import (
 )
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.entries import read_entries, select
-from credentials_provider.errors import EXIT_FAILED, EXIT_OK
+from credentials_provider.errors import EXIT_FAILED, EXIT_OK, printable
 
 if TYPE_CHECKING:
     from credentials_provider.doctor import Check
@@ -92,16 +92,16 @@ def command(root: str, /, **options: Any) -> int:
 def _show(check: Check) -> None:
     verdict = click.style(f"{check.verdict:8}", fg=_COLOURS[check.verdict])
     about = f"{check.identity_name}: " if check.identity_name else ""
-    click.echo(f"{verdict} {check.name:13} {about}{check.seen}")
+    click.echo(f"{verdict} {check.name:13} {about}{printable(check.seen)}")
     for line in (check.cure, check.link):
         if line:
-            click.echo(f"{'':23}{as_started(line)}")
+            click.echo(f"{'':23}{printable(as_started(line))}")
 
 
 def _show_curl(name: str, root: str, options: dict[str, Any]) -> None:
     settings = settings_of(options, root)
     file = read_entries(settings)
-    (entry,) = select(file.entries, (name,), file.path)
+    entry, *_ = select(file.entries, (name,), file.path)
     click.echo(
         f"# A token for {name}, asked for by hand. Put its secret's Value into CLIENT_SECRET first,"
         "\n# typed unseen and kept out of the shell's history:  read -rs CLIENT_SECRET\n"

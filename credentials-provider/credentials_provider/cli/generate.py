@@ -110,7 +110,7 @@ class GenerateCommand(Command):
 @click.option(
     "--strict-permissions",
     is_flag=True,
-    help="Refuse identities, .env or output folder that other users can read.",
+    help="Refuse identities, .env, output folder and files of credentials that others can read.",
 )
 @click.option(
     "--on-renew",

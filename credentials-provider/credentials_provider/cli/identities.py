@@ -418,5 +418,6 @@ def _print_table(items: Sequence[Item]) -> None:
     table.padding = (0, 2, 0, 0)
     for item in items:
         table.add_row(*(text or "-" for text in item.row()))
-    # A pipe has no width: whoever reads it wants lines whole.
-    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+    # A pipe has no width: whoever reads it wants lines whole. What stands in brackets is no markup.
+    width = None if sys.stdout.isatty() else 1000
+    Console(width=width, markup=False, emoji=False).print(table)

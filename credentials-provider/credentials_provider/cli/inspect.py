@@ -16,9 +16,9 @@ from credentials_provider.claims import epoch_claim
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import identity_names, settings_of, settings_options
 from credentials_provider.cli.output import local_time, time_left
-from credentials_provider.entries import authority_base, read_entries
+from credentials_provider.entries import IdentitiesFile, authority_base, read_entries
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
-from credentials_provider.identities import GUID
+from credentials_provider.identities import GUID, validate
 from credentials_provider.inspection import Expected, Finding, Token, Verification
 from credentials_provider.store import MAXIMUM_SIZE, TokenStore
 from credentials_provider.transport import Transport
@@ -98,11 +98,13 @@ def _find(target: str, settings: Settings) -> tuple[Token, Mapping[str, Any]]:
 
 
 def _identity(name: str, settings: Settings) -> Mapping[str, Any]:
+    """An identity's fields; none where they are not in order: a token can be looked at without."""
     try:
-        entries = read_entries(settings).entries
-    except ConfigurationError:  # a token can be looked at without
+        found = [each for each in read_entries(settings).entries if each.name == name]
+        validate(IdentitiesFile(settings.identities_file, found, [], []))
+    except ConfigurationError:
         return {}
-    return next((entry.fields for entry in entries if entry.name == name), {})
+    return found[0].fields if found else {}
 
 
 def _read(path: str) -> str:
@@ -123,8 +125,7 @@ def _read(path: str) -> str:
 
 def _expected(settings: Settings, fields: Mapping[str, Any], token: Token) -> Expected:
     """The registry's own settings, else what the identity says, else the token's tenant."""
-    scope = str(fields.get("scope", ""))
-    own = scope.removeprefix("api://").removesuffix("/.default")
+    own = fields.get("scope", "").removeprefix("api://").removesuffix("/.default")
     tenant = settings.tenant_id or fields.get("tenant_id")
     if not (isinstance(tenant, str) and GUID.fullmatch(tenant)):
         told = token.claims.get("tid")

@@ -171,9 +171,10 @@ def _server(text: str) -> tuple[str, str]:
 
 def _discover(registry_url: str, identity: str, settings: Settings) -> dict[str, str]:
     from credentials_provider.assistants.registry import discover  # noqa: PLC0415  the network
+    from credentials_provider.cli.output import Console  # noqa: PLC0415
 
     token, _ = _token(identity, settings)
-    return discover(check_url(registry_url), token, settings.ca_bundle)
+    return discover(check_url(registry_url), token, settings.ca_bundle, Console().warn)
 
 
 def _token(identity: str, settings: Settings) -> tuple[str, float]:

@@ -17,14 +17,17 @@ _PROGRAMS = ("generate_creds.sh", "credentials_provider", "credentials-provider"
 
 
 def timers(process: Mapping[str, str]) -> list[str]:
-    """What renews the tokens, in words: this user's systemd, the system's, the crontab."""
+    """What renews the tokens, in words: this user's systemd, the system's, the crontab.
+
+    `process` is the environment that the commands that tell get.
+    """
     found = []
     if shutil.which("systemctl"):
         for scope, words in (("user's", ["--user"]), ("system's", [])):
-            if _output(["systemctl", *words, "is-active", _UNIT]).strip() == "active":
+            if _output(["systemctl", *words, "is-active", _UNIT], process).strip() == "active":
                 found.append(f"the {scope} {_UNIT}")
     if shutil.which("crontab"):
-        lines = _output(["crontab", "-l"]).splitlines()
+        lines = _output(["crontab", "-l"], process).splitlines()
         if any(
             any(program in line for program in _PROGRAMS)
             for line in lines
@@ -36,10 +39,11 @@ def timers(process: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _output(command: Sequence[str]) -> str:
+def _output(command: Sequence[str], process: Mapping[str, str]) -> str:
     try:
         return subprocess.run(  # noqa: S603  fixed words
             command,
+            env=process,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
