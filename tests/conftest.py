@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,9 @@ from support import Command, Project
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterator
+
+# Who runs the tests in the background of a script lets them, and all that they start, ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
