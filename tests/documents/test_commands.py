@@ -64,6 +64,7 @@ PLACEHOLDERS = {
     "FILE": "some-file",
     "IMAGE": "registry.example.com/tokens:1",
     "COMMAND": "true",
+    "REGISTRY": ".",  # the project itself
 }
 
 
@@ -110,6 +111,7 @@ def _filled(words: list[str]) -> list[str]:
     return [
         re.sub(r"\b[A-Z_]{2,}\b", lambda found: PLACEHOLDERS.get(found[0], found[0]), word)
         for word in words
+        if word != "$@"
     ]
 
 
