@@ -18,7 +18,7 @@ SCRIPT = "generate_creds.sh"
 SHIM = "generate_tokens.py"
 _ENDS = frozenset((";", "&&", "||", "|", "(", ")", ">", ">>", "<", "<<", "&"))
 _PREFIX = re.compile(
-    r"uv|uvx|run|sudo|[A-Z_]+=\S*|[-*/0-9,]+|ExecStart="
+    r"uv|uvx|run|sudo|exec|[A-Z_]+=\S*|[-*/0-9,]+|ExecStart="
 )  # a cron line's times, too
 
 

@@ -1,3 +1,3 @@
 """Access tokens for machine identities from Microsoft Entra ID, renewed before they expire."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

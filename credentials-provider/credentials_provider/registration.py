@@ -49,7 +49,8 @@ def read_registration(text: str) -> Registration:
         raise ConfigurationError(
             "the client secret in the registry's answer is masked",
             hint="Take the JSON of its API instead, or create a new secret in App registrations > "
-            "(the app) > Certificates & secrets and use `credentials-provider identities add`.",
+            "(the app) > Certificates & secrets, and use "
+            "`credentials-provider identities add NAME`.",
         )
     return Registration(client_id, secret)
 

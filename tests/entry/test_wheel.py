@@ -1,0 +1,106 @@
+"""The wheel, installed where there is no repository, with what requirements.lock pins."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from credentials_provider import __version__
+from entry.conftest import PROJECT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OFFLINE = ("Connection", "certificate", "Failed to fetch", "No matching distribution")
+
+
+def run(line: list[str], cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """With the user's own settings of index and proxy, and nothing that finds the repository."""
+    hidden = ("PYTHON", "COVERAGE_", "ENTRA_", "VIRTUAL_ENV")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    return subprocess.run(
+        line,
+        cwd=cwd,
+        env={**env, "NO_PROXY": "localhost", **more},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=110,
+    )
+
+
+def test_the_wheel_is_all_that_is_needed(tmp_path: Path) -> None:
+    """Built, looked into, installed; the demo runs, and what is missing is an extra by name."""
+    uv = shutil.which("uv")  # then no virtual environment has pip
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    build = [uv, "build", "--wheel", "-o"] if uv else [*pip, "wheel", "--no-deps", "-w"]
+    made = run([*build, str(tmp_path), PROJECT], tmp_path)
+    lock = os.path.join(PROJECT, "requirements.lock")
+    script = os.path.join(PROJECT, "credentials-provider/setup_venv.sh")
+    venv = tmp_path / "venv"
+    ready = run(["/bin/sh", script, str(venv), lock], tmp_path) if not made.returncode else made
+    if ready.returncode and any(word in ready.stderr for word in OFFLINE):
+        pytest.skip("no package index within reach")
+    assert ready.returncode == 0, ready.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+
+    names = zipfile.ZipFile(wheel).namelist()
+    assert wheel.name.startswith(f"credentials_provider-{__version__}-py3-none-any")
+    assert {name.partition("/")[0] for name in names} == {
+        "credentials_provider",
+        f"credentials_provider-{__version__}.dist-info",
+    }
+    assert "credentials_provider/py.typed" in names
+    package = os.path.join(PROJECT, "credentials-provider", "credentials_provider")
+    modules = {
+        os.path.relpath(os.path.join(folder, file), os.path.dirname(package)).replace(os.sep, "/")
+        for folder, _, files in os.walk(package)
+        for file in files
+        if file.endswith(".py")
+    }
+    assert {name for name in names if name.endswith(".py")} == modules
+
+    python = str(venv / "bin" / "python")
+
+    def pip_there(command: str, *words: str) -> subprocess.CompletedProcess[str]:
+        line = (
+            [uv, "pip", command, "--python", python] if uv else [*pip, "--python", python, command]
+        )
+        return run([*line, *words], tmp_path)
+
+    assert pip_there("install", "--no-deps", "--no-index", str(wheel)).returncode == 0
+    checked = pip_there("check")
+    assert checked.returncode == 0, checked.stdout  # what it asks for is what the lock pins
+
+    program = str(venv / "bin" / "credentials-provider")
+    assert run([program, "--version"], tmp_path).stdout.split()[-1] == __version__
+    demo = run([program, "demo"], tmp_path)
+    assert demo.returncode == 0, demo.stderr
+    assert "credentials-provider identities init" in demo.stdout
+    identities = ["-i", ".oauth-tokens/demo/entra-identities.json"]
+    bridge = ["mcp-bridge", "--identity", "ci-agent", "https://localhost/mcp", *identities]
+    missing = run([program, *bridge], tmp_path)
+    assert missing.returncode == 2
+    assert "pip install 'credentials-provider[bridge]'" in missing.stderr
+    (tmp_path / "vault.json").write_text(
+        '[{"identity_name": "ci", "tenant_id": "contoso.com", "client_id": "c", "scope": '
+        '"api://x/.default", "client_secret_keyvault": "https://v.vault.azure.net/secrets/s"}]'
+    )
+    vault = run([program, "generate", "-i", "vault.json"], tmp_path)
+    assert vault.returncode == 1
+    assert "pip install 'credentials-provider[keyvault]'" in vault.stderr
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    """One place has the version; what it brought stands on top."""
+    with open(os.path.join(PROJECT, "CHANGELOG.md"), encoding="utf-8") as file:
+        found = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", file.read(), re.MULTILINE)
+    assert found[:1] == [__version__]
