@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import sys
 import time
@@ -56,6 +57,8 @@ _OK, _ACCEPTED, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN = 200, 202, 400, 401, 40
 _NOT_FOUND, _NO_SUCH_METHOD, _TOO_MANY, _UNAVAILABLE = 404, 405, 429, 503
 _AWAY = frozenset({502, 503, 504})
 _KEEPING_METHOD = frozenset({307, 308})
+# How every token begins: one that a server sends back must not get into an assistant's log.
+_TOKEN = re.compile(rb"eyJ[A-Za-z0-9_-]{16}")
 
 for _name in ("mcp", "httpx", "httpx2", "httpcore", "httpcore2"):  # what they log may hold headers
     logging.getLogger(_name).addHandler(logging.NullHandler())
@@ -334,7 +337,7 @@ class Remote(http.AsyncBaseTransport):  # type: ignore[misc]  # of either librar
             content = await _read(response)
         except http.TransportError as error:
             raise _explained(error, self._url, maybe_done=True) from None
-        told = _object(content).get("error")
+        told = None if _TOKEN.search(content) else _object(content).get("error")
         if isinstance(told, dict) and asked is not None and status != _UNAUTHORIZED:
             return http.Response(_OK, json={"jsonrpc": "2.0", "id": asked, "error": told})
         raise self._refusal(status, response.headers.get("location"))
