@@ -18,10 +18,11 @@ def test_the_committed_document_is_that_of_the_code() -> None:
 
 
 def test_every_message_says_what_to_do() -> None:
-    """In a hint of its own; usage errors stand below the usage line."""
+    """In a hint of its own; usage errors stand below the usage line, a missing extra is one line."""
     messages = own_messages()
     assert len(messages) > 80
-    assert [each for each in messages if not each.cure and each.kind != USAGE] == []
+    mute = [each for each in messages if not each.cure and each.kind != USAGE]
+    assert [each for each in mute if "pip install" not in each.text] == []
     assert {each.code for each in messages} == {1, 2, 75}
 
 

@@ -1,3 +1,3 @@
 """AI assistants' MCP configurations: how each is written, and how a token gets there alive."""
 
-BRIDGE_EXTRA = "pip install 'credentials-provider[bridge]'"
+MISSING_EXTRA = "the bridge needs an extra: pip install 'credentials-provider[bridge]'"

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from credentials_provider.assistants import BRIDGE_EXTRA
+from credentials_provider.assistants import MISSING_EXTRA
 from credentials_provider.assistants.configure import check_url
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
@@ -64,9 +64,7 @@ def command(
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("credentials_provider"):
             raise
-        raise ConfigurationError(
-            "the bridge needs an extra that is not installed", hint=BRIDGE_EXTRA
-        ) from None
+        raise ConfigurationError(MISSING_EXTRA) from None
     settings = settings_of(options, root)
     request = Request(settings, **options, lock_timeout=options["deadline"])
     bridge.run(request, identity, check_url(url), header_name, min_ttl)

@@ -207,9 +207,9 @@ def _note(client: Client, way: Way) -> None:
         import importlib.util  # noqa: PLC0415
 
         if importlib.util.find_spec("mcp") is None:
-            from credentials_provider.assistants import BRIDGE_EXTRA  # noqa: PLC0415
+            from credentials_provider.assistants import MISSING_EXTRA  # noqa: PLC0415
 
-            click.echo(f"The bridge needs an extra: {BRIDGE_EXTRA}", err=True)
+            click.echo(MISSING_EXTRA, err=True)
 
 
 def _edit(edit: Edit, client: Client, *, write: bool, as_diff: bool) -> int:
