@@ -18,7 +18,7 @@ def test_the_committed_document_is_that_of_the_code() -> None:
 
 
 def test_every_message_says_what_to_do() -> None:
-    """In a hint of its own; usage errors stand below the usage line, a missing extra is one line."""
+    """In a hint of its own; usage errors stand below the usage line, an extra is one line."""
     messages = own_messages()
     assert len(messages) > 80
     mute = [each for each in messages if not each.cure and each.kind != USAGE]
