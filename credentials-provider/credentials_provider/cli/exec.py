@@ -60,7 +60,7 @@ def command(root: str, /, name: str, line: Sequence[str], *, env_var: str, **opt
         if os.name == "nt":  # a process there is not replaced but left behind
             import subprocess  # noqa: PLC0415
 
-            return subprocess.run(list(line), env=environment, check=False).returncode  # noqa: S603
+            return subprocess.run(list(line), env=environment, check=False).returncode  # noqa: S603  as below
         os.execvpe(line[0], list(line), environment)  # noqa: S606  the user's own command
     except FileNotFoundError:
         click.echo(f"{line[0]}: there is no such command", err=True)

@@ -39,7 +39,7 @@ class SigningKey:
         self._key = key
         self._certificate = x509.load_pem_x509_certificate(pair.cert_chain_pems[0].bytes())
         # RFC 7515 §4.1.7 defines x5t as the SHA-1 fingerprint; Entra ID's kid is the same.
-        self.kid = _base64url(self._certificate.fingerprint(hashes.SHA1()))  # noqa: S303
+        self.kid = _base64url(self._certificate.fingerprint(hashes.SHA1()))  # noqa: S303  Entra's own
 
     @property
     def public_key(self) -> rsa.RSAPublicKey:
