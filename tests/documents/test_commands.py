@@ -144,7 +144,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         answer = {"client_id": API, "client_secret": "s3cret", "groups": []}
         project.private("answer.json", json.dumps(answer))
         deploy = project.private("deploy.sh", '#!/bin/sh\ntest -n "$ACCESS_TOKEN$TOKEN"\n')
-        os.chmod(deploy, 0o700)
+        start = "import os, sys; from credentials_provider.cli import main; "
+        start += "main(sys.argv[1:], root=os.getcwd())"
+        script = f"#!/bin/sh\nexec {sys.executable} -c '{start}' \"$@\"\n"
+        for path in (deploy, project.private("generate_creds.sh", script)):  # for hooks
+            os.chmod(path, 0o700)
         os.mkdir(os.path.join(project.folder, "api"))
         assert renew(project).exit_code == 0
         yield folder / "project"

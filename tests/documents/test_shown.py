@@ -12,6 +12,7 @@ from credentials_provider.cli.logs import JsonLog
 from credentials_provider.emulator import FAULT_KINDS
 from credentials_provider.model import Failure, Outcome
 from support import CHECKOUT
+from update_picture import picture
 
 if TYPE_CHECKING:
     import pytest
@@ -41,3 +42,38 @@ def test_every_fault_is_listed_and_every_one_that_is_listed_works() -> None:
     assert {name for name, _ in listed} == set(FAULT_KINDS)
     for name, parameters in listed:
         FaultType().convert(f"{name}{parameters}".replace("…", "x"), None, None)
+
+
+def test_the_picture_is_what_a_terminal_shows() -> None:
+    """Word by word, times and ids aside. Else: python tests/update_picture.py."""
+    committed = text_of("docs/demo.svg")
+    assert "http" not in re.sub(r"<!--.*?-->|xmlns=\S+", "", committed, flags=re.DOTALL)
+    assert _words(committed) == _words(picture())
+
+
+def _words(svg: str) -> list[str]:
+    """The lines of a terminal's picture, in an order that no random life changes."""
+    rows: dict[float, str] = {}
+    for y, text in re.findall(r'<text class="demo-r\d+" x="[\d.]+" y="([\d.]+)"[^>]*>([^<]*)', svg):
+        rows[float(y)] = rows.get(float(y), "") + text.replace("&#160;", " ")
+    lines = [re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", row) for row in rows.values()]
+    lines = [re.sub(r"(\d{4}-\d\d-\d\d )?\d\d:\d\d UTC", "TIME", line) for line in lines]
+    lines = [re.sub(r"(\d+ h )?\d+ min", "LEFT", line) for line in lines]
+    return sorted(" ".join(line.split()) for line in lines)
+
+
+def test_the_emulators_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And leads to a machine and a vault that answer."""
+    (code,) = re.findall(r"```python\n(.*?)```", text_of("docs/emulator.md"), re.DOTALL)
+    for name in ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "ENTRA_KEYVAULT_HOSTS"):
+        monkeypatch.setenv(name, "")
+    exec(code, {})
+    assert os.environ["ENTRA_KEYVAULT_HOSTS"].startswith("localhost:")
+    assert os.environ["AZURE_POD_IDENTITY_AUTHORITY_HOST"].startswith("http://127.0.0.1:")
+
+
+def test_the_sample_settings_have_every_variable_of_the_readme() -> None:
+    """Those of this program: proxies are the system's."""
+    named = re.findall(r"`((?:ENTRA|AUTH|REQUESTS)_[A-Z_]+)`", text_of("README.md"))
+    assert len(set(named)) == 7
+    assert set(named) <= set(re.findall(r"^#?([A-Z_]+)=", text_of(".env.example"), re.MULTILINE))

@@ -30,6 +30,7 @@ REASONS: dict[Reason | None, str] = {
     None: "not due",
 }
 _COLOURS = {"renewed": "green", "fresh": "green", "kept": "yellow", "failed": "red", "due": "cyan"}
+_HALF_A_DAY = 43_200  # seconds
 _MANY = 2  # identities from which on progress is worth a line
 
 
@@ -198,9 +199,10 @@ def _iso_or_none(epoch: float | None) -> str | None:
 
 
 def local_time(epoch: float, now: float) -> str:
-    """A time for people: the hour, the day too unless it is today, and the zone."""
+    """A time for people: the hour, the day too unless it is today or soon, and the zone."""
     moment, today = (datetime.fromtimestamp(each).astimezone() for each in (epoch, now))
-    form = "%H:%M %Z" if moment.date() == today.date() else "%Y-%m-%d %H:%M %Z"
+    near = moment.date() == today.date() or abs(epoch - now) < _HALF_A_DAY
+    form = "%H:%M %Z" if near else "%Y-%m-%d %H:%M %Z"
     return moment.strftime(form)
 
 

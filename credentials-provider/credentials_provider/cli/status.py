@@ -142,13 +142,17 @@ def _table(status: Status) -> Iterator[str]:
     head = ("IDENTITY", "STATE", "LEFT", "", "EXPIRES", "RENEWS")
     cells = [head, *(_cells(row, at) for row in status.rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    yield click.style("  ".join([*_padded(head, widths), "LAST FAILURE"]), dim=True)
-    columns = _terminal()[0] if sys.stdout.isatty() else 0
+    columns = _terminal()[0] if sys.stdout.isatty() else sys.maxsize
+    if sum(widths) + 2 * len(widths) > columns:  # a narrow terminal goes without the bar
+        cells = [(*row[:2], *row[3:]) for row in cells]
+        cells[0] = (*head[:2], *head[2:3], *head[4:])
+        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    titles = "  ".join([*_padded(cells[0], widths), "LAST FAILURE"])
+    yield click.style(_cut(titles, columns), dim=True)
     for row, texts in zip(status.rows, cells[1:], strict=True):
         name, state, *rest = _padded(texts, widths)
         line = "  ".join(["", *rest, _note(row, at)]).rstrip()
-        if columns:
-            line = _cut(line, columns - len(name) - len(state) - 2)
+        line = _cut(line, columns - len(name) - len(state) - 2)
         yield f"{name}  {click.style(state, fg=_COLOURS.get(row.state, 'red'))}{line}"
 
 
