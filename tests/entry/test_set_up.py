@@ -333,6 +333,7 @@ def test_read_only_checkout(checkout: Checkout) -> None:
     assert "not set up" in done.stderr
 
 
+@pytest.mark.timeout(400)  # it downloads what the lock pins
 def test_for_real(checkout: Checkout) -> None:
     """The real lock file, tools and index: everything that the program imports is there."""
     shutil.copy(os.path.join(PROJECT, "requirements.lock"), checkout.root)
@@ -341,7 +342,7 @@ def test_for_real(checkout: Checkout) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=300,
     )
     offline = ("Connection", "certificate", "Failed to fetch", "No matching distribution")
     if done.returncode == 2 and any(word in done.stderr for word in offline):

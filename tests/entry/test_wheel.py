@@ -33,10 +33,11 @@ def run(line: list[str], cwd: Path, **more: str) -> subprocess.CompletedProcess[
         capture_output=True,
         check=False,
         text=True,
-        timeout=110,
+        timeout=300,
     )
 
 
+@pytest.mark.timeout(400)  # it downloads what the lock pins
 def test_the_wheel_is_all_that_is_needed(tmp_path: Path) -> None:
     """Built, looked into, installed; the demo runs, and what is missing is an extra by name."""
     uv = shutil.which("uv")  # then no virtual environment has pip
