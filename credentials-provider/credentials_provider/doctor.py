@@ -365,7 +365,8 @@ def _connection(base: str, settings: Settings) -> Iterator[Check]:
     if not isinstance(result, Answer):
         cause, cure, _ = diagnosis_of(result, host)
         name = "tls" if result.kind == "untrusted" else "connection"
-        yield Check(name, "failure", f"{base}: {cause}", cure)
+        trusted = f" (authorities of {settings.ca_bundle})" if settings.ca_bundle else ""
+        yield Check(name, "failure", f"{base}: {cause}{trusted if name == 'tls' else ''}", cure)
         return
     yield Check("tls", "ok", f"{host} is trusted{bundle}")
     if not _is_key_set(result):
@@ -588,7 +589,7 @@ def _last_run(settings: Settings, now: float) -> Iterator[Check]:
             yield Check(
                 "last run",
                 "warning" if row.serves else "failure",
-                f"{iso(row.failure.at)}: {row.failure.message}",
+                f"{iso(int(row.failure.at))}: {row.failure.message}",
                 row.failure.remedy,
                 guide.about_code(row.failure.aadsts) if row.failure.aadsts else "",
                 row.identity_name,
@@ -603,7 +604,7 @@ def _last_run(settings: Settings, now: float) -> Iterator[Check]:
             )
     if run := status.last_run:
         yield Check(
-            "last run", "ok", f"{iso(run.finished_at)} was the last with something to renew"
+            "last run", "ok", f"{iso(int(run.finished_at))} was the last with something to renew"
         )
     else:
         yield Check("last run", "ok", "none has renewed anything here yet")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from credentials_provider.model import Entry, Minted
 
 LOCK_NAME = ".credentials-provider.lock"
+_OWN_FOLDERS = ("demo", "emulator")  # what the commands of these names make in it
 _ANOTHER_FOLDER = "Check its owner and permissions, or name another one with --output-dir."
 TEMPORARY_PREFIX = ".credentials-provider-"
 TEMPORARY_SUFFIX = ".tmp"
@@ -320,4 +321,4 @@ def _is_temporary(name: str) -> bool:
 
 
 def _belongs(name: str) -> bool:
-    return name.endswith(".json") or name.startswith(".")
+    return name.endswith(".json") or name.startswith(".") or name in _OWN_FOLDERS

@@ -11,10 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from credentials_provider.emulator import Fault
-from support import PATIENCE, Project, apps, assert_no_secret, environment, until
+from support import PATIENCE, Project, apps, assert_no_secret, environment, renew, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,6 +153,19 @@ def test_long_failures_are_cut_to_the_terminals_width(project: Project, run: Pro
     assert lines[1].endswith("…")
 
 
+def test_a_narrow_terminal_goes_without_the_bar(project: Project, run: Program) -> None:
+    """Times stay, and every line fits; titles stand above what they are of."""
+    app = apps(1)[0]
+    project.add(replace(app, name="an-identity-with-a-long-name"))
+    renew(project)
+    with Terminal(run.line("status"), project.folder, columns=60) as terminal:
+        assert terminal.end() == 0
+        title, row = re.sub(r"\x1b\[[0-9;]*m", "", terminal.seen).splitlines()[:2]
+    assert max(len(title), len(row)) <= 60
+    assert "█" not in row
+    assert title.index("EXPIRES") == row.index(":") - 2
+
+
 def test_status_is_instant_it_loads_no_heavy_module(project: Project, run: Program) -> None:
     project.add_all(apps(8))
     run()
@@ -187,16 +201,16 @@ def test_status_reads_while_a_run_holds_the_lock(project: Project, run: Program)
 
 
 class Terminal:
-    """A process on a pseudo-terminal of 80 columns."""
+    """A process on a pseudo-terminal."""
 
-    def __init__(self, line: list[str], folder: str) -> None:
+    def __init__(self, line: list[str], folder: str, columns: int = 80) -> None:
         import fcntl
         import struct
         import termios
 
         self.seen = ""
         self._here, there = pty.openpty()
-        fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.process = subprocess.Popen(
             line,
             cwd=folder,

@@ -504,7 +504,9 @@ def test_sweeping_or_syncing_a_folder_that_is_gone_is_nothing(tmp_path: Path) ->
     store.sync()
 
 
-@pytest.mark.parametrize("content", [[], ["ci.json", ".env", LOCK_NAME]], ids=["empty", "ours"])
+@pytest.mark.parametrize(
+    "content", [[], ["ci.json", ".env", "demo", LOCK_NAME]], ids=["empty", "ours"]
+)
 @pytest.mark.parametrize("wide", [0o755, 0o770, 0o777, 0o701])
 def test_a_folder_of_ours_is_closed(project: Project, wide: int, content: list[str]) -> None:
     """What git checks out is open to all."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import threading
 from typing import TYPE_CHECKING
 
 import click
 
-from credentials_provider.cli.helping import Command
+from credentials_provider.cli.helping import PROGRAM, Command
 from credentials_provider.cli.options import DURATION, DURATION_OR_NONE
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.emulator import FAULT_KINDS, App, Emulator, Fault, sample_apps
@@ -174,10 +175,8 @@ def _say(root: str, base_url: str, ca_file: str, identities_file: str, *, as_jso
         }
         click.echo(json.dumps(document))
         return
-    program = os.path.join(root, "generate_creds.sh") if root else "credentials-provider generate"
-    folder = os.path.dirname(ca_file)
+    program = [os.path.join(root, "generate_creds.sh")] if root else [PROGRAM, "generate"]
+    files = ["--identities-file", identities_file, "--output-dir", os.path.dirname(ca_file)]
+    provider = ["--login-base-url", base_url, "--ca-bundle", ca_file]
     click.echo(f"Entra ID emulator at {base_url} (Ctrl-C stops it). Mint from another terminal:\n")
-    click.echo(
-        f"  {program} --identities-file {identities_file} --output-dir {folder} \\\n"
-        f"    --login-base-url {base_url} --ca-bundle {ca_file}\n"
-    )
+    click.echo(f"  {shlex.join([*program, *files])} \\\n    {shlex.join(provider)}\n")

@@ -414,8 +414,11 @@ def _print_table(items: Sequence[Item]) -> None:
     from rich.console import Console  # noqa: PLC0415  a table only
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table("NAME", "TENANT", "CLIENT", "SCOPE", "CREDENTIAL", "ENDS", box=None)
-    table.padding = (0, 2, 0, 0)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("NAME", "TENANT", "CLIENT", "SCOPE", "CREDENTIAL", "ENDS"):
+        # Where the terminal is narrow, ids lose their ends: names and credentials say more.
+        is_id = title in {"TENANT", "CLIENT", "SCOPE"}
+        table.add_column(title, no_wrap=not is_id, overflow="ellipsis")
     for item in items:
         table.add_row(*(text or "-" for text in item.row()))
     # A pipe has no width: whoever reads it wants lines whole. What stands in brackets is no markup.

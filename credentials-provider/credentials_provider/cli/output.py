@@ -90,9 +90,10 @@ def show_report(
         if each.failure is None and not quiet and (verbose or each.outcome != "fresh"):
             outcome = click.style(f"{each.outcome:8}", fg=_COLOURS[each.outcome])
             click.echo(f"{each.identity_name:{width}}  {outcome} {_detail(each, now)}")
-    for each in report.results:
-        if each.failure is not None:
-            _show_failure(each, each.failure, now)
+    failed = [(each, each.failure) for each in report.results if each.failure is not None]
+    for place, (each, failure) in enumerate(failed, start=1):
+        following = failed[place][1].remedy if place < len(failed) else None
+        _show_failure(each, failure, now, with_cure=failure.remedy != following)
     if report.hook is not None and report.hook.message is not None:
         tell(
             f"{click.style('the hook failed', fg='red')} ({report.hook.message}); it stays pending "
@@ -113,7 +114,8 @@ def _detail(outcome: Outcome, now: float) -> str:
     return f"until {local_time(outcome.expires_at, now)}{again}"
 
 
-def _show_failure(outcome: Outcome, failure: Failure, now: float) -> None:
+def _show_failure(outcome: Outcome, failure: Failure, now: float, *, with_cure: bool) -> None:
+    """Cause, trace id and cure; the cure of several in a row once, below the last."""
     state = click.style(outcome.outcome, fg=_COLOURS[outcome.outcome])
     left = ""
     if outcome.expires_at is not None and outcome.expires_at > now:
@@ -125,11 +127,12 @@ def _show_failure(outcome: Outcome, failure: Failure, now: float) -> None:
     )
     lines = [
         f"{outcome.identity_name}: {state}{left}: {failure.message}"
-        + (f" ({code})" if code else ""),
-        f"    {as_started(failure.remedy)}",
+        + (f" ({code})" if code else "")
     ]
     if failure.trace_id:
         lines.append(f"    Trace ID {failure.trace_id}")
+    if with_cure:
+        lines.append(f"    {as_started(failure.remedy)}")
     tell("\n".join(lines), "error" if outcome.outcome == "failed" else "warning")
 
 
