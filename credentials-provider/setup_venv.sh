@@ -169,7 +169,7 @@ trap 'rm -rf "$busy"' EXIT
 
 say "setting up $venv (once, takes a few seconds)"
 cd "${lock%/*}" || exit 2 # for uv, which reads the settings of the folder's project
-reason="setting up $venv failed"
+reason="setting up $venv failed: this once, a package index must be reachable (HTTPS_PROXY, PIP_INDEX_URL)"
 cp "$lock" "$busy/requirements.lock" && # as it is now: it may change meanwhile
     rm -f "$stamp" &&
     { [ -d "$venv" ] || rm -f "$venv"; } && # a file, or a link to nowhere

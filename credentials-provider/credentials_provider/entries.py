@@ -331,7 +331,9 @@ def _from_environment(settings: Settings) -> IdentitiesFile:
         "client_id": settings.client_id,
         "client_secret": settings.client_secret,
     }
-    return IdentitiesFile(path, [make_entry(1, fields, settings)], [], [])
+    return IdentitiesFile(
+        f"the environment ({', '.join(parts)})", [make_entry(1, fields, settings)], [], []
+    )
 
 
 def select(entries: Sequence[Entry], names: Sequence[str], path: str) -> list[Entry]:

@@ -11,10 +11,13 @@ from credentials_provider.cli.emulator import FaultType
 from credentials_provider.cli.logs import JsonLog
 from credentials_provider.emulator import FAULT_KINDS
 from credentials_provider.model import Failure, Outcome
+from credentials_provider.settings import Flags, load_settings
 from support import CHECKOUT
 from update_picture import picture
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 
@@ -70,6 +73,21 @@ def test_the_emulators_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     exec(code, {})
     assert os.environ["ENTRA_KEYVAULT_HOSTS"].startswith("localhost:")
     assert os.environ["AZURE_POD_IDENTITY_AUTHORITY_HOST"].startswith("http://127.0.0.1:")
+
+
+def test_the_sample_settings_work_as_they_are_and_filled_in(tmp_path: Path) -> None:
+    """What stands behind a # is a sample of the right form; nothing in them needs a mend."""
+    sample = text_of(".env.example")
+    (tmp_path / "ca.pem").touch()
+    filled = re.sub(r"^#([A-Z_]+=)", r"\1", sample, flags=re.MULTILINE)
+    filled = re.sub(
+        r"^(REQUESTS_CA_BUNDLE)=$", rf"\1={tmp_path}/ca.pem", filled, flags=re.MULTILINE
+    )
+    for text, tenant in ((sample, None), (filled, "12345678-1234-1234-1234-123456789012")):
+        (tmp_path / ".env").write_text(text)
+        settings = load_settings(Flags(), {}, str(tmp_path))
+        assert (settings.tenant_id, settings.warnings) == (tenant, ())
+        assert settings.login_base_url == "https://login.microsoftonline.com"
 
 
 def test_the_sample_settings_have_every_variable_of_the_readme() -> None:

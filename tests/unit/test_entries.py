@@ -151,6 +151,14 @@ def test_the_environment_fills_in_tenant_and_scope_and_nothing_else(project: Pro
     assert entry.fields == sample_fields()
 
 
+def test_a_mistake_in_the_environment_is_not_said_of_a_file(project: Project) -> None:
+    """There is none to look into."""
+    process = {"ENTRA_TENANT_ID": TENANT, "ENTRA_CLIENT_ID": CLIENT, "ENTRA_CLIENT_SECRET": "your-"}
+    with pytest.raises(ConfigurationError, match=r"the environment \(ENTRA_TENANT_ID, ") as error:
+        validate(read_entries(project.settings(process)))
+    assert str(project.identities_file) not in error.value.message
+
+
 def test_without_a_file_the_environment_defines_ingress(project: Project) -> None:
     """The registry's own default identity, which asks for a token of its own application."""
     file = read_entries(project.settings(ENVIRONMENT))

@@ -11,7 +11,7 @@ import pytest
 from command_lines import parse
 from credentials_provider.cli.next_step import next_step
 from support import environment
-from unit.making import NOW, REJECTED, Project, Provider, sample_fields
+from unit.making import CLIENT, NOW, REJECTED, SECRET, TENANT, Project, Provider, sample_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,8 @@ def commands(project: Project, *timers: str, process: Mapping[str, str] | None =
 def test_without_identities_they_are_made_or_the_demo_is_seen(project: Project) -> None:
     """Unless the environment defines one."""
     assert commands(project) == ["identities init", "demo"]
-    ingress = {"ENTRA_TENANT_ID": "t", "ENTRA_CLIENT_ID": "c", "ENTRA_CLIENT_SECRET": "s"}
+    ingress = {"ENTRA_TENANT_ID": TENANT, "ENTRA_CLIENT_ID": CLIENT}
+    ingress["ENTRA_CLIENT_SECRET"] = SECRET
     assert commands(project, process=ingress) == ["generate --refresh-ahead"]
 
 
@@ -40,8 +41,10 @@ def test_an_empty_file_gets_an_identity(project: Project) -> None:
 
 
 def test_a_file_with_mistakes_is_checked(project: Project) -> None:
-    """Nothing else would work before."""
+    """Nothing else would work before: its form, or a field."""
     project.identities("ci", "ci")
+    assert commands(project) == ["identities check"]
+    project.identities(sample_fields(client_secret="your-m2m-client-secret"))
     assert commands(project) == ["identities check"]
 
 

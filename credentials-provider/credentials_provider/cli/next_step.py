@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from credentials_provider.entries import read_entries
+from credentials_provider.errors import ConfigurationError
 from credentials_provider.schedule.found import timers
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.status import read_status
@@ -16,6 +17,7 @@ from credentials_provider.status import read_status
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from credentials_provider.entries import IdentitiesFile
     from credentials_provider.settings import Settings
 
 
@@ -53,7 +55,7 @@ def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence
             ],
         )
     file = read_entries(settings)
-    if file.problems:
+    if _is_wrong(file):
         return Step(
             f"{file.path} has mistakes",
             [("identities check", "names them all, by entry and field")],
@@ -102,6 +104,18 @@ def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence
 def _defines_ingress(settings: Settings) -> bool:
     """Whether the environment makes an identity, without a file."""
     return bool(settings.tenant_id and settings.client_id and settings.client_secret)
+
+
+def _is_wrong(file: IdentitiesFile) -> bool:
+    if file.obvious:
+        return False
+    from credentials_provider.identities import validate  # noqa: PLC0415  only for a doubt
+
+    try:
+        validate(file)
+    except ConfigurationError:
+        return True
+    return False
 
 
 def _count(number: int) -> str:

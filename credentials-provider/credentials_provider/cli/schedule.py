@@ -281,7 +281,7 @@ def _make_folders(units: str, output_dir: str) -> None:
     except OSError as error:
         raise StorageError(
             f"{error.filename} cannot be made: {error.strerror}",
-            hint="For the system's units run it as root; for your own add --user.",
+            hint="Check its owner and permissions; your own units go with --user.",
         ) from None
 
 
