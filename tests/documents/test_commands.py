@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-DOCUMENTS = [
-    "README.md",
-    *sorted(f"docs/{name}" for name in os.listdir(f"{CHECKOUT}/docs") if name.endswith(".md")),
-]
+PAGES = sorted(
+    os.path.join(folder, name)
+    for folder in ("", "docs")
+    for name in os.listdir(os.path.join(CHECKOUT, folder))
+    if name.endswith(".md")
+)
+DOCUMENTS = [page for page in PAGES if page == "README.md" or page.startswith("docs")]
 
 # Words that a command line is only parsed with, and what they would need.
 NOT_RUN = {
@@ -49,6 +52,9 @@ NOT_RUN = {
 FOREIGN = {
     "./tests/run.sh": "what runs this",
     "tests/run.sh": "what runs this",
+    "tests/audit.sh": "the database of vulnerabilities",
+    "benchmarks/run": "minutes",
+    "./benchmarks/run": "minutes",
     "(umask": "openssl makes a certificate",
     "git": "the checkout",
     "cd": "the checkout",
@@ -122,6 +128,21 @@ def test_the_documents_are_full_of_commands() -> None:
     """Else what follows would hold without saying anything."""
     assert len(ALL) > 80
     assert {each.document for each in ALL} >= {"README.md", "docs/assistants.md"}
+
+
+@pytest.mark.parametrize("document", PAGES)
+def test_every_link_within_the_project_leads_somewhere(document: str) -> None:
+    """To a file, and to a heading of it where it names one."""
+    with open(os.path.join(CHECKOUT, document), encoding="utf-8") as file:
+        links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", file.read())
+    for target, heading in links:
+        path = os.path.join(CHECKOUT, os.path.dirname(document), target) if target else document
+        assert os.path.exists(path), target
+        if heading:
+            with open(path, encoding="utf-8") as file:
+                titles = re.findall(r"^#+ (.*)$", file.read(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in titles}
+            assert heading in slugs, f"{target}#{heading}"
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from credentials_provider.settings import Settings
     from credentials_provider.state import LastFailure
 
-_COLOURS = {"fresh": "green", "due": "yellow", "orphan": "bright_black"}
+_COLOURS = {"fresh": "green", "due": "yellow", "orphan": "cyan"}
 _BAR = 10  # cells
 _EVERY = 1.0  # seconds between two looks of --watch
 _ENOUGH_TRIES = 2
