@@ -266,15 +266,16 @@ def _read(path: str, field: str, *, strict: bool) -> tuple[bytes, tuple[str, ...
         )
     if not (os.name == "posix" and mode & 0o007):
         return content, ()
-    problem = f"{path} ({field}) can be read by every user of this machine"
-    cure = f"run: chmod 600 {path}"
-    if field == "federated_token_file":
-        cure = "let what writes it there keep it from them"
     if strict:
         raise SecretUnavailableError(
-            f"{problem} (--strict-permissions)", f"{cure[:1].upper()}{cure[1:]}"
+            f"{path} ({field}) can be read by every user of this machine (--strict-permissions)",
+            f"Run chmod 600 {path}, or let what writes it keep it from others.",
         )
-    return content, (f"{problem}; {cure}",)
+    warning = (
+        f"{path} ({field}) can be read by every user of this machine; run chmod 600 {path}, or let "
+        "what writes it keep it from others"
+    )
+    return content, (warning,)
 
 
 def _first_line(content: bytes, what: str) -> str:

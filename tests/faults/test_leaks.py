@@ -276,6 +276,7 @@ def test_no_command_shows_what_it_works_with(
     planted("schedule", "systemd", "--load-credential", "ci:/etc/ci", "--", "--on-renew", "true")
     planted("schedule", "cron")
     planted("schedule", "kubernetes")
+    planted("completion", "bash")
 
 
 def test_a_token_is_only_where_it_was_asked_for(planted: Planted) -> None:
