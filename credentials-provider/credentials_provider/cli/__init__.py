@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -89,6 +90,7 @@ def main(args: Sequence[str] | None = None, *, root: str | None = None) -> NoRet
         sys.stdout.flush()
     except OSError:  # who read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    gc.freeze()  # the end frees it all: looking for garbage first is a tenth of a start
     sys.exit(code)
 
 
