@@ -49,7 +49,11 @@ def entra_minter(request: Request, identities: Mapping[str, Identity], deadline:
         base = authority_base(entry.fields, request.settings)
         return acquire(identities[entry.name], resolver.resolve, base, transport)
 
-    return Minter(mint_entry, transport.close)
+    def pause(entry: Entry) -> float:
+        base = authority_base(entry.fields, request.settings)
+        return transport.pause(base, entry.fields["tenant_id"])
+
+    return Minter(mint_entry, transport.close, pause)
 
 
 def run(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -41,6 +42,10 @@ _REDIRECTS = range(300, 400)
 for _name in ("msal", "urllib3"):  # what they log may hold bodies
     logging.getLogger(_name).addHandler(logging.NullHandler())
     logging.getLogger(_name).propagate = False
+
+# msal looks for this extension, which it would only find too old, at every use: a search of all
+# folders under a lock that all threads wait for, a fifth of a batch. None: not there (PEP 328).
+sys.modules.setdefault("msal_extensions", None)  # type: ignore[arg-type]
 
 
 class GivenUpError(Exception):

@@ -200,6 +200,11 @@ class Transport:
             self._stopped = True
             self._changed.notify_all()
 
+    def pause(self, base: str, tenant: str) -> float:
+        """For how many seconds a tenant of the login host `base` is throttled."""
+        circuit = self._tenants.get((urlsplit(base).netloc.lower(), tenant.lower()))
+        return max(circuit.opens_at - self._monotonic(), 0.0) if circuit else 0.0
+
     def close(self) -> None:
         """Stop, and close what connections are idle."""
         self.stop()
