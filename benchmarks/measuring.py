@@ -88,14 +88,16 @@ def run(command: Command) -> Took:
 
 
 def in_turn(commands: Iterable[Command], rounds: int) -> list[list[Took]]:
-    """Each command's runs, `rounds` of them after one that does not count: A B C A B C …"""
+    """Each command's runs, `rounds` of them after one that does not count, as in A B C A B C."""
     each = [*commands]
     table = [[run(command) for command in each] for _ in range(rounds + 1)]
     return [list(column) for column in zip(*table[1:], strict=True)]
 
 
 def ratio(
-    ours: Sequence[Took], theirs: Sequence[Took], of: Callable[[Took], float] = lambda took: took.wall
+    ours: Sequence[Took],
+    theirs: Sequence[Took],
+    of: Callable[[Took], float] = lambda took: took.wall,
 ) -> Ratio:
     """Runs over the runs that were made in turn with them."""
     pairs = [of(a) / of(b) for a, b in zip(ours, theirs, strict=True)]

@@ -17,9 +17,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fleet import fleet, tenant
-
 from credentials_provider.emulator import Emulator, Fault
+from fleet import fleet, tenant
 
 if TYPE_CHECKING:
     from types import TracebackType

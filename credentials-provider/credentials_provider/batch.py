@@ -26,7 +26,7 @@ from credentials_provider.store import TokenStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from credentials_provider.identities import Identity
+    from credentials_provider.identity import Identity
 
 
 def entra_minter(request: Request, identities: Mapping[str, Identity], deadline: float) -> Minter:

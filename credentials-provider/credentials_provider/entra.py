@@ -19,7 +19,7 @@ import msal
 
 from credentials_provider import diagnosis
 from credentials_provider.claims import decode_claims, epoch_claim
-from credentials_provider.identities import GUID
+from credentials_provider.identity import GUID
 from credentials_provider.model import Failure, Minted
 from credentials_provider.transport import Answer, Trouble
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from credentials_provider.credentials import Credential
-    from credentials_provider.identities import Identity
+    from credentials_provider.identity import Identity
     from credentials_provider.transport import Transport
 
 # RFC 6750 section 2.1: what a bearer token may be made of, and so nothing that ends a header.

@@ -31,7 +31,7 @@ from unit.making import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from credentials_provider.identities import Identity
+    from credentials_provider.identity import Identity
     from credentials_provider.model import Outcome
 
 LEFTOVER = ".credentials-provider-4711-abcdef.tmp"
@@ -120,6 +120,19 @@ def test_an_old_token_that_ends_while_its_renewal_fails_is_not_kept(project: Pro
         now=lambda: next(times, float(NOW + LIFE)),
     )
     assert (outcomes(report), report.exit_code) == ({"ci": "failed"}, 1)
+
+
+def test_a_wrong_entry_beside_known_ones_is_refused_before_anything_is_asked(
+    project: Project,
+) -> None:
+    """What stands on disk is not validated again; what does not is, with all the others."""
+    project.identities("a", sample_fields("b", tenant_id="common"))
+    put(project, "a", "due")
+    provider = Provider()
+    for names in ((), ("a",)):
+        with pytest.raises(ConfigurationError):
+            project.run(provider, names=names, **AHEAD)
+    assert provider.asked == []
 
 
 @pytest.mark.parametrize(
