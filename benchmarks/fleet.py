@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import replace
 
-PACKAGES = os.path.join(
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "credentials-provider"
-)
-sys.path.insert(0, PACKAGES)
+from credentials_provider.emulator import App, sample_apps
 
-from credentials_provider.emulator import App, sample_apps  # noqa: E402
-
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PACKAGES = os.path.join(ROOT, "credentials-provider")
 SCOPE = "api://6b2e1a77-3c1d-4f0a-8a54-0d9f6f4c2b10/.default"
 
 

@@ -38,7 +38,7 @@ class Counts(NamedTuple):
 
 
 class Provider:
-    """A local Entra ID with `count` apps.
+    """A local Entra ID with `count` apps; tokens of it are of the next one on its port, too.
 
     Args:
         count: apps, of `fleet`.
@@ -46,13 +46,21 @@ class Provider:
         latency: seconds before each answer.
         throttled: `tenant`: the first tenant refuses everything for 2 s from its first request on;
             `spread`: one identity in 20 is refused once. With 429 and Retry-After: 2.
+        port: 0 takes a free one.
 
     """
 
     def __init__(
-        self, count: int, tenants: int = 1, *, latency: float = 0.0, throttled: str = ""
+        self,
+        count: int,
+        tenants: int = 1,
+        *,
+        latency: float = 0.0,
+        throttled: str = "",
+        port: int = 0,
     ) -> None:
-        self._line = [sys.executable, __file__, str(count), str(tenants), str(latency), throttled]
+        numbers = (str(number) for number in (count, tenants, latency, port))
+        self._line = [sys.executable, __file__, *numbers, throttled]
         self.counts = Counts(0, 0, 0, 0, 0)
         self.base_url = self.ca_file = ""
 
@@ -74,14 +82,19 @@ class Provider:
             self._process.stdin.close()
             self.counts = Counts(*self._said())
 
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.base_url.rpartition(":")[2])
+
     def _said(self) -> Any:
         assert self._process.stdout is not None
         return json.loads(self._process.stdout.readline())
 
 
-def _serve(count: int, tenants: int, latency: float, throttled: str) -> None:
+def _serve(count: int, tenants: int, latency: float, port: int, throttled: str) -> None:
     apps = fleet(count, tenants)
-    with Emulator(apps, latency=latency) as idp:
+    with Emulator(apps, latency=latency, port=port) as idp:
         fault = Fault("throttle", retry_after=RETRY_AFTER)
         if throttled == "spread":
             for app in apps[::ONE_IN]:
@@ -111,4 +124,4 @@ def _relent(idp: Emulator) -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4])
+    _serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
