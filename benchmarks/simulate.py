@@ -85,9 +85,11 @@ class _Shard:
         if now >= self.next_run:
             self.began, self.next_run = now, self.next_run + TIMER_INTERVAL
             self.paused_until, self.credit = 0, 0.0
+            due = []
             while self.known and self.known[0][0] <= now:
                 _, number, token = heapq.heappop(self.known)
-                self.due.append((number, token))
+                due.append((number, token))
+            self.due.extend(sorted(due, key=lambda each: each[1].expires_at))
         if max(now, self.paused_until) >= self.began + DEADLINE:
             for number, token in self.due:  # for the next run
                 heapq.heappush(self.known, (0.0, number, token))

@@ -244,14 +244,15 @@ class Renewal:
 
 
 class _Turns:
-    """What is to be done: the tenants' identities by turns, those of a throttled tenant last.
+    """What is to be done: the tenants' identities by turns, in each those first that die first.
 
-    Else they would take every worker, one after the other, and wait there for their tenant.
+    A throttled tenant has its turn when the others are done: its identities would take every worker
+    and wait there.
     """
 
     def __init__(self, due: Iterable[PlanItem], minter: Minter) -> None:
         tenants: dict[str, deque[PlanItem]] = {}
-        for item in due:
+        for item in sorted(due, key=_serves_until):
             tenants.setdefault(item.entry.fields["tenant_id"].lower(), deque()).append(item)
         self._tenants = deque(tenants.values())
         self._minter = minter
@@ -275,3 +276,7 @@ class _Turns:
             if items:
                 self._tenants.append(items)
             return item
+
+
+def _serves_until(item: PlanItem) -> float:
+    return item.record.expires_on if item.serves and item.record else 0.0

@@ -31,8 +31,8 @@ def test_an_outage_costs_nothing_within_the_lead_and_everything_beyond_a_life(
 
 
 def test_a_provider_that_allows_less_than_is_needed_never_catches_up() -> None:
-    """Each identity asks every 48 minutes or so: 20,000 of them ask seven times a second."""
-    enough, short = (simulate(Case(2, limit), FEW) for limit in (100, 4))
+    """Each identity asks every 48 minutes or so: 400,000 of them ask 140 times a second."""
+    enough, short = (simulate(Case(10, limit), 400_000) for limit in (1000, 100))
     assert enough.expired == 0
-    assert short.expired > FEW / 4
+    assert short.expired > 100_000
     assert short.refused > enough.refused
