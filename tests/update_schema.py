@@ -61,9 +61,9 @@ class _Schema(GenerateJsonSchema):
 def schema() -> str:
     """The identities file's JSON Schema, as the models have it."""
     from credentials_provider.entries import CREDENTIAL_KINDS, PREVIOUS_KINDS
-    from credentials_provider.identities import Identity
+    from credentials_provider.fields import Fields
 
-    identity = TypeAdapter(Identity).json_schema(schema_generator=_Schema)
+    identity = TypeAdapter(Fields).json_schema(schema_generator=_Schema)
     for name, field in identity["properties"].items():
         field.pop("title", None)
         for extra in ("format", "writeOnly"):  # a password's, which an editor would hide

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credentials_provider.credentials import Credential
-    from credentials_provider.identities import Identity
+    from credentials_provider.identity import Identity
     from credentials_provider.transport import Transport
 
     Resolve = Callable[[Identity, str], Credential | Failure]

@@ -26,7 +26,10 @@ from credentials_provider.store import TokenStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from credentials_provider.identities import Identity
+    from credentials_provider.identity import Identity
+
+_FILES_A_CONNECTION = 5  # open at once: its socket, and the token files of its workers
+_FILES_BESIDES = 32  # those of the program itself
 
 
 def entra_minter(request: Request, identities: Mapping[str, Identity], deadline: float) -> Minter:
@@ -54,7 +57,11 @@ def entra_minter(request: Request, identities: Mapping[str, Identity], deadline:
         base = authority_base(entry.fields, request.settings)
         return acquire(identities[entry.name], resolver.resolve, base, transport)
 
-    return Minter(mint_entry, transport.close)
+    def pause(entry: Entry) -> float:
+        base = authority_base(entry.fields, request.settings)
+        return transport.pause(base, entry.fields["tenant_id"])
+
+    return Minter(mint_entry, transport.close, pause)
 
 
 def run(
@@ -92,9 +99,8 @@ def run(
             watcher.warn(warning)
     if due and not request.dry_run:
         from credentials_provider.renewal import Renewal  # noqa: PLC0415
-        from credentials_provider.transport import affordable  # noqa: PLC0415
 
-        request = request._replace(concurrency=affordable(request.concurrency))
+        request = request._replace(concurrency=_affordable(request.concurrency))
         renewal = Renewal(
             request,
             store,
@@ -145,6 +151,26 @@ def _after(
         except StorageError as error:
             watcher.warn(error.message)
     return report
+
+
+def _affordable(connections: int) -> int:
+    """As many connections as this process may have files open for.
+
+    Lifts the limit (RLIMIT_NOFILE) as far as it needs and may; macOS begins with 256 files.
+    """
+    try:
+        import resource  # noqa: PLC0415  Windows has none, and no such limit
+    except ImportError:
+        return connections
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections * _FILES_A_CONNECTION + _FILES_BESIDES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return connections
+    lifted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lifted, hard))
+        soft = lifted
+    return max((soft - _FILES_BESIDES) // _FILES_A_CONNECTION, 1)
 
 
 def _part(entries: list[Entry], shard: tuple[int, int] | None) -> list[Entry]:

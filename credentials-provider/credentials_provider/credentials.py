@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from credentials_provider import entries
 from credentials_provider.claims import decode_claims, epoch_claim
 from credentials_provider.errors import SecretUnavailableError
-from credentials_provider.identities import GUID, LOOKS_LIKE_ID
+from credentials_provider.identity import GUID, LOOKS_LIKE_ID
 from credentials_provider.model import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from credentials_provider.identities import Identity
+    from credentials_provider.identity import Identity
     from credentials_provider.settings import Settings
 
 MAXIMUM_SIZE = 1 << 16  # bytes of a file with a credential; a chain of certificates has some 8,000
@@ -88,8 +88,7 @@ class Resolver:
                     (field, value, passwords), lambda: self._certificate(field, value, identity)
                 )
             else:
-                place = value if isinstance(value, str) else value.get_secret_value()
-                found = self._once((field, place), lambda: self._secret(field, place))
+                found = self._once((field, value), lambda: self._secret(field, value))
         except SecretUnavailableError as error:
             return Failure(
                 "secret_unavailable", error.message, error.hint or "", transient=error.transient

@@ -31,7 +31,8 @@ from credentials_provider.entries import (
 )
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError, unexpected
 from credentials_provider.exposure import without_secrets
-from credentials_provider.identities import GUID, Identity, validate
+from credentials_provider.identities import validate
+from credentials_provider.identity import GUID, Identity
 from credentials_provider.inspection import Expected, Finding, diagnosis_of, find_token
 from credentials_provider.model import Failure, Minted, Request
 from credentials_provider.schedule.found import timers

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -18,7 +19,7 @@ import msal
 
 from credentials_provider import diagnosis
 from credentials_provider.claims import decode_claims, epoch_claim
-from credentials_provider.identities import GUID
+from credentials_provider.identity import GUID
 from credentials_provider.model import Failure, Minted
 from credentials_provider.transport import Answer, Trouble
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from credentials_provider.credentials import Credential
-    from credentials_provider.identities import Identity
+    from credentials_provider.identity import Identity
     from credentials_provider.transport import Transport
 
 # RFC 6750 section 2.1: what a bearer token may be made of, and so nothing that ends a header.
@@ -41,6 +42,10 @@ _REDIRECTS = range(300, 400)
 for _name in ("msal", "urllib3"):  # what they log may hold bodies
     logging.getLogger(_name).addHandler(logging.NullHandler())
     logging.getLogger(_name).propagate = False
+
+# msal looks for this extension, which it would only find too old, at every use: a search of all
+# folders under a lock that all threads wait for, a fifth of a batch. None: not there (PEP 328).
+sys.modules.setdefault("msal_extensions", None)  # type: ignore[arg-type]
 
 
 class GivenUpError(Exception):

@@ -19,7 +19,7 @@ from credentials_provider.transport import Trouble
 
 if TYPE_CHECKING:
     from credentials_provider.credentials import Credential
-    from credentials_provider.identities import Identity
+    from credentials_provider.identity import Identity
     from credentials_provider.transport import Answer, Transport
 
 PUBLIC = "https://graph.microsoft.com"
@@ -45,9 +45,7 @@ def secret_expiry(
     """
     base = _HOSTS.get(authority_base, authority_base)
     scope = f"{base if authority_base in _HOSTS else PUBLIC}/.default"
-    minted = mint(
-        identity.model_copy(update={"scope": scope}), credential, authority_base, transport
-    )
+    minted = mint(identity._replace(scope=scope), credential, authority_base, transport)
     if isinstance(minted, Failure):
         return f"Graph gives no token: {minted.message}"
     reply = transport.get(

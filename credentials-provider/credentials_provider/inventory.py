@@ -25,7 +25,7 @@ from credentials_provider.model import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from credentials_provider.identities import Identity
+    from credentials_provider.identity import Identity
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 

@@ -23,7 +23,7 @@ from credentials_provider.entra import (
     what_body,
     whole_seconds,
 )
-from credentials_provider.identities import SCOPE_END
+from credentials_provider.identity import SCOPE_END
 from credentials_provider.model import Failure, Minted
 from credentials_provider.transport import Answer, Trouble
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn
 
-    from credentials_provider.identities import Identity
+    from credentials_provider.identity import Identity
     from credentials_provider.transport import Transport
 
 TIMEOUT = 5.0  # seconds for one request; the endpoint is on this machine

@@ -168,10 +168,14 @@ def unchanged(
 
 
 class Minter(NamedTuple):
-    """How tokens are asked for: `mint` one for an entry; `close` ends all waiting."""
+    """How tokens are asked for: `mint` one for an entry; `close` ends all waiting.
+
+    `pause` is for how many seconds an entry's tenant is throttled: to `mint` takes longer by that.
+    """
 
     mint: Callable[[Entry], Minted | Failure]
     close: Callable[[], None]
+    pause: Callable[[Entry], float] = lambda _: 0.0
 
 
 class Watcher:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import queue
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from credentials_provider.diagnosis import clock_skew_warning
@@ -120,15 +120,12 @@ class Renewal:
 
     def _renew(self, due: Sequence[PlanItem]) -> dict[str, Outcome]:
         minter = self._make_minter()
-        todo: queue.SimpleQueue[PlanItem] = queue.SimpleQueue()
+        todo = _Turns(due, minter)
         finished: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        for item in _tenants_in_turn(due):
-            todo.put(item)
 
         def work() -> None:
-            with contextlib.suppress(queue.Empty):
-                while not self._ended:
-                    finished.put(self._renew_one(todo.get_nowait(), minter))
+            while not self._ended and (item := todo.next()):
+                finished.put(self._renew_one(item, minter))
 
         done: dict[str, Outcome] = {}
         self._watcher.start(len(due))
@@ -246,10 +243,40 @@ class Renewal:
             )
 
 
-def _tenants_in_turn(due: Sequence[PlanItem]) -> Iterator[PlanItem]:
-    """The tenants' identities by turns: those of a throttled one must not take every worker."""
-    tenants: dict[str, list[PlanItem]] = {}
-    for item in due:
-        tenants.setdefault(item.entry.fields["tenant_id"].lower(), []).append(item)
-    for turn in itertools.zip_longest(*tenants.values()):
-        yield from (item for item in turn if item is not None)
+class _Turns:
+    """What is to be done: the tenants' identities by turns, in each those first that die first.
+
+    A throttled tenant has its turn when the others are done: its identities would take every worker
+    and wait there.
+    """
+
+    def __init__(self, due: Iterable[PlanItem], minter: Minter) -> None:
+        tenants: dict[str, deque[PlanItem]] = {}
+        for item in sorted(due, key=_serves_until):
+            tenants.setdefault(item.entry.fields["tenant_id"].lower(), deque()).append(item)
+        self._tenants = deque(tenants.values())
+        self._minter = minter
+        self._lock = threading.Lock()
+
+    def next(self) -> PlanItem | None:
+        """The next tenant's next one; where all tenants are throttled, of the first to go on."""
+        with self._lock:
+            soonest = None
+            for items in self._tenants:
+                pause = self._minter.pause(items[0].entry)
+                if soonest is None or pause < soonest[0]:
+                    soonest = pause, items
+                if not pause:
+                    break
+            if soonest is None:
+                return None
+            items = soonest[1]
+            item = items.popleft()
+            self._tenants.remove(items)
+            if items:
+                self._tenants.append(items)
+            return item
+
+
+def _serves_until(item: PlanItem) -> float:
+    return item.record.expires_on if item.serves and item.record else 0.0

@@ -96,7 +96,7 @@ def write_state(folder: str, state: State) -> None:
         "told": dict(state.told),
         "hook_failure": state.hook_failure and state.hook_failure._asdict(),
     }
-    write_private(os.path.join(folder, STATE_NAME), json.dumps(document, indent=2) + "\n")
+    write_private(os.path.join(folder, STATE_NAME), json.dumps(document) + "\n")
 
 
 def after_run(

@@ -256,7 +256,7 @@ def read_document(path: str) -> dict[str, Any] | None:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode) or found.st_size > MAXIMUM_SIZE:
                 return None
-            content = os.read(descriptor, MAXIMUM_SIZE)
+            content = os.read(descriptor, found.st_size)
         finally:
             os.close(descriptor)
         document = json.loads(content)

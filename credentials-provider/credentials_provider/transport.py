@@ -6,7 +6,6 @@ read. What cannot be answered is told by a value (`Trouble`), never by an except
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import ssl
@@ -31,8 +30,6 @@ MAXIMUM_LISTING = 1 << 24  # bytes of a document; a registry's list of servers c
 FIRST_BACKOFF = 1.0  # seconds, doubling, with full jitter
 MAXIMUM_BACKOFF = 30.0  # seconds
 CHUNK = 1 << 14  # bytes
-FILES_A_CONNECTION = 5  # open at once: its socket, and the token files of its workers
-FILES_BESIDES = 32  # those of the program itself
 
 _TOO_MANY_REQUESTS = 429
 _REQUEST_TIMEOUT = 408
@@ -202,6 +199,11 @@ class Transport:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+
+    def pause(self, base: str, tenant: str) -> float:
+        """For how many seconds a tenant of the login host `base` is throttled."""
+        circuit = self._tenants.get((urlsplit(base).netloc.lower(), tenant.lower()))
+        return max(circuit.opens_at - self._monotonic(), 0.0) if circuit else 0.0
 
     def close(self) -> None:
         """Stop, and close what connections are idle."""
@@ -450,26 +452,6 @@ def _make_pool(
         proxy_ssl_context=tls,
         proxy_headers=headers,
     )
-
-
-def affordable(connections: int) -> int:
-    """As many connections as this process may have files open for.
-
-    Lifts the limit (RLIMIT_NOFILE) as far as it needs and may; macOS begins with 256 files.
-    """
-    try:
-        import resource  # noqa: PLC0415  Windows has none, and no such limit
-    except ImportError:
-        return connections
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = connections * FILES_A_CONNECTION + FILES_BESIDES
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return connections
-    lifted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lifted, hard))
-        soft = lifted
-    return max((soft - FILES_BESIDES) // FILES_A_CONNECTION, 1)
 
 
 def tls_context(ca_bundle: str | None) -> ssl.SSLContext:

@@ -118,6 +118,20 @@ def test_another_tenant_goes_on_during_a_pause(project: Project, idp: Emulator) 
     assert sum(at < resumed for at in paused) <= 4
 
 
+def test_a_pause_ties_up_no_worker_that_others_need(project: Project, idp: Emulator) -> None:
+    """However many identities a throttled tenant has, and however few there are to wait for it."""
+    throttled, others = apps(10), apps(12, OTHER_TENANT)
+    for number, app in enumerate([*throttled, *others]):
+        project.add(app, identity_name=f"a{number}")
+    idp.inject(Fault("throttle", retry_after=3), 1, tenant_id=throttled[0].tenant_id)
+
+    report = renew(project, concurrency=1)
+
+    assert report.count("renewed") == 22
+    paused = sorted(each.at for each in idp.requests if each.tenant != OTHER_TENANT)
+    assert max(each.at for each in idp.requests if each.tenant == OTHER_TENANT) < paused[1]
+
+
 def test_a_pause_beyond_the_deadline_ends_at_once(project: Project, idp: Emulator) -> None:
     """A Retry-After that the run cannot wait for ends the tenant's identities, and says so."""
     throttled, others = apps(40), apps(3, OTHER_TENANT)

@@ -21,7 +21,7 @@ from credentials_provider.credentials import Credential
 from credentials_provider.entra import mint
 from credentials_provider.entries import make_entry
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.identities import Identity
+from credentials_provider.identity import Identity
 from credentials_provider.model import Failure, Minted
 from credentials_provider.plan import make_plan
 from credentials_provider.policy import LONGEST_DURATION, parse_duration, parse_lead, refresh_time
@@ -42,7 +42,7 @@ FIELDS: dict[str, Any] = {
     "client_secret": SECRET,
     "scope": "api://a1b2c3d4-e5f6-4789-8abc-def012345678/.default",
 }
-IDENTITY = Identity.model_validate(FIELDS)
+IDENTITY = Identity(**FIELDS)
 CREDENTIAL = Credential("client_secret", SECRET)
 NOW = 1_800_000_000
 _FOLDER = tempfile.mkdtemp(prefix="fuzz-")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from credentials_provider.identities import Identity
+    from credentials_provider.identity import Identity
     from credentials_provider.model import Outcome
 
 NOW = 1_800_000_000

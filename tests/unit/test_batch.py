@@ -11,8 +11,17 @@ from filelock import FileLock
 from freezegun import freeze_time
 
 from credentials_provider import batch, renewal
+from credentials_provider.entries import make_entry
 from credentials_provider.errors import ConfigurationError, StoppedError
-from credentials_provider.model import Failure, Minted, Minter, Report, Request
+from credentials_provider.model import (
+    Failure,
+    Minted,
+    Minter,
+    PlanItem,
+    Report,
+    Request,
+    TokenRecord,
+)
 from credentials_provider.policy import Lead
 from credentials_provider.store import LOCK_NAME
 from unit.making import (
@@ -31,7 +40,7 @@ from unit.making import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from credentials_provider.identities import Identity
+    from credentials_provider.identity import Identity
     from credentials_provider.model import Outcome
 
 LEFTOVER = ".credentials-provider-4711-abcdef.tmp"
@@ -120,6 +129,19 @@ def test_an_old_token_that_ends_while_its_renewal_fails_is_not_kept(project: Pro
         now=lambda: next(times, float(NOW + LIFE)),
     )
     assert (outcomes(report), report.exit_code) == ({"ci": "failed"}, 1)
+
+
+def test_a_wrong_entry_beside_known_ones_is_refused_before_anything_is_asked(
+    project: Project,
+) -> None:
+    """What stands on disk is not validated again; what does not is, with all the others."""
+    project.identities("a", sample_fields("b", tenant_id="common"))
+    put(project, "a", "due")
+    provider = Provider()
+    for names in ((), ("a",)):
+        with pytest.raises(ConfigurationError):
+            project.run(provider, names=names, **AHEAD)
+    assert provider.asked == []
 
 
 @pytest.mark.parametrize(
@@ -634,6 +656,38 @@ def test_no_more_are_asked_at_once_than_there_are_workers(project: Project) -> N
     answers: dict[str, Any] = {name: lambda name=name: answer(name) for name in names}
     assert project.run(Provider(**answers), concurrency=1).count("renewed") == 40
     assert len(workers) <= renewal.WORKERS_A_CONNECTION
+
+
+def test_in_each_tenant_those_come_first_that_die_first(project: Project) -> None:
+    """Tenants by turns, wherever an identity stands in the file: a run may end before its end."""
+
+    def item(name: str, tenant: str, expires_on: float, *, serves: bool = True) -> PlanItem:
+        entry = make_entry(1, sample_fields(name, tenant_id=tenant), project.settings())
+        record = TokenRecord(NOW - 60, expires_on, NOW - 1, entry.fingerprint)
+        return PlanItem(entry, record, "refresh", serves)
+
+    due = [
+        item("a3", "a.example", NOW + 9),
+        item("a2", "A.example", NOW + 5),
+        item("b1", "b.example", NOW + 7),
+        item("a1", "a.example", NOW + 8, serves=False),
+        item("b2", "b.example", NOW + 8),
+    ]
+    pauses = {"a.example": 0.0, "b.example": 0.0}
+    minter = Minter(
+        mint=lambda _: REJECTED,
+        close=lambda: None,
+        pause=lambda entry: pauses[entry.fields["tenant_id"].lower()],
+    )
+    turns = renewal._Turns(due, minter)
+
+    def two() -> list[str]:
+        return [found.entry.name for found in (turns.next(), turns.next()) if found]
+
+    assert sorted(two()) == ["a1", "b1"]
+    pauses["a.example"] = 3.0
+    assert two() == ["b2", "a2"]  # a waits for the others, and is waited for when they are done
+    assert two() == ["a3"]
 
 
 def test_what_makes_the_minter_fail_ends_the_run_with_its_own_error(project: Project) -> None:

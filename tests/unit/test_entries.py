@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from credentials_provider.entries import is_placeholder, make_entry, read_entries
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.identities import Identity, validate
+from credentials_provider.fields import Fields
+from credentials_provider.identities import validate
 from unit.making import CLIENT, GATEWAY, SECRET, TENANT, Project, sample_fields
 
 if TYPE_CHECKING:
@@ -169,8 +170,7 @@ def test_without_a_file_the_environment_defines_ingress(project: Project) -> Non
     identity = identities["ingress"]
     assert (identity.tenant_id, identity.client_id) == (TENANT, CLIENT)
     assert identity.scope == f"api://{CLIENT}/.default"
-    assert identity.client_secret
-    assert identity.client_secret.get_secret_value() == SECRET
+    assert identity.client_secret == SECRET
 
 
 @pytest.mark.parametrize("missing", ENVIRONMENT)
@@ -273,7 +273,7 @@ def test_an_entry_with_a_known_fingerprint_and_nothing_odd_is_valid(
         known = make_entry(1, sample_fields(**valid), settings)
         entry = make_entry(1, sample_fields(**{**valid, **changes}), settings)
         if entry.fingerprint == known.fingerprint and entry.obvious:
-            Identity.model_validate(entry.fields)
+            Fields.model_validate(entry.fields)
 
 
 @pytest.mark.parametrize(

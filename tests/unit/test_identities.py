@@ -8,16 +8,21 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from credentials_provider.entries import read_entries
+from credentials_provider.entries import FIELDS, make_entry, read_entries
 from credentials_provider.errors import ConfigurationError, Problem
-from credentials_provider.identities import Identity, validate
+from credentials_provider.fields import problems_of
+from credentials_provider.identities import validate
+from credentials_provider.identity import keeps_the_rules
 from unit.making import CLIENT, GATEWAY, SECRET, TENANT, Project, sample_fields
+from unit.test_credential_fields import BAD, GOOD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from credentials_provider.identity import Identity
 
 
 def accept(project: Project, *entries: object) -> tuple[dict[str, Identity], list[str]]:
@@ -39,9 +44,7 @@ def test_a_valid_file_gives_its_identities_by_name(project: Project) -> None:
     identities, warnings = accept(project, "b", "a")
     assert list(identities) == ["b", "a"]
     assert warnings == []
-    secret = identities["a"].client_secret
-    assert secret
-    assert secret.get_secret_value() == SECRET
+    assert identities["a"].client_secret == SECRET
     assert SECRET not in f"{identities!r} {identities['a']}"
 
 
@@ -134,8 +137,34 @@ REFUSED: dict[str, list[Any]] = {
 def test_a_value_within_the_rules_is_accepted(
     project: Project, field: str, value: str | None
 ) -> None:
-    """Nobody is kept from working by a rule that nobody wrote down."""
+    """Nobody is kept from working by a rule that nobody wrote down, nor made to wait for it."""
     accept(project, sample_fields(**{field: value}))
+    entry = make_entry(1, sample_fields(**{field: value}), project.settings())
+    assert keeps_the_rules(entry)
+    assert problems_of(entry) == []
+
+
+PAIRS = [
+    (field.replace("client_secret", name), value)
+    for table in (ACCEPTED, REFUSED, GOOD, BAD)
+    for field, values in table.items()
+    for name in ("client_secret", "client_secret_previous")
+    for value in [*values, None, "", 5, "2026-12-31"]
+]
+LISTS = st.lists(st.sampled_from(PAIRS) | st.tuples(st.sampled_from([*FIELDS, "x"]), st.booleans()))
+
+
+@settings(max_examples=500)
+@given(changes=LISTS.map(dict), secret=st.booleans())
+@example(changes={"managed_identity": "not-a-guid", "client_id": "not-a-guid"}, secret=False)
+def test_what_keeps_the_rules_beyond_doubt_is_what_pydantic_accepts(
+    changes: dict[str, Any], secret: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever an entry is made of: the short way skips no rule."""
+    known = Project(tmp_path_factory.mktemp("project")).settings()
+    fields = {**sample_fields(client_secret=SECRET if secret else ...), **changes}
+    entry = make_entry(1, fields, known)
+    assert not keeps_the_rules(entry) or problems_of(entry) == []
 
 
 @pytest.mark.parametrize(
@@ -328,7 +357,7 @@ def test_no_message_warning_or_repr_ever_holds_a_secret(
         told += [*error.problems, *map(str, error.problems)]
     else:
         told += [warnings]
-        told += [each.client_secret for each in identities.values()]
+        told += [*identities.values(), *map(str, identities.values())]
     assert SECRET not in repr(told)
 
 

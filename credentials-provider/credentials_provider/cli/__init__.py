@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -120,6 +121,7 @@ def main(args: Sequence[str] | None = None, *, root: str | None = None) -> NoRet
 
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    gc.set_threshold(50_000)  # modules are no garbage: looking at them is a tenth of a cold start
     _open_closed_streams()
     code = EXIT_FAILED
     try:
@@ -132,6 +134,7 @@ def main(args: Sequence[str] | None = None, *, root: str | None = None) -> NoRet
         sys.stdout.flush()
     except OSError:  # who read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    gc.freeze()  # the end frees it all: looking for garbage first is a tenth of a start
     sys.exit(code)
 
 

@@ -370,10 +370,10 @@ def _fields(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ask(field: str, question: str, default: str | None) -> str:
-    from credentials_provider.identities import field_problem  # noqa: PLC0415  pydantic
+    from credentials_provider.identity import RULES  # noqa: PLC0415  only where it is asked
 
     def checked(value: str) -> str:
-        if problem := field_problem(field, value.strip()):
+        if problem := RULES[field](value.strip()):
             raise click.UsageError(problem)
         return value.strip()
 

@@ -18,7 +18,8 @@ from credentials_provider.cli.options import identity_names, settings_of, settin
 from credentials_provider.cli.output import local_time, time_left
 from credentials_provider.entries import IdentitiesFile, authority_base, read_entries
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
-from credentials_provider.identities import GUID, validate
+from credentials_provider.identities import validate
+from credentials_provider.identity import GUID
 from credentials_provider.inspection import Expected, Finding, Token, Verification
 from credentials_provider.store import MAXIMUM_SIZE, TokenStore
 from credentials_provider.transport import Transport
