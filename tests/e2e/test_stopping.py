@@ -7,9 +7,9 @@ import os
 import pty
 import re
 import signal
-import time
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import filelock
