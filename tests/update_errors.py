@@ -258,5 +258,6 @@ def _cell(text: str) -> str:
 
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(PACKAGE))
+    text = document()
     with open(DOCUMENT, "w", encoding="utf-8") as file:
-        file.write(document())
+        file.write(text)

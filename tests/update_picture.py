@@ -92,5 +92,6 @@ def picture() -> str:
 
 
 if __name__ == "__main__":
+    svg = picture()
     with open(PICTURE, "w", encoding="utf-8") as file:
-        file.write(picture())
+        file.write(svg)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider import entries
 from credentials_provider.claims import decode_claims, epoch_claim
-from credentials_provider.errors import SecretUnavailableError
+from credentials_provider.errors import SecretUnavailableError, quoted
 from credentials_provider.identity import GUID, LOOKS_LIKE_ID
 from credentials_provider.model import Failure
 
@@ -268,11 +268,11 @@ def _read(path: str, field: str, *, strict: bool) -> tuple[bytes, tuple[str, ...
     if strict:
         raise SecretUnavailableError(
             f"{path} ({field}) can be read by every user of this machine (--strict-permissions)",
-            f"Run chmod 600 {path}, or let what writes it keep it from others.",
+            f"Run chmod 600 {quoted(path)}, or let what writes it keep it from others.",
         )
     warning = (
-        f"{path} ({field}) can be read by every user of this machine; run chmod 600 {path}, or let "
-        "what writes it keep it from others"
+        f"{path} ({field}) can be read by every user of this machine; run chmod 600 "
+        f"{quoted(path)}, or let what writes it keep it from others"
     )
     return content, (warning,)
 

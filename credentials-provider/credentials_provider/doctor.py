@@ -29,7 +29,12 @@ from credentials_provider.entries import (
     read_entries,
     select,
 )
-from credentials_provider.errors import ConfigurationError, CredentialsProviderError, unexpected
+from credentials_provider.errors import (
+    ConfigurationError,
+    CredentialsProviderError,
+    quoted,
+    unexpected,
+)
 from credentials_provider.exposure import without_secrets
 from credentials_provider.identities import validate
 from credentials_provider.identity import GUID, Identity
@@ -203,7 +208,7 @@ def _environment(question: Question, settings: Settings) -> Iterator[Check]:
     if not os.path.exists(path):
         yield Check(".env", "ok", f"there is none at {path}: the environment alone counts")
     elif _open_to_others(path):
-        yield Check(".env", "warning", f"{path} can be read by others", f"chmod 600 {path}")
+        yield Check(".env", "warning", f"{path} can be read by others", f"chmod 600 {quoted(path)}")
     else:
         yield Check(".env", "ok", path)
     provider = question.flags.auth_provider or settings.environment.get("AUTH_PROVIDER")
@@ -298,7 +303,9 @@ def _files(settings: Settings) -> Iterator[Check]:
         wide += [settings.identities_file] * _open_to_others(settings.identities_file)
     for path in wide:
         mode = "700" if os.path.isdir(path) else "600"
-        yield Check("files", "warning", f"others can look into {path}", f"chmod {mode} {path}")
+        yield Check(
+            "files", "warning", f"others can look into {path}", f"chmod {mode} {quoted(path)}"
+        )
     if not wide:
         yield Check("files", "ok", f"{folder} and what is in it is its owner's alone")
 

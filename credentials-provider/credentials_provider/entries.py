@@ -19,6 +19,7 @@ from credentials_provider.errors import (
     Problem,
     UnknownIdentityError,
     printable,
+    quoted,
 )
 from credentials_provider.model import Entry
 from credentials_provider.settings import CLOUDS, Settings
@@ -138,7 +139,9 @@ def read_entries(settings: Settings) -> IdentitiesFile:
         ) from None
     warnings = []
     if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
-        warnings.append(f"{path} can be read by other users of this machine; run: chmod 600 {path}")
+        warnings.append(
+            f"{path} can be read by other users of this machine; run: chmod 600 {quoted(path)}"
+        )
     parsed = parse_entries(content, settings)
     if not parsed.entries and not parsed.problems:
         warnings.append(f"{path} names no identity: there is nothing to do")

@@ -118,6 +118,13 @@ class StoppedError(BaseException):
         self.signal_name = signal_name
 
 
+def quoted(path: str) -> str:
+    """A path as a word for a shell, for commands in messages."""
+    import shlex  # noqa: PLC0415  only for a message
+
+    return shlex.quote(path)
+
+
 def unexpected(error: BaseException) -> str:
     """Type and place of an error that nobody foresaw; its message might hold a secret."""
     frame = error.__traceback__

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from credentials_provider.entries import LITERALS
-from credentials_provider.errors import ConfigurationError, Problem
+from credentials_provider.errors import ConfigurationError, Problem, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -99,4 +99,4 @@ def _is_open(path: str) -> bool:
 
 
 def _closed_by(command: str, path: str) -> str:
-    return f"{path} can be read by other users of this machine; run: {command} {path}"
+    return f"{path} can be read by other users of this machine; run: {command} {quoted(path)}"

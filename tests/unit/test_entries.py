@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bisect
 import json
+import os
+import shlex
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -352,3 +354,16 @@ def test_a_name_is_fit_to_be_shown_before_anybody_validated_it(
 ) -> None:
     """No control character reaches a terminal, whatever stands in the file."""
     assert make_entry(1, sample_fields(identity_name=name), project.settings()).name == shown
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such modes")
+def test_the_command_that_closes_a_file_can_be_copied(tmp_path: Path) -> None:
+    """Whatever the path holds."""
+    folder = tmp_path / "it's a path"
+    folder.mkdir()
+    project = Project(folder)
+    project.identities("ci")
+    project.identities_file.chmod(0o644)
+    (warning,) = read_entries(project.settings()).warnings
+    command = shlex.split(warning.partition("run: ")[2])
+    assert command == ["chmod", "600", str(project.identities_file)]
