@@ -82,7 +82,7 @@ _SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
     echo 'eval "$(credentials-provider completion zsh)"' >> ~/.zshrc
     # fish: for good
     credentials-provider completion fish \\
-        > ~/.config/fish/completions/credentials-provider.fish
+        > ~/.config/fish/conf.d/credentials-provider.fish
     """,
 )
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
