@@ -178,7 +178,10 @@ def document() -> str:
             "NAME` repeats an identity's last failure, `doctor` looks for all of them."
         ),
         "## Exit codes",
-        "Of `generate`; other commands' are in their `--help`.",
+        (
+            "Of `generate`. Other commands end with 0, with 1 where it could not be done, and with "
+            "2 for usage or configuration; their `--help` says what more there is."
+        ),
         _table(
             ("code", "meaning"),
             [

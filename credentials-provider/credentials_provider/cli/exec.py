@@ -28,6 +28,8 @@ _NOT_FOUND = 127
     # In another variable
     credentials-provider exec ci --env-var TOKEN -- ./deploy.sh
     """,
+    epilog="Exit codes: the command's own; 126 it cannot be run; 127 there is none; 1 no token "
+    "that lives; 2 usage or configuration.",
 )
 @click.argument("name", shell_complete=identity_names)
 @click.argument("line", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")

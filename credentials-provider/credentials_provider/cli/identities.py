@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider import identities_file, inventory
-from credentials_provider.cli.helping import Group
+from credentials_provider.cli.helping import Group, as_started
 from credentials_provider.cli.options import identity_names
 from credentials_provider.entries import CREDENTIAL_KINDS, LITERALS, read_entries, select
 from credentials_provider.errors import EXIT_OK, ConfigurationError
@@ -132,7 +132,9 @@ def init(root: str, /, name: str | None, **options: Any) -> int:
             f"{settings.identities_file} is there already",
             hint="Add another identity with `credentials-provider identities add NAME`.",
         )
-    return _add(settings, {"identity_name": name, **options})
+    code = _add(settings, {"identity_name": name, **options})
+    click.echo(as_started("Next: `credentials-provider generate` mints its token"), err=True)
+    return code
 
 
 @command.command(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from credentials_provider.entries import IdentitiesFile
     from credentials_provider.settings import Settings
+    from credentials_provider.status import Row
 
 
 class Step(NamedTuple):
@@ -69,12 +70,12 @@ def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence
     if failed:
         name = failed[0].identity_name
         return Step(
-            f"{len(failed)} of {_count(len(rows))} could not be renewed",
+            f"{_of(failed, rows)} could not be renewed",
             [(f"status {name}", "says why, and the cure"), ("doctor", "checks the whole way")],
         )
     if without:
         return Step(
-            f"{len(without)} of {_count(len(rows))} without a token that serves",
+            f"{_of(without, rows)} {'has' if len(without) == 1 else 'have'} no token that serves",
             [("generate --refresh-ahead", "mints what is missing")],
         )
     if any(row.reason for row in rows):
@@ -118,5 +119,5 @@ def _is_wrong(file: IdentitiesFile) -> bool:
     return False
 
 
-def _count(number: int) -> str:
-    return f"{number} identit{'y' if number == 1 else 'ies'}"
+def _of(some: Sequence[Row], rows: Sequence[Row]) -> str:
+    return f"{len(some)} of {len(rows)} identit{'y' if len(rows) == 1 else 'ies'}"

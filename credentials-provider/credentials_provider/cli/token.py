@@ -50,6 +50,8 @@ def check_variable(ctx: click.Context, param: click.Parameter, value: str) -> st
     # In the environment of a shell
     eval "$(credentials-provider token ci --format env)"
     """,
+    epilog="Exit codes: 0 a token that lives; 1 none, and nothing is printed; 2 usage or "
+    "configuration.",
 )
 @click.argument("name", shell_complete=identity_names)
 @click.option(
