@@ -82,7 +82,9 @@ class Resolver:
                 return Credential(field, None)
             if field == "federated_token_file":  # short-lived: read again at each use
                 return self._federated(field, value)
-            if field == "certificate_file":
+            if field in entries.LITERALS:
+                found = Credential(field, value)
+            elif field == "certificate_file":
                 passwords = tuple(getattr(identity, each) for each in entries.PASSWORD_FIELDS)
                 found = self._once(
                     (field, value, passwords), lambda: self._certificate(field, value, identity)
@@ -115,8 +117,6 @@ class Resolver:
     def _secret(self, field: str, place: str) -> Credential:
         kind = field.replace("_previous", "")
         warnings: tuple[str, ...] = ()
-        if kind == "client_secret":
-            return Credential(field, place)
         if kind == "client_secret_env":
             what = f"the environment variable {place} ({field})"
             secret = self._variable(place, field)

@@ -121,7 +121,7 @@ def main(args: Sequence[str] | None = None, *, root: str | None = None) -> NoRet
 
     """
     arguments = list(sys.argv[1:] if args is None else args)
-    gc.set_threshold(50_000)  # modules are no garbage: looking at them is a tenth of a cold start
+    gc.set_threshold(10_000)  # modules are no garbage: looking at them is a tenth of a cold start
     _open_closed_streams()
     code = EXIT_FAILED
     try:
