@@ -403,6 +403,8 @@ def test_no_way_to_the_provider_shows_what_would_have_been_sent(
     planted(*words, "--login-base-url", f"https://localhost:{closed_port()}", code=1)
     stranger = Trust(os.path.dirname(planted.project.folder)).file
     planted(*words, "--ca-bundle", stranger, code=1)
+    for name in ("NO_PROXY", "no_proxy"):  # localhost would be spared
+        monkeypatch.delenv(name, raising=False)
     with connect_proxy("407 Proxy Authentication Required") as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://jo:{SECRETS['proxy']}@{proxy.address}")
         planted(*words, code=1)
