@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PICTURE = os.path.join(PROJECT, "docs", "demo.svg")
 COLUMNS = 100
+LIFE = (4500, 5000)  # seconds: an hour and so many minutes that no column is narrower by chance
 
 
 def terminal(folder: str, words: Sequence[str]) -> str:
@@ -61,7 +62,11 @@ def shown() -> str:
     """Four identities, one of them with a secret of yesterday, and how their tokens are."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        Emulator(apps := sample_apps(4), ca_file=os.path.join(folder, "ca.pem")) as idp,
+        Emulator(
+            apps := sample_apps(4),
+            ca_file=os.path.join(folder, "ca.pem"),
+            token_lifetime=LIFE,
+        ) as idp,
     ):
         tokens = os.path.join(folder, ".oauth-tokens")
         os.mkdir(tokens, 0o700)
