@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
-from credentials_provider import batch
 from credentials_provider.emulator import App, sample_apps
 from credentials_provider.model import Outcome, Report, Request, Watcher
+from credentials_provider.run import batch
 from credentials_provider.settings import Flags, load_settings
 
 if TYPE_CHECKING:

@@ -165,7 +165,7 @@ def _about(node: ast.expr) -> str:
 
 def document() -> str:
     """docs/errors.md, as the code has it."""
-    from credentials_provider import diagnosis
+    from credentials_provider.entra import explanations
     from credentials_provider.errors import EXIT_CODES
     from credentials_provider.model import FailureKind
 
@@ -205,17 +205,17 @@ def document() -> str:
             (
                 (
                     ", ".join(map(str, row.codes)),
-                    *_told(diagnosis.explain_rejection(None, row.codes)),
+                    *_told(explanations.explain_rejection(None, row.codes)),
                 )
-                for row in diagnosis._ENTRA
+                for row in explanations._ENTRA
             ),
         ),
-        _diagnoses("error", {f"`{name}`": each for name, each in diagnosis._BY_ERROR.items()}),
-        _diagnoses("HTTP", {str(name): each for name, each in diagnosis._BY_STATUS.items()}),
+        _diagnoses("error", {f"`{name}`": each for name, each in explanations._BY_ERROR.items()}),
+        _diagnoses("HTTP", {str(name): each for name, each in explanations._BY_STATUS.items()}),
         "## Not reached, not trusted, not understood",
-        _diagnoses("`unreachable`", diagnosis._UNREACHABLE),
-        _diagnoses("`untrusted`", diagnosis._UNTRUSTED),
-        _diagnoses("`bad_response`", diagnosis._BAD_RESPONSE),
+        _diagnoses("`unreachable`", explanations._UNREACHABLE),
+        _diagnoses("`untrusted`", explanations._UNTRUSTED),
+        _diagnoses("`bad_response`", explanations._BAD_RESPONSE),
         "## In an entry of the identities file",
         (
             "Each is told with entry number, identity and field, all of a file at once; nothing is "

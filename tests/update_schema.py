@@ -60,8 +60,8 @@ class _Schema(GenerateJsonSchema):
 
 def schema() -> str:
     """The identities file's JSON Schema, as the models have it."""
-    from credentials_provider.entries import CREDENTIAL_KINDS, PREVIOUS_KINDS
-    from credentials_provider.fields import Fields
+    from credentials_provider.identities.problems import Fields
+    from credentials_provider.identities.reading import CREDENTIAL_KINDS, PREVIOUS_KINDS
 
     identity = TypeAdapter(Fields).json_schema(schema_generator=_Schema)
     for name, field in identity["properties"].items():

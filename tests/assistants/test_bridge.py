@@ -18,7 +18,7 @@ import trustme
 from mcp import types
 
 from assistants.bench import Bench, text
-from credentials_provider import bridge
+from credentials_provider.assistants import bridge
 from credentials_provider.emulator import App, Fault
 from credentials_provider.model import Request, Watcher
 from credentials_provider.settings import Flags, load_settings

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from credentials_provider.diagnostics.inventory import check
 from credentials_provider.emulator import App, Emulator, Fault
-from credentials_provider.inventory import check
 from credentials_provider.settings import Flags, load_settings
 from support import Command, Project, Ran, apps, assert_no_secret, entry, wait
 
 if TYPE_CHECKING:
-    from credentials_provider.inventory import Item
+    from credentials_provider.diagnostics.inventory import Item
 
 NOW = datetime.now(timezone.utc)
 

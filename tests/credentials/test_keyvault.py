@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credentials_provider.credentials import Credential, Resolver
+from credentials_provider.credentials.resolver import Credential, Resolver
 from credentials_provider.emulator import App, Emulator
-from credentials_provider.entries import read_entries
-from credentials_provider.identities import validate
+from credentials_provider.identities.reading import read_entries
+from credentials_provider.identities.validation import validate
 from credentials_provider.model import Failure
 from credentials_provider.settings import Flags, load_settings
 from support import Command, Project, apps, assert_no_secret, closed_port, entry, environment, renew

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from credentials_provider import transport
+from credentials_provider.transport import connections
 
 
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a batch in this process retry almost at once where no Retry-After says otherwise."""
-    monkeypatch.setattr(transport, "FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr(connections, "FIRST_BACKOFF", 0.01)

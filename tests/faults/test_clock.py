@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from credentials_provider.emulator import Emulator
-from credentials_provider.entries import make_entry
+from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import Minted
-from credentials_provider.plan import make_plan
 from credentials_provider.policy import refresh_time
 from credentials_provider.settings import Flags, load_settings
-from credentials_provider.store import read_record, token_document, write_private
+from credentials_provider.tokens.plan import make_plan
+from credentials_provider.tokens.store import read_record, token_document, write_private
 from support import Command, Project, apps, entry, until, wait
 
 from .servers import Trust, answering
@@ -28,7 +28,7 @@ from .tracing import Held, with_child
 if TYPE_CHECKING:
     import pathlib
 
-    from credentials_provider.plan import OnDisk
+    from credentials_provider.tokens.plan import OnDisk
 
 HOUR = 3600
 ENTRY = make_entry(1, entry(apps(1)[0]), load_settings(Flags(), {}, "/nonexistent"))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from credentials_provider import bridge, cli
+from credentials_provider import cli
+from credentials_provider.assistants import bridge
 from credentials_provider.emulator import Emulator
 from credentials_provider.emulator.wire import Reply
 from credentials_provider.model import Request, Watcher

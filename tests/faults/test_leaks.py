@@ -23,15 +23,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credentials.making import PASSWORD, certificate, federated_token, key_pem, pem, pfx, trust
-from credentials_provider import batch, cli, entra, inspection
-from credentials_provider.access import get_token
+from credentials_provider import cli
 from credentials_provider.assistants.clients import CLIENTS
 from credentials_provider.assistants.configure import Edit
+from credentials_provider.diagnostics import inspection
 from credentials_provider.emulator import App, Emulator, Fault
+from credentials_provider.entra import client_credentials
+from credentials_provider.identities.registration import Registration
 from credentials_provider.model import Minted, Outcome, Request, Watcher
-from credentials_provider.registration import Registration
+from credentials_provider.run import batch
+from credentials_provider.run.access import get_token
 from credentials_provider.settings import Flags, load_settings
-from credentials_provider.transport import Answer
+from credentials_provider.transport.connections import Answer
 from e2e.conftest import no_backoff
 from support import (
     API,
@@ -455,7 +458,7 @@ def test_no_crash_shows_what_it_had_in_hand(
 ) -> None:
     """An exception that nobody foresaw is told by its type and its place in the source."""
     planted("generate", "-q")
-    monkeypatch.setattr(entra, "checked", boom)
+    monkeypatch.setattr(client_credentials, "checked", boom)
     monkeypatch.setattr(inspection, "verify", boom)
     for words in (
         "generate -v literal machine",

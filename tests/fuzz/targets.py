@@ -15,19 +15,20 @@ import os
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from credentials_provider import cli, transport
-from credentials_provider.claims import decode_claims, epoch_claim
-from credentials_provider.credentials import Credential
-from credentials_provider.entra import mint
-from credentials_provider.entries import make_entry
+from credentials_provider import cli
+from credentials_provider.credentials.resolver import Credential
+from credentials_provider.entra.client_credentials import mint
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.identity import Identity
+from credentials_provider.identities.fields import Identity
+from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import Failure, Minted
-from credentials_provider.plan import make_plan
 from credentials_provider.policy import LONGEST_DURATION, parse_duration, parse_lead, refresh_time
 from credentials_provider.settings import Flags, load_settings
-from credentials_provider.store import read_record, token_document
-from credentials_provider.transport import Answer, Reply
+from credentials_provider.tokens.claims import decode_claims, epoch_claim
+from credentials_provider.tokens.plan import make_plan
+from credentials_provider.tokens.store import read_record, token_document
+from credentials_provider.transport import connections
+from credentials_provider.transport.connections import Answer, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,9 +231,9 @@ def retry_after(data: bytes) -> None:
     text = data.decode("latin-1")
     value, _, date = text.partition("\n")
     answer = Answer(429, {"retry-after": value, "date": date}, b"", float(NOW), None)
-    seconds = transport._retry_after(answer, float(NOW))
+    seconds = connections._retry_after(answer, float(NOW))
     assert seconds is None or (math.isfinite(seconds) and seconds >= 0)
-    moment = transport._http_date(value)
+    moment = connections._http_date(value)
     assert moment is None or math.isfinite(moment)
 
 

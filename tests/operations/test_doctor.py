@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credentials_provider import doctor, guide
+from credentials_provider.diagnostics import doctor, guide
 from credentials_provider.emulator import Emulator, Fault
 from credentials_provider.settings import Flags
 from support import (
@@ -33,7 +33,7 @@ from unit.test_diagnosis import NEW, PERMANENT, TRANSIENT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credentials_provider.doctor import Check
+    from credentials_provider.diagnostics.doctor import Check
     from operations.running import Program
 
 HEALTHY = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credentials_provider.emulator import Fault
-from credentials_provider.state import read_state
+from credentials_provider.tokens.history import read_state
 from support import Project, apps, assert_no_secret, until, wait
 
 if TYPE_CHECKING:

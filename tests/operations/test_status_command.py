@@ -186,12 +186,12 @@ def test_status_is_instant_it_loads_no_heavy_module(project: Project, run: Progr
     )
     loaded = set(ran.stderr.split())
     heavy = {"msal", "pydantic", "urllib3", "tenacity", "rich", "filelock", "ssl"}
-    assert "credentials_provider.status" in loaded
+    assert "credentials_provider.diagnostics.status" in loaded
     assert not heavy & loaded
 
 
 def test_status_reads_while_a_run_holds_the_lock(project: Project, run: Program) -> None:
-    from credentials_provider.store import TokenStore
+    from credentials_provider.tokens.store import TokenStore
 
     project.add(apps(1)[0])
     run()

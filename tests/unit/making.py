@@ -6,17 +6,17 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
-from credentials_provider import batch
-from credentials_provider.entries import make_entry
+from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import Entry, Failure, Minted, Minter, Report, Request, Watcher
+from credentials_provider.run import batch
 from credentials_provider.settings import Flags, Settings, load_settings
-from credentials_provider.store import token_document, write_private
+from credentials_provider.tokens.store import token_document, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from credentials_provider.identity import Identity
+    from credentials_provider.identities.fields import Identity
     from credentials_provider.model import Outcome
 
 NOW = 1_800_000_000

@@ -10,9 +10,8 @@ import pytest
 from filelock import FileLock
 from freezegun import freeze_time
 
-from credentials_provider import batch, renewal
-from credentials_provider.entries import make_entry
 from credentials_provider.errors import ConfigurationError, StoppedError
+from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import (
     Failure,
     Minted,
@@ -23,7 +22,8 @@ from credentials_provider.model import (
     TokenRecord,
 )
 from credentials_provider.policy import Lead
-from credentials_provider.store import LOCK_NAME
+from credentials_provider.run import batch, renewal
+from credentials_provider.tokens.store import LOCK_NAME
 from unit.making import (
     LIFE,
     NOW,
@@ -40,7 +40,7 @@ from unit.making import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from credentials_provider.identity import Identity
+    from credentials_provider.identities.fields import Identity
     from credentials_provider.model import Outcome
 
 LEFTOVER = ".credentials-provider-4711-abcdef.tmp"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credentials_provider.claims import decode_claims, epoch_claim
+from credentials_provider.tokens.claims import decode_claims, epoch_claim
 
 
 def part(value: object) -> str:

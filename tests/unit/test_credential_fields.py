@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from credentials_provider.entries import CREDENTIAL_KINDS, PREVIOUS_KINDS, read_entries
 from credentials_provider.errors import ConfigurationError, Problem
-from credentials_provider.identities import validate
+from credentials_provider.identities.reading import CREDENTIAL_KINDS, PREVIOUS_KINDS, read_entries
+from credentials_provider.identities.validation import validate
 from unit.making import CLIENT, SECRET, Project, sample_fields
 
 VAULT = "https://my-vault.vault.azure.net/secrets/ci"

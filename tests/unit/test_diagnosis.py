@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credentials_provider import diagnosis
-from credentials_provider.diagnosis import (
+from credentials_provider.entra import explanations
+from credentials_provider.entra.explanations import (
     Diagnosis,
     aadsts_codes,
     clock_skew_warning,
@@ -126,7 +126,7 @@ def test_verdicts(code: int) -> None:
 
 def test_each_code_stands_in_one_row() -> None:
     """No code has two rows, of which the later would silently win."""
-    codes = [code for row in diagnosis._ENTRA for code in row.codes]
+    codes = [code for row in explanations._ENTRA for code in row.codes]
     assert len(codes) == len(set(codes))
 
 

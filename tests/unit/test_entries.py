@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credentials_provider.entries import is_placeholder, make_entry, read_entries
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.fields import Fields
-from credentials_provider.identities import validate
+from credentials_provider.identities.problems import Fields
+from credentials_provider.identities.reading import is_placeholder, make_entry, read_entries
+from credentials_provider.identities.validation import validate
 from unit.making import CLIENT, GATEWAY, SECRET, TENANT, Project, sample_fields
 
 if TYPE_CHECKING:

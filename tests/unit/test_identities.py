@@ -11,18 +11,18 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from credentials_provider.entries import FIELDS, make_entry, read_entries
 from credentials_provider.errors import ConfigurationError, Problem
-from credentials_provider.fields import problems_of
-from credentials_provider.identities import validate
-from credentials_provider.identity import keeps_the_rules
+from credentials_provider.identities.fields import keeps_the_rules
+from credentials_provider.identities.problems import problems_of
+from credentials_provider.identities.reading import FIELDS, make_entry, read_entries
+from credentials_provider.identities.validation import validate
 from unit.making import CLIENT, GATEWAY, SECRET, TENANT, Project, sample_fields
 from unit.test_credential_fields import BAD, GOOD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from credentials_provider.identity import Identity
+    from credentials_provider.identities.fields import Identity
 
 
 def accept(project: Project, *entries: object) -> tuple[dict[str, Identity], list[str]]:

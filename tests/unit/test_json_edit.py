@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credentials_provider import json_edit
+from credentials_provider import json_text
 
 NEW = {"identity_name": "new", "text": 'ä"\\'}
 
@@ -46,7 +46,7 @@ def load(text: str) -> list[Any]:
 def test_an_object_is_appended_in_the_style_of_the_others(style: str) -> None:
     """What was there stays to the letter."""
     text = STYLES[style]
-    new = json_edit.append(text, NEW)
+    new = json_text.append(text, NEW)
     assert load(new) == [*load(text), NEW]
     kept = text.rstrip().removesuffix("]").rstrip()
     assert new.startswith(kept)
@@ -56,31 +56,31 @@ def test_an_object_is_appended_in_the_style_of_the_others(style: str) -> None:
 @pytest.mark.parametrize("text", ["[]", "[]\n", "[ \n ]\n", "\ufeff[]\n"])
 def test_an_empty_array_gets_its_first_object(text: str) -> None:
     """Indented by two spaces."""
-    new = json_edit.append(text, {"a": 1})
+    new = json_text.append(text, {"a": 1})
     assert new == text.partition("[")[0] + '[\n  {\n    "a": 1\n  }\n]\n'
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_removed_object_takes_its_comma_along(style: str) -> None:
     """From the beginning, the middle and the end."""
-    text = json_edit.append(json_edit.append(STYLES[style], NEW), {"last": 1})
+    text = json_text.append(json_text.append(STYLES[style], NEW), {"last": 1})
     for index in range(len(load(text))):
         expected = load(text)
         del expected[index]
-        assert load(json_edit.remove(text, index)) == expected
+        assert load(json_text.remove(text, index)) == expected
 
 
 def test_appending_and_removing_gives_the_text_back() -> None:
     """To the letter, whatever the style."""
     for text in STYLES.values():
-        assert json_edit.remove(json_edit.append(text, NEW), len(load(text))) == text
+        assert json_text.remove(json_text.append(text, NEW), len(load(text))) == text
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_renamed_member_keeps_its_place(style: str) -> None:
     """And all that stands around it."""
     text = STYLES[style]
-    assert json_edit.rename(text, 0, "a", "c", "2ä") == text.replace('"a"', '"c"', 1).replace(
+    assert json_text.rename(text, 0, "a", "c", "2ä") == text.replace('"a"', '"c"', 1).replace(
         '"1"', '"2ä"', 1
     )
 
@@ -103,11 +103,11 @@ def test_any_array_is_understood(
 ) -> None:
     """Whatever it holds and however it was dumped."""
     text = json.dumps(objects, indent=indent, ensure_ascii=escaped)
-    assert load(json_edit.append(text, new)) == [*objects, new]
+    assert load(json_text.append(text, new)) == [*objects, new]
     for index, each in enumerate(objects):
         rest = [*objects[:index], *objects[index + 1 :]]
-        assert load(json_edit.remove(text, index)) == rest
+        assert load(json_text.remove(text, index)) == rest
         for key in each:
-            changed = load(json_edit.rename(text, index, key, "another key", "v"))
+            changed = load(json_text.rename(text, index, key, "another key", "v"))
             assert changed[index]["another key"] == "v"
             assert key == "another key" or key not in changed[index]

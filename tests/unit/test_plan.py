@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credentials_provider.model import Entry, PlanItem, TokenRecord
-from credentials_provider.plan import UNREADABLE, OnDisk, make_plan
 from credentials_provider.policy import Lead
+from credentials_provider.tokens.plan import UNREADABLE, OnDisk, make_plan
 from unit.making import NOW
 
 ENTRY = Entry(1, "ci", {}, "1:today", obvious=True)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.registration import read_registration
+from credentials_provider.identities.registration import read_registration
 
 CLIENT = "6d1f0c2b-3e4a-4b5c-8d6e-7f8091a2b3c4"
 SECRET = "v5u8Q~sample+secret/with=odd&characters"

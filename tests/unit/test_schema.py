@@ -8,9 +8,9 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]  # comes with kubernetes-validate
 import pytest
 
-from credentials_provider.entries import FIELDS, read_entries
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.identities import validate
+from credentials_provider.identities.reading import FIELDS, read_entries
+from credentials_provider.identities.validation import validate
 from unit.making import CLIENT, Project, sample_fields
 from update_schema import SCHEMA, schema
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from credentials_provider.diagnostics.status import Status, prune, read_status, tries
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.model import Failure
-from credentials_provider.status import Status, prune, read_status, tries
 from unit.making import LIFE, NOW, Project, Provider, sample_fields
 
 if TYPE_CHECKING:
-    from credentials_provider.status import Row
+    from credentials_provider.diagnostics.status import Row
 
 
 def status(project: Project, *names: str, now: float = NOW, interval: float = 300) -> Status:

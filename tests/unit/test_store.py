@@ -18,11 +18,11 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credentials_provider.entries import make_entry
 from credentials_provider.errors import ConfigurationError, LockBusyError, StorageError
+from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import TokenRecord
-from credentials_provider.plan import UNREADABLE
-from credentials_provider.store import (
+from credentials_provider.tokens.plan import UNREADABLE
+from credentials_provider.tokens.store import (
     LOCK_NAME,
     MAXIMUM_SIZE,
     TEMPORARY_PREFIX,
@@ -335,7 +335,7 @@ def test_writing_into_a_folder_that_is_not_there_is_a_storage_error(tmp_path: Pa
 FULL = """
 import resource, signal, sys
 from credentials_provider.errors import StorageError
-from credentials_provider.store import write_private
+from credentials_provider.tokens.store import write_private
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

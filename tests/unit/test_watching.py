@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credentials_provider import batch
 from credentials_provider.errors import ConfigurationError, StorageError
 from credentials_provider.model import HookResult, Outcome, Report, Request
-from credentials_provider.watching import (
+from credentials_provider.run import batch
+from credentials_provider.run.watching import (
     FIRST_BACKOFF,
     LEAP,
     LONGEST_BACKOFF,

@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from credentials_provider import diagnosis
 from credentials_provider.assistants.configure import check_url
+from credentials_provider.entra import explanations
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError
-from credentials_provider.transport import Answer, Transport, Trouble
+from credentials_provider.transport.connections import Answer, Transport, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +112,7 @@ class _Asker:
             return None
         document = _json_object(result)
         if result.status != _OK or document is None:
-            explained = diagnosis.explain_status(result.status, None)
+            explained = explanations.explain_status(result.status, None)
             raise RegistryError(
                 f"the registry {host} gave no list of servers: {explained.cause}"
                 if result.status != _OK
@@ -124,12 +124,12 @@ class _Asker:
 
 def _cause(trouble: Trouble, host: str) -> str:
     if trouble.answer is not None:
-        return diagnosis.explain_status(trouble.answer.status, trouble.retry_after).cause
+        return explanations.explain_status(trouble.answer.status, trouble.retry_after).cause
     if trouble.kind == "untrusted":
-        return diagnosis.explain_untrusted(trouble.reason, host).cause
+        return explanations.explain_untrusted(trouble.reason, host).cause
     if trouble.kind == "bad_response":
-        return diagnosis.explain_bad_response(trouble.reason, host).cause
-    return diagnosis.explain_unreachable(trouble.reason, host).cause
+        return explanations.explain_bad_response(trouble.reason, host).cause
+    return explanations.explain_unreachable(trouble.reason, host).cause
 
 
 def _json_object(answer: Answer) -> dict[str, Any] | None:

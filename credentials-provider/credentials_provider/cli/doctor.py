@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider import doctor
 from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.options import (
     flags_of,
@@ -18,11 +17,12 @@ from credentials_provider.cli.options import (
     settings_options,
 )
 from credentials_provider.cli.stopping import stoppable
-from credentials_provider.entries import read_entries, select
+from credentials_provider.diagnostics import doctor
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, printable
+from credentials_provider.identities.reading import read_entries, select
 
 if TYPE_CHECKING:
-    from credentials_provider.doctor import Check
+    from credentials_provider.diagnostics.doctor import Check
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 

@@ -14,10 +14,10 @@ from credentials_provider.cli.helping import PROGRAM, Command
 from credentials_provider.cli.options import DURATION, DURATION_OR_NONE
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.emulator import FAULT_KINDS, App, Emulator, Fault, sample_apps
-from credentials_provider.entries import read_entries
 from credentials_provider.errors import ConfigurationError, StoppedError, StorageError
+from credentials_provider.identities.reading import read_entries
 from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER, Flags, load_settings
-from credentials_provider.store import write_private
+from credentials_provider.tokens.store import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider import batch
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import (
     DURATION,
@@ -20,6 +19,7 @@ from credentials_provider.cli.stopping import stoppable
 from credentials_provider.errors import EXIT_CODES
 from credentials_provider.model import Request
 from credentials_provider.policy import parse_lead
+from credentials_provider.run import batch
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 
 if TYPE_CHECKING:

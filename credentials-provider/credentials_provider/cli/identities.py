@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider import identities_file, inventory
 from credentials_provider.cli.helping import Group, as_started
 from credentials_provider.cli.options import identity_names
-from credentials_provider.entries import CREDENTIAL_KINDS, LITERALS, read_entries, select
+from credentials_provider.diagnostics import inventory
 from credentials_provider.errors import EXIT_OK, ConfigurationError
+from credentials_provider.identities import editing
+from credentials_provider.identities.reading import CREDENTIAL_KINDS, LITERALS, read_entries, select
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from credentials_provider.inventory import Item
+    from credentials_provider.diagnostics.inventory import Item
     from credentials_provider.settings import Settings
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -175,7 +176,7 @@ def import_(root: str, /, name: str, answer: Any, **options: Any) -> int:
 
     ANSWER is a file, or standard input.
     """
-    from credentials_provider.registration import read_registration  # noqa: PLC0415
+    from credentials_provider.identities.registration import read_registration  # noqa: PLC0415
 
     settings = _settings(root, options)
     if answer.isatty():
@@ -204,10 +205,10 @@ def remove(root: str, /, names: Sequence[str], purge: bool, **options: Any) -> i
     """Take identities out of the file."""
     settings = _settings(root, options)
     select(read_entries(settings).entries, names, settings.identities_file)
-    identities_file.remove(settings, names)
+    editing.remove(settings, names)
     for name in names:
         click.echo(f"{name} removed from {settings.identities_file}")
-        for path in identities_file.leftovers(settings, name):
+        for path in editing.leftovers(settings, name):
             if purge:
                 os.unlink(path)
             click.echo(f"  {path} {'deleted' if purge else 'is still there'}")
@@ -237,7 +238,7 @@ def migrate(root: str, /, to: str, **options: Any) -> int:
     """Move secrets out of the identities file, and let it say where they are."""
     settings = _settings(root, options)
     env_file = (options["env_file"] or os.path.join(root, ".env")) if to == "env" else None
-    moves = identities_file.migrate(settings, env_file)
+    moves = editing.migrate(settings, env_file)
     for move in moves:
         click.echo(f"{move.identity_name}: {move.field} is now {move.new_field} {move.place}")
     if not moves:
@@ -372,7 +373,7 @@ def _fields(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ask(field: str, question: str, default: str | None) -> str:
-    from credentials_provider.identity import RULES  # noqa: PLC0415  only where it is asked
+    from credentials_provider.identities.fields import RULES  # noqa: PLC0415  only where it is asked
 
     def checked(value: str) -> str:
         if problem := RULES[field](value.strip()):
@@ -394,7 +395,7 @@ def _ask_secret() -> str:
 
 
 def _added(settings: Settings, fields: dict[str, Any], secret: str | None) -> int:
-    place = identities_file.add(settings, fields, secret)
+    place = editing.add(settings, fields, secret)
     click.echo(f"{fields['identity_name']} added to {settings.identities_file}")
     if place:
         click.echo(f"  its secret is in {place} beside it, for its owner's eyes only")

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider import inspection
-from credentials_provider.claims import epoch_claim
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import identity_names, settings_of, settings_options
 from credentials_provider.cli.output import local_time, time_left
-from credentials_provider.entries import IdentitiesFile, authority_base, read_entries
+from credentials_provider.diagnostics import inspection
+from credentials_provider.diagnostics.inspection import Expected, Finding, Token, Verification
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
-from credentials_provider.identities import validate
-from credentials_provider.identity import GUID
-from credentials_provider.inspection import Expected, Finding, Token, Verification
-from credentials_provider.store import MAXIMUM_SIZE, TokenStore
-from credentials_provider.transport import Transport
+from credentials_provider.identities.fields import GUID
+from credentials_provider.identities.reading import IdentitiesFile, authority_base, read_entries
+from credentials_provider.identities.validation import validate
+from credentials_provider.tokens.claims import epoch_claim
+from credentials_provider.tokens.store import MAXIMUM_SIZE, TokenStore
+from credentials_provider.transport.connections import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from credentials_provider.model import Watcher
-from credentials_provider.store import iso
+from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
     from credentials_provider.model import Outcome, Report

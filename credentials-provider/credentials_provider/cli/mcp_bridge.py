@@ -60,7 +60,7 @@ def command(
 ) -> int:
     """Speak MCP on standard input and output for the remote server at URL, with a fresh token."""
     try:
-        from credentials_provider import bridge  # noqa: PLC0415  the extra
+        from credentials_provider.assistants import bridge  # noqa: PLC0415  the extra
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("credentials_provider"):
             raise

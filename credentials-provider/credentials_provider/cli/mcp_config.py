@@ -28,8 +28,8 @@ from credentials_provider.assistants.program import Launch, program, reach
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import identity_names, settings_of, settings_options
 from credentials_provider.cli.token import check_header_names
-from credentials_provider.entries import read_entries
 from credentials_provider.errors import ConfigurationError
+from credentials_provider.identities.reading import read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,9 +179,9 @@ def _discover(registry_url: str, identity: str, settings: Settings) -> dict[str,
 
 def _token(identity: str, settings: Settings) -> tuple[str, float]:
     """A token with most of its life before it: it is to be written down."""
-    from credentials_provider.access import get_token  # noqa: PLC0415
     from credentials_provider.cli.output import Console  # noqa: PLC0415
     from credentials_provider.model import Request  # noqa: PLC0415
+    from credentials_provider.run.access import get_token  # noqa: PLC0415
 
     access = get_token(Request(settings), identity, 600.0, Console())
     return access.token, access.expires_on

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from credentials_provider.entries import read_entries
+from credentials_provider.diagnostics.status import read_status
 from credentials_provider.errors import ConfigurationError
+from credentials_provider.identities.reading import read_entries
 from credentials_provider.schedule.found import timers
 from credentials_provider.settings import Flags, load_settings
-from credentials_provider.status import read_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from credentials_provider.entries import IdentitiesFile
+    from credentials_provider.diagnostics.status import Row
+    from credentials_provider.identities.reading import IdentitiesFile
     from credentials_provider.settings import Settings
-    from credentials_provider.status import Row
 
 
 class Step(NamedTuple):
@@ -110,7 +110,7 @@ def _defines_ingress(settings: Settings) -> bool:
 def _is_wrong(file: IdentitiesFile) -> bool:
     if file.obvious:
         return False
-    from credentials_provider.identities import validate  # noqa: PLC0415  only for a doubt
+    from credentials_provider.identities.validation import validate  # noqa: PLC0415  only for a doubt
 
     try:
         validate(file)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.entries import read_entries
 from credentials_provider.errors import CredentialsProviderError
+from credentials_provider.identities.reading import read_entries
 from credentials_provider.policy import parse_duration
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 

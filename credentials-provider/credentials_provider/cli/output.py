@@ -13,7 +13,7 @@ import click
 from credentials_provider.cli.helping import as_started
 from credentials_provider.cli.logs import tell
 from credentials_provider.model import Watcher
-from credentials_provider.store import iso
+from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
     from credentials_provider.cli.logs import Level

@@ -13,6 +13,7 @@ from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
 from credentials_provider.cli.output import REASONS, local_time, time_left
 from credentials_provider.cli.stopping import stoppable
+from credentials_provider.diagnostics.status import Row, Status, prune, read_status, tries
 from credentials_provider.errors import StoppedError
 from credentials_provider.policy import (
     LONG_LIFE,
@@ -22,14 +23,13 @@ from credentials_provider.policy import (
     TIMER_JITTER,
     refresh_time,
 )
-from credentials_provider.status import Row, Status, prune, read_status, tries
-from credentials_provider.store import iso
+from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credentials_provider.settings import Settings
-    from credentials_provider.state import LastFailure
+    from credentials_provider.tokens.history import LastFailure
 
 _COLOURS = {"fresh": "green", "due": "yellow", "orphan": "cyan"}
 _BAR = 10  # cells

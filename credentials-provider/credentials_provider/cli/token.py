@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.access import Access, get_token
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.model import Request, Watcher
+from credentials_provider.run.access import Access, get_token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +113,7 @@ def command(
     if output is None:
         click.echo(text)
     else:
-        from credentials_provider.store import write_private  # noqa: PLC0415  only for a file
+        from credentials_provider.tokens.store import write_private  # noqa: PLC0415  only for a file
 
         write_private(output, text + "\n")
     return 0

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider import batch
 from credentials_provider.cli import generate
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import JsonLog, event, tell
 from credentials_provider.cli.output import Console, local_time, show_report
 from credentials_provider.cli.stopping import stoppable
+from credentials_provider.diagnostics.status import read_status
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError
 from credentials_provider.policy import shard_of
-from credentials_provider.status import read_status
-from credentials_provider.watching import NAP, Moment, Notifier, Watch
+from credentials_provider.run import batch
+from credentials_provider.run.watching import NAP, Moment, Notifier, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from credentials_provider.entra import mint
-from credentials_provider.managed import mint_managed
+from credentials_provider.entra.client_credentials import mint
+from credentials_provider.entra.managed_identity import mint_managed
 from credentials_provider.model import Failure, Minted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credentials_provider.credentials import Credential
-    from credentials_provider.identity import Identity
-    from credentials_provider.transport import Transport
+    from credentials_provider.credentials.resolver import Credential
+    from credentials_provider.identities.fields import Identity
+    from credentials_provider.transport.connections import Transport
 
     Resolve = Callable[[Identity, str], Credential | Failure]
 

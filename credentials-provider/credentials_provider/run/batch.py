@@ -6,8 +6,8 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from credentials_provider.entries import authority_base, read_entries, select
 from credentials_provider.errors import StorageError
+from credentials_provider.identities.reading import authority_base, read_entries, select
 from credentials_provider.model import (
     Entry,
     Failure,
@@ -19,14 +19,14 @@ from credentials_provider.model import (
     Watcher,
     unchanged,
 )
-from credentials_provider.plan import make_plan
 from credentials_provider.policy import shard_of
-from credentials_provider.store import TokenStore
+from credentials_provider.tokens.plan import make_plan
+from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from credentials_provider.identity import Identity
+    from credentials_provider.identities.fields import Identity
 
 _FILES_A_CONNECTION = 5  # open at once: its socket, and the token files of its workers
 _FILES_BESIDES = 32  # those of the program itself
@@ -35,9 +35,9 @@ _FILES_BESIDES = 32  # those of the program itself
 def entra_minter(request: Request, identities: Mapping[str, Identity], deadline: float) -> Minter:
     """Tokens from Entra ID; nothing waits beyond `deadline`, a `time.monotonic()`."""
     # msal and its connections: only a run that renews something needs them.
-    from credentials_provider.acquire import acquire  # noqa: PLC0415
-    from credentials_provider.credentials import Resolver  # noqa: PLC0415
-    from credentials_provider.transport import Transport  # noqa: PLC0415
+    from credentials_provider.credentials.resolver import Resolver  # noqa: PLC0415
+    from credentials_provider.entra.rotation import acquire  # noqa: PLC0415
+    from credentials_provider.transport.connections import Transport  # noqa: PLC0415
 
     transport = Transport(
         timeout=request.timeout,
@@ -92,13 +92,13 @@ def run(
 
     identities: Mapping[str, Identity] = {}
     if due or request.dry_run or not file.obvious:
-        from credentials_provider.identities import validate  # noqa: PLC0415  pydantic
+        from credentials_provider.identities.validation import validate  # noqa: PLC0415  pydantic
 
         identities, warnings = validate(file)
         for warning in warnings:
             watcher.warn(warning)
     if due and not request.dry_run:
-        from credentials_provider.renewal import Renewal  # noqa: PLC0415
+        from credentials_provider.run.renewal import Renewal  # noqa: PLC0415
 
         request = request._replace(concurrency=_affordable(request.concurrency))
         renewal = Renewal(
@@ -139,12 +139,12 @@ def _after(
 ) -> Report:
     """What follows a run once its files are in place: the hook, the metrics."""
     if request.on_renew:
-        from credentials_provider.hooks import run_hook  # noqa: PLC0415  only where there is one
+        from credentials_provider.run.hooks import run_hook  # noqa: PLC0415  only where there is one
 
         hook = run_hook(request, store, mine, report.results, watcher=watcher, now=now)
         report = report._replace(hook=hook)
     if request.metrics_file:
-        from credentials_provider.metrics import write_metrics  # noqa: PLC0415  prometheus-client
+        from credentials_provider.run.metrics import write_metrics  # noqa: PLC0415  prometheus-client
 
         try:
             write_metrics(request.metrics_file, store, mine, report)
@@ -182,11 +182,11 @@ def _part(entries: list[Entry], shard: tuple[int, int] | None) -> list[Entry]:
 def _look_for_open_files(request: Request, entries: Sequence[Entry], watcher: Watcher) -> None:
     if not (request.strict_permissions or request.settings.environment.open_file):
         return
-    from credentials_provider import exposure  # noqa: PLC0415  seldom needed
+    from credentials_provider.run import child_environment  # noqa: PLC0415  seldom needed
 
     if request.strict_permissions:
-        exposure.refuse_exposed(request.settings, entries)
-    if warning := exposure.exposed_dotenv(request.settings, entries):
+        child_environment.refuse_exposed(request.settings, entries)
+    if warning := child_environment.exposed_dotenv(request.settings, entries):
         watcher.warn(warning)
 
 

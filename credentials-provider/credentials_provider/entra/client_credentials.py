@@ -17,19 +17,19 @@ from urllib.parse import urlencode, urlsplit
 
 import msal
 
-from credentials_provider import diagnosis
-from credentials_provider.claims import decode_claims, epoch_claim
-from credentials_provider.identity import GUID
+from credentials_provider.entra import explanations
+from credentials_provider.identities.fields import GUID
 from credentials_provider.model import Failure, Minted
-from credentials_provider.transport import Answer, Trouble
+from credentials_provider.tokens.claims import decode_claims, epoch_claim
+from credentials_provider.transport.connections import Answer, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn
 
-    from credentials_provider.credentials import Credential
-    from credentials_provider.identity import Identity
-    from credentials_provider.transport import Transport
+    from credentials_provider.credentials.resolver import Credential
+    from credentials_provider.identities.fields import Identity
+    from credentials_provider.transport.connections import Transport
 
 # RFC 6750 section 2.1: what a bearer token may be made of, and so nothing that ends a header.
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,65536}=*", re.ASCII)
@@ -140,7 +140,7 @@ class _HttpClient:
     def _odd_status(self, answer: Answer) -> Failure:
         if answer.status in _REDIRECTS:
             return bad("redirect", self.host)
-        explained = diagnosis.explain_status(answer.status, None)
+        explained = explanations.explain_status(answer.status, None)
         return Failure("bad_response", explained.cause, explained.cure)
 
     def _give_up(self, failure: Failure) -> NoReturn:
@@ -289,9 +289,9 @@ def _is_temporary(answer: Answer) -> bool:
 
 
 def _refusal(document: dict[str, Any]) -> Failure:
-    error = diagnosis.safe_error(document.get("error"))
-    codes = diagnosis.aadsts_codes(document)
-    explained = diagnosis.explain_rejection(error, codes)
+    error = explanations.safe_error(document.get("error"))
+    codes = explanations.aadsts_codes(document)
+    explained = explanations.explain_rejection(error, codes)
     return Failure(
         "rejected",
         explained.cause,
@@ -299,29 +299,29 @@ def _refusal(document: dict[str, Any]) -> Failure:
         error=error,
         aadsts=codes[0] if codes else None,
         transient=explained.transient,
-        trace_id=diagnosis.safe_id(document.get("trace_id")),
-        correlation_id=diagnosis.safe_id(document.get("correlation_id")),
+        trace_id=explanations.safe_id(document.get("trace_id")),
+        correlation_id=explanations.safe_id(document.get("correlation_id")),
     )
 
 
 def bad(reason: str, host: str) -> Failure:
-    """An answer that is no token; the reasons are those of `diagnosis.explain_bad_response`."""
-    explained = diagnosis.explain_bad_response(reason, host)
+    """An answer that is no token; the reasons are those of `explanations.explain_bad_response`."""
+    explained = explanations.explain_bad_response(reason, host)
     return Failure("bad_response", explained.cause, explained.cure, transient=explained.transient)
 
 
 def explain(trouble: Trouble, host: str) -> Failure:
     """A failure of the transport, in words; what an answer says of itself goes along."""
     if trouble.kind == "untrusted":
-        explained = diagnosis.explain_untrusted(trouble.reason, host)
+        explained = explanations.explain_untrusted(trouble.reason, host)
     elif trouble.kind == "bad_response":
-        explained = diagnosis.explain_bad_response(trouble.reason, host)
+        explained = explanations.explain_bad_response(trouble.reason, host)
     elif trouble.kind == "throttled":
-        explained = diagnosis.explain_status(429, trouble.retry_after)
+        explained = explanations.explain_status(429, trouble.retry_after)
     elif trouble.answer is not None:
-        explained = diagnosis.explain_status(trouble.answer.status, trouble.retry_after)
+        explained = explanations.explain_status(trouble.answer.status, trouble.retry_after)
     else:
-        explained = diagnosis.explain_unreachable(trouble.reason, host)
+        explained = explanations.explain_unreachable(trouble.reason, host)
     document = json_object(trouble.answer) if trouble.answer else None
     told = _refusal(document) if document and "error" in document else None
     cause = explained.cause

@@ -12,15 +12,15 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from credentials_provider.entra import mint
+from credentials_provider.entra.client_credentials import mint
 from credentials_provider.model import Failure
 from credentials_provider.settings import CLOUDS
-from credentials_provider.transport import Trouble
+from credentials_provider.transport.connections import Trouble
 
 if TYPE_CHECKING:
-    from credentials_provider.credentials import Credential
-    from credentials_provider.identity import Identity
-    from credentials_provider.transport import Answer, Transport
+    from credentials_provider.credentials.resolver import Credential
+    from credentials_provider.identities.fields import Identity
+    from credentials_provider.transport.connections import Answer, Transport
 
 PUBLIC = "https://graph.microsoft.com"
 # https://learn.microsoft.com/graph/deployments

@@ -19,32 +19,33 @@ import urllib.request
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from credentials_provider import diagnosis, guide, inspection
-from credentials_provider.batch import entra_minter
-from credentials_provider.credentials import Resolver
-from credentials_provider.entries import (
-    SECRET_KINDS,
-    IdentitiesFile,
-    authority_base,
-    read_entries,
-    select,
-)
+from credentials_provider.credentials.resolver import Resolver
+from credentials_provider.diagnostics import guide, inspection
+from credentials_provider.diagnostics.inspection import Expected, Finding, diagnosis_of, find_token
+from credentials_provider.diagnostics.status import read_status
+from credentials_provider.entra import explanations
 from credentials_provider.errors import (
     ConfigurationError,
     CredentialsProviderError,
     quoted,
     unexpected,
 )
-from credentials_provider.exposure import without_secrets
-from credentials_provider.identities import validate
-from credentials_provider.identity import GUID, Identity
-from credentials_provider.inspection import Expected, Finding, diagnosis_of, find_token
+from credentials_provider.identities.fields import GUID, Identity
+from credentials_provider.identities.reading import (
+    SECRET_KINDS,
+    IdentitiesFile,
+    authority_base,
+    read_entries,
+    select,
+)
+from credentials_provider.identities.validation import validate
 from credentials_provider.model import Failure, Minted, Request
+from credentials_provider.run.batch import entra_minter
+from credentials_provider.run.child_environment import without_secrets
 from credentials_provider.schedule.found import timers
 from credentials_provider.settings import CLOUDS, PROVIDER, Flags, load_settings
-from credentials_provider.status import read_status
-from credentials_provider.store import iso
-from credentials_provider.transport import Answer, Transport
+from credentials_provider.tokens.store import iso
+from credentials_provider.transport.connections import Answer, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -380,14 +381,14 @@ def _connection(base: str, settings: Settings) -> Iterator[Check]:
     if not _is_key_set(result):
         html = result.body.lstrip()[:1] == b"<"
         if result.status == _OK:
-            explained = diagnosis.explain_bad_response("html" if html else "not_json", host)
+            explained = explanations.explain_bad_response("html" if html else "not_json", host)
         else:
-            explained = diagnosis.explain_status(result.status, None)
+            explained = explanations.explain_status(result.status, None)
         yield Check("connection", "failure", f"{base}: {explained.cause}", explained.cure)
     else:
         yield Check("connection", "ok", f"{base} answers")
     if (skew := result.clock_skew) is not None:
-        warning = diagnosis.clock_skew_warning(skew)
+        warning = explanations.clock_skew_warning(skew)
         if warning:
             cause, _, cure = warning.partition(": ")
             yield Check("clock", "warning", cause, cure[:1].upper() + cure[1:] + ".")
@@ -408,7 +409,7 @@ def _dns(host: str, port: int) -> Check:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        cause, cure, _ = diagnosis.explain_unreachable("dns", host)
+        cause, cure, _ = explanations.explain_unreachable("dns", host)
         return Check("dns", "failure", cause, cure)
     return Check("dns", "ok", f"{host} is {found[0][4][0]}")
 

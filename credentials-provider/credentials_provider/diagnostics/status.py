@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from credentials_provider.entries import FINGERPRINT_VERSION, read_entries, select
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError, StorageError
+from credentials_provider.identities.reading import FINGERPRINT_VERSION, read_entries, select
 from credentials_provider.model import TokenRecord
-from credentials_provider.plan import make_plan
 from credentials_provider.policy import TIMER_INTERVAL, TIMER_JITTER
-from credentials_provider.state import LastFailure, LastRun, State, read_state
-from credentials_provider.store import TokenStore, read_document, read_record
+from credentials_provider.tokens.history import LastFailure, LastRun, State, read_state
+from credentials_provider.tokens.plan import make_plan
+from credentials_provider.tokens.store import TokenStore, read_document, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

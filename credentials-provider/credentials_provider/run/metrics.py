@@ -10,8 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from credentials_provider.model import TokenRecord
-from credentials_provider.state import read_state
-from credentials_provider.store import write_whole
+from credentials_provider.tokens.history import read_state
+from credentials_provider.tokens.store import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from credentials_provider.model import Entry, Report
-    from credentials_provider.plan import OnDisk
-    from credentials_provider.state import State
-    from credentials_provider.store import TokenStore
+    from credentials_provider.tokens.history import State
+    from credentials_provider.tokens.plan import OnDisk
+    from credentials_provider.tokens.store import TokenStore
 
 _PREFIX = "credentials_provider"
 _READABLE = 0o644  # the collector is another user, and nothing here is secret

@@ -25,10 +25,10 @@ from mcp.client import streamable_http
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import ClientMessageMetadata, SessionMessage
 
-from credentials_provider.access import get_token
 from credentials_provider.errors import CredentialsProviderError
 from credentials_provider.model import Watcher
-from credentials_provider.transport import tls_context
+from credentials_provider.run.access import get_token
+from credentials_provider.transport.connections import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

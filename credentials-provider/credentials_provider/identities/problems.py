@@ -19,9 +19,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from credentials_provider import entries
 from credentials_provider.errors import Problem
-from credentials_provider.identity import RULES
+from credentials_provider.identities import reading
+from credentials_provider.identities.fields import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,14 +105,14 @@ def _place_in_entry(problem: Problem) -> int:
 def _credential_problems(entry: Entry) -> Iterable[Problem]:
     """Exactly one kind of credential, and nothing with it that does not belong to it."""
     given = entry.fields
-    for field in entries.CREDENTIAL_FIELDS:
+    for field in reading.CREDENTIAL_FIELDS:
         if field in given and (given[field] is None or given[field] == ""):
             yield _problem(entry, field, "is empty" if given[field] == "" else "must be a string")
-    kinds = [field for field in entries.CREDENTIAL_KINDS if field in given]
-    previous = [field for field in entries.PREVIOUS_KINDS if field in given]
-    passwords = [field for field in entries.PASSWORD_FIELDS if field in given]
+    kinds = [field for field in reading.CREDENTIAL_KINDS if field in given]
+    previous = [field for field in reading.PREVIOUS_KINDS if field in given]
+    passwords = [field for field in reading.PASSWORD_FIELDS if field in given]
     if not kinds:
-        message = f"is missing, or another credential: {', '.join(entries.CREDENTIAL_KINDS[1:])}"
+        message = f"is missing, or another credential: {', '.join(reading.CREDENTIAL_KINDS[1:])}"
         yield _problem(entry, "client_secret", message)
     for fields in (kinds, previous, passwords):
         if len(fields) > 1:
@@ -120,8 +120,8 @@ def _credential_problems(entry: Entry) -> Iterable[Problem]:
             yield _problem(entry, fields[1], message)
     if passwords and "certificate_file" not in kinds:
         yield _problem(entry, passwords[0], "belongs to certificate_file, which is not there")
-    if entries.EXPIRY_FIELD in given and kinds and not {*kinds} & {*entries.SECRET_KINDS}:
-        yield _problem(entry, entries.EXPIRY_FIELD, f"does not go with {kinds[0]}")
+    if reading.EXPIRY_FIELD in given and kinds and not {*kinds} & {*reading.SECRET_KINDS}:
+        yield _problem(entry, reading.EXPIRY_FIELD, f"does not go with {kinds[0]}")
     if "managed_identity" in kinds:
         if previous:
             yield _problem(entry, previous[0], "does not go with managed_identity")
@@ -141,7 +141,7 @@ def _problem(entry: Entry, field: str | None, message: str) -> Problem:
 
 def _problems(entry: Entry, error: ValidationError) -> Iterable[Problem]:
     for detail in error.errors(include_url=False, include_input=False):
-        field = entries.shown_field(str(detail["loc"][0])) if detail["loc"] else None
+        field = reading.shown_field(str(detail["loc"][0])) if detail["loc"] else None
         yield _problem(entry, field, _message(detail, field, entry.fields))
 
 

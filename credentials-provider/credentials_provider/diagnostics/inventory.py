@@ -6,8 +6,9 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from credentials_provider.credentials import Credential, Resolver, expiry_warning
-from credentials_provider.entries import (
+from credentials_provider.credentials.resolver import Credential, Resolver, expiry_warning
+from credentials_provider.errors import ConfigurationError, Problem
+from credentials_provider.identities.reading import (
     CREDENTIAL_KINDS,
     EXPIRY_FIELD,
     LITERALS,
@@ -18,14 +19,13 @@ from credentials_provider.entries import (
     is_date,
     read_entries,
 )
-from credentials_provider.errors import ConfigurationError, Problem
-from credentials_provider.identities import validate
+from credentials_provider.identities.validation import validate
 from credentials_provider.model import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from credentials_provider.identity import Identity
+    from credentials_provider.identities.fields import Identity
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
@@ -157,8 +157,8 @@ def _ends_from_graph(
     resolver: Resolver,
 ) -> tuple[dict[str, float], list[str]]:
     """Ends of secrets by identity, and why others cannot be told."""
-    from credentials_provider.graph import secret_expiry  # noqa: PLC0415  msal
-    from credentials_provider.transport import Transport  # noqa: PLC0415
+    from credentials_provider.entra.graph import secret_expiry  # noqa: PLC0415  msal
+    from credentials_provider.transport.connections import Transport  # noqa: PLC0415
 
     transport = Transport(
         timeout=20.0,

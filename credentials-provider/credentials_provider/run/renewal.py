@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from credentials_provider.diagnosis import clock_skew_warning
+from credentials_provider.entra.explanations import clock_skew_warning
 from credentials_provider.errors import LockBusyError, StorageError, unexpected
 from credentials_provider.model import (
     Failure,
@@ -21,7 +21,7 @@ from credentials_provider.model import (
     unchanged,
 )
 from credentials_provider.policy import refresh_time
-from credentials_provider.store import TokenStore, token_document
+from credentials_provider.tokens.store import TokenStore, token_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -99,17 +99,17 @@ class Renewal:
 
     def _remember(self, results: Iterable[Outcome]) -> None:
         """Leave word for the next run and for `status`: last failures, counts."""
-        from credentials_provider import state  # noqa: PLC0415  only where something was tried
+        from credentials_provider.tokens import history  # noqa: PLC0415  only where something was tried
 
         outcomes = tuple(results)
         code = Report(self._started_at, self._now(), outcomes).exit_code
-        run = state.LastRun(self._started_at, self._now(), code)
-        before = state.read_state(self._store.folder)
-        after = state.after_run(before, outcomes, run, self._known)
+        run = history.LastRun(self._started_at, self._now(), code)
+        before = history.read_state(self._store.folder)
+        after = history.after_run(before, outcomes, run, self._known)
 
         def write() -> None:
             try:
-                state.write_state(self._store.folder, after)
+                history.write_state(self._store.folder, after)
             except StorageError as error:
                 self._warn_once("state", error.message)
 

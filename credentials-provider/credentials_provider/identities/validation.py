@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from credentials_provider.errors import ConfigurationError, Problem
-from credentials_provider.identity import (
+from credentials_provider.identities.fields import (
     GUID,
     LOOKS_LIKE_ID,
     SCOPE_END,
@@ -18,7 +18,7 @@ from credentials_provider.identity import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from credentials_provider.entries import IdentitiesFile
+    from credentials_provider.identities.reading import IdentitiesFile
     from credentials_provider.model import Entry
 
 # What the registry's own scripts make of a name: (what it looks like, the reason to choose another)
@@ -65,7 +65,7 @@ def validate(file: IdentitiesFile) -> tuple[dict[str, Identity], list[str]]:
 def _problems_of(entry: Entry) -> list[Problem]:
     if keeps_the_rules(entry):
         return []
-    from credentials_provider.fields import problems_of  # noqa: PLC0415  pydantic
+    from credentials_provider.identities.problems import problems_of  # noqa: PLC0415  pydantic
 
     return problems_of(entry)
 

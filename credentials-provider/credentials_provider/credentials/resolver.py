@@ -14,16 +14,16 @@ from concurrent.futures import Future
 from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from credentials_provider import entries
-from credentials_provider.claims import decode_claims, epoch_claim
 from credentials_provider.errors import SecretUnavailableError, quoted
-from credentials_provider.identity import GUID, LOOKS_LIKE_ID
+from credentials_provider.identities import reading
+from credentials_provider.identities.fields import GUID, LOOKS_LIKE_ID
 from credentials_provider.model import Failure
+from credentials_provider.tokens.claims import decode_claims, epoch_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from credentials_provider.identity import Identity
+    from credentials_provider.identities.fields import Identity
     from credentials_provider.settings import Settings
 
 MAXIMUM_SIZE = 1 << 16  # bytes of a file with a credential; a chain of certificates has some 8,000
@@ -82,10 +82,10 @@ class Resolver:
                 return Credential(field, None)
             if field == "federated_token_file":  # short-lived: read again at each use
                 return self._federated(field, value)
-            if field in entries.LITERALS:
+            if field in reading.LITERALS:
                 found = Credential(field, value)
             elif field == "certificate_file":
-                passwords = tuple(getattr(identity, each) for each in entries.PASSWORD_FIELDS)
+                passwords = tuple(getattr(identity, each) for each in reading.PASSWORD_FIELDS)
                 found = self._once(
                     (field, value, passwords), lambda: self._certificate(field, value, identity)
                 )
@@ -95,7 +95,7 @@ class Resolver:
             return Failure(
                 "secret_unavailable", error.message, error.hint or "", transient=error.transient
             )
-        if field in entries.SECRET_KINDS and identity.client_secret_expires_on:
+        if field in reading.SECRET_KINDS and identity.client_secret_expires_on:
             name = identity.identity_name
             end = date.fromisoformat(identity.client_secret_expires_on)
             midnight = datetime(end.year, end.month, end.day, tzinfo=timezone.utc)
@@ -127,12 +127,12 @@ class Resolver:
             secret = _first_line(content, what)
         else:
             what = f"{place} ({field})"
-            from credentials_provider.keyvault import fetch_secret  # noqa: PLC0415  an extra
+            from credentials_provider.credentials.keyvault import fetch_secret  # noqa: PLC0415  an extra
 
             secret = fetch_secret(place, field, self._settings, self._timeout).strip()
         if not secret:
             raise SecretUnavailableError(f"{what} is empty", "Put the secret's Value there.")
-        if not secret.isprintable() or not secret.isascii() or entries.is_placeholder(secret):
+        if not secret.isprintable() or not secret.isascii() or reading.is_placeholder(secret):
             raise SecretUnavailableError(
                 f"{what} holds no client secret: a sample value, or characters that none has",
                 "Put the secret's Value there, and nothing else.",
@@ -193,7 +193,7 @@ class Resolver:
 
     def _certificate(self, field: str, place: str, identity: Identity) -> Credential:
         # Only a run with a certificate needs the library that reads them.
-        from credentials_provider.certificates import (  # noqa: PLC0415
+        from credentials_provider.credentials.certificates import (  # noqa: PLC0415
             CertificateError,
             load_certificate,
         )

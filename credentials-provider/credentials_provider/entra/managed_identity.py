@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from credentials_provider import diagnosis
-from credentials_provider.entra import (
+from credentials_provider.entra import explanations
+from credentials_provider.entra.client_credentials import (
     GivenUpError,
     Response,
     ask_managed_identity,
@@ -23,16 +23,16 @@ from credentials_provider.entra import (
     what_body,
     whole_seconds,
 )
-from credentials_provider.identity import SCOPE_END
+from credentials_provider.identities.fields import SCOPE_END
 from credentials_provider.model import Failure, Minted
-from credentials_provider.transport import Answer, Trouble
+from credentials_provider.transport.connections import Answer, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn
 
-    from credentials_provider.identity import Identity
-    from credentials_provider.transport import Transport
+    from credentials_provider.identities.fields import Identity
+    from credentials_provider.transport.connections import Transport
 
 TIMEOUT = 5.0  # seconds for one request; the endpoint is on this machine
 _OK = 200
@@ -158,8 +158,8 @@ def _refusal(document: Mapping[str, Any]) -> Failure:
         "rejected",
         "this machine has no such managed identity, or gets no token for this scope",
         f"{_ASSIGN} Then compare scope with the gateway's Application ID URI.",
-        error=diagnosis.safe_error(document.get("error")),
-        correlation_id=diagnosis.safe_id(document.get("correlation_id")),
+        error=explanations.safe_error(document.get("error")),
+        correlation_id=explanations.safe_id(document.get("correlation_id")),
     )
 
 

@@ -6,12 +6,12 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from credentials_provider import json_edit
-from credentials_provider.entries import LITERALS, IdentitiesFile, parse_entries
+from credentials_provider import json_text
 from credentials_provider.errors import ConfigurationError, StorageError
-from credentials_provider.identities import validate
+from credentials_provider.identities.reading import LITERALS, IdentitiesFile, parse_entries
+from credentials_provider.identities.validation import validate
 from credentials_provider.settings import dotenv_with
-from credentials_provider.store import TokenStore, write_private
+from credentials_provider.tokens.store import TokenStore, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +45,7 @@ def add(settings: Settings, fields: Mapping[str, Any], secret: str | None = None
     entry = {**fields, **({"client_secret_file": place} if place else {})}
 
     def change(text: str) -> str:
-        new = json_edit.append(text or "[]\n", entry)
+        new = json_text.append(text or "[]\n", entry)
         validate(_parse(settings, new))
         if place and secret:
             _keep(settings, place, secret)
@@ -67,7 +67,7 @@ def remove(settings: Settings, names: Sequence[str]) -> None:
         entries = _parse(settings, text).entries
         for entry in reversed(entries):  # from the end, so that the places before stay right
             if entry.name in names:
-                text = json_edit.remove(text, entry.index - 1)
+                text = json_text.remove(text, entry.index - 1)
         return text
 
     _edit(settings, change)
@@ -111,7 +111,7 @@ def migrate(settings: Settings, env_file: str | None) -> list[Move]:
                     new_field = f"{field}_env"
                     place = _variable(f"{entry.name}_{field}", secret, values, settings)
                     values[place] = secret
-                text = json_edit.rename(text, entry.index - 1, field, new_field, place)
+                text = json_text.rename(text, entry.index - 1, field, new_field, place)
                 moves.append(Move(entry.name, field, new_field, place))
         if env_file is not None and values:
             old = _read(env_file) or ""

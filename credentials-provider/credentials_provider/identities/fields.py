@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from credentials_provider import entries
+from credentials_provider.identities import reading
 from credentials_provider.settings import login_url_problem
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ class Identity(NamedTuple):
     @property
     def credential(self) -> str:
         """The field that says where the credential comes from."""
-        return next(kind for kind in entries.CREDENTIAL_KINDS if getattr(self, kind) is not None)
+        return next(kind for kind in reading.CREDENTIAL_KINDS if getattr(self, kind) is not None)
 
     @property
     def previous(self) -> str | None:
         """The field of a second secret, during a rotation."""
-        kinds = (kind for kind in entries.PREVIOUS_KINDS if getattr(self, kind) is not None)
+        kinds = (kind for kind in reading.PREVIOUS_KINDS if getattr(self, kind) is not None)
         return next(kinds, None)
 
 
@@ -89,7 +89,7 @@ def _unclean(value: str) -> str | None:
         return "has white space around it"
     if not value.isprintable() or not value.isascii():
         return "holds a character that cannot stand there"
-    if entries.is_placeholder(value):
+    if reading.is_placeholder(value):
         return "still holds the guide's sample value: put yours in its place"
     return None
 
@@ -135,7 +135,7 @@ def _scope(value: str) -> str | None:
 
 def _variable(value: str) -> str | None:
     # Whoever wrote the secret itself here must not read it in a message.
-    if not entries.is_variable(value):
+    if not reading.is_variable(value):
         return "must be the name of an environment variable, not its value"
     return None
 
@@ -145,13 +145,13 @@ def _path(value: str) -> str | None:
         return "is empty"
     if value != value.strip() or not value.isprintable():
         return "must be a file's path, without white space around it"
-    if entries.is_placeholder(entries.without_variables(value)):
+    if reading.is_placeholder(reading.without_variables(value)):
         return "still holds the guide's sample value: put yours in its place"
     return None
 
 
 def _vault_secret(value: str) -> str | None:
-    if not entries.is_vault_secret(value):
+    if not reading.is_vault_secret(value):
         return (
             "must be a secret of a vault: https://VAULT.vault.azure.net/secrets/NAME, or with "
             "/VERSION behind it"
@@ -166,7 +166,7 @@ def _managed_identity(value: object) -> str | None:
 
 
 def _date(value: str) -> str | None:
-    return None if entries.is_date(value) else "must be a date such as 2026-12-31"
+    return None if reading.is_date(value) else "must be a date such as 2026-12-31"
 
 
 RULES: Mapping[str, Callable[[str], str | None]] = {

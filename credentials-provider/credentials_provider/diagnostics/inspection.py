@@ -9,15 +9,16 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from credentials_provider import diagnosis, guide
-from credentials_provider.claims import decode, epoch_claim
+from credentials_provider.diagnostics import guide
+from credentials_provider.entra import explanations
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.transport import Trouble
+from credentials_provider.tokens.claims import decode, epoch_claim
+from credentials_provider.transport.connections import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from credentials_provider.transport import Answer, Transport
+    from credentials_provider.transport.connections import Answer, Transport
 
 # How the client proved who it was: `azpacr` in v2 tokens, `appidacr` in v1.
 _CREDENTIALS = {"0": "none (public client)", "1": "client secret", "2": "certificate or assertion"}
@@ -410,12 +411,12 @@ def get_once(transport: Transport, url: str, headers: Mapping[str, str]) -> Answ
     return reply.result
 
 
-def diagnosis_of(trouble: Trouble, host: str) -> diagnosis.Diagnosis:
+def diagnosis_of(trouble: Trouble, host: str) -> explanations.Diagnosis:
     """A transport failure in words."""
     if trouble.kind == "untrusted":
-        return diagnosis.explain_untrusted(trouble.reason, host)
+        return explanations.explain_untrusted(trouble.reason, host)
     if trouble.kind == "bad_response":
-        return diagnosis.explain_bad_response(trouble.reason, host)
+        return explanations.explain_bad_response(trouble.reason, host)
     if trouble.answer is not None:
-        return diagnosis.explain_status(trouble.answer.status, trouble.retry_after)
-    return diagnosis.explain_unreachable(trouble.reason, host)
+        return explanations.explain_status(trouble.answer.status, trouble.retry_after)
+    return explanations.explain_unreachable(trouble.reason, host)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from credentials_provider import batch
-from credentials_provider.entries import read_entries
 from credentials_provider.errors import CredentialsProviderError, StorageError
+from credentials_provider.identities.reading import read_entries
 from credentials_provider.model import TokenRecord
-from credentials_provider.plan import make_plan
 from credentials_provider.policy import Lead
-from credentials_provider.store import TokenStore, parse_record, read_document
+from credentials_provider.run import batch
+from credentials_provider.tokens.plan import make_plan
+from credentials_provider.tokens.store import TokenStore, parse_record, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from credentials_provider.entries import LITERALS
 from credentials_provider.errors import ConfigurationError, Problem, quoted
+from credentials_provider.identities.reading import LITERALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from credentials_provider.errors import ConfigurationError, LockBusyError, StorageError
 from credentials_provider.model import TokenRecord
-from credentials_provider.plan import UNREADABLE, OnDisk, Unreadable
+from credentials_provider.tokens.plan import UNREADABLE, OnDisk, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

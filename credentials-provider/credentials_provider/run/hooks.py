@@ -15,16 +15,16 @@ import subprocess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.errors import StorageError
-from credentials_provider.exposure import without_secrets
 from credentials_provider.model import HookResult, TokenRecord
-from credentials_provider.state import HookFailure, read_state, write_state
-from credentials_provider.store import iso
+from credentials_provider.run.child_environment import without_secrets
+from credentials_provider.tokens.history import HookFailure, read_state, write_state
+from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from credentials_provider.model import Entry, Outcome, Request, Watcher
-    from credentials_provider.store import TokenStore
+    from credentials_provider.tokens.store import TokenStore
 
 HOOK_LOCK = ".credentials-provider-hook.lock"
 
