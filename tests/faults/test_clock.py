@@ -19,7 +19,8 @@ from credentials_provider.model import Minted
 from credentials_provider.policy import refresh_time
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.tokens.store import read_record, token_document, write_private
+from credentials_provider.files import write_private
+from credentials_provider.tokens.store import read_record, token_document
 from support import Command, Project, apps, entry, until, wait
 
 from .servers import Trust, answering

@@ -10,7 +10,8 @@ from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import Entry, Failure, Minted, Minter, Report, Request, Watcher
 from credentials_provider.run import batch
 from credentials_provider.settings import Flags, Settings, load_settings
-from credentials_provider.tokens.store import token_document, write_private
+from credentials_provider.files import write_private
+from credentials_provider.tokens.store import token_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

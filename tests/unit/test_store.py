@@ -22,18 +22,8 @@ from credentials_provider.errors import ConfigurationError, LockBusyError, Stora
 from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import TokenRecord
 from credentials_provider.tokens.plan import UNREADABLE
-from credentials_provider.tokens.store import (
-    LOCK_NAME,
-    MAXIMUM_SIZE,
-    TEMPORARY_PREFIX,
-    TEMPORARY_SUFFIX,
-    TokenStore,
-    iso,
-    read_document,
-    read_record,
-    token_document,
-    write_private,
-)
+from credentials_provider.files import MAXIMUM_SIZE, TEMPORARY_PREFIX, TEMPORARY_SUFFIX, read_document, write_private
+from credentials_provider.tokens.store import LOCK_NAME, TokenStore, iso, read_record, token_document
 from unit.making import LIFE, NOW, SECRET, Project, sample_fields, sample_minted
 
 if TYPE_CHECKING:
@@ -335,7 +325,7 @@ def test_writing_into_a_folder_that_is_not_there_is_a_storage_error(tmp_path: Pa
 FULL = """
 import resource, signal, sys
 from credentials_provider.errors import StorageError
-from credentials_provider.tokens.store import write_private
+from credentials_provider.files import write_private
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

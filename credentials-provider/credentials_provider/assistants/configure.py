@@ -19,7 +19,7 @@ from credentials_provider.errors import (
     CredentialsProviderError,
     StorageError,
 )
-from credentials_provider.tokens.store import write_private
+from credentials_provider.files import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -17,7 +17,7 @@ from credentials_provider.emulator import FAULT_KINDS, App, Emulator, Fault, sam
 from credentials_provider.errors import ConfigurationError, StoppedError, StorageError
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER, Flags, load_settings
-from credentials_provider.tokens.store import write_private
+from credentials_provider.files import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -21,7 +21,8 @@ from credentials_provider.identities.fields import GUID
 from credentials_provider.identities.reading import IdentitiesFile, authority_base, read_entries
 from credentials_provider.identities.validation import validate
 from credentials_provider.tokens.claims import epoch_claim
-from credentials_provider.tokens.store import MAXIMUM_SIZE, TokenStore
+from credentials_provider.files import MAXIMUM_SIZE
+from credentials_provider.tokens.store import TokenStore
 from credentials_provider.transport.connections import Transport
 
 if TYPE_CHECKING:

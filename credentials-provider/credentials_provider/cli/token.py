@@ -113,7 +113,7 @@ def command(
     if output is None:
         click.echo(text)
     else:
-        from credentials_provider.tokens.store import write_private  # noqa: PLC0415  only for a file
+        from credentials_provider.files import write_private  # noqa: PLC0415  only for a file
 
         write_private(output, text + "\n")
     return 0

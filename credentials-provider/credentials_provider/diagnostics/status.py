@@ -11,7 +11,8 @@ from credentials_provider.model import TokenRecord
 from credentials_provider.policy import TIMER_INTERVAL, TIMER_JITTER
 from credentials_provider.tokens.history import LastFailure, LastRun, State, read_state
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.tokens.store import TokenStore, read_document, read_record
+from credentials_provider.files import read_document
+from credentials_provider.tokens.store import TokenStore, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

@@ -14,7 +14,8 @@ from credentials_provider.model import TokenRecord
 from credentials_provider.policy import Lead
 from credentials_provider.run import batch
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.tokens.store import TokenStore, parse_record, read_document
+from credentials_provider.files import read_document
+from credentials_provider.tokens.store import TokenStore, parse_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from credentials_provider.tokens.store import read_document, write_private
+from credentials_provider.files import read_document, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -1,9 +1,4 @@
-"""Token files: read, locked, written whole and private, swept.
-
-A file is whole or absent: it is written to a temporary file in the same folder, created 0600,
-synced and renamed into place. A rename replaces whatever stands there, a symbolic link included,
-and follows nothing.
-"""
+"""Token files: one folder of them, read without a lock and written under one."""
 
 from __future__ import annotations
 
@@ -15,6 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.errors import ConfigurationError, LockBusyError, StorageError
+from credentials_provider.files import is_temporary, read_document, sweep, write_private
 from credentials_provider.model import TokenRecord
 from credentials_provider.tokens.plan import UNREADABLE, OnDisk, Unreadable
 
@@ -26,9 +22,6 @@ if TYPE_CHECKING:
 LOCK_NAME = ".credentials-provider.lock"
 _OWN_FOLDERS = ("demo", "emulator")  # what the commands of these names make in it
 _ANOTHER_FOLDER = "Check its owner and permissions, or name another one with --output-dir."
-TEMPORARY_PREFIX = ".credentials-provider-"
-TEMPORARY_SUFFIX = ".tmp"
-MAXIMUM_SIZE = 1 << 20  # bytes; a token file has a few thousand
 CONSISTENT_WITHIN = 2  # seconds by which a file's several times may differ from one another
 
 
@@ -96,7 +89,7 @@ class TokenStore:
         found = {
             name: read_record(self.path(name)) for name in names if f"{name}.json".lower() in folded
         }
-        return found, any(_is_temporary(name) for name in present)
+        return found, any(is_temporary(name) for name in present)
 
     @contextlib.contextmanager
     def lock(self, timeout: float, name: str = LOCK_NAME) -> Iterator[None]:
@@ -173,11 +166,7 @@ class TokenStore:
 
     def sweep(self) -> None:
         """Remove what killed runs left behind. Only under the lock: no writer lives then."""
-        with contextlib.suppress(OSError):
-            for name in os.listdir(self.folder):
-                if _is_temporary(name):
-                    with contextlib.suppress(OSError):
-                        os.unlink(os.path.join(self.folder, name))
+        sweep(self.folder)
 
     def write(self, identity_name: str, document: dict[str, Any]) -> None:
         """Put a token file in place: after this it is the old one or the new one, never part.
@@ -198,71 +187,6 @@ class TokenStore:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-
-
-def write_private(path: str, text: str) -> None:
-    """Write a file whole, 0600 from its first byte, over whatever stands there.
-
-    Raises:
-        StorageError: it could not be written; what was there is there still.
-
-    """
-    write_whole(path, text, 0o600)
-
-
-def write_whole(path: str, text: str, mode: int) -> None:
-    """Write a file whole, private until all of it is there and then of that mode.
-
-    Raises:
-        StorageError: it could not be written; what was there is there still.
-
-    """
-    folder = os.path.dirname(path) or os.curdir
-    temporary = os.path.join(
-        folder, f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}"
-    )
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    try:
-        descriptor = os.open(temporary, flags | getattr(os, "O_BINARY", 0), 0o600)
-        try:
-            with open(descriptor, "wb") as file:
-                if hasattr(os, "fchmod"):
-                    os.fchmod(descriptor, mode)  # a umask can take from the owner, too
-                file.write(text.encode())
-                file.flush()
-                os.fsync(descriptor)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror or type(error).__name__}",
-            hint="What was there is untouched. Check space, owner and permissions of the folder.",
-        ) from None
-
-
-def read_document(path: str) -> dict[str, Any] | None:
-    """A token file's JSON object, None where there is none to be had.
-
-    A symbolic link is not followed and anything but a regular file of sensible size not read:
-    what stands in the folder may have been put there by somebody else.
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > MAXIMUM_SIZE:
-                return None
-            content = os.read(descriptor, found.st_size)
-        finally:
-            os.close(descriptor)
-        document = json.loads(content)
-    except (OSError, ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
 
 
 def read_record(path: str) -> OnDisk:
@@ -314,10 +238,6 @@ def _epoch(value: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53:
         return float(value)
     raise TypeError
-
-
-def _is_temporary(name: str) -> bool:
-    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
 
 
 def _belongs(name: str) -> bool:
