@@ -322,10 +322,9 @@ def snapshot(folder: str) -> set[str]:
     return {os.path.join(at, name) for at, _, names in os.walk(folder) for name in [*names, ""]}
 
 
+@pytest.mark.usefixtures("app")
 @pytest.mark.parametrize("words", [("token",), ("exec", "--", "printenv", "ACCESS_TOKEN")])
-def test_no_store_writes_no_file(
-    app: App, project: Project, run: Command, words: tuple[str, ...]
-) -> None:
+def test_no_store_writes_no_file(project: Project, run: Command, words: tuple[str, ...]) -> None:
     """Nor a folder or a lock; each call mints."""
     os.rename(project.identities_file, os.path.join(project.folder, "i.json"))
     os.rmdir(project.output)
@@ -355,9 +354,7 @@ def test_an_identity_of_options_needs_no_file(
     assert_no_secret(ran.stderr, [made])
 
 
-def test_an_identity_of_options_may_have_a_federated_token(
-    project: Project, run: Command, tmp_path: Path
-) -> None:
+def test_an_identity_of_options_may_have_a_federated_token(run: Command, tmp_path: Path) -> None:
     """The variable of a cluster's webhook names its file."""
     ran = run(
         *("token", "--client-id", SCOPE[6:42], "--tenant-id", "contoso.com", "--scope", SCOPE),

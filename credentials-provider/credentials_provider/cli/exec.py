@@ -32,7 +32,9 @@ class ExecCommand(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.allow_interspersed_args = False
         if not ctx.resilient_parsing:
-            own = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
+            own: list[click.Parameter] = [
+                each for each in self.get_params(ctx) if isinstance(each, click.Option)
+            ]
             options = click.Command(self.name, params=own, add_help_option=False)
             rest = options.make_parser(ctx).parse_args(args=list(args))[1]
             before = args[: len(args) - len(rest)]
