@@ -6,11 +6,11 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
+from credentials_provider.files import write_private
 from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import Entry, Failure, Minted, Minter, Report, Request, Watcher
 from credentials_provider.run import batch
 from credentials_provider.settings import Flags, Settings, load_settings
-from credentials_provider.files import write_private
 from credentials_provider.tokens.store import token_document
 
 if TYPE_CHECKING:

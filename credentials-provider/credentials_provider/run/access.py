@@ -9,12 +9,12 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.errors import CredentialsProviderError, StorageError
+from credentials_provider.files import read_document
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.model import TokenRecord
 from credentials_provider.policy import Lead
 from credentials_provider.run import batch
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.files import read_document
 from credentials_provider.tokens.store import TokenStore, parse_record
 
 if TYPE_CHECKING:
