@@ -12,8 +12,9 @@ import ssl
 import threading
 import time
 import urllib.request
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import urllib3
@@ -45,21 +46,20 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "PROT
 TroubleKind = Literal["unreachable", "untrusted", "throttled", "unavailable", "bad_response"]
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Answer:
     """A whole HTTP answer. The body may hold a token: it is not shown."""
 
     status: int
-    headers: Mapping[str, str]  # names in lower case
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)  # names in lower case
+    body: bytes = field(repr=False)
     sent_at: float  # epoch seconds just before the request went out
     clock_skew: float | None  # this machine's clock minus the provider's `Date`, seconds
 
-    def __repr__(self) -> str:
-        return f"Answer({self.status})"
 
-
-class Trouble(NamedTuple):
-    """Why there is no answer to use; `reason` is a word that `diagnosis` explains."""
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why there is no answer to use; `reason` is a word that `explanations` explains."""
 
     kind: TroubleKind
     reason: str = ""
@@ -235,7 +235,7 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
 
 
 def _trouble(error: Exception) -> Trouble:
-    """What came in the way of a request, in a word that `diagnosis` explains."""
+    """What came in the way of a request, in a word that `explanations` explains."""
     chain = list(_causes(error))
     if isinstance(error, exceptions.ProxyError):
         if any(_PROXY_LOGIN in str(cause) for cause in chain):
