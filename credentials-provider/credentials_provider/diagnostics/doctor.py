@@ -45,7 +45,8 @@ from credentials_provider.run.child_environment import without_secrets
 from credentials_provider.schedule.found import timers
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.store import iso
-from credentials_provider.transport.connections import Answer, Transport
+from credentials_provider.transport.connections import Answer
+from credentials_provider.transport.retrying import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
