@@ -39,7 +39,7 @@ from credentials_provider.identities.reading import (
     select,
 )
 from credentials_provider.identities.validation import validate
-from credentials_provider.model import Failure, Minted, Request
+from credentials_provider.model import Failure, Minted, RunOptions
 from credentials_provider.run.batch import entra_minter
 from credentials_provider.run.child_environment import without_secrets
 from credentials_provider.schedule.found import timers
@@ -411,7 +411,7 @@ def _tokens(
     """Ask for a token of each identity, once; what came goes into `minted` and nowhere else."""
     valid = [entry for entry in entries if entry.name in identities]
     asked = valid[:MOST_IDENTITIES]
-    request = Request(settings, max_attempts=1, timeout=TIMEOUT, concurrency=8)
+    request = RunOptions(settings, max_attempts=1, timeout=TIMEOUT, concurrency=8)
     minter = entra_minter(request, identities, time.monotonic() + DEADLINE)
     try:
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
