@@ -17,13 +17,13 @@ from credentials_provider.cli.output import local_time, time_left
 from credentials_provider.diagnostics import inspection
 from credentials_provider.diagnostics.inspection import Expected, Finding, Token, Verification
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
+from credentials_provider.files import MAXIMUM_SIZE
 from credentials_provider.identities.fields import GUID
 from credentials_provider.identities.reading import IdentitiesFile, authority_base, read_entries
 from credentials_provider.identities.validation import validate
 from credentials_provider.tokens.claims import epoch_claim
-from credentials_provider.files import MAXIMUM_SIZE
 from credentials_provider.tokens.store import TokenStore
-from credentials_provider.transport.connections import Transport
+from credentials_provider.transport.retrying import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
