@@ -52,7 +52,7 @@ def test_every_package_is_pinned_by_hash(lock: str) -> None:
 
 @pytest.mark.parametrize("lock", WANTED)
 def test_a_pin_has_the_extras_that_others_ask_of_it(lock: str) -> None:
-    """pip before 23.3 looks for the newest release of `coverage[toml]` if only `coverage` is pinned.
+    """Where a pin lacks them, pip before 23.3 looks for the newest release of `coverage[toml]`.
 
     An index that holds a newer release than the lock then ends the set-up, for want of its hash.
     """
