@@ -119,7 +119,7 @@ def mint_token(options: RunOptions, file: IdentitiesFile, name: str, observer: O
 
     """
     from credentials_provider.identities.validation import validate  # noqa: PLC0415  to mint only
-    from credentials_provider.minting import Minted
+    from credentials_provider.minting import Minted  # noqa: PLC0415
 
     (entry,) = select(file.entries, (name,), file.path)
     identities, warnings = validate(file)
