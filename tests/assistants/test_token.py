@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from credentials_provider.emulator import App
     from support import Command, Project, Ran
 
-HEAVY = {"pydantic", "msal", "requests", "urllib3", "tenacity", "filelock", "rich", "dataclasses"}
+HEAVY = {"pydantic", "msal", "requests", "urllib3", "tenacity", "filelock", "rich"}
 
 
 @pytest.fixture
