@@ -14,7 +14,8 @@ from credentials_provider.cli.options import identity_names
 from credentials_provider.diagnostics import inventory
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.identities.reading import CREDENTIAL_KINDS, LITERALS, read_entries, select
+from credentials_provider.identities.fields import CREDENTIAL_KINDS, LITERALS
+from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 
 if TYPE_CHECKING:
@@ -373,10 +374,10 @@ def _fields(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ask(field: str, question: str, default: str | None) -> str:
-    from credentials_provider.identities.fields import RULES  # noqa: PLC0415  only where it is asked
+    from credentials_provider.identities.fields import FIELDS  # noqa: PLC0415  only where it is asked
 
     def checked(value: str) -> str:
-        if problem := RULES[field](value.strip()):
+        if problem := FIELDS[field].problem(value.strip()):
             raise click.UsageError(problem)
         return value.strip()
 

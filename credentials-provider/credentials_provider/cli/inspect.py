@@ -17,11 +17,12 @@ from credentials_provider.cli.output import local_time, time_left
 from credentials_provider.diagnostics import inspection
 from credentials_provider.diagnostics.inspection import Expected, Finding, Token, Verification
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
-from credentials_provider.identities.fields import GUID
-from credentials_provider.identities.reading import IdentitiesFile, authority_base, read_entries
-from credentials_provider.identities.validation import validate
-from credentials_provider.tokens.claims import epoch_claim
 from credentials_provider.files import MAXIMUM_SIZE
+from credentials_provider.identities.fields import Identity
+from credentials_provider.identities.reading import authority_base, read_entries
+from credentials_provider.identities.rules import is_guid
+from credentials_provider.identities.validation import validate_entry
+from credentials_provider.tokens.claims import epoch_claim
 from credentials_provider.tokens.store import TokenStore
 from credentials_provider.transport.connections import Transport
 
@@ -103,10 +104,9 @@ def _identity(name: str, settings: Settings) -> Mapping[str, Any]:
     """An identity's fields; none where they are not in order: a token can be looked at without."""
     try:
         found = [each for each in read_entries(settings).entries if each.name == name]
-        validate(IdentitiesFile(settings.identities_file, found, [], []))
     except ConfigurationError:
         return {}
-    return found[0].fields if found else {}
+    return found[0].fields if found and isinstance(validate_entry(found[0]), Identity) else {}
 
 
 def _read(path: str) -> str:
@@ -129,10 +129,10 @@ def _expected(settings: Settings, fields: Mapping[str, Any], token: Token) -> Ex
     """The registry's own settings, else what the identity says, else the token's tenant."""
     own = fields.get("scope", "").removeprefix("api://").removesuffix("/.default")
     tenant = settings.tenant_id or fields.get("tenant_id")
-    if not (isinstance(tenant, str) and GUID.fullmatch(tenant)):
+    if not (isinstance(tenant, str) and is_guid(tenant)):
         told = token.claims.get("tid")
-        tenant = told if isinstance(told, str) and GUID.fullmatch(told) else None
-    gateway = settings.client_id or (own if GUID.fullmatch(own) else None)
+        tenant = told if isinstance(told, str) and is_guid(told) else None
+    gateway = settings.client_id or (own if is_guid(own) else None)
     return Expected(authority_base(dict(fields), settings), tenant, gateway)
 
 

@@ -30,15 +30,14 @@ from credentials_provider.errors import (
     quoted,
     unexpected,
 )
-from credentials_provider.identities.fields import GUID, Identity
+from credentials_provider.identities.fields import SECRET_KINDS, Identity
 from credentials_provider.identities.reading import (
-    SECRET_KINDS,
-    IdentitiesFile,
     authority_base,
     read_entries,
     select,
 )
-from credentials_provider.identities.validation import validate
+from credentials_provider.identities.rules import is_guid
+from credentials_provider.identities.validation import validate_entry, warnings_of
 from credentials_provider.model import Failure, Minted, Request
 from credentials_provider.run.batch import entra_minter
 from credentials_provider.run.child_environment import without_secrets
@@ -232,7 +231,7 @@ def _entries(settings: Settings, names: Sequence[str]) -> tuple[list[Entry], lis
     except ConfigurationError as error:
         seen = "; ".join(str(problem) for problem in error.problems)
         return [], [Check("identities", "failure", seen, error.hint or "", guide.MACHINES)]
-    checks = [Check("identities", "failure", str(each)) for each in file.problems]
+    checks = []
     checks += [
         Check("identities", "warning", each)
         for each in file.warnings
@@ -248,10 +247,8 @@ def _identities(
     good: dict[str, Identity] = {}
     checks: list[Check] = []
     for entry in entries:
-        alone = IdentitiesFile(settings.identities_file, [entry], [], [])
-        try:
-            found, warnings = validate(alone)
-        except ConfigurationError as error:
+        found = validate_entry(entry)
+        if not isinstance(found, Identity):
             checks += [
                 Check(
                     "identities",
@@ -261,12 +258,13 @@ def _identities(
                     guide.MACHINES,
                     entry.name or None,
                 )
-                for problem in error.problems
+                for problem in found
             ]
             continue
-        good |= found
+        good[entry.name] = found
         checks += [
-            Check("identities", "warning", text, identity_name=entry.name) for text in warnings
+            Check("identities", "warning", text, identity_name=entry.name)
+            for text in warnings_of(entry, found)
         ]
     if good:
         seen = f"{len(good)} of {len(entries)} in order, in {settings.identities_file}"
@@ -466,8 +464,8 @@ def expected_of(settings: Settings, entry: Entry) -> Expected:
     tenant = settings.tenant_id or entry.fields.get("tenant_id")
     return Expected(
         authority_base(entry.fields, settings),
-        tenant if isinstance(tenant, str) and GUID.fullmatch(tenant) else None,
-        settings.client_id or (own if GUID.fullmatch(own) else None),
+        tenant if isinstance(tenant, str) and is_guid(tenant) else None,
+        settings.client_id or (own if is_guid(own) else None),
     )
 
 
@@ -631,8 +629,10 @@ def curl(entry: Entry, settings: Settings) -> str:
     """
     import shlex  # noqa: PLC0415  only here
 
-    found, _ = validate(IdentitiesFile(settings.identities_file, [entry], [], []))
-    if found[entry.name].credential not in SECRET_KINDS:
+    found = validate_entry(entry)
+    if not isinstance(found, Identity):
+        raise ConfigurationError(f"{entry.name} is not in order", problems=found)
+    if found.credential not in SECRET_KINDS:
         raise ConfigurationError(
             f"{entry.name} has no client secret, and a request by hand needs one",
             hint="`credentials-provider doctor NAME` makes the request with its own credential.",

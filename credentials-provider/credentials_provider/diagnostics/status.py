@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError, StorageError
+from credentials_provider.files import read_document
 from credentials_provider.identities.reading import FINGERPRINT_VERSION, read_entries, select
 from credentials_provider.model import TokenRecord
 from credentials_provider.policy import TIMER_INTERVAL, TIMER_JITTER
 from credentials_provider.tokens.history import LastFailure, LastRun, State, read_state
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.files import read_document
 from credentials_provider.tokens.store import TokenStore, read_record
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 import msal
 
 from credentials_provider.entra import explanations
-from credentials_provider.identities.fields import GUID
+from credentials_provider.identities.rules import is_guid
 from credentials_provider.model import Failure, Minted
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 from credentials_provider.transport.connections import Answer, Trouble
@@ -213,7 +213,7 @@ def checked(
     if claims is None or str(result.get("token_type", "bearer")).lower() != "bearer":
         return bad("no_access_token", host)
     tenant, client = claims.get("tid"), claims.get("azp", claims.get("appid"))
-    if GUID.fullmatch(identity.tenant_id) and _differs(tenant, identity.tenant_id):
+    if is_guid(identity.tenant_id) and _differs(tenant, identity.tenant_id):
         return bad("wrong_tenant", host)
     if _differs(client, identity.client_id):
         return bad("wrong_client", host)

@@ -6,6 +6,7 @@ https://learn.microsoft.com/graph/api/resources/passwordcredential
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from datetime import datetime, timezone
@@ -45,7 +46,7 @@ def secret_expiry(
     """
     base = _HOSTS.get(authority_base, authority_base)
     scope = f"{base if authority_base in _HOSTS else PUBLIC}/.default"
-    minted = mint(identity._replace(scope=scope), credential, authority_base, transport)
+    minted = mint(dataclasses.replace(identity, scope=scope), credential, authority_base, transport)
     if isinstance(minted, Failure):
         return f"Graph gives no token: {minted.message}"
     reply = transport.get(

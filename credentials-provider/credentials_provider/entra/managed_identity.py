@@ -23,7 +23,7 @@ from credentials_provider.entra.client_credentials import (
     what_body,
     whole_seconds,
 )
-from credentials_provider.identities.fields import SCOPE_END
+from credentials_provider.identities.rules import SCOPE_END
 from credentials_provider.model import Failure, Minted
 from credentials_provider.transport.connections import Answer, Trouble
 
