@@ -26,6 +26,7 @@ KINDS = {
     "bad_response": "an answer that is no token",
     "secret_unavailable": "the identity's credential cannot be had from its place",
     "storage": "the token could not be written, or another run was busy",
+    "configuration": "the identity's entry in the identities file has a mistake",
 }
 
 

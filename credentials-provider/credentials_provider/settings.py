@@ -39,10 +39,12 @@ class Environment:
         process: Mapping[str, str],
         dotenv: Mapping[str, str],
         *,
+        file: str | None = None,
         open_file: str | None = None,
     ) -> None:
         self._process = process
         self._dotenv = dotenv
+        self.file = file  # the `.env` that was read
         self.open_file = open_file  # the `.env`, where other users can read it
 
     def get(self, name: str) -> str | None:
@@ -50,6 +52,11 @@ class Environment:
 
     def in_dotenv(self, name: str) -> bool:
         return bool(self._dotenv.get(name))
+
+    def in_process_alone(self, name: str) -> bool:
+        """Whether a process that reads the same `.env` elsewhere would not have this value."""
+        value = self._process.get(name)
+        return bool(value) and value != self._dotenv.get(name)
 
     def __repr__(self) -> str:
         return "Environment(…)"
@@ -100,7 +107,12 @@ def load_settings(flags: Flags, process: Mapping[str, str], base: str) -> Settin
 
     """
     dotenv, warnings, open_file = _read_dotenv(flags.env_file, base)
-    environment = Environment(process, dotenv, open_file=open_file)
+    environment = Environment(
+        process,
+        dotenv,
+        file=_dotenv_path(flags.env_file, base) if dotenv else None,
+        open_file=open_file,
+    )
     provider = flags.auth_provider or environment.get("AUTH_PROVIDER") or PROVIDER
     if provider.strip().lower() != PROVIDER:
         raise ConfigurationError(
@@ -173,6 +185,10 @@ def _checked_ca_bundle(flag: str | None, environment: Environment) -> str | None
     return None
 
 
+def _dotenv_path(given: str | None, base: str) -> str:
+    return given or os.path.join(base, ".env")
+
+
 def _read_dotenv(
     given: str | None, base: str
 ) -> tuple[dict[str, str], tuple[str, ...], str | None]:
@@ -180,7 +196,7 @@ def _read_dotenv(
 
     With warnings, and with its path where other users can read it.
     """
-    path = given or os.path.join(base, ".env")
+    path = _dotenv_path(given, base)
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read()

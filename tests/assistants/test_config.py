@@ -486,7 +486,7 @@ def test_through_the_project_s_script_the_command_is_that_script(
     project: Project, run: Command
 ) -> None:
     """Started through a checkout, an assistant starts the checkout's script."""
-    from credentials_provider.assistants.program import program
+    from credentials_provider.run.launching import program
 
     del run
     script = os.path.join(project.folder, "generate_creds.sh")

@@ -41,8 +41,8 @@ OWNERS = {
     "prometheus_client": {"run.metrics"},
     "pydantic": {"identities.problems"},
     "pydantic_core": {"identities.problems"},
-    "rich": {"cli.identities", "cli.output"},
-    "tenacity": {"transport.connections"},
+    "rich": {"cli.identities.showing", "cli.output"},
+    "tenacity": {"transport.retrying"},
     "urllib3": {"transport.connections"},
 }
 # Each costs more than all the rest of a run with nothing due.

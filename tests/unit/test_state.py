@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credentials_provider.tokens.history import STATE_NAME, LastRun, State, after_run, read_state
 from credentials_provider.files import write_private
+from credentials_provider.tokens.history import STATE_NAME, LastRun, State, after_run, read_state
 from unit.making import NOW, REJECTED, SECRET, UNREACHABLE, Project, Provider
 
 

@@ -19,11 +19,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credentials_provider.errors import ConfigurationError, LockBusyError, StorageError
+from credentials_provider.files import (
+    MAXIMUM_SIZE,
+    TEMPORARY_PREFIX,
+    TEMPORARY_SUFFIX,
+    read_document,
+    write_private,
+)
 from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import TokenRecord
 from credentials_provider.tokens.plan import UNREADABLE
-from credentials_provider.files import MAXIMUM_SIZE, TEMPORARY_PREFIX, TEMPORARY_SUFFIX, read_document, write_private
-from credentials_provider.tokens.store import LOCK_NAME, TokenStore, iso, read_record, token_document
+from credentials_provider.tokens.store import (
+    LOCK_NAME,
+    TokenStore,
+    iso,
+    read_record,
+    token_document,
+)
 from unit.making import LIFE, NOW, SECRET, Project, sample_fields, sample_minted
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from credentials_provider.cli.options import DURATION, DURATION_OR_NONE
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.emulator import FAULT_KINDS, App, Emulator, Fault, sample_apps
 from credentials_provider.errors import ConfigurationError, StoppedError, StorageError
+from credentials_provider.files import write_private
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER, Flags, load_settings
-from credentials_provider.files import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

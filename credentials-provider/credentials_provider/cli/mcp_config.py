@@ -24,12 +24,13 @@ from credentials_provider.assistants.configure import (
     way_of,
 )
 from credentials_provider.assistants.documents import Change, shown
-from credentials_provider.assistants.program import Launch, program, reach
+from credentials_provider.assistants.program import Launch
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import identity_names, settings_of, settings_options
 from credentials_provider.cli.token import check_header_names
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import read_entries
+from credentials_provider.run.launching import left_behind, left_behind_warning, options_of, program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +97,6 @@ def command(
 ) -> int:
     """Make CLIENT use remote MCP servers with a token that never goes stale."""
     client = CLIENTS[client_name]
-    env_file = options["env_file"]
     settings = settings_of(options, root)
     path = _path(client_name, client, scope, file, settings)
     header = header_name or (
@@ -121,7 +121,8 @@ def command(
     if chosen == "static":
         entries = _static(client, wanted, identity, header, settings)
     else:
-        launch = Launch(program(root), identity, header, reach(settings, root, env_file))
+        launch = Launch(program(root), identity, header, options_of(settings))
+        _warn_of_left_behind(settings, identity)
         entries = live_entries(client, chosen, wanted, launch)
     if not (write or as_diff):
         click.echo(shown(client.form, Change(client.root, entries)), nl=False)
@@ -180,10 +181,10 @@ def _discover(registry_url: str, identity: str, settings: Settings) -> dict[str,
 def _token(identity: str, settings: Settings) -> tuple[str, float]:
     """A token with most of its life before it: it is to be written down."""
     from credentials_provider.cli.output import Console  # noqa: PLC0415
-    from credentials_provider.model import Request  # noqa: PLC0415
+    from credentials_provider.model import RunOptions  # noqa: PLC0415
     from credentials_provider.run.access import get_token  # noqa: PLC0415
 
-    access = get_token(Request(settings), identity, 600.0, Console())
+    access = get_token(RunOptions(settings), identity, 600.0, Console())
     return access.token, access.expires_on
 
 
@@ -198,6 +199,12 @@ def _static(
         "until you run this again"
     )
     return static_entries(client, servers, header, token)
+
+
+def _warn_of_left_behind(settings: Settings, identity: str) -> None:
+    entries = (each for each in read_entries(settings).entries if each.name == identity)
+    if names := left_behind(settings, entries):
+        click.echo(f"Warning: {left_behind_warning(names, settings)}", err=True)
 
 
 def _note(client: Client, way: Way) -> None:

@@ -13,10 +13,10 @@ import click
 from credentials_provider.cli import generate
 from credentials_provider.cli.helping import Group
 from credentials_provider.errors import ConfigurationError, StorageError
+from credentials_provider.files import write_whole
 from credentials_provider.policy import TIMER_INTERVAL
 from credentials_provider.schedule import NAME, Plan, cron, kubernetes, systemd
 from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER
-from credentials_provider.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

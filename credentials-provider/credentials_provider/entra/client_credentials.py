@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from credentials_provider.credentials.resolver import Credential
     from credentials_provider.identities.fields import Identity
-    from credentials_provider.transport.connections import Transport
+    from credentials_provider.transport.retrying import Transport
 
 # RFC 6750 section 2.1: what a bearer token may be made of, and so nothing that ends a header.
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,65536}=*", re.ASCII)
@@ -145,7 +146,7 @@ class _HttpClient:
 
     def _give_up(self, failure: Failure) -> NoReturn:
         skew = self.answer.clock_skew if self.answer else None
-        raise GivenUpError(failure._replace(attempts=self.attempts, clock_skew=skew))
+        raise GivenUpError(replace(failure, attempts=self.attempts, clock_skew=skew))
 
 
 def mint(
@@ -175,13 +176,13 @@ def mint(
     except GivenUpError as given_up:
         return given_up.failure
     if client.answer is None or "access_token" not in result:
-        return bad("no_access_token", client.host)._replace(attempts=client.attempts)
+        return replace(bad("no_access_token", client.host), attempts=client.attempts)
     # The response itself: msal keeps `refresh_in` from its callers.
     response = client.token_response
     minted = checked(response, client.answer, identity, urlsplit(authority).netloc)
     if isinstance(minted, Failure):
-        return minted._replace(attempts=client.attempts, clock_skew=client.answer.clock_skew)
-    return minted._replace(attempts=client.attempts, credential=credential.field)
+        return replace(minted, attempts=client.attempts, clock_skew=client.answer.clock_skew)
+    return replace(minted, attempts=client.attempts, credential=credential.field)
 
 
 def ask_managed_identity(

@@ -26,7 +26,7 @@ from credentials_provider.identities.fields import (
     known_to_be_right,
     shown_field,
 )
-from credentials_provider.identities.rules import SCOPE_END, composed, name_key
+from credentials_provider.identities.rules import SCOPE_END, composed, identity_name, name_key
 from credentials_provider.model import Entry
 from credentials_provider.settings import CLOUDS, Settings
 
@@ -175,7 +175,7 @@ def _same_names(objects: list[Any], stem: str) -> dict[int, list[Problem]]:
         problem = Problem(message, index, name or None, "identity_name")
         problems.setdefault(index, []).append(problem)
 
-    for index in places.get(name_key(stem), ()):
+    for index in places.get(name_key(stem), ()) if identity_name(stem) is None else ():
         add(index, f"{printable(stem)}.json is the name of the identities file itself")
     for same in places.values():
         for index in same if len(same) > 1 else ():

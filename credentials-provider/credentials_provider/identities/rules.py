@@ -48,7 +48,7 @@ _SAMPLE = "still holds the guide's sample value: put yours in its place"
 # What stands where a secret belongs when something else failed: (pattern, what it is).
 _NO_SECRETS = (
     (
-        r"@Microsoft\.KeyVault\(.*|(op|vault|ref\+[a-z]+|secretref|keyvault|bws)://?.*|vault:.*",
+        r"@Microsoft\.KeyVault\(.*|(op|keyvault)://.*|(vault|secretref|ref\+[a-z]+):.*",
         "is a reference to a secret that nothing resolved",
     ),
     (
@@ -120,7 +120,12 @@ def identity_name(value: str) -> str | None:
         if value.isascii()
         else all(map(_is_name_character, value))
     )
-    if not plain or "  " in value or value[0] in " .@+-" or value[-1] in " .":
+    if (
+        not plain
+        or "  " in value
+        or not (value[0] == "_" or value[0].isalnum())
+        or value[-1] in " ."
+    ):
         return (
             "must hold only letters, digits, '_', '.', '-', '@', '+' and single spaces, begin with "
             "a letter, a digit or '_', and not end with '.' or a space (it names a file)"

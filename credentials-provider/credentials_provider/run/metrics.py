@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from credentials_provider.files import write_whole
 from credentials_provider.model import TokenRecord
 from credentials_provider.tokens.history import read_state
-from credentials_provider.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
