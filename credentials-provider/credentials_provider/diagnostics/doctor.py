@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from credentials_provider.credentials.resolver import Resolver
 from credentials_provider.diagnostics import guide, inspection
-from credentials_provider.diagnostics.inspection import Expected, Finding, diagnosis_of, find_token
+from credentials_provider.diagnostics.inspection import Expected, Finding, find_token
 from credentials_provider.diagnostics.status import read_status
 from credentials_provider.entra import explanations
 from credentials_provider.errors import (
@@ -38,7 +38,8 @@ from credentials_provider.identities.reading import (
 )
 from credentials_provider.identities.rules import is_guid
 from credentials_provider.identities.validation import validate_entry, warnings_of
-from credentials_provider.model import Failure, Minted, RunOptions
+from credentials_provider.minting import Failure, Minted
+from credentials_provider.model import RunOptions
 from credentials_provider.run.batch import entra_minter
 from credentials_provider.run.child_environment import without_secrets
 from credentials_provider.schedule.found import timers
@@ -348,7 +349,7 @@ def _connection(base: str, settings: Settings) -> Iterator[Check]:
         transport.close()
     bundle = f" by {settings.ca_bundle}" if settings.ca_bundle else ""
     if not isinstance(result, Answer):
-        cause, cure, _ = diagnosis_of(result, host)
+        cause, cure, _ = explanations.explain_trouble(result, host)
         name = "tls" if result.kind == "untrusted" else "connection"
         trusted = f" (authorities of {settings.ca_bundle})" if settings.ca_bundle else ""
         yield Check(name, "failure", f"{base}: {cause}{trusted if name == 'tls' else ''}", cure)
@@ -503,7 +504,7 @@ def _registry(url: str, settings: Settings, minted: Mapping[str, Minted]) -> Ite
     finally:
         transport.close()
     if not isinstance(result, Answer):
-        cause, cure, _ = diagnosis_of(result, urlsplit(url).netloc)
+        cause, cure, _ = explanations.explain_trouble(result, urlsplit(url).netloc)
         yield Check("registry", "failure", f"{url}: {cause}", cure)
         return
     verdict, seen, cure, link = _registry_says(result)

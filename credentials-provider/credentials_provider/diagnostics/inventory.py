@@ -19,7 +19,7 @@ from credentials_provider.identities.fields import (
 from credentials_provider.identities.reading import authority_base, read_entries
 from credentials_provider.identities.rules import is_date
 from credentials_provider.identities.validation import validate, validate_entry
-from credentials_provider.model import Failure
+from credentials_provider.minting import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

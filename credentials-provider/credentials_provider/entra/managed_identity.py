@@ -12,20 +12,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from credentials_provider.entra import explanations
-from credentials_provider.entra.client_credentials import (
-    GivenUpError,
-    Response,
-    ask_managed_identity,
+from credentials_provider.entra.answers import (
     bad,
     checked,
     explain,
     json_object,
+    safe_error,
+    safe_id,
     what_body,
     whole_seconds,
 )
+from credentials_provider.entra.client_credentials import (
+    GivenUpError,
+    Response,
+    ask_managed_identity,
+)
 from credentials_provider.identities.rules import SCOPE_END
-from credentials_provider.model import Failure, Minted
+from credentials_provider.minting import Failure, Minted
 from credentials_provider.transport.connections import Answer, Trouble
 
 if TYPE_CHECKING:
@@ -159,8 +162,8 @@ def _refusal(document: Mapping[str, Any]) -> Failure:
         "rejected",
         "this machine has no such managed identity, or gets no token for this scope",
         f"{_ASSIGN} Then compare scope with the gateway's Application ID URI.",
-        error=explanations.safe_error(document.get("error")),
-        correlation_id=explanations.safe_id(document.get("correlation_id")),
+        error=safe_error(document.get("error")),
+        correlation_id=safe_id(document.get("correlation_id")),
     )
 
 

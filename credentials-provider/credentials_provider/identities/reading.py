@@ -244,8 +244,8 @@ def _take_pod_identity(fields: dict[str, Any], environment: Environment) -> None
 
 def default_scope(settings: Settings) -> str | None:
     """The scope of an identity that names none, as far as the environment says one."""
-    if scope := settings.environment.get("ENTRA_SCOPE"):
-        return scope
+    if settings.scope:
+        return settings.scope
     if uri := settings.environment.get("ENTRA_APPLICATION_ID_URI"):
         return uri.rstrip("/") + SCOPE_END
     return f"api://{settings.client_id}{SCOPE_END}" if settings.client_id else None
@@ -275,40 +275,78 @@ def _fingerprint(definition: list[str | None]) -> str:
 def _from_environment(settings: Settings) -> IdentitiesFile:
     """The registry's `ENTRA_…` variables (or options), or those of a pod, define `ingress`."""
     path = settings.identities_file
-    environment = settings.environment
-    if (
-        not settings.identities_file_given
-        and not settings.client_secret
-        and all(environment.get(name) for name in POD_VARIABLES)
-    ):
-        entry = make_entry(1, {"identity_name": INGRESS}, settings)
-        return IdentitiesFile(f"the environment ({', '.join(POD_VARIABLES)})", [entry], [])
-    parts = {
-        "ENTRA_TENANT_ID": settings.tenant_id,
-        "ENTRA_CLIENT_ID": settings.client_id,
-        "ENTRA_CLIENT_SECRET": settings.client_secret,
-    }
-    missing = [name for name, value in parts.items() if not value]
+    missing = _missing(settings)
     if settings.identities_file_given or missing:
         raise ConfigurationError(
             f"there is no identities file at {path}",
             hint=(
                 f"Set {' and '.join(missing)} as well, or create the file."
-                if not settings.identities_file_given and 0 < len(missing) < len(parts)
+                if not settings.identities_file_given and 0 < len(missing) < _PARTS
                 else "Make it with `credentials-provider identities init`, which asks for what it "
                 "needs, or by hand: a JSON array of objects with identity_name, tenant_id, "
                 "client_id, client_secret and scope."
             ),
         )
-    fields = {
+    return _one_identity(
+        "the environment (ENTRA_TENANT_ID, ENTRA_CLIENT_ID, ENTRA_CLIENT_SECRET)", settings
+    )
+
+
+def identity_of_options(settings: Settings) -> IdentitiesFile:
+    """The one identity that tenant, client and scope on the command line define; no file is read.
+
+    Its credential comes from the environment.
+
+    Raises:
+        ConfigurationError: something is missing.
+
+    """
+    if missing := _missing(settings):
+        raise ConfigurationError(
+            f"the identity lacks {' and '.join(missing)}",
+            hint="Set the variable, or name the option. A secret belongs into the environment.",
+        )
+    return _one_identity("the command line", settings)
+
+
+_PARTS = 3  # tenant, client, credential
+
+
+def _missing(settings: Settings) -> list[str]:
+    fields = _fields_of(settings)
+    parts = {
+        "ENTRA_TENANT_ID": fields.get("tenant_id"),
+        "ENTRA_CLIENT_ID": fields.get("client_id"),
+        "ENTRA_CLIENT_SECRET": fields.keys() & {*CREDENTIAL_KINDS},
+    }
+    return [name for name, value in parts.items() if not value]
+
+
+def _fields_of(settings: Settings) -> dict[str, Any]:
+    """The fields that the environment and the command line have for one identity.
+
+    In a pod the cluster has set the identity's own application, and the registry's `.env` the
+    gateway's: an option is over both.
+    """
+    environment = settings.environment
+    token_file, client_id, tenant_id = map(environment.get, POD_VARIABLES)
+    fields: dict[str, Any] = {
         "identity_name": INGRESS,
         "tenant_id": settings.tenant_id,
         "client_id": settings.client_id,
-        "client_secret": settings.client_secret,
     }
-    return IdentitiesFile(
-        f"the environment ({', '.join(parts)})", [make_entry(1, fields, settings)], []
-    )
+    if settings.client_secret:
+        fields["client_secret"] = settings.client_secret
+    elif token_file:
+        fields["federated_token_file"] = token_file
+        fields["tenant_id"] = settings.tenant_id or tenant_id
+        if client_id and settings.client_id in {None, environment.get("ENTRA_CLIENT_ID")}:
+            fields["client_id"] = client_id
+    return {name: value for name, value in fields.items() if value}
+
+
+def _one_identity(path: str, settings: Settings) -> IdentitiesFile:
+    return IdentitiesFile(path, [make_entry(1, _fields_of(settings), settings)], [])
 
 
 def select(entries: Sequence[Entry], names: Sequence[str], path: str) -> list[Entry]:
