@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from credentials_provider.cli.output import local_time, show_report
@@ -27,7 +28,7 @@ def test_a_cure_that_several_need_in_a_row_is_said_once(
 ) -> None:
     """Below the last of them; each has its name, its cause and its trace id."""
     lines = told(
-        capsys, UNREACHABLE._replace(trace_id="t"), UNREACHABLE, REJECTED, UNREACHABLE
+        capsys, replace(UNREACHABLE, trace_id="t"), UNREACHABLE, REJECTED, UNREACHABLE
     ).splitlines()
     assert [line.split(":")[0] for line in lines[:-1]] == [
         *("id-0", "    Trace ID t", "id-1", "    check the network"),

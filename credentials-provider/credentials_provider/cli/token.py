@@ -11,7 +11,7 @@ import click
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.model import Request, Watcher
+from credentials_provider.model import Observer, RunOptions
 from credentials_provider.run.access import Access, get_token
 
 if TYPE_CHECKING:
@@ -122,14 +122,14 @@ def command(
 def take_token(root: str, name: str, options: dict[str, Any]) -> Access:
     """A token as the options of `token` and `exec` want it; tells when it is an old one."""
     settings = settings_of(options, root)
-    request = Request(
+    run_options = RunOptions(
         settings,
         force=options["force"],
         timeout=options["timeout"],
         deadline=options["deadline"],
         lock_timeout=options["deadline"],
     )
-    access = get_token(request, name, options["min_ttl"], _Warner())
+    access = get_token(run_options, name, options["min_ttl"], _Warner())
     if access.kept is not None:
         import time  # noqa: PLC0415  only for an old one
 
@@ -142,7 +142,7 @@ def take_token(root: str, name: str, options: dict[str, Any]) -> Access:
     return access
 
 
-class _Warner(Watcher):
+class _Warner(Observer):
     def warn(self, message: str) -> None:
         _warn(message)
 

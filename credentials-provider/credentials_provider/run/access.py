@@ -20,7 +20,7 @@ from credentials_provider.tokens.store import TokenStore, parse_record
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credentials_provider.model import Failure, Request, Watcher
+    from credentials_provider.model import Failure, Observer, RunOptions
 
 # What a bearer token is made of, RFC 6750 section 2.1: nothing that ends a header or a shell word.
 _TOKEN_CHARACTERS = frozenset(
@@ -55,10 +55,10 @@ class NoTokenError(CredentialsProviderError):
 
 
 def get_token(
-    request: Request,
+    options: RunOptions,
     name: str,
     min_ttl: float,
-    watcher: Watcher,
+    observer: Observer,
     *,
     now: Callable[[], float] = time.time,
 ) -> Access:
@@ -68,10 +68,10 @@ def get_token(
     could not be renewed is given as long as it lives, and the result says so.
 
     Args:
-        request: settings and limits; `force` renews whatever is on disk.
+        options: settings and limits; `force` renews whatever is on disk.
         name: the identity.
         min_ttl: seconds.
-        watcher: hears of warnings, if something is renewed.
+        observer: hears of warnings, if something is renewed.
         now: epoch seconds.
 
     Raises:
@@ -79,20 +79,20 @@ def get_token(
         ConfigurationError: no such identity, or a configuration that cannot be used.
 
     """
-    store = TokenStore(request.settings.output_dir)
+    store = TokenStore(options.settings.output_dir)
     path = store.path(name)
     lead = Lead(seconds=min_ttl, capped=True)
-    if not request.force:
-        entries = read_entries(request.settings).entries
+    if not options.force:
+        entries = read_entries(options.settings).entries
         entry = next((each for each in entries if each.name == name), None)
         found = _read(path) if entry is not None and entry.obvious else None
         if entry is not None and found is not None:
             document, record = found
             if not make_plan([entry], {name: record}, now(), lead=lead)[0].due:
                 return Access(document, record.expires_on)
-    request = request._replace(names=(name,), refresh_ahead=True, lead=lead)
-    (outcome,) = batch.run(request, watcher, now=now).results
-    found = _read(path) if outcome.outcome != "failed" else None
+    options = options._replace(names=(name,), refresh_ahead=True, lead=lead)
+    (outcome,) = batch.run(options, observer, now=now).results
+    found = _read(path) if outcome.kind != "failed" else None
     if found is None or found[1].expires_on <= now():
         raise NoTokenError(name, outcome.failure)
     return Access(found[0], found[1].expires_on, outcome.failure)
