@@ -1,53 +1,45 @@
-"""A token's claims in plain words, what the registry would say of them, and whether they are true.
-
-What a token says is not trusted for being readable: only `verify` makes it so.
-"""
+"""What the MCP Gateway Registry would say about a token: its own checks, letter by letter."""
 
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
 
 from credentials_provider.diagnostics import guide
-from credentials_provider.entra import explanations
+from credentials_provider.diagnostics.inspection.decoding import (
+    application,
+    audiences,
+    groups_of,
+    has_overage,
+    shown,
+)
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.tokens.claims import decode, epoch_claim
-from credentials_provider.transport.connections import Trouble
+from credentials_provider.identities.fields import GUID, SCOPE_END
+from credentials_provider.identities.reading import authority_base
+from credentials_provider.tokens.claims import epoch_claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from credentials_provider.transport.connections import Answer
-    from credentials_provider.transport.retrying import Transport
+    from credentials_provider.diagnostics.inspection.decoding import Token
+    from credentials_provider.settings import Settings
 
-# How the client proved who it was: `azpacr` in v2 tokens, `appidacr` in v1.
-_CREDENTIALS = {"0": "none (public client)", "1": "client secret", "2": "certificate or assertion"}
-_OK = 200
-ONE_GET = 15.0  # seconds
+_ID_TOKEN_CLAIMS = ("nonce", "at_hash", "c_hash")
 
 
-class Token(NamedTuple):
-    """A decoded token, believed or not. The token itself has no place in the repr."""
-
-    text: str
-    header: Mapping[str, Any]
-    claims: Mapping[str, Any]
-
-    def __repr__(self) -> str:
-        return "Token(…)"
-
-
-class Expected(NamedTuple):
-    """What the registry compares a token with; None where it is not known here."""
+class Validator(NamedTuple):
+    """The registry's settings as they are written; None where they are not known here."""
 
     login_base_url: str
     tenant_id: str | None = None
     gateway: str | None = None  # the gateway's client id
+    application_id_uri: str | None = None
+    tenant_set: bool = False  # by ENTRA_TENANT_ID: it is compared as it is written
 
 
 class Finding(NamedTuple):
-    """What the registry would say of one thing; `ok` None: it cannot be told from here."""
+    """What the registry would say about one thing; `ok` None: it cannot be told from here."""
 
     about: str
     ok: bool | None
@@ -56,185 +48,118 @@ class Finding(NamedTuple):
     link: str = ""
 
 
-class Verification(NamedTuple):
-    """Whether the provider signed the token for the issuer that it names."""
+def validator_of(settings: Settings, fields: Mapping[str, Any]) -> Validator:
+    """The registry's settings, from those of this run and the identity's own fields."""
+    environment = settings.environment
+    written = environment.get("ENTRA_TENANT_ID") or settings.tenant_id
+    own = fields.get("tenant_id")
+    scope = str(fields.get("scope") or "").removeprefix("api://").removesuffix(SCOPE_END)
+    return Validator(
+        environment.get("ENTRA_LOGIN_BASE_URL") or authority_base(dict(fields), settings),
+        written or (own.lower() if isinstance(own, str) and GUID.fullmatch(own) else None),
+        settings.client_id or (scope if GUID.fullmatch(scope) else None),
+        environment.get("ENTRA_APPLICATION_ID_URI"),
+        tenant_set=written is not None,
+    )
 
-    ok: bool
-    seen: str
 
+def registry_findings(
+    token: Token, validator: Validator, now: float, *, signed: bool | None = None
+) -> list[Finding]:
+    """Its own checks: key, issuer, audience, times, client, groups or roles.
 
-class Mapped(NamedTuple):
-    """What a scopes file makes of a token's groups."""
-
-    scopes: tuple[str, ...]
-    unmapped: tuple[str, ...]
-
-
-def find_token(content: str) -> Token | None:
-    """The token in a file's content, as the registry's readers look for it.
-
-    Flat, below `tokens`, below `token_data`, or the content is itself a JWT.
+    `signed`: whether the signature is right; None where nobody has checked it.
     """
-    text: object = content.strip().removeprefix("Bearer ").strip()
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        document = text
-    if isinstance(document, dict):
-        places = [document, document.get("tokens"), document.get("token_data")]
-        found = [place for place in places if isinstance(place, dict)]
-        tokens = (place.get(name) for place in found for name in ("access_token", "token"))
-        text = next((token for token in tokens if token), None)
-    elif isinstance(document, str):
-        text = document
-    decoded = decode(text) if isinstance(text, str) else None
-    return Token(str(text), *decoded) if decoded else None
-
-
-# In plain words
-
-
-def described(token: Token) -> Iterator[tuple[str, str]]:
-    """Label and text of what the claims say, times aside."""
-    claims = token.claims
-    yield "audience", shown(claims.get("aud"))
-    yield "issuer", shown(claims.get("iss"))
-    yield "version", _version(claims)
-    yield "tenant", shown(claims.get("tid"))
-    yield "application", shown(application(claims))
-    yield "credential", _credential(claims)
-    yield "roles", _listed(claims.get("roles"))
-    groups = "more than 200: not in the token" if has_overage(claims) else None
-    yield "groups", groups or _listed(claims.get("groups"))
-    for name in ("sub", "scope", "scp", "username"):
-        if name in claims:
-            yield name, shown(claims[name])
-    yield "signed with", f"{shown(token.header.get('alg'))}, key {shown(token.header.get('kid'))}"
-
-
-def application(claims: Mapping[str, Any]) -> object:
-    """The client that the token was issued to: `azp` in v2, `appid` in v1."""
-    return claims.get("azp", claims.get("appid", claims.get("client_id")))
-
-
-def groups_of(claims: Mapping[str, Any]) -> list[str]:
-    """The groups that the registry goes by: `groups`, else `roles`."""
-    for name in ("groups", "roles"):
-        value = claims.get(name)
-        if isinstance(value, list) and value:
-            return [str(each) for each in value]
-    return []
-
-
-def has_overage(claims: Mapping[str, Any]) -> bool:
-    """Whether there are too many groups for the token, which only says where to ask for them."""
-    names = claims.get("_claim_names")
-    return isinstance(names, dict) and "groups" in names
-
-
-def shown(value: object) -> str:
-    """A claim fit for a terminal: whoever made the token chose its characters."""
-    if value is None:
-        return "none"
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def _listed(value: object) -> str:
-    if not isinstance(value, list) or not value:
-        return "none" if not value else shown(value)
-    return ", ".join(shown(each) for each in value)
-
-
-def _version(claims: Mapping[str, Any]) -> str:
-    version = claims.get("ver")
-    kinds = {"1.0": "v1", "2.0": "v2"}
-    return f"{kinds[version]} ({version})" if version in kinds else shown(version)
-
-
-def _credential(claims: Mapping[str, Any]) -> str:
-    kind = claims.get("azpacr", claims.get("appidacr"))
-    return _CREDENTIALS.get(str(kind), shown(kind))
-
-
-# What the registry would say
-
-
-def registry_findings(token: Token, expected: Expected, now: float) -> list[Finding]:
-    """Its own checks: key, issuer, audience, times, client, groups or roles."""
     claims = token.claims
     if token.header.get("alg") == "HS256":
         return [
             Finding(
                 "signature",
                 None,
-                "HS256: signed with a secret, as the registry's own tokens are",
+                "HS256: signed with a secret, like the registry's own tokens",
                 "Only the registry can check it.",
             )
         ]
     return [
-        _signature(token),
-        _issuer(claims, expected),
-        _audience(claims, expected),
+        _signature(token, signed=signed),
+        *_kind(claims),
+        _issuer(claims, validator),
+        _audience(claims, validator),
         _times(claims, now),
         _client(claims),
         _groups(claims),
     ]
 
 
-def _signature(token: Token) -> Finding:
+def _signature(token: Token, *, signed: bool | None) -> Finding:
     algorithm, key = token.header.get("alg"), token.header.get("kid")
-    ok = algorithm == "RS256" and isinstance(key, str)
-    return Finding(
-        "signature",
-        ok,
-        f"{shown(algorithm)}, key {shown(key)}",
-        "" if ok else "The registry takes RS256 with a key id alone: this is no token of Entra's.",
-    )
+    seen = f"{shown(algorithm)}, key {shown(key)}"
+    if algorithm != "RS256" or not isinstance(key, str):
+        cure = "The registry only accepts RS256 with a key id: Entra ID did not issue this token."
+        return Finding("signature", False, seen, cure)
+    if signed is None:
+        return Finding("signature", None, f"{seen}: not checked", "Add --verify to check it.")
+    cure = "" if signed else "Do not use this token; mint a new one."
+    return Finding("signature", signed, f"{seen}: {'right' if signed else 'not right'}", cure)
 
 
-def issuers(expected: Expected, tenant: str) -> tuple[str, str]:
-    """The two issuers that the registry accepts, v2 and v1."""
-    return f"{expected.login_base_url}/{tenant}/v2.0", f"https://sts.windows.net/{tenant}/"
+def _kind(claims: Mapping[str, Any]) -> Iterator[Finding]:
+    if found := [name for name in _ID_TOKEN_CLAIMS if name in claims]:
+        yield Finding(
+            "kind",
+            False,
+            f"an ID token ({', '.join(found)}): it says who somebody is and grants nothing",
+            "Use an access token: credentials-provider mints them.",
+        )
 
 
-def _issuer(claims: Mapping[str, Any], expected: Expected) -> Finding:
-    issuer = claims.get("iss")
-    tenant = expected.tenant_id
+def _issuer(claims: Mapping[str, Any], validator: Validator) -> Finding:
+    issuer, tenant, base = claims.get("iss"), validator.tenant_id, validator.login_base_url
     if tenant is None:
         return Finding(
             "issuer", None, shown(issuer), "Set ENTRA_TENANT_ID to compare it.", guide.IDS
         )
-    if issuer in issuers(expected, tenant):
+    if issuer in (f"{base}/{tenant}/v2.0", f"https://sts.windows.net/{tenant}/"):
         return Finding("issuer", True, shown(issuer))
-    return Finding(
-        "issuer",
-        False,
-        f"{shown(issuer)}, which is not of tenant {tenant} at {expected.login_base_url}",
+    cure = _issuer_cure(str(claims.get("tid")), validator)
+    seen = f"{shown(issuer)}, which is not tenant {tenant} at {base}"
+    return Finding("issuer", False, seen, cure, guide.ISSUER)
+
+
+def _issuer_cure(tenant: str, validator: Validator) -> str:
+    """Which setting to change; the registry compares it letter by letter with the token."""
+    written, base = validator.tenant_id or "", validator.login_base_url
+    if validator.tenant_set and not GUID.fullmatch(written):
+        return f"ENTRA_TENANT_ID is no GUID. The registry needs it: set it to {shown(tenant)}."
+    if validator.tenant_set and written.lower() == tenant != written:
+        return f"Write ENTRA_TENANT_ID in small letters: {tenant}."
+    if base.endswith("/"):
+        return "Remove the slash at the end of ENTRA_LOGIN_BASE_URL."
+    return (
         "Compare ENTRA_TENANT_ID with Microsoft Entra ID > Overview, and the identity's tenant_id "
-        "with it.",
-        guide.ISSUER,
+        "with it."
     )
 
 
-def _audience(claims: Mapping[str, Any], expected: Expected) -> Finding:
-    audience, gateway = claims.get("aud"), expected.gateway
+def _audience(claims: Mapping[str, Any], validator: Validator) -> Finding:
+    found, gateway = audiences(claims), validator.gateway
+    text = ", ".join(shown(each) for each in found) or "none"
     if gateway is None:
         return Finding(
             "audience",
             None,
-            shown(audience),
+            text,
             "Set ENTRA_CLIENT_ID (the gateway's application) to compare it.",
             guide.IDS,
         )
-    if audience in (gateway, f"api://{gateway}"):
-        return Finding("audience", True, f"{shown(audience)}, the gateway")
+    if {gateway, f"api://{gateway}", validator.application_id_uri} & {*found}:
+        return Finding("audience", True, f"{text}, the gateway")
     own = application(claims)
-    itself = isinstance(own, str) and audience in (own, f"api://{own}")
+    itself = isinstance(own, str) and bool({own, f"api://{own}"} & {*found})
     return Finding(
         "audience",
         False,
-        f"{shown(audience)}, which is {'the identity itself' if itself else 'not the gateway'}: "
+        f"{text}, which is {'the identity itself' if itself else 'not the gateway'}: "
         "the registry says \N{LEFT DOUBLE QUOTATION MARK}Audience doesn't match"
         "\N{RIGHT DOUBLE QUOTATION MARK}",
         f"Set the identity's scope to api://{gateway}/.default, the gateway's application.",
@@ -244,9 +169,9 @@ def _audience(claims: Mapping[str, Any], expected: Expected) -> Finding:
 
 def _times(claims: Mapping[str, Any], now: float) -> Finding:
     expires = epoch_claim(claims, "exp")
-    begins = epoch_claim(claims, "nbf") or 0
+    begins = max(epoch_claim(claims, name) or 0 for name in ("nbf", "iat"))
     if expires is None:
-        return Finding("times", False, "no expiry (exp)", "This is no token of Entra's.")
+        return Finding("times", False, "no expiry (exp)", "Entra ID did not issue this token.")
     if expires <= now:
         return Finding("times", False, "expired", "Renew it: generate --refresh-ahead.")
     if begins > now:
@@ -261,86 +186,118 @@ def _client(claims: Mapping[str, Any]) -> Finding:
     return Finding(
         "client",
         None,
-        "no azp: the registry cannot name the client"
-        + (" (a v1 token says appid)" if claims.get("appid") else ""),
+        "no azp: the registry takes the token for the gateway's own application"
+        + (" (a v1 token has appid instead)" if claims.get("appid") else ""),
         "Set accessTokenAcceptedVersion to 2 in the manifest of the gateway's app.",
         guide.EXPOSE_API,
     )
 
 
 def _groups(claims: Mapping[str, Any]) -> Finding:
-    if has_overage(claims) and not groups_of(claims):
-        return Finding(
-            "groups",
-            False,
-            "groups overage: more than 200, and the token only says where to ask for them",
-            "Have the app's claim hold only groups assigned to the application, or grant an app "
-            "role instead.",
-            guide.OVERAGE,
-        )
     if found := groups_of(claims):
         where = "groups" if claims.get("groups") else "roles"
         return Finding("groups", True, f"{len(found)} in {where}")
+    if not claims.get("azp"):
+        return Finding(
+            "groups",
+            False,
+            "neither groups nor roles, and no azp: the registry cannot look the client up and "
+            "grants nothing",
+            "Set accessTokenAcceptedVersion to 2 in the manifest of the gateway's app.",
+            guide.EXPOSE_API,
+        )
+    overage = "more than 200 groups, so the token has none"
     return Finding(
         "groups",
-        False,
-        "neither groups nor roles: the registry grants this identity nothing",
-        "Add the identity's service principal to a security group and the groups claim to the "
-        "gateway's app (Token configuration), or assign it an app role; then wait some minutes.",
-        guide.NO_GROUPS,
+        None,
+        (overage if has_overage(claims) else "neither groups nor roles in the token")
+        + ": the registry uses the groups that it knows for this client",
+        "--registry-url shows the registry the token and tells what it may see.",
+        guide.OVERAGE if has_overage(claims) else guide.NO_GROUPS,
     )
 
 
-# A scopes file
+# The registry's scopes
 
 
 def read_group_mappings(path: str) -> dict[str, list[str]]:
-    """`group_mappings` of the registry's scopes.yml: group object id to the gateway's scopes.
+    """Group to scopes, from the registry's scope documents or its older scopes.yml.
+
+    A scope document is a JSON object with `_id` or `scope_name` and `group_mappings`; `path` is
+    one of them, an array of them, or a folder of such files.
 
     Raises:
         ConfigurationError: the file cannot be read, or has no such mapping.
 
     """
+    try:
+        if os.path.isdir(path):
+            files = [os.path.join(path, each) for each in sorted(os.listdir(path))]
+            documents = [
+                each for file in files if file.endswith(".json") for each in _documents(file)
+            ]
+        else:
+            documents = _documents(path)
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or "it is not JSON or YAML"
+        raise ConfigurationError(
+            f"{path} cannot be read: {why}", hint="Name the registry's scope files."
+        ) from None
+    found: dict[str, list[str]] = {}
+    for document in documents:
+        for group, scopes in _mappings(document):
+            found.setdefault(group, []).extend(scopes)
+    if not any("group_mappings" in each for each in documents):
+        raise ConfigurationError(
+            f"{path} has no group_mappings",
+            hint="A scope document has _id (or scope_name) and group_mappings: a list of groups.",
+        )
+    return found
+
+
+def _documents(path: str) -> list[dict[str, Any]]:
+    """The objects of a JSON or YAML file; ValueError where it is neither."""
+    with open(path, encoding="utf-8-sig") as file:
+        text = file.read()
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = _yaml(text)
+    listed = document if isinstance(document, list) else [document]
+    return [each for each in listed if isinstance(each, dict)]
+
+
+def _yaml(text: str) -> object:
     from ruamel.yaml import YAML  # noqa: PLC0415  only where a file is given
     from ruamel.yaml.error import YAMLError  # noqa: PLC0415
 
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            document = YAML(typ="safe", pure=True).load(file)
-    except (OSError, ValueError, YAMLError) as error:
-        why = (error.strerror if isinstance(error, OSError) else None) or "it is not YAML"
-        raise ConfigurationError(
-            f"{path} cannot be read: {why}", hint="Name the registry's scopes.yml."
-        ) from None
-    mappings = document.get("group_mappings") if isinstance(document, dict) else None
-    if not isinstance(mappings, dict):
-        raise ConfigurationError(
-            f"{path} has no group_mappings",
-            hint=f"It maps group object ids to scopes: {guide.SCOPES}",
-        )
-    return {
-        str(group): [str(scope) for scope in scopes]
-        for group, scopes in mappings.items()
-        if isinstance(scopes, list)
-    }
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        raise ValueError from None
 
 
-def mapped(groups: Iterable[str], mappings: Mapping[str, Sequence[str]]) -> Mapped:
-    """The scopes of these groups, and the groups that have none."""
-    groups = list(groups)
-    scopes = (scope for group in groups for scope in mappings.get(group, ()))
-    return Mapped(
-        tuple(dict.fromkeys(scopes)), tuple(group for group in groups if not mappings.get(group))
-    )
+def _mappings(document: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    mappings = document.get("group_mappings")
+    name = document.get("_id") or document.get("scope_name")
+    if isinstance(mappings, dict):  # scopes.yml: a group's scopes
+        for group, scopes in mappings.items():
+            if isinstance(scopes, list):
+                yield str(group), [str(scope) for scope in scopes]
+    elif isinstance(mappings, list) and name:  # a scope's groups
+        for group in mappings:
+            yield str(group), [str(name)]
 
 
 def mapping_finding(token: Token, mappings: Mapping[str, Sequence[str]]) -> Finding:
-    """Whether the scopes file gives this token anything."""
+    """Whether the scopes give this token anything."""
     groups = groups_of(token.claims)
-    scopes, unmapped = mapped(groups, mappings)
+    scopes, unmapped = _mapped(groups, mappings)
     missing = f"; unmapped: {', '.join(shown(each) for each in unmapped)}" if unmapped else ""
     if scopes:
-        return Finding("scopes", True, f"{', '.join(scopes)}{missing}")
+        return Finding("scopes", True, f"{', '.join(shown(each) for each in scopes)}{missing}")
+    if not groups:
+        return Finding("scopes", None, "the token has no groups that could be mapped")
     return Finding(
         "scopes",
         False,
@@ -350,63 +307,10 @@ def mapping_finding(token: Token, mappings: Mapping[str, Sequence[str]]) -> Find
     )
 
 
-# Whether it is true
-
-
-def verify(token: Token, login_base_url: str, tenant: str, transport: Transport) -> Verification:
-    """Check the signature against the tenant's keys at the configured login host, and the issuer.
-
-    Nothing of the token decides where the keys come from but its tenant, which the issuer must
-    then be of.
-    """
-    import jwt  # noqa: PLC0415  only where asked for
-
-    algorithm = token.header.get("alg")
-    if algorithm != "RS256":
-        return Verification(False, f"{shown(algorithm)}: the provider signs with RS256")
-    keys = _keys(login_base_url, tenant, transport)
-    if isinstance(keys, str):
-        return Verification(False, keys)
-    kid = token.header.get("kid")
-    key = next((each for each in keys if each.get("kid") == kid), None)
-    if key is None:
-        return Verification(False, f"key {shown(kid)} is not among the tenant's keys")
-    try:
-        jwt.PyJWS().decode(token.text, jwt.PyJWK(key, algorithm="RS256"), algorithms=["RS256"])
-    except jwt.PyJWTError as error:
-        bad = isinstance(error, jwt.InvalidSignatureError)
-        why = "the signature is wrong" if bad else "the key or the token cannot be used"
-        return Verification(False, f"{why}: it was not issued like this")
-    issuer = token.claims.get("iss")
-    if issuer not in issuers(Expected(login_base_url), tenant):
-        return Verification(False, f"the signature is right, but the issuer is {shown(issuer)}")
-    return Verification(True, f"signed by {login_base_url} for tenant {tenant}")
-
-
-def _keys(login_base_url: str, tenant: str, transport: Transport) -> list[dict[str, Any]] | str:
-    """The tenant's public keys (RFC 7517), or why there are none."""
-    url = f"{login_base_url}/{quote(tenant, safe='')}/discovery/v2.0/keys"
-    result = get_once(transport, url, {"Accept-Encoding": "identity"})
-    if isinstance(result, Trouble):
-        return f"no keys: {explanations.explain_trouble(result, login_base_url).cause}"
-    try:
-        document = json.loads(result.body)
-        keys = document["keys"]
-        found = [key for key in keys if isinstance(key, dict) and key.get("kty") == "RSA"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        found = []
-    if result.status != _OK or not found:
-        return f"{login_base_url} has no keys for tenant {shown(tenant)} (HTTP {result.status})"
-    return found
-
-
-def get_once(transport: Transport, url: str, headers: Mapping[str, str]) -> Answer | Trouble:
-    """One JSON document, whose every answer is a finding: none asks to be tried again."""
-    reply = transport.get(
-        url,
-        {"Accept": "application/json", **headers},
-        tenant="",
-        is_temporary=lambda _: False,
-        timeout=ONE_GET,
-    )
-    return reply.result
+def _mapped(
+    groups: Iterable[str], mappings: Mapping[str, Sequence[str]]
+) -> tuple[list[str], list[str]]:
+    """The scopes of these groups, and the groups that have none."""
+    groups = list(groups)
+    scopes = (scope for group in groups for scope in mappings.get(group, ()))
+    return list(dict.fromkeys(scopes)), [group for group in groups if not mappings.get(group)]
