@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from credentials_provider.diagnostics.inspection.decoding import find_token
 from credentials_provider.diagnostics.inspection.verifying import Expectation, verify
-from credentials_provider.model import Failure
+from credentials_provider.minting import Failure
 from credentials_provider.transport.connections import Answer
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from credentials_provider.transport.retrying import Transport
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from credentials_provider.model import Failure
+    from credentials_provider.minting import Failure
     from credentials_provider.transport.connections import Answer
 
 TIMEOUT = 15.0  # seconds for one request

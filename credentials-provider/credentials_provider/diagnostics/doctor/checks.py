@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from credentials_provider.identities.fields import Identity
-    from credentials_provider.model import Entry, Minted
+    from credentials_provider.minting import Minted
+    from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
 Verdict = Literal["ok", "warning", "failure", "skipped"]

@@ -14,7 +14,7 @@ from credentials_provider.diagnostics.doctor.storage import open_to_others
 from credentials_provider.errors import ConfigurationError, quoted
 from credentials_provider.identities.reading import IdentitiesFile, read_entries, select
 from credentials_provider.identities.validation import validate
-from credentials_provider.model import Failure
+from credentials_provider.minting import Failure
 from credentials_provider.settings import load_settings
 
 if TYPE_CHECKING:

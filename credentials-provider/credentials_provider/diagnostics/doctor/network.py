@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from credentials_provider.diagnostics.asking import HTTP_OK, Asker, json_object
 from credentials_provider.diagnostics.doctor.checks import Check
 from credentials_provider.entra import explanations
-from credentials_provider.model import Failure
+from credentials_provider.minting import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

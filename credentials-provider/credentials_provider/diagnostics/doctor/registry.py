@@ -9,7 +9,7 @@ from credentials_provider.assistants.configure import check_url
 from credentials_provider.diagnostics import guide
 from credentials_provider.diagnostics.asking import Asker, json_object
 from credentials_provider.diagnostics.doctor.checks import Check
-from credentials_provider.model import Failure
+from credentials_provider.minting import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,8 @@ from credentials_provider.diagnostics.inspection.registry import (
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import SECRET_KINDS, IdentitiesFile, authority_base
 from credentials_provider.identities.validation import validate
-from credentials_provider.model import Failure, RunOptions
+from credentials_provider.minting import Failure
+from credentials_provider.model import RunOptions
 from credentials_provider.run.batch import entra_minter
 from credentials_provider.run.workers import each_of
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from credentials_provider.diagnostics.asking import json_object
 from credentials_provider.diagnostics.inspection.decoding import application, audiences, shown
 from credentials_provider.identities.fields import GUID
-from credentials_provider.model import Failure
+from credentials_provider.minting import Failure
 from credentials_provider.settings import CLOUDS
 from credentials_provider.tokens.claims import epoch_claim
 
