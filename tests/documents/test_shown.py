@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from credentials_provider.cli.emulator import FaultType
 from credentials_provider.cli.logs import JsonLog
 from credentials_provider.emulator import FAULT_KINDS
-from credentials_provider.model import Failure, Outcome
+from credentials_provider.minting import Failure
+from credentials_provider.model import Outcome
 from credentials_provider.settings import Flags, load_settings
 from support import CHECKOUT
 from update_picture import picture

@@ -30,7 +30,8 @@ from credentials_provider.diagnostics import inspection
 from credentials_provider.emulator import App, Emulator, Fault
 from credentials_provider.entra import client_credentials
 from credentials_provider.identities.registration import Registration
-from credentials_provider.model import Minted, Observer, Outcome, RunOptions
+from credentials_provider.minting import Minted
+from credentials_provider.model import Observer, Outcome, RunOptions
 from credentials_provider.run import batch
 from credentials_provider.run.access import get_token
 from credentials_provider.settings import Flags, load_settings

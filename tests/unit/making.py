@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from credentials_provider.files import write_private
 from credentials_provider.identities.reading import make_entry
-from credentials_provider.model import Entry, Failure, Minted, Minter, Observer, Report, RunOptions
+from credentials_provider.minting import Failure, Minted
+from credentials_provider.model import Entry, Minter, Observer, Report, RunOptions
 from credentials_provider.run import batch
 from credentials_provider.settings import Flags, Settings, load_settings
 from credentials_provider.tokens.store import token_document

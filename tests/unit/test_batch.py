@@ -13,15 +13,7 @@ from freezegun import freeze_time
 
 from credentials_provider.errors import ConfigurationError, StoppedError
 from credentials_provider.identities.reading import make_entry
-from credentials_provider.model import (
-    Failure,
-    Minted,
-    Minter,
-    PlanItem,
-    Report,
-    RunOptions,
-    TokenRecord,
-)
+from credentials_provider.model import Minter, PlanItem, Report, RunOptions, TokenRecord
 from credentials_provider.policy import Lead
 from credentials_provider.run import batch, renewal
 from credentials_provider.tokens.store import LOCK_NAME
@@ -42,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from credentials_provider.identities.fields import Identity
+    from credentials_provider.minting import Failure, Minted
     from credentials_provider.model import Outcome
 
 LEFTOVER = ".credentials-provider-4711-abcdef.tmp"

@@ -39,7 +39,8 @@ from credentials_provider.identities.reading import (
     select,
 )
 from credentials_provider.identities.validation import validate
-from credentials_provider.model import Failure, Minted, RunOptions
+from credentials_provider.minting import Failure, Minted
+from credentials_provider.model import RunOptions
 from credentials_provider.run.batch import entra_minter
 from credentials_provider.run.child_environment import without_secrets
 from credentials_provider.schedule.found import timers

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from credentials_provider.entra import explanations
 from credentials_provider.identities.fields import GUID
-from credentials_provider.model import Failure, Minted
+from credentials_provider.minting import Failure, Minted
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 
 if TYPE_CHECKING:

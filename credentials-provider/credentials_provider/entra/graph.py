@@ -17,7 +17,7 @@ from urllib.parse import quote
 from credentials_provider.entra import explanations
 from credentials_provider.entra.answers import explain, json_object, safe_id
 from credentials_provider.entra.client_credentials import mint
-from credentials_provider.model import Failure
+from credentials_provider.minting import Failure
 from credentials_provider.settings import CLOUDS
 from credentials_provider.transport.connections import HttpRequest, Trouble
 

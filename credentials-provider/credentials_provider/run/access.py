@@ -16,7 +16,7 @@ from credentials_provider.errors import (
 )
 from credentials_provider.files import read_document
 from credentials_provider.identities.reading import read_entries, select
-from credentials_provider.model import Failure, TokenRecord
+from credentials_provider.model import TokenRecord
 from credentials_provider.policy import Lead, refresh_time
 from credentials_provider.run import batch
 from credentials_provider.tokens.plan import make_plan
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from credentials_provider.identities.reading import IdentitiesFile
+    from credentials_provider.minting import Failure
     from credentials_provider.model import Entry, Observer, RunOptions
 
 # What a bearer token is made of, RFC 6750 section 2.1: nothing that ends a header or a shell word.
@@ -82,7 +83,7 @@ def get_token(
         options: settings and limits; `force` renews whatever is on disk.
         name: the identity.
         min_ttl: seconds.
-        observer: hears of warnings, if something is renewed.
+        observer: receives the warnings, if something is renewed.
         now: epoch seconds.
 
     Raises:
@@ -118,6 +119,7 @@ def mint_token(options: RunOptions, file: IdentitiesFile, name: str, observer: O
 
     """
     from credentials_provider.identities.validation import validate  # noqa: PLC0415  to mint only
+    from credentials_provider.minting import Minted  # noqa: PLC0415
 
     (entry,) = select(file.entries, (name,), file.path)
     identities, warnings = validate(file)
@@ -128,7 +130,7 @@ def mint_token(options: RunOptions, file: IdentitiesFile, name: str, observer: O
         minter.close()
     for warning in (*options.settings.warnings, *file.warnings, *warnings, *minted.warnings):
         observer.warn(warning)
-    if isinstance(minted, Failure):
+    if not isinstance(minted, Minted):
         raise NoTokenError(name, minted)
     refresh_at = refresh_time(
         minted.issued_at, minted.expires_in, identity_name=name, refresh_in=minted.refresh_in

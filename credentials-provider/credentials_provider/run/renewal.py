@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING
 
 from credentials_provider.entra.explanations import clock_skew_warning
 from credentials_provider.errors import LockBusyError, StorageError, unexpected
-from credentials_provider.model import (
-    Failure,
-    Minter,
-    Outcome,
-    PlanItem,
-    Report,
-    RunOptions,
-    unchanged,
-)
+from credentials_provider.minting import Failure
+from credentials_provider.model import Minter, Outcome, PlanItem, Report, RunOptions, unchanged
 from credentials_provider.policy import refresh_time
 from credentials_provider.tokens.store import TokenStore, token_document
 
