@@ -14,7 +14,7 @@ from credentials_provider.credentials.resolver import Credential
 from credentials_provider.emulator import App, Emulator, Fault
 from credentials_provider.entra import graph
 from credentials_provider.identities.fields import Identity
-from credentials_provider.model import Failure
+from credentials_provider.minting import Failure
 from credentials_provider.transport.retrying import Transport
 from support import SCOPE, apps
 
