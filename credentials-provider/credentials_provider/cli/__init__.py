@@ -112,15 +112,20 @@ def group(ctx: click.Context) -> None:
         show(ctx.obj, ctx.info_name or PROGRAM)
 
 
-def main(args: Sequence[str] | None = None, *, root: str | None = None) -> NoReturn:
+def main(
+    args: Sequence[str] | None = None, *, root: str | None = None, script: bool = False
+) -> NoReturn:
     """Run the program and exit.
 
     Args:
         args: the command line without the program's name; the process's own by default.
         root: folder of the default paths; the working directory by default.
+        script: whether `generate_creds.sh` started it, which means `generate` without a command.
 
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    if script:
+        arguments = _with_command(arguments)
     gc.set_threshold(10_000)  # modules are no garbage: looking at them is a tenth of a cold start
     _open_closed_streams()
     code = EXIT_FAILED
@@ -136,6 +141,13 @@ def main(args: Sequence[str] | None = None, *, root: str | None = None) -> NoRet
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     gc.freeze()  # the end frees it all: looking for garbage first is a tenth of a start
     sys.exit(code)
+
+
+def _with_command(arguments: list[str]) -> list[str]:
+    first = arguments[0] if arguments else ""
+    if first == "--demo":
+        return ["demo", *arguments[1:]]
+    return arguments if first in (*COMMANDS, "--version") else ["generate", *arguments]
 
 
 def _open_closed_streams() -> None:
@@ -188,11 +200,19 @@ def _run(arguments: list[str], root: str) -> int:
     except BrokenPipeError:
         return EXIT_FAILED
     except Exception as error:  # noqa: BLE001  a traceback could show a secret
-        message = f"{unexpected(error)}; this is a mistake of this program, please report it"
+        message = _unforeseen(error)
         if as_json:
             _print_problems([Problem(message)], EXIT_FAILED)
         click.echo(f"error: {message}", err=True)
         return EXIT_FAILED
+
+
+def _unforeseen(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith(__package__):
+        from credentials_provider.extras import cure  # noqa: PLC0415
+
+        return f"the module {error.name} is missing. {cure()}"
+    return f"{unexpected(error)}; this is a mistake of this program, please report it"
 
 
 def _wants_json_log(arguments: Sequence[str]) -> bool:

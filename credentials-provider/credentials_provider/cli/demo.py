@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from credentials_provider.cli import generate
-from credentials_provider.cli.emulator import write_identities
+from credentials_provider.cli.emulator import (
+    write_identities,
+)  # before the emulator: names its cure
 from credentials_provider.cli.helping import Command
 from credentials_provider.emulator import Emulator, sample_apps
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK
