@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.errors import CredentialsProviderError, StorageError
-from credentials_provider.files import read_document
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.model import TokenRecord
 from credentials_provider.policy import Lead
@@ -80,33 +79,32 @@ def get_token(
 
     """
     store = TokenStore(request.settings.output_dir)
-    path = store.path(name)
     lead = Lead(seconds=min_ttl, capped=True)
     if not request.force:
         entries = read_entries(request.settings).entries
         entry = next((each for each in entries if each.name == name), None)
-        found = _read(path) if entry is not None and entry.obvious else None
+        found = _read(store, name) if entry is not None and entry.obvious else None
         if entry is not None and found is not None:
             document, record = found
             if not make_plan([entry], {name: record}, now(), lead=lead)[0].due:
                 return Access(document, record.expires_on)
     request = request._replace(names=(name,), refresh_ahead=True, lead=lead)
     (outcome,) = batch.run(request, watcher, now=now).results
-    found = _read(path) if outcome.outcome != "failed" else None
+    found = _read(store, name) if outcome.outcome != "failed" else None
     if found is None or found[1].expires_on <= now():
         raise NoTokenError(name, outcome.failure)
     return Access(found[0], found[1].expires_on, outcome.failure)
 
 
-def _read(path: str) -> tuple[dict[str, Any], TokenRecord] | None:
+def _read(store: TokenStore, name: str) -> tuple[dict[str, Any], TokenRecord] | None:
     """A token file's content and times, from one reading; None where there is nothing to use."""
-    document = read_document(path)
+    document = store.document(f"{name}.json")
     record = parse_record(document) if document is not None else None
     if document is None or not isinstance(record, TokenRecord):
         return None
     if not _TOKEN_CHARACTERS.issuperset(document["access_token"]):
         raise StorageError(
-            f"{path} holds something that is no bearer token",
+            f"{store.path(name)} holds something that is no bearer token",
             hint="Remove the file: the next run makes a new one.",
         )
     return document, record
