@@ -27,8 +27,9 @@ from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 from credentials_provider.tokens.plan import make_plan
 from credentials_provider.tokens.store import read_record, token_document
-from credentials_provider.transport import connections
-from credentials_provider.transport.connections import Answer, Reply
+from credentials_provider.transport import connections, retrying
+from credentials_provider.transport.connections import Answer
+from credentials_provider.transport.retrying import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,9 +232,9 @@ def retry_after(data: bytes) -> None:
     text = data.decode("latin-1")
     value, _, date = text.partition("\n")
     answer = Answer(429, {"retry-after": value, "date": date}, b"", float(NOW), None)
-    seconds = connections._retry_after(answer, float(NOW))
+    seconds = retrying._retry_after(answer, float(NOW))
     assert seconds is None or (math.isfinite(seconds) and seconds >= 0)
-    moment = connections._http_date(value)
+    moment = connections.http_date(value)
     assert moment is None or math.isfinite(moment)
 
 

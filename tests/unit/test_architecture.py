@@ -42,7 +42,7 @@ OWNERS = {
     "pydantic": {"identities.problems"},
     "pydantic_core": {"identities.problems"},
     "rich": {"cli.identities", "cli.output"},
-    "tenacity": {"transport.connections"},
+    "tenacity": {"transport.retrying"},
     "urllib3": {"transport.connections"},
 }
 # Each costs more than all the rest of a run with nothing due.

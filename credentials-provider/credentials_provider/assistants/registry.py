@@ -10,7 +10,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from credentials_provider.assistants.configure import check_url
 from credentials_provider.entra import explanations
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError
-from credentials_provider.transport.connections import Answer, Transport, Trouble
+from credentials_provider.transport.connections import Answer, Trouble
+from credentials_provider.transport.retrying import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from credentials_provider.identities.reading import IdentitiesFile, authority_ba
 from credentials_provider.identities.validation import validate
 from credentials_provider.tokens.claims import epoch_claim
 from credentials_provider.tokens.store import TokenStore
-from credentials_provider.transport.connections import Transport
+from credentials_provider.transport.retrying import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -43,9 +43,10 @@ from credentials_provider.model import Failure, Minted, Request
 from credentials_provider.run.batch import entra_minter
 from credentials_provider.run.child_environment import without_secrets
 from credentials_provider.schedule.found import timers
-from credentials_provider.settings import CLOUDS, PROVIDER, Flags, load_settings
+from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.store import iso
-from credentials_provider.transport.connections import Answer, Transport
+from credentials_provider.transport.connections import Answer
+from credentials_provider.transport.retrying import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -176,30 +177,16 @@ def _locked(path: str) -> Iterator[tuple[str, str]]:
 
 
 def _settings(question: Question) -> tuple[Settings | None, list[Check]]:
-    """Settings to go on with, whatever is wrong with some of them."""
-    flags = question.flags._replace(auth_provider=PROVIDER)
-    checks: list[Check] = []
-    stand_ins: dict[str, dict[str, str | None]] = {
-        "": {},
-        "ca_bundle": {"ca_bundle": os.devnull},
-        "login": {"login_base_url": CLOUDS["public"], "cloud": None},
-        "env": {"env_file": os.devnull},
-    }
-    stand_ins["all"] = {name: value for each in stand_ins.values() for name, value in each.items()}
-    for stand_in in stand_ins.values():
-        settings = _load(flags._replace(**stand_in), question)
-        if not isinstance(settings, ConfigurationError):
-            return settings, checks
-        if not checks:
-            checks.append(Check("settings", "failure", settings.message, settings.hint or ""))
-    return None, checks
-
-
-def _load(flags: Flags, question: Question) -> Settings | ConfigurationError:
+    """The settings, or why there are none: a stand-in could send a secret to another host."""
     try:
-        return load_settings(flags, question.process, question.root)
+        return load_settings(question.flags, question.process, question.root), []
     except ConfigurationError as error:
-        return error
+        return None, [
+            Check("settings", "failure", error.message, error.hint or "", guide.ENVIRONMENT),
+            Check(
+                "settings", "warning", "nothing else was checked: it all depends on the settings"
+            ),
+        ]
 
 
 def _environment(question: Question, settings: Settings) -> Iterator[Check]:
@@ -212,17 +199,8 @@ def _environment(question: Question, settings: Settings) -> Iterator[Check]:
         yield Check(".env", "warning", f"{path} can be read by others", f"chmod 600 {quoted(path)}")
     else:
         yield Check(".env", "ok", path)
-    provider = question.flags.auth_provider or settings.environment.get("AUTH_PROVIDER")
-    if provider and provider.strip().lower() != PROVIDER:
-        yield Check(
-            "AUTH_PROVIDER",
-            "failure",
-            f"{provider[:40]!r}: nothing is minted for another provider",
-            "Set AUTH_PROVIDER=entra in .env.",
-            guide.ENVIRONMENT,
-        )
-    else:
-        yield Check("AUTH_PROVIDER", "ok", provider or "not set, which means entra")
+    provider = settings.environment.get("AUTH_PROVIDER")
+    yield Check("AUTH_PROVIDER", "ok", provider or "not set, which means entra")
 
 
 def _entries(settings: Settings, names: Sequence[str]) -> tuple[list[Entry], list[Check]]:

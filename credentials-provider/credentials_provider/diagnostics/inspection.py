@@ -18,7 +18,8 @@ from credentials_provider.transport.connections import Trouble
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from credentials_provider.transport.connections import Answer, Transport
+    from credentials_provider.transport.connections import Answer
+    from credentials_provider.transport.retrying import Transport
 
 # How the client proved who it was: `azpacr` in v2 tokens, `appidacr` in v1.
 _CREDENTIALS = {"0": "none (public client)", "1": "client secret", "2": "certificate or assertion"}

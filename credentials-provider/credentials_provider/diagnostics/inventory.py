@@ -158,7 +158,7 @@ def _ends_from_graph(
 ) -> tuple[dict[str, float], list[str]]:
     """Ends of secrets by identity, and why others cannot be told."""
     from credentials_provider.entra.graph import secret_expiry  # noqa: PLC0415  msal
-    from credentials_provider.transport.connections import Transport  # noqa: PLC0415
+    from credentials_provider.transport.retrying import Transport  # noqa: PLC0415
 
     transport = Transport(
         timeout=20.0,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from credentials_provider.credentials.resolver import Credential
     from credentials_provider.identities.fields import Identity
-    from credentials_provider.transport.connections import Transport
+    from credentials_provider.transport.retrying import Transport
 
 # RFC 6750 section 2.1: what a bearer token may be made of, and so nothing that ends a header.
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,65536}=*", re.ASCII)

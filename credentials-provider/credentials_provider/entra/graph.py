@@ -20,7 +20,8 @@ from credentials_provider.transport.connections import Trouble
 if TYPE_CHECKING:
     from credentials_provider.credentials.resolver import Credential
     from credentials_provider.identities.fields import Identity
-    from credentials_provider.transport.connections import Answer, Transport
+    from credentials_provider.transport.connections import Answer
+    from credentials_provider.transport.retrying import Transport
 
 PUBLIC = "https://graph.microsoft.com"
 # https://learn.microsoft.com/graph/deployments

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from credentials_provider.identities.fields import Identity
-    from credentials_provider.transport.connections import Transport
+    from credentials_provider.transport.retrying import Transport
 
 TIMEOUT = 5.0  # seconds for one request; the endpoint is on this machine
 _OK = 200

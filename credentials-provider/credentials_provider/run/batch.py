@@ -37,7 +37,7 @@ def entra_minter(request: Request, identities: Mapping[str, Identity], deadline:
     # msal and its connections: only a run that renews something needs them.
     from credentials_provider.credentials.resolver import Resolver  # noqa: PLC0415
     from credentials_provider.entra.rotation import acquire  # noqa: PLC0415
-    from credentials_provider.transport.connections import Transport  # noqa: PLC0415
+    from credentials_provider.transport.retrying import Transport  # noqa: PLC0415
 
     transport = Transport(
         timeout=request.timeout,
