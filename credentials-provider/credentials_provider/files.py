@@ -63,19 +63,9 @@ class Folder:
         if owned:
             check_owner(path, self.status())
 
-    def __enter__(self) -> Folder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __del__(self) -> None:
-        self.close()
-
-    def close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
-            self._descriptor = None
 
     def status(self) -> os.stat_result:
         return os.stat(self.path) if self._descriptor is None else os.fstat(self._descriptor)
@@ -127,6 +117,7 @@ class Folder:
         """
         try:
             descriptor, temporary = self._create()
+            lock: int | None = None
             try:
                 with open(descriptor, "wb") as file:
                     file.write(text.encode())
@@ -135,18 +126,17 @@ class Folder:
                         os.fchmod(descriptor, mode)
                     self.give(descriptor, owner)
                     os.fsync(descriptor)
-                    if os.name != "posix":  # Windows renames no open file
-                        file.close()
-                    os.replace(
-                        self._at(temporary),
-                        self._at(name),
-                        src_dir_fd=self._descriptor,
-                        dst_dir_fd=self._descriptor,
-                    )
+                    if os.name == "posix":  # Windows renames no open file
+                        lock = os.dup(descriptor)
+                at = self._descriptor
+                os.replace(self._at(temporary), self._at(name), src_dir_fd=at, dst_dir_fd=at)
             except BaseException:
                 with contextlib.suppress(OSError):
                     self.remove(temporary)
                 raise
+            finally:
+                if lock is not None:
+                    os.close(lock)
         except OSError as error:
             raise not_written(os.path.join(self.path, name), error) from None
 
@@ -174,6 +164,9 @@ class Folder:
         descriptor = os.open(self._at(name), flags, 0o600, dir_fd=self._descriptor)
         try:
             self.give(descriptor)
+            if os.name == "posix":  # a umask can take from the owner, too
+                with contextlib.suppress(PermissionError):
+                    os.fchmod(descriptor, 0o600)
             return os.fstat(descriptor)
         finally:
             os.close(descriptor)
@@ -204,6 +197,8 @@ class Folder:
                 os.fsync(self._descriptor)
 
     def _at(self, name: str) -> str:
+        if name in {"", os.curdir, os.pardir} or not {os.sep, os.altsep, "\0"}.isdisjoint(name):
+            raise OSError(errno.EINVAL, "that is not the name of a file")
         return os.path.join(self.path, name) if self._descriptor is None else name
 
     def _create(self) -> tuple[int, str]:
@@ -274,9 +269,7 @@ def write_private(path: str, text: str) -> None:
     write_whole(path, text, 0o600)
 
 
-def write_whole(
-    path: str, text: str, mode: int, owner: tuple[int, int] | None = None
-) -> None:
+def write_whole(path: str, text: str, mode: int, owner: tuple[int, int] | None = None) -> None:
     """Write a file that somebody named, private until all of it is there.
 
     A link stays one: what it leads to is written. A device or a pipe stays what it is: the text
@@ -295,8 +288,7 @@ def write_whole(
         if os.path.islink(path):
             path = os.path.realpath(path)
         folder, name = os.path.split(path)
-        with Folder(folder or os.curdir, owned=False, follow=True) as opened:
-            opened.write(name, text, mode, owner)
+        Folder(folder or os.curdir, owned=False, follow=True).write(name, text, mode, owner)
     except OSError as error:
         raise not_written(path, error) from None
 
@@ -325,7 +317,7 @@ def _is_stream(path: str, links: Sequence[str]) -> bool:
 def _write_stream(path: str, data: bytes) -> None:
     import select  # noqa: PLC0415  hardly ever
 
-    flags = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK
+    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
@@ -334,11 +326,9 @@ def _write_stream(path: str, data: bytes) -> None:
         raise
     try:
         while data:
-            try:
-                data = data[os.write(descriptor, data) :]
-            except BlockingIOError:
-                if not select.select([], [descriptor], [], _PATIENCE)[1]:
-                    raise OSError(errno.EAGAIN, "nobody reads from it") from None
+            if not select.select([], [descriptor], [], _PATIENCE)[1]:
+                raise OSError(errno.EAGAIN, "nobody reads from it")
+            data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
     finally:
         os.close(descriptor)
 

@@ -7,6 +7,7 @@ warning, and an error under `--strict-permissions`.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass, field
@@ -22,7 +23,9 @@ EVERYBODY = 0o007
 TRUST_OPTION = "--trust-owner"
 MAXIMUM_SIZE = 1 << 20  # bytes of a file that is read whole; the largest real ones have a few KiB
 
-_OVERFLOW = 65534  # how Linux shows an owner that a user namespace does not map (user_namespaces(7))
+_OVERFLOW = (
+    65534  # how Linux shows an owner that a user namespace does not map (user_namespaces(7))
+)
 _MOST_LINKS = 40  # as Linux, path_resolution(7)
 _named: set[int] = set()
 
@@ -171,7 +174,7 @@ def read_file(
     It waits for nobody: a pipe or a device is refused, never read.
 
     Args:
-        path: the null device counts as an empty file.
+        path: where it is.
         shown: how messages name the file, where its path is not enough.
         maximum: the most bytes that it may have.
         owned: whether its owner must be one who counts.
@@ -182,8 +185,6 @@ def read_file(
 
     """
     shown = printable(shown or path)
-    if path == os.devnull:
-        return Content(shown, b"", 0o600)
     if owned and os.name == "posix":
         check_links(path)
     try:
@@ -211,10 +212,11 @@ def read_descriptor(descriptor: int, shown: str, *, maximum: int, owned: bool) -
     """
     try:
         found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(found.st_mode):
-            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
             raise ConfigurationError(
-                f"{shown} is not a regular file, but {kind}", hint="Name a regular file."
+                f"{shown} is not a regular file", hint="A pipe or a device is not read."
             )
         if owned:
             check_owner(shown, found)

@@ -12,7 +12,6 @@ import os
 import platform
 import re
 import socket
-import stat
 import sys
 import time
 import urllib.request
@@ -40,6 +39,7 @@ from credentials_provider.identities.reading import (
 )
 from credentials_provider.identities.validation import validate
 from credentials_provider.model import Failure, Minted, Request
+from credentials_provider.permissions import is_open_at
 from credentials_provider.run.batch import entra_minter
 from credentials_provider.run.child_environment import without_secrets
 from credentials_provider.schedule.found import timers
@@ -195,7 +195,7 @@ def _environment(question: Question, settings: Settings) -> Iterator[Check]:
         yield Check(".env", "warning", warning, "Write NAME=value lines.", guide.ENVIRONMENT)
     if not os.path.exists(path):
         yield Check(".env", "ok", f"there is none at {path}: the environment alone counts")
-    elif _open_to_others(path):
+    elif is_open_at(path):
         yield Check(".env", "warning", f"{path} can be read by others", f"chmod 600 {quoted(path)}")
     else:
         yield Check(".env", "ok", path)
@@ -268,18 +268,18 @@ def _files(settings: Settings) -> Iterator[Check]:
             "Run as its owner, or name another folder with --output-dir.",
         )
     tokens = any(name.endswith(".json") for name in os.listdir(folder))
-    wide = [folder] if tokens and _open_to_others(folder) else []  # else the first run closes it
+    wide = [folder] if tokens and is_open_at(folder) else []  # else the first run closes it
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
         if name.endswith(".json") and not name.startswith("."):
-            if _open_to_others(path):
+            if is_open_at(path):
                 wide.append(path)
             elif not os.access(path, os.R_OK):
                 yield Check(
                     "files", "failure", f"{path} cannot be read by {_user()}", "Check its owner."
                 )
     if os.path.exists(settings.identities_file) and settings.identities_file not in wide:
-        wide += [settings.identities_file] * _open_to_others(settings.identities_file)
+        wide += [settings.identities_file] * is_open_at(settings.identities_file)
     for path in wide:
         mode = "700" if os.path.isdir(path) else "600"
         yield Check(
@@ -287,13 +287,6 @@ def _files(settings: Settings) -> Iterator[Check]:
         )
     if not wide:
         yield Check("files", "ok", f"{folder} and what is in it is its owner's alone")
-
-
-def _open_to_others(path: str) -> bool:
-    try:
-        return os.name == "posix" and bool(stat.S_IMODE(os.stat(path).st_mode) & 0o077)
-    except OSError:
-        return False
 
 
 def _user() -> str:

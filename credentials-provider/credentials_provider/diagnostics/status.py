@@ -220,14 +220,14 @@ def prune(settings: Settings, lock_timeout: float, approve: Callable[[list[Row]]
     with store.lock(lock_timeout):
         still = {row.token_file for row in _prunable(settings)}
         gone = [row for row in rows if row.token_file in still]
-        for row in gone:
-            try:
+        try:
+            for row in gone:
                 store.remove(f"{row.identity_name}.json")
-            except OSError as error:
-                raise StorageError(
-                    f"{row.token_file} cannot be removed: {error.strerror}",
-                    hint="Check owner and permissions of the output folder.",
-                ) from None
+        except OSError as error:
+            raise StorageError(
+                f"{os.path.join(store.folder, error.filename)} cannot be removed: {error.strerror}",
+                hint="Check owner and permissions of the output folder.",
+            ) from None
         store.sync()
     return len(gone)
 

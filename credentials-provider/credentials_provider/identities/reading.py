@@ -8,9 +8,7 @@ fingerprint stands on disk needs no second validation, as long as what the finge
 from __future__ import annotations
 
 import json
-import os
 import re
-import stat
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from credentials_provider.errors import (
     quoted,
 )
 from credentials_provider.model import Entry
+from credentials_provider.permissions import is_open, read_file
 from credentials_provider.settings import CLOUDS, Settings
 
 if TYPE_CHECKING:
@@ -51,6 +50,7 @@ EXPIRY_FIELD = "client_secret_expires_on"
 CREDENTIAL_FIELDS = (*CREDENTIAL_KINDS, *PREVIOUS_KINDS, *PASSWORD_FIELDS, EXPIRY_FIELD)
 FIELDS = frozenset((*DEFINITION_FIELDS, *AUTHORITY_FIELDS, *CREDENTIAL_FIELDS))
 FINGERPRINT_VERSION = "1"
+MAXIMUM_SIZE = 1 << 26  # bytes: a hundred thousand identities
 
 # The guide's own sample values, and other ways to say "put yours here".
 _PLACEHOLDER_PARTS = ("your-", "your_", "{", "}", "<", ">", "xxxx")
@@ -127,22 +127,15 @@ def read_entries(settings: Settings) -> IdentitiesFile:
 
     """
     path = settings.identities_file
-    try:
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read()
-    except FileNotFoundError:
+    content = read_file(path, maximum=MAXIMUM_SIZE)
+    if content is None:
         return _from_environment(settings)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}", hint="Check its owner and permissions."
-        ) from None
     warnings = []
-    if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
+    if is_open(content.mode):
         warnings.append(
             f"{path} can be read by other users of this machine; run: chmod 600 {quoted(path)}"
         )
-    parsed = parse_entries(content, settings)
+    parsed = parse_entries(content.data, settings)
     if not parsed.entries and not parsed.problems:
         warnings.append(f"{path} names no identity: there is nothing to do")
     parsed.warnings.extend(warnings)

@@ -63,7 +63,7 @@ class TokenStore:
     """
 
     def __init__(self, folder: str) -> None:
-        self.folder = folder
+        self.folder = folder.rstrip(os.sep) or os.sep  # a slash would follow a link
         self._opened: Folder | None = None
 
     def path(self, identity_name: str) -> str:
@@ -191,7 +191,7 @@ class TokenStore:
         return folder
 
     def _keep_private(self, folder: Folder) -> None:
-        """Close the folder, and hide it from git, unless it holds other things: they are not ours."""
+        """Close the folder and hide it from git, unless it holds things that are not ours."""
         found, names = folder.status(), folder.names()
         if found.st_mode & stat.S_ISVTX or ".git" in names or not all(map(_belongs, names)):
             return
@@ -226,12 +226,13 @@ class TokenStore:
 
     def open_to_others(self) -> bool:
         """Whether other users may look into the folder."""
-        return self._opened is not None and is_open(self._opened.status().st_mode)
+        folder = self._open()
+        return folder is not None and is_open(folder.status().st_mode)
 
     def sweep(self) -> None:
         """Remove what killed runs left behind."""
-        if self._opened:
-            self._opened.sweep()
+        if folder := self._open():
+            folder.sweep()
 
     def write(self, identity_name: str, document: dict[str, Any]) -> None:
         """Put a token file in place: after this it is the old one or the new one, never part.
