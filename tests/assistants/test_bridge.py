@@ -20,7 +20,7 @@ from mcp import types
 from assistants.bench import Bench, text
 from credentials_provider.assistants import bridge
 from credentials_provider.emulator import App, Fault
-from credentials_provider.model import Request, Watcher
+from credentials_provider.model import Observer, RunOptions
 from credentials_provider.settings import Flags, load_settings
 from support import Command, Project, apps, assert_no_secret, closed_port, environment, until, wait
 
@@ -426,8 +426,8 @@ def remote(project: Project, name: str, url: str) -> bridge.Remote:
         login_base_url=project.idp.base_url,
         ca_bundle=project.idp.ca_file,
     )
-    request = Request(load_settings(flags, {}, project.folder))
-    tokens = bridge.Tokens(request, name, 300, Watcher())
+    request = RunOptions(load_settings(flags, {}, project.folder))
+    tokens = bridge.Tokens(request, name, 300, Observer())
     connect = bridge._connector(url, request.settings.ca_bundle)
     return bridge.Remote(url, "Authorization", tokens, connect)
 

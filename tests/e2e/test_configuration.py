@@ -375,7 +375,7 @@ def test_one_identity_may_have_its_own_cloud(project: Project, idp: Emulator) ->
         report = renew(project)
 
         # Another authority signs for it, so it is not even trusted with the request.
-        assert [each.outcome for each in report.results] == ["renewed", "failed"]
+        assert [each.kind for each in report.results] == ["renewed", "failed"]
         assert second.requests == []
     assert [each.tenant for each in idp.requests] == [here.tenant_id]
 

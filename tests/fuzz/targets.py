@@ -21,7 +21,7 @@ from credentials_provider.entra.client_credentials import mint
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.fields import Identity
 from credentials_provider.identities.reading import make_entry
-from credentials_provider.model import Failure, Minted
+from credentials_provider.minting import Failure, Minted
 from credentials_provider.policy import LONGEST_DURATION, parse_duration, parse_lead, refresh_time
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.claims import decode_claims, epoch_claim

@@ -30,7 +30,7 @@ MODULES = {
 
 # Imports run one way: a room may import itself and the rooms before it.
 ROOMS = [
-    *("errors", "policy", "permissions", "files", "json_text", "settings", "model"),
+    *("errors", "policy", "permissions", "files", "json_text", "settings", "minting", "model"),
     *("transport", "tokens", "identities", "credentials", "entra", "run"),
     *("assistants", "schedule", "diagnostics", "cli", "__main__"),
 ]

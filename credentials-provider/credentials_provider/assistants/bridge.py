@@ -26,14 +26,14 @@ from mcp.server.stdio import stdio_server
 from mcp.shared.message import ClientMessageMetadata, SessionMessage
 
 from credentials_provider.errors import CredentialsProviderError
-from credentials_provider.model import Watcher
+from credentials_provider.model import Observer
 from credentials_provider.run.access import get_token
 from credentials_provider.transport.connections import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from credentials_provider.model import Request
+    from credentials_provider.model import RunOptions
 
 http: Any = vars(streamable_http).get("httpx2") or vars(streamable_http)["httpx"]
 
@@ -77,7 +77,7 @@ class TroubleError(Exception):
 class Tokens:
     """One identity's tokens. Asked before each request, and looks at the file each time."""
 
-    def __init__(self, request: Request, identity: str, min_ttl: float, tell: Watcher) -> None:
+    def __init__(self, request: RunOptions, identity: str, min_ttl: float, tell: Observer) -> None:
         self._request = request
         self._identity = identity
         self._min_ttl = min_ttl
@@ -550,7 +550,7 @@ def _log(trouble: TroubleError) -> None:
     _say(f"{trouble.message}. {trouble.cure}")
 
 
-class Teller(Watcher):
+class Teller(Observer):
     """Warnings go to standard error, which clients keep as the server's log."""
 
     def warn(self, message: str) -> None:
@@ -590,7 +590,7 @@ def _connector(url: str, ca_bundle: str | None) -> Callable[[], Any]:
     return connect
 
 
-async def serve(request: Request, identity: str, url: str, header: str, min_ttl: float) -> None:
+async def serve(request: RunOptions, identity: str, url: str, header: str, min_ttl: float) -> None:
     """Pass messages between standard input and output and the server at `url` until input ends."""
     tokens = Tokens(request, identity, min_ttl, Teller())
     remote = Remote(url, header, tokens, _connector(url, request.settings.ca_bundle))
@@ -649,7 +649,7 @@ def _stamped(item: SessionMessage, message: dict[str, Any]) -> SessionMessage:
     return SessionMessage(item.message, ClientMessageMetadata(headers={_VERSION: version}))
 
 
-def run(request: Request, identity: str, url: str, header: str, min_ttl: float) -> None:
+def run(request: RunOptions, identity: str, url: str, header: str, min_ttl: float) -> None:
     """Serve until the client hangs up."""
     try:
         anyio.run(serve, request, identity, url, header, min_ttl)

@@ -12,7 +12,7 @@ from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
 from credentials_provider.cli.token import check_header_names
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.model import Request
+from credentials_provider.model import RunOptions
 
 
 @click.command(
@@ -66,6 +66,6 @@ def command(
             raise
         raise ConfigurationError(MISSING_EXTRA) from None
     settings = settings_of(options, root)
-    request = Request(settings, **options, lock_timeout=options["deadline"])
-    bridge.run(request, identity, check_url(url), header_name, min_ttl)
+    run_options = RunOptions(settings, **options, lock_timeout=options["deadline"])
+    bridge.run(run_options, identity, check_url(url), header_name, min_ttl)
     return 0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from credentials_provider.errors import ConfigurationError, SecretUnavailableError, quoted
 from credentials_provider.identities import reading
 from credentials_provider.identities.fields import GUID, LOOKS_LIKE_ID
-from credentials_provider.model import Failure
+from credentials_provider.minting import Failure
 from credentials_provider.permissions import EVERYBODY, is_open, read_file
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from credentials_provider.credentials.resolver import Resolver
 from credentials_provider.diagnostics import guide, inspection
-from credentials_provider.diagnostics.inspection import Expected, Finding, diagnosis_of, find_token
+from credentials_provider.diagnostics.inspection import Expected, Finding, find_token
 from credentials_provider.diagnostics.status import read_status
 from credentials_provider.entra import explanations
 from credentials_provider.errors import (
@@ -38,7 +38,8 @@ from credentials_provider.identities.reading import (
     select,
 )
 from credentials_provider.identities.validation import validate
-from credentials_provider.model import Failure, Minted, Request
+from credentials_provider.minting import Failure, Minted
+from credentials_provider.model import RunOptions
 from credentials_provider.permissions import is_open_at
 from credentials_provider.run.batch import entra_minter
 from credentials_provider.run.child_environment import without_secrets
@@ -343,7 +344,7 @@ def _connection(base: str, settings: Settings) -> Iterator[Check]:
         transport.close()
     bundle = f" by {settings.ca_bundle}" if settings.ca_bundle else ""
     if not isinstance(result, Answer):
-        cause, cure, _ = diagnosis_of(result, host)
+        cause, cure, _ = explanations.explain_trouble(result, host)
         name = "tls" if result.kind == "untrusted" else "connection"
         trusted = f" (authorities of {settings.ca_bundle})" if settings.ca_bundle else ""
         yield Check(name, "failure", f"{base}: {cause}{trusted if name == 'tls' else ''}", cure)
@@ -404,7 +405,7 @@ def _tokens(
     """Ask for a token of each identity, once; what came goes into `minted` and nowhere else."""
     valid = [entry for entry in entries if entry.name in identities]
     asked = valid[:MOST_IDENTITIES]
-    request = Request(settings, max_attempts=1, timeout=TIMEOUT, concurrency=8)
+    request = RunOptions(settings, max_attempts=1, timeout=TIMEOUT, concurrency=8)
     minter = entra_minter(request, identities, time.monotonic() + DEADLINE)
     try:
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -498,7 +499,7 @@ def _registry(url: str, settings: Settings, minted: Mapping[str, Minted]) -> Ite
     finally:
         transport.close()
     if not isinstance(result, Answer):
-        cause, cure, _ = diagnosis_of(result, urlsplit(url).netloc)
+        cause, cure, _ = explanations.explain_trouble(result, urlsplit(url).netloc)
         yield Check("registry", "failure", f"{url}: {cause}", cure)
         return
     verdict, seen, cure, link = _registry_says(result)

@@ -388,7 +388,7 @@ def _keys(login_base_url: str, tenant: str, transport: Transport) -> list[dict[s
     url = f"{login_base_url}/{quote(tenant, safe='')}/discovery/v2.0/keys"
     result = get_once(transport, url, {"Accept-Encoding": "identity"})
     if isinstance(result, Trouble):
-        return f"no keys: {diagnosis_of(result, login_base_url).cause}"
+        return f"no keys: {explanations.explain_trouble(result, login_base_url).cause}"
     try:
         document = json.loads(result.body)
         keys = document["keys"]
@@ -410,14 +410,3 @@ def get_once(transport: Transport, url: str, headers: Mapping[str, str]) -> Answ
         timeout=ONE_GET,
     )
     return reply.result
-
-
-def diagnosis_of(trouble: Trouble, host: str) -> explanations.Diagnosis:
-    """A transport failure in words."""
-    if trouble.kind == "untrusted":
-        return explanations.explain_untrusted(trouble.reason, host)
-    if trouble.kind == "bad_response":
-        return explanations.explain_bad_response(trouble.reason, host)
-    if trouble.answer is not None:
-        return explanations.explain_status(trouble.answer.status, trouble.retry_after)
-    return explanations.explain_unreachable(trouble.reason, host)

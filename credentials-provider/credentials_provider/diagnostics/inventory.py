@@ -20,7 +20,7 @@ from credentials_provider.identities.reading import (
     read_entries,
 )
 from credentials_provider.identities.validation import validate
-from credentials_provider.model import Failure
+from credentials_provider.minting import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

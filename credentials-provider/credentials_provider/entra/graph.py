@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from credentials_provider.entra.client_credentials import mint
-from credentials_provider.model import Failure
+from credentials_provider.minting import Failure
 from credentials_provider.settings import CLOUDS
 from credentials_provider.transport.connections import Trouble
 

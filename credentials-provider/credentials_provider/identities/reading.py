@@ -221,7 +221,9 @@ def make_entry(index: int, given: dict[str, Any], settings: Settings) -> Entry:
     fields = dict(given)
     if settings.tenant_id:
         fields.setdefault("tenant_id", settings.tenant_id)
-    if settings.client_id:
+    if settings.scope:
+        fields.setdefault("scope", settings.scope)
+    elif settings.client_id:
         fields.setdefault("scope", f"api://{settings.client_id}/.default")
     if isinstance(fields.get("managed_identity"), str):
         fields.setdefault("client_id", fields["managed_identity"])
@@ -304,32 +306,68 @@ def _fingerprint(definition: list[str | None]) -> str:
 def _from_environment(settings: Settings) -> IdentitiesFile:
     """The registry's `ENTRA_…` variables (or options) define one identity named `ingress`."""
     path = settings.identities_file
-    parts = {
-        "ENTRA_TENANT_ID": settings.tenant_id,
-        "ENTRA_CLIENT_ID": settings.client_id,
-        "ENTRA_CLIENT_SECRET": settings.client_secret,
-    }
-    missing = [name for name, value in parts.items() if not value]
+    missing = _missing(settings)
     if settings.identities_file_given or missing:
         raise ConfigurationError(
             f"there is no identities file at {path}",
             hint=(
                 f"Set {' and '.join(missing)} as well, or create the file."
-                if not settings.identities_file_given and 0 < len(missing) < len(parts)
+                if not settings.identities_file_given and 0 < len(missing) < _PARTS
                 else "Make it with `credentials-provider identities init`, which asks for what it "
                 "needs, or by hand: a JSON array of objects with identity_name, tenant_id, "
                 "client_id, client_secret and scope."
             ),
         )
+    return _one_identity(
+        "the environment (ENTRA_TENANT_ID, ENTRA_CLIENT_ID, ENTRA_CLIENT_SECRET)", settings
+    )
+
+
+def identity_of_options(settings: Settings) -> IdentitiesFile:
+    """The one identity that tenant, client and scope on the command line define; no file is read.
+
+    Its credential comes from the environment.
+
+    Raises:
+        ConfigurationError: something is missing.
+
+    """
+    if missing := _missing(settings):
+        raise ConfigurationError(
+            f"the identity lacks {' and '.join(missing)}",
+            hint="Set the variable, or name the option. A secret belongs into the environment.",
+        )
+    return _one_identity("the command line", settings)
+
+
+_PARTS = 3  # tenant, client, credential
+
+
+def _missing(settings: Settings) -> list[str]:
+    parts = {
+        "ENTRA_TENANT_ID": settings.tenant_id,
+        "ENTRA_CLIENT_ID": settings.client_id,
+        "ENTRA_CLIENT_SECRET": _credential(settings),
+    }
+    return [name for name, value in parts.items() if not value]
+
+
+def _credential(settings: Settings) -> dict[str, str]:
+    """The credential field of an identity that the environment defines; none if it has none."""
+    if settings.client_secret:
+        return {"client_secret": settings.client_secret}
+    token_file = settings.environment.get("AZURE_FEDERATED_TOKEN_FILE")
+    return {"federated_token_file": token_file} if token_file else {}
+
+
+def _one_identity(path: str, settings: Settings) -> IdentitiesFile:
     fields = {
         "identity_name": INGRESS,
         "tenant_id": settings.tenant_id,
         "client_id": settings.client_id,
-        "client_secret": settings.client_secret,
+        **_credential(settings),
     }
-    return IdentitiesFile(
-        f"the environment ({', '.join(parts)})", [make_entry(1, fields, settings)], [], []
-    )
+    return IdentitiesFile(path, [make_entry(1, fields, settings)], [], [])
 
 
 def select(entries: Sequence[Entry], names: Sequence[str], path: str) -> list[Entry]:
