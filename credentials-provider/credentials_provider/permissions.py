@@ -27,7 +27,7 @@ _OVERFLOW = (
     65534  # how Linux shows an owner that a user namespace does not map (user_namespaces(7))
 )
 _MOST_LINKS = 40  # as Linux, path_resolution(7)
-_named: set[int] = set()
+_named: dict[str, int] = {}  # as they were given, and their numbers
 
 
 class UntrustedOwnerError(ConfigurationError):
@@ -75,12 +75,12 @@ def trust_owner(name: str) -> None:
     if os.name != "posix":
         return
     if name.isascii() and name.isdigit():
-        _named.add(int(name))
+        _named[name] = int(name)
         return
     import pwd  # noqa: PLC0415  Windows has none
 
     try:
-        _named.add(pwd.getpwnam(name).pw_uid)
+        _named[name] = pwd.getpwnam(name).pw_uid
     except KeyError:
         raise ConfigurationError(
             f"{TRUST_OPTION}: this machine has no user {name[:64]!r}",
@@ -88,12 +88,17 @@ def trust_owner(name: str) -> None:
         ) from None
 
 
+def trusted_owners() -> tuple[str, ...]:
+    """The owners that were named, as they were given: who is started for us needs them, too."""
+    return tuple(_named)
+
+
 def is_trusted(owner: int) -> bool:
     """Whether the files of the user with this number count.
 
     Root by `sudo` is still the person who typed it: their own files count, too.
     """
-    if os.name != "posix" or owner in _named:
+    if os.name != "posix" or owner in _named.values():
         return True
     own = os.geteuid()
     if owner not in {0, own}:

@@ -155,7 +155,7 @@ def _stopped(log: str) -> bool:
 
 @tracing
 @pytest.mark.parametrize(
-    "call", ["mkdir", "chmod", "flock", "unlink", "unlinkat", "fchmod", "renameat", "fsync"]
+    "call", ["mkdir", "chmod", "flock", "unlinkat", "fchmod", "renameat", "fsync"]
 )
 def test_sigkill_on_the_way_to_the_lock_and_under_it(
     held_project: Project, held_run: Command, call: str

@@ -24,7 +24,7 @@ _GROUPS = {
         "federated_token_file",
         "managed_identity",
     ),
-    "Files": ("identities_file", "output_dir", "env_file"),
+    "Files": ("identities_file", "output_dir", "env_file", "trust_owner"),
     "Provider": ("login_base_url", "cloud", "ca_bundle"),
     "Limits": ("concurrency", "timeout", "max_attempts", "deadline", "lock_timeout"),
     "After a run": ("on_renew", "hook_timeout", "metrics_file"),

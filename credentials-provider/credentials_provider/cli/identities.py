@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Group, as_started
-from credentials_provider.cli.options import identity_names
+from credentials_provider.cli.options import identity_names, trust_option
 from credentials_provider.diagnostics import inventory
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
@@ -33,6 +33,7 @@ _FILE_OPTIONS = (
         help="Default: .oauth-tokens/entra-identities.json",
     ),
     click.option("--env-file", metavar="FILE", help="Default: .env"),
+    trust_option,
 )
 _EXPIRY_OPTIONS = (
     click.option(
