@@ -7,6 +7,7 @@ import functools
 import json
 from typing import TYPE_CHECKING, Any
 
+import jwt
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -131,6 +132,32 @@ def app_claims(
         "uti": _base64url(bytes.fromhex(unique.replace("-", ""))),
         "ver": f"{version}.0",
     }
+
+
+def bearer_claims(header: str | None, resource: str | None, now: float) -> dict[str, Any] | None:
+    """The claims of an `Authorization` header's token, if it is a good one for that resource.
+
+    `resource` None: for any.
+    """
+    scheme, _, token = (header or "").partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    try:
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            signing_key().public_key,
+            algorithms=["RS256"],
+            audience=[audience(resource, version) for version in (1, 2)] if resource else None,
+            options={
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+                "verify_aud": resource is not None,
+            },
+        )
+    except jwt.PyJWTError:
+        return None
+    return claims if claims["exp"] > now else None
 
 
 def _group_claims(app: App, tenant_guid: str) -> dict[str, object]:

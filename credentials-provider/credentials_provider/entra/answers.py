@@ -117,9 +117,9 @@ def bad(reason: str, host: str) -> Failure:
     return Failure("bad_response", explained.cause, explained.cure, transient=explained.transient)
 
 
-def explain(trouble: Trouble, host: str) -> Failure:
+def explain(trouble: Trouble, host: str, peer: str = explanations.LOGIN_HOST) -> Failure:
     """A failure of the transport, in words; what an answer says of itself goes along."""
-    explained = explanations.explain_trouble(trouble, host)
+    explained = explanations.explain_trouble(trouble, host, peer)
     document = json_object(trouble.answer) if trouble.answer else None
     told = refusal(document) if document and "error" in document else None
     cause = explained.cause

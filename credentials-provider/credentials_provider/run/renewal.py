@@ -14,6 +14,7 @@ from credentials_provider.errors import LockBusyError, StorageError, unexpected
 from credentials_provider.minting import Failure
 from credentials_provider.model import Minter, Outcome, PlanItem, Report, RunOptions, unchanged
 from credentials_provider.policy import refresh_time
+from credentials_provider.run.workers import start_workers
 from credentials_provider.tokens.store import TokenStore, token_document
 
 if TYPE_CHECKING:
@@ -123,15 +124,7 @@ class Renewal:
         done: dict[str, Outcome] = {}
         self._observer.start(len(due))
         try:
-            for number in range(min(len(due), self._options.concurrency * WORKERS_A_CONNECTION)):
-                # Daemons: one that hangs where no time-out reaches (DNS) must not hold up the end.
-                worker = threading.Thread(target=work, daemon=True)
-                try:
-                    worker.start()
-                except RuntimeError:  # no more threads to be had: fewer do it, too
-                    if not number:
-                        raise
-                    break
+            start_workers(min(len(due), self._options.concurrency * WORKERS_A_CONNECTION), work)
             while len(done) < len(due):
                 left = self._deadline + GRACE - time.monotonic()
                 outcome = finished.get(timeout=max(left, 0.0))
