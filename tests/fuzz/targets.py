@@ -45,7 +45,7 @@ FIELDS: dict[str, Any] = {
     "client_secret": SECRET,
     "scope": "api://a1b2c3d4-e5f6-4789-8abc-def012345678/.default",
 }
-IDENTITY = Identity(**FIELDS)
+IDENTITY = Identity.of(FIELDS)
 CREDENTIAL = Credential("client_secret", SECRET)
 NOW = 1_800_000_000
 _FOLDER = tempfile.mkdtemp(prefix="fuzz-")

@@ -24,13 +24,13 @@ from credentials_provider.diagnostics.inspection.registry import (
 )
 from credentials_provider.diagnostics.inspection.verifying import Expectation, verify
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
-from credentials_provider.identities.fields import GUID, SCOPE_END
 from credentials_provider.identities.reading import (
     IdentitiesFile,
     authority_base,
     read_entries,
     select,
 )
+from credentials_provider.identities.rules import SCOPE_END, is_guid
 from credentials_provider.identities.validation import validate
 from credentials_provider.permissions import MAXIMUM_SIZE, read_file
 from credentials_provider.tokens.claims import epoch_claim
@@ -133,7 +133,7 @@ def _identity(name: str, settings: Settings, *, required: bool = False) -> Mappi
     try:
         file = read_entries(settings)
         found = select(file.entries, [name], file.path)
-        validate(IdentitiesFile(file.path, found, [], []))
+        validate(IdentitiesFile(file.path, found, []))
     except ConfigurationError:
         if required:
             raise
@@ -159,7 +159,7 @@ def _expectation(
     resource = str(fields["scope"]).removesuffix(SCOPE_END)
     audiences = [resource, audience]
     name = resource.removeprefix("api://")
-    if GUID.fullmatch(name):
+    if is_guid(name):
         audiences.append(name)
     elif resource == settings.environment.get("ENTRA_APPLICATION_ID_URI"):
         audiences.append(settings.client_id)

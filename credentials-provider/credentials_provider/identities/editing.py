@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from credentials_provider import json_text
 from credentials_provider.errors import ConfigurationError, StorageError
 from credentials_provider.files import Folder, make_folders, write_private
-from credentials_provider.identities.reading import (
-    LITERALS,
-    MAXIMUM_SIZE,
-    IdentitiesFile,
-    parse_entries,
-)
+from credentials_provider.identities.fields import LITERALS
+from credentials_provider.identities.reading import MAXIMUM_SIZE, IdentitiesFile, parse_entries
 from credentials_provider.identities.validation import validate
 from credentials_provider.permissions import read_file
 from credentials_provider.settings import dotenv_with

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from credentials_provider.errors import ConfigurationError, Problem, quoted
-from credentials_provider.identities.reading import LITERALS
+from credentials_provider.identities.fields import LITERALS
 from credentials_provider.permissions import is_open_at
 
 if TYPE_CHECKING:
