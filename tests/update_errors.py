@@ -170,7 +170,7 @@ def document() -> str:
     """docs/errors.md, as the code has it."""
     from credentials_provider.entra import aadsts, explanations
     from credentials_provider.errors import EXIT_CODES
-    from credentials_provider.model import FailureKind
+    from credentials_provider.minting import FailureKind
 
     own = own_messages()
     parts = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_TRY_LATER
@@ -10,22 +9,13 @@ from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from credentials_provider.errors import Problem
+    from credentials_provider.minting import Failure, Minted
     from credentials_provider.policy import Lead
     from credentials_provider.settings import Settings
 
 Reason = Literal["asked", "missing", "unreadable", "expired", "changed", "clock", "refresh"]
 OutcomeKind = Literal["renewed", "fresh", "kept", "failed", "due"]
-FailureKind = Literal[
-    "rejected",
-    "throttled",
-    "unavailable",
-    "unreachable",
-    "untrusted",
-    "bad_response",
-    "secret_unavailable",
-    "storage",
-    "configuration",
-]
 
 
 class Entry:
@@ -33,12 +23,21 @@ class Entry:
 
     `fields` may hold a secret, and anything at all where a string belongs: only index and name are
     ever shown. The name is fit for that: empty where it is no string, escaped where unprintable.
+    `problems` are those of its place in the file: they make it invalid, whatever its fields are.
     """
 
-    __slots__ = ("fields", "fingerprint", "index", "name", "obvious")
+    __slots__ = ("fields", "fingerprint", "index", "is_object", "name", "obvious", "problems")
 
     def __init__(
-        self, index: int, name: str, fields: dict[str, Any], fingerprint: str, *, obvious: bool
+        self,
+        index: int,
+        name: str,
+        fields: dict[str, Any],
+        fingerprint: str,
+        *,
+        obvious: bool,
+        problems: tuple[Problem, ...] = (),
+        is_object: bool = True,
     ) -> None:
         self.index = index  # place in the file, from 1
         self.name = name
@@ -46,6 +45,8 @@ class Entry:
         self.fingerprint = fingerprint
         # Nothing about it needs a second look once its fingerprint is known.
         self.obvious = obvious
+        self.problems = problems
+        self.is_object = is_object  # a JSON object, and nothing else
 
     def __repr__(self) -> str:
         return f"Entry({self.index}, {self.name!r})"
@@ -97,37 +98,6 @@ class RunOptions(NamedTuple):
     @property
     def everything(self) -> bool:
         return self.force or not self.refresh_ahead
-
-
-@dataclass(frozen=True, slots=True)
-class Minted:
-    """A new token, checked. Times in epoch seconds; `issued_at` is just before the request."""
-
-    access_token: str = field(repr=False)
-    issued_at: int
-    expires_in: int
-    refresh_in: int | None
-    attempts: int
-    clock_skew: float | None  # this machine's clock minus the provider's, seconds
-    warnings: tuple[str, ...] = ()  # about the credential
-    credential: str | None = None  # the field that it came from
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why an identity got no new token. Nothing that the provider wrote freely stands here."""
-
-    kind: FailureKind
-    message: str
-    remedy: str
-    error: str | None = None  # OAuth error code, RFC 6749 section 5.2
-    aadsts: int | None = None
-    transient: bool = False  # trying again later, with nothing changed, can help
-    trace_id: str | None = None
-    correlation_id: str | None = None
-    attempts: int = 0
-    clock_skew: float | None = None  # this machine's clock minus the provider's, seconds
-    warnings: tuple[str, ...] = ()  # about the credential
 
 
 class Outcome(NamedTuple):

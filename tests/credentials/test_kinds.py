@@ -27,7 +27,7 @@ from support import Listener, Project, apps, assert_no_secret, entry, renew
 
 if TYPE_CHECKING:
     from credentials_provider.emulator import App, Emulator
-    from credentials_provider.model import Failure
+    from credentials_provider.minting import Failure
     from support import Command
 
 HERE = "the folder of the identities file"

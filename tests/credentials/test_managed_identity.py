@@ -14,7 +14,8 @@ from support import SCOPE, Command, Project, apps, closed_port, connect_proxy, e
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from credentials_provider.model import Failure, Outcome
+    from credentials_provider.minting import Failure
+    from credentials_provider.model import Outcome
 
     Mint = Callable[..., Outcome]
 

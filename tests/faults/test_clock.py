@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from credentials_provider.emulator import Emulator
 from credentials_provider.files import write_private
 from credentials_provider.identities.reading import make_entry
-from credentials_provider.model import Minted
+from credentials_provider.minting import Minted
 from credentials_provider.policy import refresh_time
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.tokens.store import read_record, token_document
+from credentials_provider.tokens.store import token_document
 from support import Command, Project, apps, entry, until, wait
+from unit.making import read_record
 
 from .servers import Trust, answering
 from .tracing import Held, with_child

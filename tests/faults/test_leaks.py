@@ -26,11 +26,13 @@ from credentials.making import PASSWORD, certificate, federated_token, key_pem, 
 from credentials_provider import cli
 from credentials_provider.assistants.clients import CLIENTS
 from credentials_provider.assistants.configure import Edit
-from credentials_provider.diagnostics import inspection
+from credentials_provider.cli import inspect
+from credentials_provider.diagnostics.inspection.decoding import find_token
 from credentials_provider.emulator import App, Emulator, Fault
 from credentials_provider.entra import client_credentials
 from credentials_provider.identities.registration import Registration
-from credentials_provider.model import Minted, Observer, Outcome, RunOptions
+from credentials_provider.minting import Minted
+from credentials_provider.model import Observer, Outcome, RunOptions
 from credentials_provider.run import batch
 from credentials_provider.run.access import get_token
 from credentials_provider.settings import Flags, load_settings
@@ -437,7 +439,7 @@ def test_a_secret_in_a_wrong_place_is_not_repeated(planted: Planted) -> None:
         planted(*words.split(), code=2)
     planted("identities", "list")
     planted("status", code=1)
-    planted("doctor", code=1)
+    planted("doctor", code=2)
     text = json.dumps([{"client_secret": SECRETS["literal"]}])
     for cut in range(20, len(text) - 1, 6):
         project.write(text[:cut])
@@ -459,7 +461,7 @@ def test_no_crash_shows_what_it_had_in_hand(
     """An exception that nobody foresaw is told by its type and its place in the source."""
     planted("generate", "-q")
     monkeypatch.setattr(client_credentials, "checked", boom)
-    monkeypatch.setattr(inspection, "verify", boom)
+    monkeypatch.setattr(inspect, "verify", boom)
     for words in (
         "generate -v literal machine",
         "generate --json literal",
@@ -508,7 +510,7 @@ def test_no_object_shows_what_it_holds(planted: Planted) -> None:
 
     batch.run(request, Looker())
     access = get_token(request, "literal", 300.0, Observer())
-    token = inspection.find_token(access.token)
+    token = find_token(access.token)
     secret = SECRETS["typed"]
     for each in (
         *(flags, access, token, Registration("id", secret), Edit("path", access.token, secret)),

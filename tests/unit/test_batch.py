@@ -13,15 +13,7 @@ from freezegun import freeze_time
 
 from credentials_provider.errors import ConfigurationError, StoppedError
 from credentials_provider.identities.reading import make_entry
-from credentials_provider.model import (
-    Failure,
-    Minted,
-    Minter,
-    PlanItem,
-    Report,
-    RunOptions,
-    TokenRecord,
-)
+from credentials_provider.model import Minter, PlanItem, Report, RunOptions, TokenRecord
 from credentials_provider.policy import Lead
 from credentials_provider.run import batch, renewal
 from credentials_provider.tokens.store import LOCK_NAME
@@ -42,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from credentials_provider.identities.fields import Identity
+    from credentials_provider.minting import Failure, Minted
     from credentials_provider.model import Outcome
 
 LEFTOVER = ".credentials-provider-4711-abcdef.tmp"
@@ -289,7 +282,7 @@ def test_a_wrong_file_makes_no_request_and_no_folder(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"cloud": "nonsense"}, {"client_secret": "s\u00e9cret"}, {"colour": "red"}], ids=str
+    "changes", [{"cloud": "nonsense"}, {"client_secret": "s\u00e9cret"}, {"scopes": "red"}], ids=str
 )
 def test_a_mistake_is_told_even_where_the_token_on_disk_is_fresh(
     project: Project, changes: dict[str, str]

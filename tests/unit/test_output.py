@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from credentials_provider.cli.output import local_time, show_report
-from credentials_provider.model import Failure, Outcome, Report
+from credentials_provider.model import Outcome, Report
 from unit.making import NOW, REJECTED, UNREACHABLE
 
 if TYPE_CHECKING:
     import pytest
+
+    from credentials_provider.minting import Failure
 
 
 def told(capsys: pytest.CaptureFixture[str], *failures: Failure) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable
 
-    from credentials_provider.model import Failure, Minted
+    from credentials_provider.minting import Failure, Minted
 
 WEEK = 7 * 86400
 

@@ -99,7 +99,7 @@ class _Asker:
         result = self._transport.get(f"{self.base}{path}?{urlencode(query)}", self._headers).result
         host = urlsplit(self.base).netloc
         if not isinstance(result, Answer):
-            explained = explanations.explain_trouble(result, host)
+            explained = explanations.explain_trouble(result, host, explanations.REGISTRY)
             raise RegistryError(
                 f"the registry gave no list of servers: {explained.cause}",
                 hint="Check --registry-url, the proxy (HTTPS_PROXY, NO_PROXY) and --ca-bundle.",
@@ -114,7 +114,7 @@ class _Asker:
             return None
         document = _json_object(result)
         if result.status != _OK or document is None:
-            explained = explanations.explain_status(result.status, None)
+            explained = explanations.explain_status(result.status, None, explanations.REGISTRY)
             raise RegistryError(
                 f"the registry {host} gave no list of servers: {explained.cause}"
                 if result.status != _OK

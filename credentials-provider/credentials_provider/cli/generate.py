@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from credentials_provider.cli import streams
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import (
     DURATION,
     DURATION_OR_NONE,
     ShardType,
     identity_names,
+    trust_option,
 )
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.errors import EXIT_CODES
@@ -25,6 +28,8 @@ from credentials_provider.settings import CLOUDS, Flags, load_settings
 if TYPE_CHECKING:
     from credentials_provider.cli.logs import JsonLog
     from credentials_provider.cli.output import Console
+
+_PATIENCE = 1.0  # seconds that a renewal waits for the reader of its messages
 
 
 class GenerateCommand(Command):
@@ -139,6 +144,7 @@ class GenerateCommand(Command):
     help="json: one line an event on stderr.",
 )
 @click.option("--env-file", metavar="FILE", help="Default: .env")
+@trust_option
 @click.option(
     "--login-base-url",
     "--entra-login-url",
@@ -182,8 +188,11 @@ def command(root: str, /, **options: Any) -> int:
             "--entra-client-secret is visible to every user of this machine (ps): "
             "set ENTRA_CLIENT_SECRET instead"
         )
+    ends_at = time.monotonic() + run_options.deadline
+    streams.limit(until=ends_at, patience=_PATIENCE)
     with stoppable(), contextlib.closing(console):
         report = batch.run(run_options, console)
+    streams.limit(until=max(ends_at, time.monotonic() + _PATIENCE))
     if not isinstance(console, Console):
         console.report(report)
         if not options["as_json"]:

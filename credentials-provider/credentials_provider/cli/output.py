@@ -18,7 +18,8 @@ from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
     from credentials_provider.cli.logs import Level
-    from credentials_provider.model import Failure, Outcome, Reason, Report
+    from credentials_provider.minting import Failure
+    from credentials_provider.model import Outcome, Reason, Report
 
 REASONS: dict[Reason | None, str] = {
     "asked": "a new one was asked for",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli import generate
+from credentials_provider.cli import generate, streams
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import JsonLog, event, tell
 from credentials_provider.cli.output import Console, local_time, show_report
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # What a service decides for itself, or has no use for.
 _NOT_HERE = {"refresh_ahead", "force", "dry_run", "as_json"}
+_PATIENCE = 0.2  # seconds that a pass waits for the reader of its messages
 _SILENCE = 300.0  # seconds without a sign of life after which the service is not well
 
 
@@ -62,6 +63,7 @@ def command(root: str, /, **options: Any) -> int:
     run_options = generate.options_of(root, options)
     notifier = Notifier(os.environ)
     service = _Service(run_options, options, notifier)
+    streams.limit(patience=_PATIENCE)
     with stoppable(), _hang_up() as nap, _health(health_port, service):
         try:
             Watch(

@@ -10,8 +10,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.entra import explanations
-from credentials_provider.identities.fields import GUID
-from credentials_provider.model import Failure, Minted
+from credentials_provider.identities.rules import is_guid
+from credentials_provider.minting import Failure, Minted
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def checked(
     if claims is None or str(result.get("token_type", "bearer")).lower() != "bearer":
         return bad("no_access_token", host)
     tenant, client = claims.get("tid"), claims.get("azp", claims.get("appid"))
-    if GUID.fullmatch(identity.tenant_id) and _differs(tenant, identity.tenant_id):
+    if is_guid(identity.tenant_id) and _differs(tenant, identity.tenant_id):
         return bad("wrong_tenant", host)
     if _differs(client, identity.client_id):
         return bad("wrong_client", host)
@@ -117,9 +117,9 @@ def bad(reason: str, host: str) -> Failure:
     return Failure("bad_response", explained.cause, explained.cure, transient=explained.transient)
 
 
-def explain(trouble: Trouble, host: str) -> Failure:
+def explain(trouble: Trouble, host: str, peer: str = explanations.LOGIN_HOST) -> Failure:
     """A failure of the transport, in words; what an answer says of itself goes along."""
-    explained = explanations.explain_trouble(trouble, host)
+    explained = explanations.explain_trouble(trouble, host, peer)
     document = json_object(trouble.answer) if trouble.answer else None
     told = refusal(document) if document and "error" in document else None
     cause = explained.cause
@@ -163,7 +163,7 @@ def _valid_codes(values: Sequence[object]) -> tuple[int, ...]:
 
 def safe_id(value: object) -> str | None:
     """A trace or correlation id fit to show: a GUID in lower case, or None."""
-    if isinstance(value, str) and GUID.fullmatch(value):
+    if isinstance(value, str) and is_guid(value):
         return value.lower()
     return None
 

@@ -27,7 +27,7 @@ from credentials_provider.entra.answers import (
     what_body,
     whole_seconds,
 )
-from credentials_provider.model import Failure, Minted
+from credentials_provider.minting import Failure, Minted
 from credentials_provider.transport.connections import Answer, Trouble
 
 if TYPE_CHECKING:

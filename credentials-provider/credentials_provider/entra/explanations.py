@@ -35,8 +35,13 @@ class Diagnosis(NamedTuple):
     transient: bool  # trying again later, with nothing changed, can help
 
 
-_CHECK_HOST = "Check the login host {host} (--cloud, --login-base-url)"
-_CHECK_WAY = "Check the proxy (HTTPS_PROXY, NO_PROXY) and the login host {host}."
+# Who is asked, and what changes that.
+LOGIN_HOST = "the login host (--cloud, --login-base-url)"
+GRAPH = "the national cloud (--cloud), which decides the address of Microsoft Graph"
+REGISTRY = "the registry's address (--registry-url)"
+
+_CHECK_HOST = "Check {peer}"
+_CHECK_WAY = "Check the proxy (HTTPS_PROXY, NO_PROXY) and {peer}."
 
 
 def _diagnosis(row: Row) -> Diagnosis:
@@ -148,12 +153,12 @@ _BY_STATUS = {
     503: Diagnosis("the provider is unavailable or overloaded (HTTP 503)", _LATER, True),
     504: Diagnosis("a gateway on the way waited too long (HTTP 504)", _LATER, True),
 }
+_LOGIN_ONLY = {400, 401, 403, 404}  # their words are about the token endpoint
 _BY_STATUS_CLASS = {
     3: Diagnosis(
         "the answer is a redirect (HTTP {status}), which is never followed: the request holds the "
         "credential",
-        "Check the login host (--cloud, --login-base-url), and that no captive portal or proxy "
-        "stands in the way.",
+        "Check {peer}, and that no captive portal or proxy stands in the way.",
         False,
     ),
     5: Diagnosis("the provider has a fault (HTTP {status})", _LATER, True),
@@ -168,14 +173,12 @@ _ODD_STATUS = Diagnosis(
 _UNREACHABLE = {
     "dns": Diagnosis(
         "the name {host} could not be resolved",
-        "Check this machine's network and DNS, and the spelling of the login host "
-        "(--cloud, --login-base-url).",
+        "Check this machine's network and DNS, and the spelling of {peer}.",
         True,
     ),
     "refused": Diagnosis(
         "{host} refused the connection",
-        "Check host and port of the login host (--login-base-url), and that no firewall rejects "
-        "outgoing HTTPS.",
+        "Check host and port of {peer}, and that no firewall rejects the connection.",
         True,
     ),
     "reset": Diagnosis(
@@ -191,7 +194,7 @@ _UNREACHABLE = {
     ),
     "proxy": Diagnosis(
         "the proxy on the way to {host} cannot be reached or refused the connection",
-        "Check HTTPS_PROXY, or list the login host in NO_PROXY if it can be reached directly.",
+        "Check HTTPS_PROXY, or list {host} in NO_PROXY if it can be reached directly.",
         True,
     ),
     "proxy_login": _BY_STATUS[407],
@@ -217,7 +220,7 @@ _UNTRUSTED = {
     "self_signed": Diagnosis(
         "{host} shows a self-signed certificate",
         "If a proxy or an emulator of yours answers there, pass its certificate with "
-        "--ca-bundle FILE; otherwise check the login host (--login-base-url).",
+        "--ca-bundle FILE; otherwise check {peer}.",
         False,
     ),
     "expired": Diagnosis(
@@ -233,20 +236,17 @@ _UNTRUSTED = {
     ),
     "hostname": Diagnosis(
         "the certificate shown for {host} belongs to another host",
-        "Check the spelling of the login host (--login-base-url), and that no proxy or captive "
-        "portal answers in its place.",
+        "Check the spelling of {peer}, and that no proxy or captive portal answers in its place.",
         False,
     ),
     "protocol": Diagnosis(
         "{host} and this machine share no TLS version or cipher, or the port does not speak TLS",
-        "Check host and port of the login host (--login-base-url) and of HTTPS_PROXY; TLS 1.2 or "
-        "newer is needed.",
+        "Check host and port of {peer} and of HTTPS_PROXY; TLS 1.2 or newer is needed.",
         False,
     ),
     "other": Diagnosis(
         "no trusted TLS connection to {host} could be made",
-        "Check the login host (--login-base-url), this machine's clock, and --ca-bundle if a proxy "
-        "inspects TLS.",
+        "Check {peer}, this machine's clock, and --ca-bundle if a proxy inspects TLS.",
         False,
     ),
 }
@@ -254,8 +254,7 @@ _UNTRUSTED = {
 _BAD_RESPONSE = {
     "html": Diagnosis(
         "a web page came in place of a token: a captive portal or a proxy answers for {host}",
-        "Sign in to the network's portal, or have the proxy let the login host through, then run "
-        "again.",
+        "Sign in to the network's portal, or have the proxy let {host} through, then run again.",
         True,
     ),
     "not_json": Diagnosis("the answer for {host} is not JSON", _CHECK_WAY, True),
@@ -272,7 +271,7 @@ _BAD_RESPONSE = {
     ),
     "expired": Diagnosis(
         "the token that {host} sent is already expired by this machine's clock",
-        "Synchronise this machine's clock (NTP), and check that no proxy caches the login host's "
+        "Synchronise this machine's clock (NTP), and check that no proxy caches what {host} "
         "answers.",
         False,
     ),
@@ -312,46 +311,55 @@ def explain_rejection(error: str | None, codes: Sequence[int]) -> Diagnosis:
     return diagnosis
 
 
-def explain_trouble(trouble: Trouble, host: str) -> Diagnosis:
-    """Why a request of the transport to `host` got no answer that can be used."""
+def explain_trouble(trouble: Trouble, host: str, peer: str = LOGIN_HOST) -> Diagnosis:
+    """Why a request of the transport to `host` got no answer that can be used.
+
+    `peer` says who was asked, and with what option or variable that can be changed.
+    """
     if trouble.kind == "untrusted":
-        return explain_untrusted(trouble.reason, host)
+        return explain_untrusted(trouble.reason, host, peer)
     if trouble.kind == "bad_response":
-        return explain_bad_response(trouble.reason, host)
+        return explain_bad_response(trouble.reason, host, peer)
     if trouble.kind == "throttled":
         return explain_status(429, trouble.retry_after)
     if trouble.answer is not None:
-        return explain_status(trouble.answer.status, trouble.retry_after)
-    return explain_unreachable(trouble.reason, host)
+        return explain_status(trouble.answer.status, trouble.retry_after, peer)
+    return explain_unreachable(trouble.reason, host, peer)
 
 
-def explain_status(status: int, retry_after: float | None) -> Diagnosis:
+def explain_status(status: int, retry_after: float | None, peer: str = LOGIN_HOST) -> Diagnosis:
     """An HTTP status whose body explains nothing; retry_after in seconds, as the server asked."""
+    if status in _LOGIN_ONLY and peer != LOGIN_HOST:
+        return Diagnosis(f"it answered HTTP {status}", f"Check {peer}.", False)
     diagnosis = _BY_STATUS.get(status) or _BY_STATUS_CLASS.get(status // 100, _ODD_STATUS)
-    diagnosis = diagnosis._replace(cause=diagnosis.cause.format(status=status))
+    diagnosis = Diagnosis(
+        diagnosis.cause.format(status=status),
+        diagnosis.cure.format(peer=peer),
+        diagnosis.transient,
+    )
     if diagnosis.transient and retry_after is not None and 0 < retry_after < math.inf:
         wait = _duration(retry_after)
         return diagnosis._replace(cure=f"Wait {wait}, as the provider asks, and run again.")
     return diagnosis
 
 
-def explain_unreachable(reason: str, host: str) -> Diagnosis:
+def explain_unreachable(reason: str, host: str, peer: str = LOGIN_HOST) -> Diagnosis:
     """No connection: dns, refused, reset, timeout, proxy, proxy_login, unreachable, other."""
-    return _about(_UNREACHABLE, reason, host)
+    return _about(_UNREACHABLE, reason, host, peer)
 
 
-def explain_untrusted(reason: str, host: str) -> Diagnosis:
+def explain_untrusted(reason: str, host: str, peer: str = LOGIN_HOST) -> Diagnosis:
     """No trust: unknown_ca, self_signed, expired, not_yet_valid, hostname, protocol, other."""
-    return _about(_UNTRUSTED, reason, host)
+    return _about(_UNTRUSTED, reason, host, peer)
 
 
-def explain_bad_response(reason: str, host: str) -> Diagnosis:
+def explain_bad_response(reason: str, host: str, peer: str = LOGIN_HOST) -> Diagnosis:
     """An answer that is no token.
 
     The reason is html (captive portal), not_json, too_large, no_access_token, no_expiry, expired,
     wrong_tenant, wrong_client, redirect or other.
     """
-    return _about(_BAD_RESPONSE, reason, host)
+    return _about(_BAD_RESPONSE, reason, host, peer)
 
 
 _TOLERATED_SKEW = 60  # seconds
@@ -368,9 +376,11 @@ def clock_skew_warning(skew_seconds: float) -> str | None:
     )
 
 
-def _about(table: Mapping[str, Diagnosis], reason: str, host: str) -> Diagnosis:
+def _about(table: Mapping[str, Diagnosis], reason: str, host: str, peer: str) -> Diagnosis:
     cause, cure, transient = table.get(reason, table["other"])
-    return Diagnosis(cause.format(host=host), cure.format(host=host), transient)
+    return Diagnosis(
+        cause.format(host=host, peer=peer), cure.format(host=host, peer=peer), transient
+    )
 
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))

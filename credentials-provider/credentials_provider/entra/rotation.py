@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from credentials_provider.entra.client_credentials import mint
 from credentials_provider.entra.managed_identity import mint_managed
-from credentials_provider.model import Failure, Minted
+from credentials_provider.minting import Failure, Minted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,6 @@ from credentials_provider.errors import StorageError
 from credentials_provider.identities.reading import authority_base, read_entries, select
 from credentials_provider.model import (
     Entry,
-    Failure,
-    Minted,
     Minter,
     Observer,
     PlanItem,
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from credentials_provider.identities.fields import Identity
+    from credentials_provider.minting import Failure, Minted
 
 _FILES_A_CONNECTION = 5  # open at once: its socket, and the token files of its workers
 _FILES_BESIDES = 32  # those of the program itself

@@ -11,16 +11,10 @@ from typing import TYPE_CHECKING
 
 from credentials_provider.entra.explanations import clock_skew_warning
 from credentials_provider.errors import LockBusyError, StorageError, unexpected
-from credentials_provider.model import (
-    Failure,
-    Minter,
-    Outcome,
-    PlanItem,
-    Report,
-    RunOptions,
-    unchanged,
-)
+from credentials_provider.minting import Failure
+from credentials_provider.model import Minter, Outcome, PlanItem, Report, RunOptions, unchanged
 from credentials_provider.policy import refresh_time
+from credentials_provider.run.workers import start_workers
 from credentials_provider.tokens.store import TokenStore, token_document
 
 if TYPE_CHECKING:
@@ -104,12 +98,12 @@ class Renewal:
         outcomes = tuple(results)
         code = Report(self._started_at, self._now(), outcomes).exit_code
         run = history.LastRun(self._started_at, self._now(), code)
-        before = history.read_state(self._store.folder)
+        before = history.read_state(self._store)
         after = history.after_run(before, outcomes, run, self._known)
 
         def write() -> None:
             try:
-                history.write_state(self._store.folder, after)
+                history.write_state(self._store, after)
             except StorageError as error:
                 self._warn_once("state", error.message)
 
@@ -130,15 +124,7 @@ class Renewal:
         done: dict[str, Outcome] = {}
         self._observer.start(len(due))
         try:
-            for number in range(min(len(due), self._options.concurrency * WORKERS_A_CONNECTION)):
-                # Daemons: one that hangs where no time-out reaches (DNS) must not hold up the end.
-                worker = threading.Thread(target=work, daemon=True)
-                try:
-                    worker.start()
-                except RuntimeError:  # no more threads to be had: fewer do it, too
-                    if not number:
-                        raise
-                    break
+            start_workers(min(len(due), self._options.concurrency * WORKERS_A_CONNECTION), work)
             while len(done) < len(due):
                 left = self._deadline + GRACE - time.monotonic()
                 outcome = finished.get(timeout=max(left, 0.0))

@@ -43,6 +43,18 @@ _UNTRUSTED = {
 _PROXY_LOGIN = "Tunnel connection failed: 407"  # what http.client makes of the proxy's answer
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION")
 
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One request; its headers and its body may hold a secret and are not shown."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: str | None = field(repr=False)
+    timeout: float  # seconds, connection included
+
+
 TroubleKind = Literal["unreachable", "untrusted", "throttled", "unavailable", "bad_response"]
 
 
@@ -73,6 +85,11 @@ class Trouble:
     def worth_retrying(self) -> bool:
         temporary = self.kind in {"unreachable", "throttled", "unavailable"}
         return temporary and not (self.out_of_time or self.final)
+
+    @property
+    def maybe_done(self) -> bool:
+        """Whether what was asked for may have happened all the same."""
+        return self.connected and self.kind in {"unreachable", "unavailable", "bad_response"}
 
 
 class _Request(threading.local):
@@ -124,36 +141,33 @@ class Connections:
         for pool in self._pools.values():
             pool.clear()
 
-    def exchange(
-        self, url: str, body: str | None, headers: Mapping[str, str], timeout: float
-    ) -> Answer | Trouble:
-        """One request (a GET where `body` is None) and its whole answer, in `timeout` seconds."""
+    def exchange(self, request: HttpRequest) -> Answer | Trouble:
+        """Send one request and read its whole answer within its time."""
         try:
-            return self._exchange(url, body, headers, timeout)
+            return self._exchange(request)
         except (exceptions.HTTPError, OSError, ValueError) as error:
             return _trouble(error)
 
-    def _exchange(
-        self, url: str, body: str | None, headers: Mapping[str, str], timeout: float
-    ) -> Answer | Trouble:
-        _request.ends_at = time.monotonic() + timeout
+    def _exchange(self, request: HttpRequest) -> Answer | Trouble:
+        _request.ends_at = time.monotonic() + request.timeout
         sent_at = self._now()
-        response = self._pool(url).request(
-            "GET" if body is None else "POST",
-            url,
-            body=body,
-            headers=dict(headers),
-            timeout=urllib3.Timeout(total=timeout),
+        response = self._pool(request.url).request(
+            request.method,
+            request.url,
+            body=request.body,
+            headers=dict(request.headers),
+            timeout=urllib3.Timeout(total=request.timeout),
             retries=False,
             redirect=False,
             preload_content=False,
             decode_content=False,
         )
+        most = MAXIMUM_LISTING if request.method == "GET" else MAXIMUM_BODY
         try:
             received = bytearray()
             while chunk := response.read1(CHUNK, decode_content=False):
                 received += chunk
-                if len(received) > (MAXIMUM_LISTING if body is None else MAXIMUM_BODY):
+                if len(received) > most:
                     return Trouble("bad_response", "too_large")
             headers = {name.lower(): value for name, value in response.headers.items()}
             middle = (sent_at + self._now()) / 2

@@ -15,7 +15,13 @@ from urllib.parse import urlsplit
 
 import tenacity
 
-from credentials_provider.transport.connections import Answer, Connections, Trouble, http_date
+from credentials_provider.transport.connections import (
+    Answer,
+    Connections,
+    HttpRequest,
+    Trouble,
+    http_date,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,16 +46,14 @@ class Reply:
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """One request on its way through its attempts. Its body and headers may hold a secret."""
+    """One request on its way through its attempts."""
 
-    url: str
-    body: str | None = field(repr=False)  # None: a GET
-    headers: Mapping[str, str] = field(repr=False)
-    timeout: float
+    request: HttpRequest
     is_temporary: Callable[[Answer], bool]
     about: str  # whose request it is, for the log
     host: _Circuit
     tenant: _Circuit
+    once: bool = False
     attempts: int = 0
     began: float = float("inf")  # monotonic time of the first attempt
     result: Answer | Trouble = field(init=False, repr=False)  # of the last attempt
@@ -151,8 +155,8 @@ class Transport:
         `is_temporary` recognises an error answer whose body asks to be tried again; `about` names
         in the log whose request it is.
         """
-        circuits = self._circuits(url, tenant)
-        return self._ask(_Call(url, body, headers, self._timeout, is_temporary, about, *circuits))
+        request = HttpRequest("POST", url, headers, body, self._timeout)
+        return self.send(request, tenant=tenant, is_temporary=is_temporary, about=about)
 
     def get(
         self,
@@ -168,9 +172,27 @@ class Transport:
 
         A URL of `http`, such as a machine's own metadata endpoint has, is never sent to a proxy.
         """
-        timeout = min(timeout, self._timeout)
-        circuits = self._circuits(url, tenant)
-        return self._ask(_Call(url, None, headers, timeout, is_temporary, about, *circuits))
+        request = HttpRequest("GET", url, headers, None, timeout)
+        return self.send(request, tenant=tenant, is_temporary=is_temporary, about=about)
+
+    def send(
+        self,
+        request: HttpRequest,
+        *,
+        tenant: str = "",
+        is_temporary: Callable[[Answer], bool] = lambda _: False,
+        about: str = "",
+        once: bool = False,
+    ) -> Reply:
+        """Send any request in the same way.
+
+        `once`: it must not take effect twice, so it is sent again only where it surely had none:
+        nobody was there, or it was throttled.
+        """
+        timeout = min(request.timeout, self._timeout)
+        circuits = self._circuits(request.url, tenant)
+        call = _Call(replace(request, timeout=timeout), is_temporary, about, *circuits, once=once)
+        return self._ask(call)
 
     def _circuits(self, url: str, tenant: str) -> tuple[_Circuit, _Circuit]:
         name = urlsplit(url).netloc.lower()
@@ -192,6 +214,8 @@ class Transport:
         try:
             for attempt in attempts:
                 call.result = self._attempt(call)
+                if call.once and isinstance(call.result, Trouble) and call.result.maybe_done:
+                    call.result = replace(call.result, final=True)
                 attempt.retry_state.set_result(call.result)
         finally:
             with self._changed:
@@ -294,8 +318,8 @@ class Transport:
         began = self._monotonic()
         call.began = min(call.began, began)
         call.attempts += 1
-        timeout = min(call.timeout, left)
-        result = self._connections.exchange(call.url, call.body, call.headers, timeout)
+        timeout = min(call.request.timeout, left)
+        result = self._connections.exchange(replace(call.request, timeout=timeout))
         if isinstance(result, Answer):
             retry_after = _retry_after(result, self._now())
             if result.status == _TOO_MANY_REQUESTS:
@@ -332,7 +356,7 @@ def _log_attempt(call: _Call, result: Answer | Trouble, took: float) -> None:
         what = f"HTTP {answer.status}" + (f", Retry-After {asked:.0f} s" if asked else "")
     else:
         what = f"{result.kind} ({result.reason})" if isinstance(result, Trouble) else ""
-    host = urlsplit(call.url).netloc
+    host = urlsplit(call.request.url).netloc
     _log.debug("%s: attempt %d at %s: %s after %.2f s", call.about, call.attempts, host, what, took)
 
 
