@@ -9,6 +9,7 @@ from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from credentials_provider.errors import Problem
     from credentials_provider.minting import Failure, Minted
     from credentials_provider.policy import Lead
     from credentials_provider.settings import Settings
@@ -22,12 +23,21 @@ class Entry:
 
     `fields` may hold a secret, and anything at all where a string belongs: only index and name are
     ever shown. The name is fit for that: empty where it is no string, escaped where unprintable.
+    `problems` are those of its place in the file: they make it invalid, whatever its fields are.
     """
 
-    __slots__ = ("fields", "fingerprint", "index", "name", "obvious")
+    __slots__ = ("fields", "fingerprint", "index", "is_object", "name", "obvious", "problems")
 
     def __init__(
-        self, index: int, name: str, fields: dict[str, Any], fingerprint: str, *, obvious: bool
+        self,
+        index: int,
+        name: str,
+        fields: dict[str, Any],
+        fingerprint: str,
+        *,
+        obvious: bool,
+        problems: tuple[Problem, ...] = (),
+        is_object: bool = True,
     ) -> None:
         self.index = index  # place in the file, from 1
         self.name = name
@@ -35,6 +45,8 @@ class Entry:
         self.fingerprint = fingerprint
         # Nothing about it needs a second look once its fingerprint is known.
         self.obvious = obvious
+        self.problems = problems
+        self.is_object = is_object  # a JSON object, and nothing else
 
     def __repr__(self) -> str:
         return f"Entry({self.index}, {self.name!r})"

@@ -52,7 +52,7 @@ def connect(app: App, idp: Emulator) -> Iterator[Connect]:
     )
 
     def make() -> graph.Application:
-        identity = Identity("ci", app.tenant_id, app.client_id, SCOPE, client_secret="x")
+        identity = Identity("ci", app.tenant_id, app.client_id, SCOPE, {"client_secret": "x"})
         proof = Credential("client_secret", app.secrets[0])
         made = graph.application(identity, proof, idp.base_url, transport)
         assert not isinstance(made, Failure), made.message

@@ -211,7 +211,7 @@ def test_tenant_and_scope_come_from_the_environment(project: Project, tell: Tell
                 "A",
                 "--managed-identity",
             ],
-            "client_secret_env and managed_identity",
+            "managed_identity and client_secret_env",
         ),
         (
             [

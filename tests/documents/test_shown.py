@@ -68,10 +68,12 @@ def _words(svg: str) -> list[str]:
 
 def test_the_emulators_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """And leads to a machine and a vault that answer."""
-    (code,) = re.findall(r"```python\n(.*?)```", text_of("docs/emulator.md"), re.DOTALL)
-    for name in ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "ENTRA_KEYVAULT_HOSTS"):
+    blocks = re.findall(r"```python\n(.*?)```", text_of("docs/emulator.md"), re.DOTALL)
+    job = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+    for name in ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "ENTRA_KEYVAULT_HOSTS", *job):
         monkeypatch.setenv(name, "")
-    exec(code, {})
+    exec("".join(blocks), {})
+    assert os.environ["ACTIONS_ID_TOKEN_REQUEST_URL"].startswith("https://localhost:")
     assert os.environ["ENTRA_KEYVAULT_HOSTS"].startswith("localhost:")
     assert os.environ["AZURE_POD_IDENTITY_AUTHORITY_HOST"].startswith("http://127.0.0.1:")
 

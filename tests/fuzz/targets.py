@@ -26,10 +26,11 @@ from credentials_provider.policy import LONGEST_DURATION, parse_duration, parse_
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.tokens.store import read_record, token_document
+from credentials_provider.tokens.store import token_document
 from credentials_provider.transport import connections, retrying
 from credentials_provider.transport.connections import Answer
 from credentials_provider.transport.retrying import Reply
+from unit.making import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ FIELDS: dict[str, Any] = {
     "client_secret": SECRET,
     "scope": "api://a1b2c3d4-e5f6-4789-8abc-def012345678/.default",
 }
-IDENTITY = Identity(**FIELDS)
+IDENTITY = Identity.of(FIELDS)
 CREDENTIAL = Credential("client_secret", SECRET)
 NOW = 1_800_000_000
 _FOLDER = tempfile.mkdtemp(prefix="fuzz-")

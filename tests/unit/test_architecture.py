@@ -32,7 +32,7 @@ MODULES = {
 ROOMS = [
     *("errors", "policy", "permissions", "files", "json_text", "settings", "minting", "model"),
     *("transport", "tokens", "identities", "credentials", "entra", "run"),
-    *("assistants", "schedule", "diagnostics", "cli", "__main__"),
+    *("python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
 ]
 OWNERS = {
     "dotenv": {"settings"},
@@ -41,7 +41,7 @@ OWNERS = {
     "prometheus_client": {"run.metrics"},
     "pydantic": {"identities.problems"},
     "pydantic_core": {"identities.problems"},
-    "rich": {"cli.identities", "cli.output"},
+    "rich": {"cli.identities.showing", "cli.output"},
     "tenacity": {"transport.retrying"},
     "urllib3": {"transport.connections"},
 }

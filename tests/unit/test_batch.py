@@ -282,7 +282,7 @@ def test_a_wrong_file_makes_no_request_and_no_folder(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"cloud": "nonsense"}, {"client_secret": "s\u00e9cret"}, {"colour": "red"}], ids=str
+    "changes", [{"cloud": "nonsense"}, {"client_secret": "s\u00e9cret"}, {"scopes": "red"}], ids=str
 )
 def test_a_mistake_is_told_even_where_the_token_on_disk_is_fresh(
     project: Project, changes: dict[str, str]

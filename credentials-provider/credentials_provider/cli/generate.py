@@ -16,6 +16,7 @@ from credentials_provider.cli.options import (
     DURATION_OR_NONE,
     ShardType,
     identity_names,
+    trust_option,
 )
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.errors import EXIT_CODES
@@ -147,6 +148,7 @@ class GenerateCommand(Command):
     help="json: one line an event on stderr.",
 )
 @click.option("--env-file", metavar="FILE", help="Default: .env")
+@trust_option
 @click.option(
     "--login-base-url",
     "--entra-login-url",

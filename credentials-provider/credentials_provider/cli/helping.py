@@ -18,19 +18,8 @@ PARSED = "credentials_provider.parsed"  # in a context's meta: the options of th
 
 # A group's title, and the parameters that belong there in every command that has them.
 _GROUPS = {
-    "Credential, exactly one": (
-        "client_secret_stdin",
-        "client_secret_env",
-        "client_secret_file",
-        "client_secret_keyvault",
-        "client_secret_expires_on",
-        "certificate_file",
-        "certificate_password_env",
-        "certificate_password_file",
-        "federated_token_file",
-        "managed_identity",
-    ),
-    "Files": ("identities_file", "output_dir", "env_file"),
+    "Credential, exactly one": (),
+    "Files": ("identities_file", "output_dir", "env_file", "trust_owner"),
     "Provider": ("login_base_url", "cloud", "ca_bundle"),
     "Limits": ("concurrency", "timeout", "max_attempts", "deadline", "lock_timeout"),
     "After a run": ("on_renew", "hook_timeout", "metrics_file"),
@@ -149,7 +138,8 @@ class Command(click.Command):
             record = param.get_help_record(ctx)
             shown = not self.first or param.is_eager or param.name in self.first
             if record is not None and isinstance(param, click.Option) and shown:
-                groups[_GROUP_OF.get(param.name or "", "Options")].append(record)
+                title = getattr(param, "group", None) or _GROUP_OF.get(param.name or "", "Options")
+                groups[title].append(record)
         for title, records in groups.items():
             if records:
                 with formatter.section(title):

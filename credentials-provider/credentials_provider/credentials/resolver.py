@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import threading
 from concurrent.futures import Future
 from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from credentials_provider.errors import SecretUnavailableError, quoted
-from credentials_provider.identities import reading
-from credentials_provider.identities.fields import GUID, LOOKS_LIKE_ID
+from credentials_provider.errors import ConfigurationError, SecretUnavailableError, quoted
+from credentials_provider.identities import rules
+from credentials_provider.identities.fields import LITERALS, PASSWORD_FIELDS, SECRET_KINDS
 from credentials_provider.minting import Failure
+from credentials_provider.permissions import EVERYBODY, is_open, read_file
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 
 if TYPE_CHECKING:
@@ -82,10 +82,10 @@ class Resolver:
                 return Credential(field, None)
             if field == "federated_token_file":  # short-lived: read again at each use
                 return self._federated(field, value)
-            if field in reading.LITERALS:
+            if field in LITERALS:
                 found = Credential(field, value)
             elif field == "certificate_file":
-                passwords = tuple(getattr(identity, each) for each in reading.PASSWORD_FIELDS)
+                passwords = tuple(getattr(identity, each) for each in PASSWORD_FIELDS)
                 found = self._once(
                     (field, value, passwords), lambda: self._certificate(field, value, identity)
                 )
@@ -95,7 +95,7 @@ class Resolver:
             return Failure(
                 "secret_unavailable", error.message, error.hint or "", transient=error.transient
             )
-        if field in reading.SECRET_KINDS and identity.client_secret_expires_on:
+        if field in SECRET_KINDS and identity.client_secret_expires_on:
             name = identity.identity_name
             end = date.fromisoformat(identity.client_secret_expires_on)
             midnight = datetime(end.year, end.month, end.day, tzinfo=timezone.utc)
@@ -132,13 +132,13 @@ class Resolver:
             secret = fetch_secret(place, field, self._settings, self._timeout).strip()
         if not secret:
             raise SecretUnavailableError(f"{what} is empty", "Put the secret's Value there.")
-        if not secret.isprintable() or not secret.isascii() or reading.is_placeholder(secret):
+        if problem := rules.secret(secret):
             raise SecretUnavailableError(
-                f"{what} holds no client secret: a sample value, or characters that none has",
+                f"{what} holds no client secret: it {problem}",
                 "Put the secret's Value there, and nothing else.",
             )
-        if GUID.fullmatch(secret):
-            warnings = (*warnings, f"{what} {LOOKS_LIKE_ID}")
+        if rules.is_guid(secret):
+            warnings = (*warnings, f"{what} {rules.LOOKS_LIKE_ID}")
         return Credential(field, secret, warnings=warnings)
 
     def _variable(self, name: str, field: str) -> str:
@@ -244,27 +244,18 @@ def _read(path: str, field: str, *, strict: bool) -> tuple[bytes, tuple[str, ...
 
     A group may: it is how systemd and Kubernetes hand out credentials.
     """
+    shown = f"{path} ({field})"
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise SecretUnavailableError(
-                    f"{path} ({field}) is not a regular file", "Name a file with the credential."
-                )
-            content = file.read(MAXIMUM_SIZE + 1)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not a path"
+        content = read_file(path, shown=shown, maximum=MAXIMUM_SIZE)
+    except ConfigurationError as error:
+        raise SecretUnavailableError(error.message, error.hint or "") from None
+    if content is None:
         raise SecretUnavailableError(
-            f"{path} ({field}) cannot be read: {why}",
-            "Check that the file is there and that the user who runs this may read it.",
-        ) from None
-    if len(content) > MAXIMUM_SIZE:
-        raise SecretUnavailableError(
-            f"{path} ({field}) is too large for a credential", "Name a file with the credential."
+            f"{shown} cannot be read: No such file or directory",
+            "Check the path, and that whatever puts the file there has done so.",
         )
-    if not (os.name == "posix" and mode & 0o007):
-        return content, ()
+    if not is_open(content.mode, EVERYBODY):
+        return content.data, ()
     if strict:
         raise SecretUnavailableError(
             f"{path} ({field}) can be read by every user of this machine (--strict-permissions)",
@@ -274,7 +265,7 @@ def _read(path: str, field: str, *, strict: bool) -> tuple[bytes, tuple[str, ...
         f"{path} ({field}) can be read by every user of this machine; run chmod 600 "
         f"{quoted(path)}, or let what writes it keep it from others"
     )
-    return content, (warning,)
+    return content.data, (warning,)
 
 
 def _first_line(content: bytes, what: str) -> str:

@@ -64,11 +64,11 @@ class App:
     resource, `groups` object ids.
 
     `passwords` and `keys` were added later, as Graph does; `owners` are the client ids that may do
-    that with `Application.ReadWrite.OwnedBy`. `password_policy` is the tenant's: "forbidden", or
-    the most days of a secret; `key_policy` the most days of a certificate. `works_at` (epoch
-    seconds): the login host knows the app from then on. `token_version` and `idtyp` really belong
-    to the resource (its `accessTokenAcceptedVersion` and optional claims); here each app brings its
-    own.
+    that with `Application.ReadWrite.OwnedBy`, `graph_roles` the app roles in tokens for Graph.
+    `password_policy` is the tenant's: "forbidden", or the most days of a secret; `key_policy` the
+    most days of a certificate. `works_at` (epoch seconds): the login host knows the app from then
+    on. `token_version` and `idtyp` really belong to the resource (its `accessTokenAcceptedVersion`
+    and optional claims); here each app brings its own.
     """
 
     tenant_id: str
@@ -89,6 +89,7 @@ class App:
     passwords: tuple[Added, ...] = ()
     keys: tuple[Added, ...] = ()
     owners: tuple[str, ...] = ()
+    graph_roles: tuple[str, ...] = ()
     password_policy: int | Literal["forbidden"] | None = None
     key_policy: int | None = None
     works_at: float = 0.0

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from .apps import Added, derived_guid, is_guid, random_guid
-from .tokens import bearer_claims
+from .tokens import GRAPH, bearer_claims
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from .apps import App, Directory
     from .wire import Call, Reply
 
-GRAPH = "https://graph.microsoft.com"
 READ_ROLES = frozenset({"Application.Read.All", "Application.ReadWrite.All"})
 WRITE_ROLES = frozenset({"Application.ReadWrite.All"})
 OWN_ROLE = "Application.ReadWrite.OwnedBy"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BACKDATED = 300
 """Seconds by which Entra ID puts `iat` and `nbf` before the moment of issue."""
 
+GRAPH = "https://graph.microsoft.com"
 _MOST_GROUPS = 200
 
 
@@ -109,6 +110,7 @@ def app_claims(
     `acr`: how the app proved itself, "1" with a secret, "2" with an assertion.
     """
     version = app.token_version
+    roles = [*app.roles, *(app.graph_roles if resource == GRAPH else ())]
     client = (
         {"appid": app.client_id, "appidacr": acr, "idp": issuer(base_url, tenant_guid, 1)}
         if version == 1
@@ -126,7 +128,7 @@ def app_claims(
         **({"idtyp": "app"} if app.idtyp else {}),
         "oid": app.object_id,
         "rh": f"1.{unique[:8]}",
-        **({"roles": list(app.roles)} if app.roles else {}),
+        **({"roles": roles} if roles else {}),
         "sub": app.object_id,
         "tid": tenant_guid,
         "uti": _base64url(bytes.fromhex(unique.replace("-", ""))),

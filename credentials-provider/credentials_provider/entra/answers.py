@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.entra import explanations
-from credentials_provider.identities.fields import GUID
+from credentials_provider.identities.rules import is_guid
 from credentials_provider.minting import Failure, Minted
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 
@@ -40,7 +40,7 @@ def checked(
     if claims is None or str(result.get("token_type", "bearer")).lower() != "bearer":
         return bad("no_access_token", host)
     tenant, client = claims.get("tid"), claims.get("azp", claims.get("appid"))
-    if GUID.fullmatch(identity.tenant_id) and _differs(tenant, identity.tenant_id):
+    if is_guid(identity.tenant_id) and _differs(tenant, identity.tenant_id):
         return bad("wrong_tenant", host)
     if _differs(client, identity.client_id):
         return bad("wrong_client", host)
@@ -163,7 +163,7 @@ def _valid_codes(values: Sequence[object]) -> tuple[int, ...]:
 
 def safe_id(value: object) -> str | None:
     """A trace or correlation id fit to show: a GUID in lower case, or None."""
-    if isinstance(value, str) and GUID.fullmatch(value):
+    if isinstance(value, str) and is_guid(value):
         return value.lower()
     return None
 

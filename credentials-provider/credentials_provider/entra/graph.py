@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -213,7 +213,7 @@ def application(
     """
     base = _HOSTS.get(authority_base, authority_base)
     scope = f"{base if authority_base in _HOSTS else PUBLIC}/.default"
-    minted = mint(caller._replace(scope=scope), credential, authority_base, transport)
+    minted = mint(replace(caller, scope=scope), credential, authority_base, transport)
     if isinstance(minted, Failure):
         return minted
     return Application(transport, base, client_id or caller.client_id, minted.access_token)

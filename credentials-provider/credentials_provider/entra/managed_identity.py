@@ -27,7 +27,7 @@ from credentials_provider.entra.client_credentials import (
     Response,
     ask_managed_identity,
 )
-from credentials_provider.identities.fields import SCOPE_END
+from credentials_provider.identities.rules import SCOPE_END
 from credentials_provider.minting import Failure, Minted
 from credentials_provider.transport.connections import Answer, Trouble
 

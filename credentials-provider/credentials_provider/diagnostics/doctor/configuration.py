@@ -10,18 +10,18 @@ from credentials_provider.credentials.resolver import Resolver
 from credentials_provider.diagnostics import guide
 from credentials_provider.diagnostics.asking import TIMEOUT
 from credentials_provider.diagnostics.doctor.checks import MOST_IDENTITIES, Check
-from credentials_provider.diagnostics.doctor.storage import open_to_others
 from credentials_provider.errors import ConfigurationError, quoted
-from credentials_provider.identities.reading import IdentitiesFile, read_entries, select
-from credentials_provider.identities.validation import validate
+from credentials_provider.identities.fields import Identity
+from credentials_provider.identities.reading import read_entries, select
+from credentials_provider.identities.validation import validate_entry, warnings_of
 from credentials_provider.minting import Failure
+from credentials_provider.permissions import is_open_at
 from credentials_provider.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from credentials_provider.diagnostics.doctor.checks import Examination
-    from credentials_provider.identities.fields import Identity
     from credentials_provider.settings import Flags, Settings
 
 
@@ -46,7 +46,7 @@ def environment(exam: Examination, root: str, flags: Flags) -> Iterator[Check]:
         yield Check(".env", "warning", warning, "Write NAME=value lines.", guide.ENVIRONMENT)
     if not os.path.exists(path):
         yield Check(".env", "ok", f"there is none at {path}; only the environment is used")
-    elif open_to_others(path):
+    elif is_open_at(path):
         seen = f"other users can read {path}"
         yield Check(".env", "warning", seen, f"chmod 600 {quoted(path)}")
     else:
@@ -64,25 +64,22 @@ def identities(exam: Examination, names: Sequence[str]) -> Iterator[Check]:
         for problem in error.problems:
             yield Check("identities", "failure", str(problem), error.hint or "", guide.MACHINES)
         return
-    for problem in file.problems:
-        yield Check("identities", "failure", str(problem), f"Correct it in {file.path}.")
     for warning in file.warnings:
         if "chmod" not in warning:  # reported with the other files
             yield Check("identities", "warning", warning)
     good: dict[str, Identity] = {}
     for entry in exam.entries:
-        try:
-            found, warnings = validate(IdentitiesFile(file.path, [entry], [], []))
-        except ConfigurationError as error:
+        found = validate_entry(entry)
+        if not isinstance(found, Identity):
             names = (entry.name,) if entry.name else ()
             cure = f"Correct it in {file.path}."
-            for problem in error.problems:
+            for problem in found:
                 place = f"{problem.field}: " if problem.field else ""
                 seen = f"entry {entry.index}: {place}{problem.message}"
                 yield Check("identities", "failure", seen, cure, guide.MACHINES, names)
             continue
-        good |= found
-        for text in warnings:
+        good[entry.name] = found
+        for text in warnings_of(entry, found):
             about = text.removeprefix(f"{entry.name}: ")
             yield Check("identities", "warning", about, identity_names=(entry.name,))
     exam.identities = good

@@ -17,8 +17,9 @@ from credentials_provider.diagnostics.inspection.registry import (
     validator_of,
 )
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.identities.reading import SECRET_KINDS, IdentitiesFile, authority_base
-from credentials_provider.identities.validation import validate
+from credentials_provider.identities.fields import SECRET_KINDS, Identity
+from credentials_provider.identities.reading import authority_base
+from credentials_provider.identities.validation import validate_entry
 from credentials_provider.minting import Failure
 from credentials_provider.model import RunOptions
 from credentials_provider.run.batch import entra_minter
@@ -108,8 +109,10 @@ def curl(entry: Entry, settings: Settings) -> str:
         ConfigurationError: the identity is not in order, or has no secret.
 
     """
-    found, _ = validate(IdentitiesFile(settings.identities_file, [entry], [], []))
-    if found[entry.name].credential not in SECRET_KINDS:
+    found = validate_entry(entry)
+    if not isinstance(found, Identity):
+        raise ConfigurationError(f"{entry.name} has mistakes", problems=found)
+    if found.credential not in SECRET_KINDS:
         raise ConfigurationError(
             f"{entry.name} has no client secret, and a request by hand needs one",
             hint="`credentials-provider doctor NAME` makes the request with its own credential.",

@@ -15,8 +15,8 @@ from credentials_provider.diagnostics.inspection.decoding import (
     shown,
 )
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.identities.fields import GUID, SCOPE_END
 from credentials_provider.identities.reading import authority_base
+from credentials_provider.identities.rules import SCOPE_END, is_guid
 from credentials_provider.tokens.claims import epoch_claim
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def validator_of(settings: Settings, fields: Mapping[str, Any]) -> Validator:
     scope = str(fields.get("scope") or "").removeprefix("api://").removesuffix(SCOPE_END)
     return Validator(
         environment.get("ENTRA_LOGIN_BASE_URL") or authority_base(dict(fields), settings),
-        written or (own.lower() if isinstance(own, str) and GUID.fullmatch(own) else None),
-        settings.client_id or (scope if GUID.fullmatch(scope) else None),
+        written or (own.lower() if isinstance(own, str) and is_guid(own) else None),
+        settings.client_id or (scope if is_guid(scope) else None),
         environment.get("ENTRA_APPLICATION_ID_URI"),
         tenant_set=written is not None,
     )
@@ -129,7 +129,7 @@ def _issuer(claims: Mapping[str, Any], validator: Validator) -> Finding:
 def _issuer_cure(tenant: str, validator: Validator) -> str:
     """Which setting to change; the registry compares it letter by letter with the token."""
     written, base = validator.tenant_id or "", validator.login_base_url
-    if validator.tenant_set and not GUID.fullmatch(written):
+    if validator.tenant_set and not is_guid(written):
         return f"ENTRA_TENANT_ID is no GUID. The registry needs it: set it to {shown(tenant)}."
     if validator.tenant_set and written.lower() == tenant != written:
         return f"Write ENTRA_TENANT_ID in small letters: {tenant}."

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from credentials_provider.diagnostics.asking import json_object
 from credentials_provider.diagnostics.inspection.decoding import application, audiences, shown
-from credentials_provider.identities.fields import GUID
+from credentials_provider.identities.rules import is_guid
 from credentials_provider.minting import Failure
 from credentials_provider.settings import CLOUDS
 from credentials_provider.tokens.claims import epoch_claim
@@ -87,10 +87,10 @@ def _tenant(
     """The GUID of the tenant whose keys count."""
     if expected is None:
         claimed = token.claims.get("tid")
-        if isinstance(claimed, str) and GUID.fullmatch(claimed):
+        if isinstance(claimed, str) and is_guid(claimed):
             return claimed.lower()
         return _wrong("the token names no tenant of Entra ID")
-    if GUID.fullmatch(expected.tenant_id):
+    if is_guid(expected.tenant_id):
         return expected.tenant_id.lower()
     # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
     domain = quote(expected.tenant_id, safe="")
@@ -99,7 +99,7 @@ def _tenant(
         return Verification(ok=False, seen=answer.message)
     issuer = str(json_object(answer).get("issuer"))
     found = issuer.removeprefix(f"{login_base_url}/").removesuffix("/v2.0")
-    if GUID.fullmatch(found):
+    if is_guid(found):
         return found.lower()
     seen = f"{login_base_url} does not say which tenant {shown(expected.tenant_id)} is"
     return Verification(ok=False, seen=seen)
