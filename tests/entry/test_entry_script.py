@@ -39,6 +39,7 @@ def ready(checkout: Checkout) -> Checkout:
         (["-h"], ["generate", "-h"]),
         (["--help"], ["generate", "--help"]),
         (["--version"], ["--version"]),
+        (["help", "status"], ["help", "status"]),
         (["--ingress-only", "--force"], ["generate", "--ingress-only", "--force"]),
         *(([name, "x"], [name, "x"]) for name in COMMANDS),
     ],

@@ -25,7 +25,7 @@ from credentials_provider.minting import Failure
 from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER, Flags, load_settings
 
 try:
-    from credentials_provider.emulator import FAULT_KINDS, App, Emulator, Fault, sample_apps
+    from credentials_provider.emulator import App, Emulator, Fault, sample_apps
 except ModuleNotFoundError as missing:
     if missing.name != "trustme":
         raise
@@ -69,7 +69,7 @@ class FaultType(click.ParamType["Injection"]):
     # Throttle three requests
     credentials-provider emulator --fault throttle:retry_after=5,times=3
     """,
-    epilog=f"Kinds of faults: {', '.join(FAULT_KINDS)}.",
+    epilog="docs/emulator.md lists every kind of fault.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: any free one.")
 @click.option(
@@ -98,7 +98,13 @@ class FaultType(click.ParamType["Injection"]):
     default=0.0,
     help="Until a secret that Microsoft Graph made works.",
 )
-@click.option("--fault", "faults", type=FaultType(), multiple=True, help="See below; repeatable.")
+@click.option(
+    "--fault",
+    "faults",
+    type=FaultType(),
+    multiple=True,
+    help="A fault to inject, KIND[:PARAM=VALUE,…]; repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Say where it is in one JSON document.")
 @click.pass_obj
 def command(
