@@ -233,7 +233,7 @@ def retry_after(data: bytes) -> None:
     answer = Answer(429, {"retry-after": value, "date": date}, b"", float(NOW), None)
     seconds = connections._retry_after(answer, float(NOW))
     assert seconds is None or (math.isfinite(seconds) and seconds >= 0)
-    moment = connections._http_date(value)
+    moment = connections.http_date(value)
     assert moment is None or math.isfinite(moment)
 
 

@@ -370,7 +370,7 @@ class Transport:
         try:
             result = self._exchange(call, min(call.timeout, left))
         except (exceptions.HTTPError, OSError, ValueError) as error:
-            return _trouble(error)
+            return trouble_of(error)
         if isinstance(result, Trouble):
             return result
         retry_after = _retry_after(result, self._now())
@@ -404,7 +404,7 @@ class Transport:
                     return Trouble("bad_response", "too_large")
             headers = {name.lower(): value for name, value in response.headers.items()}
             middle = (sent_at + self._now()) / 2
-            date = _http_date(headers.get("date"))
+            date = http_date(headers.get("date"))
             skew = middle - date if date is not None else None
             answer = Answer(response.status, headers, bytes(body), sent_at, skew)
             response.release_conn()
@@ -419,7 +419,7 @@ class Transport:
         with self._changed:
             if key not in self._pools:
                 direct = parts.scheme == "http"
-                self._pools[key] = _make_pool(host, self._tls, self._connections, direct=direct)
+                self._pools[key] = make_pool(host, self._tls, self._connections, direct=direct)
             return self._pools[key]
 
 
@@ -428,8 +428,8 @@ def _result(state: tenacity.RetryCallState) -> Trouble:
     return result if isinstance(result, Trouble) else Trouble("unreachable", "other")
 
 
-def _make_pool(
-    host: str, tls: ssl.SSLContext, connections: int, *, direct: bool
+def make_pool(
+    host: str, tls: ssl.SSLContext | None, connections: int, *, direct: bool
 ) -> urllib3.PoolManager:
     """A pool, through the proxy that environment or system name for this host, unless `direct`."""
     proxies = {} if direct else urllib.request.getproxies()
@@ -486,7 +486,7 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
     return context
 
 
-def _trouble(error: Exception) -> Trouble:
+def trouble_of(error: Exception) -> Trouble:
     """What came in the way of a request, in a word that `diagnosis` explains."""
     chain = list(_causes(error))
     if isinstance(error, exceptions.ProxyError):
@@ -536,13 +536,14 @@ def _retry_after(answer: Answer, now: float) -> float | None:
     value = answer.headers.get("retry-after", "").strip()
     if value.isascii() and value.replace(".", "", 1).isdigit():
         return float(value[:12])
-    moment = _http_date(value)
+    moment = http_date(value)
     if moment is None:
         return None
-    return max(0.0, moment - (_http_date(answer.headers.get("date")) or now))
+    return max(0.0, moment - (http_date(answer.headers.get("date")) or now))
 
 
-def _http_date(value: str | None) -> float | None:
+def http_date(value: str | None) -> float | None:
+    """Epoch seconds of a header's date, RFC 9110 section 5.6.7; None where it is none."""
     try:
         return parsedate_to_datetime(value).timestamp() if value else None
     except (ValueError, TypeError, IndexError, OverflowError):
