@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
 from credentials_provider.emulator import App, sample_apps
-from credentials_provider.model import Outcome, Report, Request, Watcher
+from credentials_provider.model import Observer, Outcome, Report, RunOptions
 from credentials_provider.run import batch
 from credentials_provider.settings import Flags, load_settings
 
@@ -254,7 +254,7 @@ def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
 # A batch within the test
 
 
-class Listener(Watcher):
+class Listener(Observer):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
@@ -268,8 +268,8 @@ class Listener(Watcher):
         self.finished.append(outcome)
 
 
-def renew(project: Project, watcher: Watcher | None = None, **options: Any) -> Report:
-    """Runs a batch in this process; `options` are `Request`'s."""
+def renew(project: Project, observer: Observer | None = None, **options: Any) -> Report:
+    """Runs a batch in this process; `options` are `RunOptions`'s."""
     flags = Flags(
         identities_file=project.identities_file,
         output_dir=project.output,
@@ -277,7 +277,7 @@ def renew(project: Project, watcher: Watcher | None = None, **options: Any) -> R
         ca_bundle=project.idp.ca_file,
     )
     settings = load_settings(flags, {}, project.folder)
-    return batch.run(Request(settings, **options), watcher or Listener())
+    return batch.run(RunOptions(settings, **options), observer or Listener())
 
 
 # What must not be seen

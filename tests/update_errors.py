@@ -26,6 +26,7 @@ KINDS = {
     "bad_response": "an answer that is no token",
     "secret_unavailable": "the identity's credential cannot be had from its place",
     "storage": "the token could not be written, or another run was busy",
+    "configuration": "the identity's entry in the identities file has a mistake",
 }
 
 
@@ -165,9 +166,9 @@ def _about(node: ast.expr) -> str:
 
 def document() -> str:
     """docs/errors.md, as the code has it."""
-    from credentials_provider.entra import explanations
+    from credentials_provider.entra import aadsts, explanations
     from credentials_provider.errors import EXIT_CODES
-    from credentials_provider.model import FailureKind
+    from credentials_provider.minting import FailureKind
 
     own = own_messages()
     parts = [
@@ -207,7 +208,7 @@ def document() -> str:
                     ", ".join(map(str, row.codes)),
                     *_told(explanations.explain_rejection(None, row.codes)),
                 )
-                for row in explanations._ENTRA
+                for row in aadsts.ROWS
             ),
         ),
         _diagnoses("error", {f"`{name}`": each for name, each in explanations._BY_ERROR.items()}),

@@ -1,76 +1,35 @@
-"""Writes docs/entra-identities.schema.json anew from the models; run it as a script."""
+"""Writes what documents say of an identity's fields anew from their table; run it as a script.
+
+That is docs/entra-identities.schema.json, and the table in docs/files.md.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCHEMA = os.path.join(PROJECT, "docs", "entra-identities.schema.json")
+FILES = os.path.join(PROJECT, "docs", "files.md")
 
-_DESCRIPTIONS = {
-    "identity_name": "Names the token file: letters, digits, '.', '_' and '-'.",
-    "tenant_id": "A GUID or a domain name. Default: ENTRA_TENANT_ID.",
-    "client_id": "Application (client) ID of the identity's own app.",
-    "scope": "api://{gateway's application}/.default. Default: from ENTRA_CLIENT_ID.",
-    "login_base_url": "Another login host, https://host.",
-    "cloud": "Another cloud's login host.",
-    "client_secret": "The secret's Value. Better: one of the other kinds.",
-    "client_secret_env": "Name of a variable of the process or of .env.",
-    "client_secret_file": "File whose first line is the secret; ~ and $VARIABLES expand.",
-    "client_secret_keyvault": "https://{vault}.vault.azure.net/secrets/{name}[/{version}]",
-    "certificate_file": "PEM with private key and certificate, or PFX.",
-    "federated_token_file": "As in $AZURE_FEDERATED_TOKEN_FILE; read again at each use.",
-    "managed_identity": "true: this machine's own; or the client ID of one assigned to it.",
-    "certificate_password_env": "Name of a variable with the key's password.",
-    "certificate_password_file": "File with the key's password.",
-    "client_secret_expires_on": "The secret's last day; a warning comes 30 days before.",
-    "client_secret_previous": "A second secret, during a rotation.",
-    "client_secret_previous_env": "A second secret, during a rotation.",
-    "client_secret_previous_file": "A second secret, during a rotation.",
-    "client_secret_previous_keyvault": "A second secret, during a rotation.",
-}
-_PATTERNS = {
-    "identity_name": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
-    "scope": "^\\S+/\\.default$",
-    "login_base_url": "^https://",
-    "client_secret_keyvault": "^https://[^/]+/secrets/",
-    "client_secret_previous_keyvault": "^https://[^/]+/secrets/",
-    "client_secret_env": "^[A-Za-z_][A-Za-z0-9_]*$",
-    "client_secret_previous_env": "^[A-Za-z_][A-Za-z0-9_]*$",
-    "certificate_password_env": "^[A-Za-z_][A-Za-z0-9_]*$",
-    "client_secret_expires_on": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
-}
-
-
-class _Schema(GenerateJsonSchema):
-    """Fields that may be absent are not thereby null."""
-
-    def nullable_schema(self, schema: Any) -> dict[str, Any]:
-        return self.generate_inner(schema["schema"])
-
-    def default_schema(self, schema: Any) -> dict[str, Any]:
-        return self.generate_inner(schema["schema"])
+_REQUIRED = {"identity_name", "client_id"}
+_TABLE = re.compile(r"(?<=<!-- fields: tests/update_schema.py -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def schema() -> str:
-    """The identities file's JSON Schema, as the models have it."""
-    from credentials_provider.identities.problems import Fields
-    from credentials_provider.identities.reading import CREDENTIAL_KINDS, PREVIOUS_KINDS
+    """The identities file's JSON Schema, as the model has it."""
+    from credentials_provider.identities.fields import CREDENTIAL_KINDS, PREVIOUS_KINDS
+    from credentials_provider.identities.problems import Model
 
-    identity = TypeAdapter(Fields).json_schema(schema_generator=_Schema)
-    for name, field in identity["properties"].items():
-        field.pop("title", None)
-        for extra in ("format", "writeOnly"):  # a password's, which an editor would hide
+    identity: dict[str, Any] = TypeAdapter(Model).json_schema()
+    for field in identity["properties"].values():
+        for extra in ("default", "title"):
             field.pop(extra, None)
-        field["description"] = _DESCRIPTIONS[name]
-        if name in _PATTERNS:
-            field["pattern"] = _PATTERNS[name]
     # Tenant and scope have defaults in the environment, and a managed identity may be the client.
     identity["required"] = ["identity_name"]
     identity["anyOf"] = [{"required": [field]} for field in ("client_id", "managed_identity")]
@@ -90,7 +49,30 @@ def schema() -> str:
     return json.dumps(whole, indent=2) + "\n"
 
 
+def table() -> str:
+    """The fields as rows of a Markdown table."""
+    from credentials_provider.identities.fields import FIELDS
+
+    rows = ["| field | | what it is |", "|---|---|---|"]
+    for field in FIELDS.values():
+        needed = "required" if field.name in _REQUIRED else ""
+        if field.part == "credential":
+            needed = "exactly one of these"
+        rows.append(f"| `{field.name}` | {needed} | {field.help} |")
+    return "\n".join(rows) + "\n"
+
+
+def with_table(text: str) -> str:
+    """The text of docs/files.md with the table as it should be."""
+    return _TABLE.sub(lambda _: table(), text)
+
+
 if __name__ == "__main__":
     sys.path.insert(0, os.path.join(PROJECT, "credentials-provider"))
     with open(SCHEMA, "w", encoding="utf-8") as file:
         file.write(schema())
+    with open(FILES, "r+", encoding="utf-8") as file:
+        text = with_table(file.read())
+        file.seek(0)
+        file.write(text)
+        file.truncate()

@@ -10,14 +10,17 @@ if TYPE_CHECKING:
 EXIT_OK = 0
 EXIT_FAILED = 1  # at least one identity has no usable token
 EXIT_USAGE = 2  # usage or configuration: nothing was requested
-EXIT_TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h: every token on disk still serves
+EXIT_TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h: every token on disk is still valid
+EXIT_REFUSED = 78  # EX_CONFIG of sysexits.h: the same, but somebody must act
 
 EXIT_CODES = {
     EXIT_OK: "every selected identity has a token that is not due",
     EXIT_FAILED: "at least one identity has no usable token, or not the new one that was asked for",
-    EXIT_USAGE: "usage or configuration: nothing was requested",
-    EXIT_TRY_LATER: "a renewal failed or another run was busy, but every token on disk still "
-    "serves: try later",
+    EXIT_USAGE: "usage, or a configuration of which nothing can be used: nothing was requested",
+    EXIT_TRY_LATER: "a renewal failed for now, or another run was busy, but every token on disk "
+    "is still valid: try later",
+    EXIT_REFUSED: "a renewal was refused and no retry can help (a wrong or expired secret, a wrong "
+    "entry), but every token on disk is still valid: somebody must act before it expires",
 }
 
 

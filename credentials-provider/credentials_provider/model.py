@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER
+from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_TRY_LATER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from credentials_provider.errors import Problem
+    from credentials_provider.minting import Failure, Minted
     from credentials_provider.policy import Lead
     from credentials_provider.settings import Settings
 
 Reason = Literal["asked", "missing", "unreadable", "expired", "changed", "clock", "refresh"]
-Outcomes = Literal["renewed", "fresh", "kept", "failed", "due"]
-FailureKind = Literal[
-    "rejected",
-    "throttled",
-    "unavailable",
-    "unreachable",
-    "untrusted",
-    "bad_response",
-    "secret_unavailable",
-    "storage",
-]
+OutcomeKind = Literal["renewed", "fresh", "kept", "failed", "due"]
 
 
 class Entry:
@@ -31,12 +23,21 @@ class Entry:
 
     `fields` may hold a secret, and anything at all where a string belongs: only index and name are
     ever shown. The name is fit for that: empty where it is no string, escaped where unprintable.
+    `problems` are those of its place in the file: they make it invalid, whatever its fields are.
     """
 
-    __slots__ = ("fields", "fingerprint", "index", "name", "obvious")
+    __slots__ = ("fields", "fingerprint", "index", "is_object", "name", "obvious", "problems")
 
     def __init__(
-        self, index: int, name: str, fields: dict[str, Any], fingerprint: str, *, obvious: bool
+        self,
+        index: int,
+        name: str,
+        fields: dict[str, Any],
+        fingerprint: str,
+        *,
+        obvious: bool,
+        problems: tuple[Problem, ...] = (),
+        is_object: bool = True,
     ) -> None:
         self.index = index  # place in the file, from 1
         self.name = name
@@ -44,6 +45,8 @@ class Entry:
         self.fingerprint = fingerprint
         # Nothing about it needs a second look once its fingerprint is known.
         self.obvious = obvious
+        self.problems = problems
+        self.is_object = is_object  # a JSON object, and nothing else
 
     def __repr__(self) -> str:
         return f"Entry({self.index}, {self.name!r})"
@@ -71,8 +74,8 @@ class PlanItem(NamedTuple):
         return self.reason is not None
 
 
-class Request(NamedTuple):
-    """What a run is asked to do. Times in seconds."""
+class RunOptions(NamedTuple):
+    """The options of a run. Times in seconds."""
 
     settings: Settings
     names: tuple[str, ...] = ()  # none: all
@@ -88,6 +91,7 @@ class Request(NamedTuple):
     strict_permissions: bool = False  # refuse what other users can read, in place of a warning
     shard: tuple[int, int] | None = None  # only the identities of this part, from 0, of so many
     on_renew: str | None = None  # a command line for the shell
+    on_failure: str | None = None  # another
     hook_timeout: float = 60.0
     metrics_file: str | None = None
 
@@ -96,43 +100,11 @@ class Request(NamedTuple):
         return self.force or not self.refresh_ahead
 
 
-class Minted(NamedTuple):
-    """A new token, checked. Times in epoch seconds; `issued_at` is just before the request."""
-
-    access_token: str
-    issued_at: int
-    expires_in: int
-    refresh_in: int | None
-    attempts: int
-    clock_skew: float | None  # this machine's clock minus the provider's, seconds
-    warnings: tuple[str, ...] = ()  # about the credential
-    credential: str | None = None  # the field that it came from
-
-    def __repr__(self) -> str:
-        return f"Minted(issued_at={self.issued_at}, expires_in={self.expires_in})"
-
-
-class Failure(NamedTuple):
-    """Why an identity got no new token. Nothing that the provider wrote freely stands here."""
-
-    kind: FailureKind
-    message: str
-    remedy: str
-    error: str | None = None  # OAuth error code, RFC 6749 section 5.2
-    aadsts: int | None = None
-    transient: bool = False  # trying again later, with nothing changed, can help
-    trace_id: str | None = None
-    correlation_id: str | None = None
-    attempts: int = 0
-    clock_skew: float | None = None  # this machine's clock minus the provider's, seconds
-    warnings: tuple[str, ...] = ()  # about the credential
-
-
 class Outcome(NamedTuple):
     """What became of one identity in a run. Times in epoch seconds."""
 
     identity_name: str
-    outcome: Outcomes
+    kind: OutcomeKind
     token_file: str
     expires_at: float | None = None
     refresh_at: float | None = None
@@ -152,12 +124,12 @@ class HookResult(NamedTuple):
 
 
 def unchanged(
-    item: PlanItem, token_file: str, outcome: Outcomes, failure: Failure | None = None
+    item: PlanItem, token_file: str, kind: OutcomeKind, failure: Failure | None = None
 ) -> Outcome:
     """What to say of an identity whose token file stays as it is."""
     return Outcome(
         item.entry.name,
-        outcome,
+        kind,
         token_file,
         expires_at=item.record.expires_on if item.record else None,
         refresh_at=item.record.refresh_at if item.record else None,
@@ -178,8 +150,8 @@ class Minter(NamedTuple):
     pause: Callable[[Entry], float] = lambda _: 0.0
 
 
-class Watcher:
-    """Is told what happens while it happens; this one listens to nothing."""
+class Observer:
+    """Hears what happens in a run while it happens; this one does nothing with it."""
 
     def warn(self, message: str) -> None:
         """Something that the user should know and that stops nothing."""
@@ -202,13 +174,16 @@ class Report(NamedTuple):
     results: tuple[Outcome, ...]
     hook: HookResult | None = None  # None: it had nothing to hear of
 
-    def count(self, outcome: Outcomes) -> int:
-        return sum(result.outcome == outcome for result in self.results)
+    def count(self, kind: OutcomeKind) -> int:
+        return sum(result.kind == kind for result in self.results)
 
     @property
     def exit_code(self) -> int:
-        outcomes = {result.outcome for result in self.results}
-        if "failed" in outcomes:
+        """The most urgent of what the results and the hook ask for."""
+        if self.count("failed"):
             return EXIT_FAILED
+        failures = [each.failure for each in self.results if each.failure is not None]
+        if any(not failure.transient for failure in failures):
+            return EXIT_REFUSED
         pending = self.hook is not None and self.hook.message is not None
-        return EXIT_TRY_LATER if pending or "kept" in outcomes else EXIT_OK
+        return EXIT_TRY_LATER if pending or failures else EXIT_OK

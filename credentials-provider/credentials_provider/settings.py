@@ -72,6 +72,7 @@ class Flags(NamedTuple):
     tenant_id: str | None = None
     client_id: str | None = None
     client_secret: str | None = None
+    scope: str | None = None
     login_base_url: str | None = None
     cloud: str | None = None
     ca_bundle: str | None = None
@@ -91,6 +92,7 @@ class Settings(NamedTuple):
     tenant_id: str | None
     client_id: str | None
     client_secret: str | None
+    scope: str | None
     environment: Environment
     warnings: tuple[str, ...]
 
@@ -134,6 +136,7 @@ def load_settings(flags: Flags, process: Mapping[str, str], base: str) -> Settin
         tenant_id=flags.tenant_id or environment.get("ENTRA_TENANT_ID"),
         client_id=flags.client_id or environment.get("ENTRA_CLIENT_ID"),
         client_secret=flags.client_secret or environment.get("ENTRA_CLIENT_SECRET"),
+        scope=flags.scope or environment.get("ENTRA_SCOPE"),
         environment=environment,
         warnings=warnings,
     )

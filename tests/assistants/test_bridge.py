@@ -22,7 +22,7 @@ from assistants.bench import Bench, text
 from assistants.piping import Line, LittleServer, Reply, meta
 from credentials_provider.assistants.bridge.tokens import Tokens
 from credentials_provider.emulator import App, Fault
-from credentials_provider.model import Request, Watcher
+from credentials_provider.model import Observer, RunOptions
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.transport.streaming import Channel, Stream
 from support import Command, Project, apps, assert_no_secret, environment, until, wait
@@ -410,8 +410,8 @@ def tokens(project: Project, name: str, monotonic: Callable[[], float]) -> Token
         login_base_url=project.idp.base_url,
         ca_bundle=project.idp.ca_file,
     )
-    request = Request(load_settings(flags, {}, project.folder))
-    return Tokens(request, name, 300, Watcher(), monotonic=monotonic)
+    options = RunOptions(load_settings(flags, {}, project.folder))
+    return Tokens(options, name, 300, Observer(), monotonic=monotonic)
 
 
 def test_a_server_that_refuses_every_token_causes_one_renewal_in_five_minutes(

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credentials_provider.emulator import Fault
-from support import apps, assert_no_secret, entry, environment, until, wait
+from support import SCOPE, apps, assert_no_secret, entry, environment, until, wait
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from credentials_provider.emulator import App
     from support import Command, Project, Ran
 
-HEAVY = {"pydantic", "msal", "requests", "urllib3", "tenacity", "filelock", "rich", "dataclasses"}
+HEAVY = {"pydantic", "msal", "requests", "urllib3", "tenacity", "filelock", "rich"}
 
 
 @pytest.fixture
@@ -105,8 +107,8 @@ def test_an_old_token_that_lives_is_given_with_a_warning(
     project.idp.inject(Fault("unavailable"), times=None)
     ran = run("token", app.name, "--deadline", "2s")
     assert (ran.code, ran.stdout) == (0, first)
-    assert "lives another 1 min" in ran.stderr
-    assert "no new one" in ran.stderr
+    assert "expires in 1 min" in ran.stderr
+    assert "not renewed" in ran.stderr
     assert_no_secret(ran.stderr, [app])
 
 
@@ -185,6 +187,8 @@ def test_forms(app: App, project: Project, run: Command) -> None:
         "Authorization": f"Bearer {token}"
     }
     assert formatted(app, run, "--format", "json").json == project.token(app.name)
+    powershell = formatted(app, run, "--format", "powershell", "--env-var", "T")
+    assert powershell.stdout == f"$env:T = '{token}'\n"
 
 
 def test_env_is_set_by_a_shell(app: App, run: Command) -> None:
@@ -261,10 +265,121 @@ def test_exec_hands_over_the_token_and_the_exit_code(app: App, run: Command) -> 
     """The command has the token in the named variable and its own options; its exit code counts."""
     script = "import os, sys; print(os.environ['MY_TOKEN']); sys.exit(int(sys.argv[2]))"
     ran = run(
-        "exec", app.name, "--env-var", "MY_TOKEN", "--", sys.executable, "-c", script, "--json", "7"
+        "exec", "--env-var", "MY_TOKEN", app.name, "--", sys.executable, "-c", script, "--json", "7"
     )
     assert ran.code == 7
     assert ran.stdout == run("token", app.name).stdout
+
+
+_ARGUMENTS = (sys.executable, "-c", "import sys; print(sys.argv[1:])")
+
+
+@pytest.mark.parametrize("dashes", [(), ("--",)])
+def test_options_behind_the_name_are_the_commands(
+    app: App, run: Command, dashes: tuple[str, ...]
+) -> None:
+    """As in env, sudo and kubectl exec: ours end at NAME, and a second `--` is the command's."""
+    ran = run("exec", app.name, *dashes, *_ARGUMENTS, "-f", "x", "-h", "--help", "--", "-i")
+    assert (ran.code, ran.stdout) == (0, "['-f', 'x', '-h', '--help', '--', '-i']\n")
+
+
+def test_two_dashes_take_the_place_of_the_only_name(
+    app: App, project: Project, run: Command
+) -> None:
+    """Where there are two identities one has to be named."""
+    ran = run("exec", "--env-var", "T", "--", "printenv", "T")
+    assert (ran.code, ran.stdout) == (0, run("token").stdout)
+    assert ran.stdout.count(".") == 2
+    project.add(apps(2)[1])
+    for words in (("exec", "--", "true"), ("token",)):
+        ran = run(*words)
+        assert (ran.code, ran.stdout) == (2, "")
+        assert app.name in ran.stderr
+
+
+def test_an_option_of_ours_behind_the_name_is_no_command(app: App, run: Command) -> None:
+    """Version 1.0.0 took it: it is refused, with the way to write it."""
+    ran = run("exec", app.name, "--env-var", "T", "--", "true")
+    assert (ran.code, ran.stdout) == (2, "")
+    assert "--env-var follows NAME: options stand before it" in ran.stderr
+
+
+def test_the_command_inherits_no_secret_of_an_identity(project: Project, run: Command) -> None:
+    """It has the token in its place, and all the other variables."""
+    (made,) = apps(1)
+    project.add(made, client_secret=None, client_secret_env="CI_SECRET")
+    ran = run("exec", made.name, "env", env={"CI_SECRET": made.secrets[0], "OTHER": "kept"})
+    assert ran.code == 0
+    assert "OTHER=kept" in ran.stdout
+    assert "CI_SECRET" not in ran.stdout
+    assert made.secrets[0] not in ran.stdout
+
+
+# No file
+
+
+def snapshot(folder: str) -> set[str]:
+    return {os.path.join(at, name) for at, _, names in os.walk(folder) for name in [*names, ""]}
+
+
+@pytest.mark.usefixtures("app")
+@pytest.mark.parametrize("words", [("token",), ("exec", "--", "printenv", "ACCESS_TOKEN")])
+def test_no_store_writes_no_file(project: Project, run: Command, words: tuple[str, ...]) -> None:
+    """Nor a folder or a lock; each call mints."""
+    os.rename(project.identities_file, os.path.join(project.folder, "i.json"))
+    os.rmdir(project.output)
+    before = snapshot(project.folder)
+    done = [run(words[0], "--no-store", "-i", "i.json", *words[1:]) for _ in range(2)]
+    assert [ran.code for ran in done] == [0, 0]
+    assert all(ran.stdout.count(".") == 2 for ran in done)
+    assert minted(project) == 2
+    assert snapshot(project.folder) == before
+
+
+@pytest.mark.parametrize("settings", [True, False])
+def test_an_identity_of_options_needs_no_file(
+    project: Project, run: Command, settings: bool
+) -> None:
+    """Options or variables say whose token it is, a variable has the secret; nothing is stored."""
+    (made,) = apps(1)
+    project.idp.add_app(made)
+    os.rmdir(project.output)
+    before = snapshot(project.folder)
+    secret = {"ENTRA_CLIENT_SECRET": made.secrets[0]}
+    place = {"ENTRA_TENANT_ID": made.tenant_id, "ENTRA_SCOPE": SCOPE} if settings else {}
+    options = () if settings else ("--tenant-id", made.tenant_id, "--scope", SCOPE)
+    ran = run("token", "--client-id", made.client_id, *options, env={**secret, **place})
+    assert (ran.code, ran.stdout.count(".")) == (0, 2)
+    assert snapshot(project.folder) == before
+    assert_no_secret(ran.stderr, [made])
+
+
+def test_an_identity_of_options_may_have_a_federated_token(run: Command, tmp_path: Path) -> None:
+    """The variable of a cluster's webhook names its file."""
+    ran = run(
+        *("token", "--client-id", SCOPE[6:42], "--tenant-id", "contoso.com", "--scope", SCOPE),
+        env={"AZURE_FEDERATED_TOKEN_FILE": str(tmp_path / "missing")},
+    )
+    assert (ran.code, ran.stdout) == (1, "")
+    assert str(tmp_path / "missing") in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--client-id", "x"), "ENTRA_TENANT_ID and ENTRA_CLIENT_SECRET"),
+        (("--scope", SCOPE), "--client-id"),
+        (("ci", "--client-id", "x"), "exclude"),
+    ],
+)
+def test_half_an_identity_of_options_is_usage(
+    project: Project, run: Command, words: tuple[str, ...], told: str
+) -> None:
+    """What is missing is named."""
+    ran = run("token", *words)
+    assert (ran.code, ran.stdout) == (2, "")
+    assert told in ran.stderr
+    assert minted(project) == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a process there cannot be replaced")

@@ -103,9 +103,13 @@ def test_a_secret_with_time_left_does_not_warn(project: Project, app: App, idp: 
 SILENT: dict[str, tuple[dict[str, Any], Fault | None, str]] = {
     "no role": ({"roles": ()}, None, "Application.Read.All"),
     "not there": ({"secrets_end": ()}, None, "no secret that begins like this"),
-    "500": ({}, Fault("status", status=500, endpoint="discovery"), "does not answer"),
+    "500": ({}, Fault("status", status=500, endpoint="discovery"), "HTTP 500"),
     "418": ({}, Fault("status", status=418, endpoint="discovery"), "HTTP 418"),
-    "array": ({}, Fault("status", status=200, body="[]", endpoint="discovery"), "no secret"),
+    "array": (
+        {},
+        Fault("status", status=200, body="[]", endpoint="discovery"),
+        "not what Microsoft Graph",
+    ),
     "refused": ({}, Fault("aadsts", code=7000215), "gives no token"),
 }
 

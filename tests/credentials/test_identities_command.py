@@ -211,7 +211,7 @@ def test_tenant_and_scope_come_from_the_environment(project: Project, tell: Tell
                 "A",
                 "--managed-identity",
             ],
-            "client_secret_env and managed_identity",
+            "managed_identity and client_secret_env",
         ),
         (
             [
@@ -570,7 +570,7 @@ def test_migrate_does_not_renew_anything(project: Project, tell: Tell, app: App)
     renew(project)
     before = project.files()
     tell("migrate")
-    assert renew(project, refresh_ahead=True).results[0].outcome == "fresh"
+    assert renew(project, refresh_ahead=True).results[0].kind == "fresh"
     assert project.files() == before
 
 

@@ -15,7 +15,7 @@ from credentials_provider.credentials.resolver import Credential, Resolver
 from credentials_provider.emulator import App, Emulator
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.identities.validation import validate
-from credentials_provider.model import Failure
+from credentials_provider.minting import Failure
 from credentials_provider.settings import Flags, load_settings
 from support import Command, Project, apps, assert_no_secret, closed_port, entry, environment, renew
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +27,7 @@ from support import Listener, Project, apps, assert_no_secret, entry, renew
 
 if TYPE_CHECKING:
     from credentials_provider.emulator import App, Emulator
-    from credentials_provider.model import Failure
+    from credentials_provider.minting import Failure
     from support import Command
 
 HERE = "the folder of the identities file"
@@ -243,14 +243,14 @@ def test_a_source_that_gives_nothing_fails_its_identity_alone(
 
     report = renew(project)
     bad, good = report.results
-    assert (bad.outcome, good.outcome) == ("failed", "renewed")
+    assert (bad.kind, good.kind) == ("failed", "renewed")
     assert bad.failure is not None
     assert bad.failure.kind == "secret_unavailable"
     assert wrong.says in bad.failure.message
     assert bad.failure.remedy
     assert any(field in bad.failure.message for field in (*wrong.credential, "PFX"))
     assert [request.client_id for request in idp.token_requests] == [other.client_id]
-    told = json.dumps(bad.failure)
+    told = json.dumps(asdict(bad.failure))
     if isinstance(wrong.content, str) and len(wrong.content) > 20:
         assert wrong.content[:40] not in told
         assert "BEGIN" not in told
@@ -281,7 +281,7 @@ def test_a_token_that_serves_is_kept_when_its_secret_is_gone(project: Project, a
     os.unlink(path)
     before = project.files()
     report = renew(project, refresh_ahead=True)
-    assert (report.exit_code, report.results[0].outcome) == (75, "kept")
+    assert (report.exit_code, report.results[0].kind) == (78, "kept")
     assert project.files() == before
 
 
@@ -310,7 +310,7 @@ def test_another_kind_of_credential_does_not_renew(project: Project, app: App) -
     ):
         project.write([only(app, **credential)])
         report = renew(project, refresh_ahead=True)
-        assert [each.outcome for each in report.results] == ["fresh"], credential
+        assert [each.kind for each in report.results] == ["fresh"], credential
 
 
 # Certificates

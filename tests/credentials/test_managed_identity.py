@@ -14,7 +14,8 @@ from support import SCOPE, Command, Project, apps, closed_port, connect_proxy, e
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from credentials_provider.model import Failure, Outcome
+    from credentials_provider.minting import Failure
+    from credentials_provider.model import Outcome
 
     Mint = Callable[..., Outcome]
 
@@ -61,7 +62,7 @@ def mint(project: Project, monkeypatch: pytest.MonkeyPatch) -> Mint:
 
 
 def told(outcome: Outcome) -> Failure:
-    assert outcome.outcome == "failed"
+    assert outcome.kind == "failed"
     assert outcome.failure is not None
     return outcome.failure
 
@@ -135,7 +136,7 @@ def test_passing_trouble_of_the_endpoint_is_tried_again(
     project.idp.inject(fault, 2)
     project.write([managed(system)])
     outcome = mint(project.idp.machine_environment("imds"))
-    assert (outcome.outcome, outcome.attempts) == ("renewed", 3)
+    assert (outcome.kind, outcome.attempts) == ("renewed", 3)
 
 
 def test_an_endpoint_that_is_not_ready_is_tried_again(
@@ -146,7 +147,7 @@ def test_an_endpoint_that_is_not_ready_is_tried_again(
         project.idp.inject(Fault("status", status=status))
     project.write([managed(system)])
     outcome = mint(project.idp.machine_environment("imds"))
-    assert (outcome.outcome, outcome.attempts) == ("renewed", 3)
+    assert (outcome.kind, outcome.attempts) == ("renewed", 3)
 
 
 @pytest.mark.parametrize(

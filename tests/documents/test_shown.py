@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from credentials_provider.cli.emulator import FaultType
 from credentials_provider.cli.logs import JsonLog
 from credentials_provider.emulator import FAULT_KINDS
-from credentials_provider.model import Failure, Outcome
+from credentials_provider.minting import Failure
+from credentials_provider.model import Outcome
 from credentials_provider.settings import Flags, load_settings
 from support import CHECKOUT
 from update_picture import picture
@@ -67,10 +68,12 @@ def _words(svg: str) -> list[str]:
 
 def test_the_emulators_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """And leads to a machine and a vault that answer."""
-    (code,) = re.findall(r"```python\n(.*?)```", text_of("docs/emulator.md"), re.DOTALL)
-    for name in ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "ENTRA_KEYVAULT_HOSTS"):
+    blocks = re.findall(r"```python\n(.*?)```", text_of("docs/emulator.md"), re.DOTALL)
+    job = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+    for name in ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "ENTRA_KEYVAULT_HOSTS", *job):
         monkeypatch.setenv(name, "")
-    exec(code, {})
+    exec("".join(blocks), {})
+    assert os.environ["ACTIONS_ID_TOKEN_REQUEST_URL"].startswith("https://localhost:")
     assert os.environ["ENTRA_KEYVAULT_HOSTS"].startswith("localhost:")
     assert os.environ["AZURE_POD_IDENTITY_AUTHORITY_HOST"].startswith("http://127.0.0.1:")
 
@@ -93,5 +96,5 @@ def test_the_sample_settings_work_as_they_are_and_filled_in(tmp_path: Path) -> N
 def test_the_sample_settings_have_every_variable_of_the_readme() -> None:
     """Those of this program: proxies are the system's."""
     named = re.findall(r"`((?:ENTRA|AUTH|REQUESTS)_[A-Z_]+)`", text_of("README.md"))
-    assert len(set(named)) == 7
+    assert len(set(named)) == 8
     assert set(named) <= set(re.findall(r"^#?([A-Z_]+)=", text_of(".env.example"), re.MULTILINE))

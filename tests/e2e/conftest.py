@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from credentials_provider.transport import connections
+from credentials_provider.transport import retrying
 
 
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a batch in this process retry almost at once where no Retry-After says otherwise."""
-    monkeypatch.setattr(connections, "FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr(retrying, "FIRST_BACKOFF", 0.01)

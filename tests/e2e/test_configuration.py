@@ -50,7 +50,7 @@ WRONG = {
     "Organizations": Wrong({"tenant_id": "Organizations"}, "tenant_id", "no tenant"),
     "tenant with a path": Wrong({"tenant_id": "../evil"}, "tenant_id"),
     "tenant with a host": Wrong({"tenant_id": "x.com@evil.com/"}, "tenant_id"),
-    "no scope": Wrong({"scope": None}, "scope", "ENTRA_CLIENT_ID"),
+    "number for a scope": Wrong({"scope": 7}, "scope", "string"),
     "scope of a user": Wrong({"scope": "api://x/read"}, "scope", "/.default"),
     "two scopes": Wrong({"scope": "api://x/.default api://y/.default"}, "scope", "one"),
     "plain http": Wrong({"login_base_url": "http://x.test"}, "login_base_url", "https"),
@@ -72,8 +72,10 @@ def test_a_wrong_entry_is_named_and_costs_nothing(
         renew(project)
 
     assert caught.value.exit_code == 2
-    problems = [each for each in caught.value.problems if each.field == wrong.field]
-    assert [each.entry for each in problems] == [2], caught.value.problems
+    problems = [
+        each for each in caught.value.problems if each.field == wrong.field and each.entry == 2
+    ]
+    assert len(problems) == 1, caught.value.problems
     assert wrong.says in problems[0].message
     assert bad.secrets[0] not in str(caught.value) + str(caught.value.problems)
     assert (idp.connections, project.files()) == (0, {})
@@ -100,6 +102,7 @@ def test_all_mistakes_are_told_at_once(project: Project, run: Command, idp: Emul
         (1, "identity_name"),
         (2, "client_secret"),
         (2, "client_secrt"),
+        (3, "identity_name"),
         (4, None),
         (5, "identity_name"),
         (5, "scope"),
@@ -112,7 +115,7 @@ def test_all_mistakes_are_told_at_once(project: Project, run: Command, idp: Emul
     told = run()
     assert (told.code, told.stdout) == (2, "")
     assert f'entry 2, "{two.name}", client_secrt: unknown field' in told.stderr
-    assert "6 mistakes" in told.stderr
+    assert "7 mistakes" in told.stderr
 
 
 @pytest.mark.parametrize(
@@ -375,7 +378,7 @@ def test_one_identity_may_have_its_own_cloud(project: Project, idp: Emulator) ->
         report = renew(project)
 
         # Another authority signs for it, so it is not even trusted with the request.
-        assert [each.outcome for each in report.results] == ["renewed", "failed"]
+        assert [each.kind for each in report.results] == ["renewed", "failed"]
         assert second.requests == []
     assert [each.tenant for each in idp.requests] == [here.tenant_id]
 

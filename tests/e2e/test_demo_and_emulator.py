@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from credentials.making import certificate, key_pem, pem
 from support import Ran, apps, entry, environment, wait
 
 if TYPE_CHECKING:
@@ -108,6 +109,26 @@ def test_the_emulator_serves_an_identities_file_with_faults_and_short_lives(
         assert ran.results[made[0]["identity_name"]]["error"]["aadsts"] == 7000222
         with open(ran.results[made[1]["identity_name"]]["token_file"], encoding="utf-8") as token:
             assert json.load(token)["expires_in"] == 1200
+
+
+def test_the_emulator_serves_secret_files_and_certificates(tmp_path: pathlib.Path) -> None:
+    """What `identities init` writes; what it cannot be is left out and named."""
+    one, two, three = apps(3)
+    (tmp_path / "secret").write_text(one.secrets[0])
+    (tmp_path / "both.pem").write_text(key_pem() + pem(certificate()))
+    os.chmod(tmp_path / "both.pem", 0o600)
+    made = [
+        entry(one, client_secret=None, client_secret_file="secret"),
+        entry(two, client_secret=None, certificate_file="both.pem"),
+        entry(three, client_secret=None, managed_identity=True),
+    ]
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(made))
+    with Running(tmp_path, "-i", str(file)) as emulator:
+        ran = emulator.mint(tmp_path, one.name, two.name)
+        assert ran.code == 0, ran.stderr
+        assert emulator.process.stderr is not None
+        assert f"{three.name} is left out" in emulator.process.stderr.readline()
 
 
 @pytest.mark.parametrize(

@@ -81,17 +81,17 @@ def test_a_failure_has_its_kind_its_cause_and_its_price(
 
     struck, spared = report.results
     assert struck.failure is not None
-    assert (struck.outcome, struck.failure.kind) == ("failed", case.kind)
+    assert (struck.kind, struck.failure.kind) == ("failed", case.kind)
     assert case.says in struck.failure.message
     assert struck.failure.remedy
     assert struck.attempts == case.attempts
     assert report.exit_code == 1
     assert app.name + ".json" not in project.files()
-    assert spared.outcome in {"renewed", "failed"}
+    assert spared.kind in {"renewed", "failed"}
     asked = [each.client_id for each in idp.requests].count(app.client_id)
     if case.timeout > 1:
         assert asked == case.attempts
-        assert (spared.outcome, spared.attempts) == ("renewed", 1)
+        assert (spared.kind, spared.attempts) == ("renewed", 1)
     else:  # on a busy machine so small a time-out strikes before a request, and the innocent, too
         assert asked <= case.attempts
 
@@ -111,7 +111,7 @@ def test_a_passing_fault_costs_one_more_request(
 
     (outcome,) = renew(project).results
 
-    assert (outcome.outcome, outcome.attempts, outcome.failure) == ("renewed", 2, None)
+    assert (outcome.kind, outcome.attempts, outcome.failure) == ("renewed", 2, None)
     assert len(idp.requests) == 2
 
 
@@ -122,7 +122,7 @@ def test_a_hang_ends_with_its_time_out(project: Project, idp: Emulator) -> None:
 
     (outcome,) = renew(project, timeout=2.0).results
 
-    assert (outcome.outcome, outcome.attempts) == ("renewed", 2)
+    assert (outcome.kind, outcome.attempts) == ("renewed", 2)
     first, second = idp.requests
     assert 0.5 < second.at - first.at < 20
 
@@ -136,7 +136,7 @@ def test_retry_after_is_a_floor(project: Project, idp: Emulator, kind: str, date
 
     (outcome,) = renew(project).results
 
-    assert (outcome.outcome, outcome.attempts) == ("renewed", 2)
+    assert (outcome.kind, outcome.attempts) == ("renewed", 2)
     first, second = idp.requests
     assert second.at - first.at >= 1
 
@@ -150,7 +150,7 @@ def test_retry_after_as_a_date_is_read_by_the_providers_clock(project: Project) 
 
         (outcome,) = renew(moved).results
 
-        assert (outcome.outcome, outcome.attempts) == ("renewed", 2)
+        assert (outcome.kind, outcome.attempts) == ("renewed", 2)
         first, second = ahead.requests
         assert 1 <= second.at - first.at < 20
 
@@ -179,7 +179,7 @@ def _renewed(project: Project, fault: Fault) -> tuple[Outcome, dict[str, Any], l
     project.idp.inject(fault)
     listener = Listener()
     (outcome,) = renew(project, listener).results
-    assert (outcome.outcome, outcome.attempts, outcome.failure) == ("renewed", 1, None)
+    assert (outcome.kind, outcome.attempts, outcome.failure) == ("renewed", 1, None)
     return outcome, project.token(app.name), listener.warnings
 
 
@@ -334,7 +334,7 @@ def test_a_passing_aadsts_fault_is_tried_again(project: Project, idp: Emulator, 
 
     (outcome,) = renew(project).results
 
-    assert (outcome.outcome, outcome.attempts) == ("renewed", 2)
+    assert (outcome.kind, outcome.attempts) == ("renewed", 2)
 
 
 def test_a_number_alone_decides_nothing(project: Project, idp: Emulator) -> None:

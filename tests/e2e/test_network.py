@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from credentials_provider.transport.connections import Transport
+from credentials_provider.transport.connections import tls_context
 from support import Command, Project, apps, closed_port, connect_proxy, talkative_port
 
 if TYPE_CHECKING:
@@ -275,8 +275,4 @@ def test_netrc_and_msals_region_are_not_read(project: Project, run: Command, idp
 
 def test_old_tls_is_refused() -> None:
     """Nothing older than TLS 1.2 is spoken, whatever the system allows."""
-    made = Transport(timeout=1, max_attempts=1, deadline=1, connections=1)
-    try:
-        assert made._tls.minimum_version >= ssl.TLSVersion.TLSv1_2
-    finally:
-        made.close()
+    assert tls_context(None).minimum_version >= ssl.TLSVersion.TLSv1_2

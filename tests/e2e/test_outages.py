@@ -120,13 +120,15 @@ def test_a_refused_renewal_keeps_the_token(project: Project, run: Command, idp: 
 
     ran = run("--json", *DUE)
 
-    assert (ran.code, ran.results[app.name]["error"]["aadsts"]) == (75, 700016)
+    assert (ran.code, ran.results[app.name]["error"]["aadsts"]) == (78, 700016)
     assert project.files() == before
 
 
-@pytest.mark.parametrize("kind", ["wrong_tenant", "opaque", "no_access_token", "html"])
+@pytest.mark.parametrize(
+    ("kind", "code"), [("wrong_tenant", 78), ("opaque", 78), ("no_access_token", 78), ("html", 75)]
+)
 def test_a_bad_answer_never_replaces_a_token(
-    project: Project, run: Command, idp: Emulator, kind: str
+    project: Project, run: Command, idp: Emulator, kind: str, code: int
 ) -> None:
     """What is not the token that was asked for stays off the disk."""
     (app,) = apps(1)
@@ -135,7 +137,7 @@ def test_a_bad_answer_never_replaces_a_token(
     before = project.files()
     idp.inject(Fault(kind))
 
-    assert run(*DUE).code == 75
+    assert run(*DUE).code == code
     assert project.files() == before
 
 

@@ -66,7 +66,7 @@ def test_a_permanent_error_spoils_no_other_identity(project: Project, idp: Emula
 
     report = renew(project, concurrency=2)
 
-    assert [each.outcome for each in report.results] == ["failed", "renewed"] * 4 + ["failed"]
+    assert [each.kind for each in report.results] == ["failed", "renewed"] * 4 + ["failed"]
     assert (len(idp.requests), report.exit_code) == (9, 1)
 
 
@@ -143,7 +143,7 @@ def test_a_pause_beyond_the_deadline_ends_at_once(project: Project, idp: Emulato
     report = renew(project, concurrency=4, deadline=60.0)
 
     assert time.monotonic() - began < 30
-    assert [each.outcome for each in report.results] == ["failed"] * 40 + ["renewed"] * 3
+    assert [each.kind for each in report.results] == ["failed"] * 40 + ["renewed"] * 3
     for each in report.results[:40]:
         assert each.failure is not None
         assert each.failure.kind == "throttled"
@@ -211,7 +211,7 @@ def test_a_dead_host_spoils_no_other_host(project: Project, idp: Emulator) -> No
 
     report = renew(project, concurrency=2, max_attempts=2)
 
-    assert [each.outcome for each in report.results] == ["renewed"] * 6 + ["failed"] * 6
+    assert [each.kind for each in report.results] == ["renewed"] * 6 + ["failed"] * 6
     assert len(idp.requests) == 6
 
 

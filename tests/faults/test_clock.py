@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from credentials_provider.emulator import Emulator
 from credentials_provider.files import write_private
 from credentials_provider.identities.reading import make_entry
-from credentials_provider.model import Minted
+from credentials_provider.minting import Minted
 from credentials_provider.policy import refresh_time
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.plan import make_plan

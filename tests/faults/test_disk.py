@@ -87,7 +87,7 @@ def test_a_write_that_fails_harms_its_own_identity_alone(
     ran = struck(held_run, held, many, f"{call}:error={error}:when=1")
 
     result, other = (ran.results[app.name] for app in many)
-    assert (ran.code, result["outcome"]) == ((75, "kept") if aged else (1, "failed")), ran
+    assert (ran.code, result["outcome"]) == ((78, "kept") if aged else (1, "failed")), ran
     assert result["error"]["kind"] == "storage"
     assert held_project.path(many[0].name).endswith(result["token_file"])
     assert f"{many[0].name}.json" in result["error"]["message"]

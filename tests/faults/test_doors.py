@@ -16,7 +16,7 @@ from credentials_provider import cli
 from credentials_provider.assistants.bridge.tokens import Tokens
 from credentials_provider.emulator import Emulator
 from credentials_provider.emulator.wire import Reply
-from credentials_provider.model import Request, Watcher
+from credentials_provider.model import Observer, RunOptions
 from credentials_provider.settings import Flags, load_settings
 from support import Project, apps, entry
 
@@ -153,9 +153,9 @@ def _bridge(doors: Doors) -> None:
     project = doors.project
     idp = project.idp
     flags = Flags(login_base_url=idp.base_url, ca_bundle=idp.ca_file)
-    request = Request(load_settings(flags, {}, project.folder))
+    request = RunOptions(load_settings(flags, {}, project.folder))
     url = f"{idp.base_url}/mcp"
-    tokens = Tokens(request, doors.app.name, 300, Watcher())
+    tokens = Tokens(request, doors.app.name, 300, Observer())
     line = Line(url, tokens, idp.ca_file)
     answer = line.ask("ping", 7)
     line.close()

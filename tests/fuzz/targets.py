@@ -21,14 +21,15 @@ from credentials_provider.entra.client_credentials import mint
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.fields import Identity
 from credentials_provider.identities.reading import make_entry
-from credentials_provider.model import Failure, Minted
+from credentials_provider.minting import Failure, Minted
 from credentials_provider.policy import LONGEST_DURATION, parse_duration, parse_lead, refresh_time
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 from credentials_provider.tokens.plan import make_plan
 from credentials_provider.tokens.store import read_record, token_document
-from credentials_provider.transport import connections
-from credentials_provider.transport.connections import Answer, Reply
+from credentials_provider.transport import connections, retrying
+from credentials_provider.transport.connections import Answer
+from credentials_provider.transport.retrying import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ FIELDS: dict[str, Any] = {
     "client_secret": SECRET,
     "scope": "api://a1b2c3d4-e5f6-4789-8abc-def012345678/.default",
 }
-IDENTITY = Identity(**FIELDS)
+IDENTITY = Identity.of(FIELDS)
 CREDENTIAL = Credential("client_secret", SECRET)
 NOW = 1_800_000_000
 _FOLDER = tempfile.mkdtemp(prefix="fuzz-")
@@ -231,7 +232,7 @@ def retry_after(data: bytes) -> None:
     text = data.decode("latin-1")
     value, _, date = text.partition("\n")
     answer = Answer(429, {"retry-after": value, "date": date}, b"", float(NOW), None)
-    seconds = connections._retry_after(answer, float(NOW))
+    seconds = retrying._retry_after(answer, float(NOW))
     assert seconds is None or (math.isfinite(seconds) and seconds >= 0)
     moment = connections.http_date(value)
     assert moment is None or math.isfinite(moment)

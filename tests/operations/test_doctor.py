@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -18,6 +19,7 @@ import pytest
 from credentials_provider.diagnostics import doctor, guide
 from credentials_provider.emulator import Emulator, Fault
 from credentials_provider.settings import Flags
+from credentials_provider.tokens.store import TokenStore
 from support import (
     API,
     PATIENCE,
@@ -27,13 +29,14 @@ from support import (
     closed_port,
     connect_proxy,
     environment,
+    wait,
 )
 from unit.test_diagnosis import NEW, PERMANENT, TRANSIENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credentials_provider.diagnostics.doctor import Check
+    from credentials_provider.diagnostics.doctor.checks import Check
     from operations.running import Program
 
 HEALTHY = {
@@ -103,10 +106,10 @@ def test_every_refusal_of_entra_is_found_with_its_number_cause_cure_and_link(
     (found,) = bad(examine(healthy), "token")
     assert found.verdict == "failure"
     assert f"AADSTS{code}" in found.seen
-    assert "Trace ID" in found.seen
+    assert found.trace_id
     assert found.cure
     assert found.link.startswith(guide.GUIDE)
-    assert found.identity_name == "ci-agent"
+    assert found.identity_names == ("ci-agent",)
 
 
 @pytest.mark.parametrize(
@@ -129,18 +132,19 @@ def test_a_refusal_that_the_guide_speaks_of_leads_to_that_place(
 # The guide's Troubleshooting, as far as it concerns machine identities
 
 
-def test_missing_groups_are_found(project: Project) -> None:
-    project.add(replace(apps(1)[0], groups=()))
+@pytest.mark.parametrize(
+    ("count", "words", "link"),
+    [(0, "neither groups nor roles", guide.NO_GROUPS), (201, "more than 200", guide.OVERAGE)],
+)
+def test_groups_that_are_not_in_the_token_are_the_registrys_to_know(
+    project: Project, count: int, words: str, link: str
+) -> None:
+    """It may know the client's groups itself: a warning, no failure."""
+    project.add(replace(apps(1)[0], groups=tuple(f"g{n}" for n in range(count))))
     (found,) = bad(examine(project), "claims")
-    assert "neither groups nor roles" in found.seen
-    assert found.link == guide.NO_GROUPS
-
-
-def test_groups_overage_is_found(project: Project) -> None:
-    project.add(replace(apps(1)[0], groups=tuple(f"g{n}" for n in range(201))))
-    (found,) = bad(examine(project), "claims")
-    assert "more than 200" in found.seen
-    assert found.link == guide.OVERAGE
+    assert found.verdict == "warning"
+    assert words in found.seen
+    assert found.link == link
 
 
 def test_an_issuer_that_the_registry_refuses_is_found(healthy: Project) -> None:
@@ -170,18 +174,31 @@ def test_another_audience_than_the_gateway_is_found(healthy: Project) -> None:
 # What is wrong with this machine
 
 
-def test_another_auth_provider_is_found_and_does_not_end_the_examination(
+@pytest.mark.parametrize(
+    ("flags", "process", "words"),
+    [
+        ({}, {"AUTH_PROVIDER": "keycloak"}, "keycloak"),
+        ({"ca_bundle": "/nowhere/ca.pem"}, {}, "/nowhere/ca.pem"),
+        ({"login_base_url": "http://localhost"}, {}, "https://"),
+        ({"login_base_url": None}, {"ENTRA_LOGIN_BASE_URL": "localhost:8443"}, "https://"),
+        ({"env_file": "/nowhere/.env"}, {}, "/nowhere/.env"),
+    ],
+)
+def test_settings_that_cannot_be_used_end_it_before_anything_is_sent(
     healthy: Project,
+    flags: dict[str, Any],
+    process: dict[str, str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    checks = examine(healthy, process={"AUTH_PROVIDER": "keycloak"})
-    assert [each.verdict for each in bad(checks, "AUTH_PROVIDER")] == ["failure"]
-    assert "claims" in {each.name for each in checks if each.verdict == "ok"}
-
-
-def test_a_ca_bundle_that_is_not_there_is_found_and_the_rest_goes_on(healthy: Project) -> None:
-    checks = examine(healthy, flags={"ca_bundle": "/nowhere/ca.pem"})
-    assert "/nowhere/ca.pem" in bad(checks, "settings")[0].seen
-    assert {"identities", "files", "dns", "timer"} <= {each.name for each in checks}
+    """A stand-in such as the public cloud would get a secret that is meant for another host."""
+    with connect_proxy() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
+        checks = examine(healthy, flags=flags, process=process)
+        assert proxy.asked == []
+    assert healthy.idp.requests == []
+    assert words in bad(checks, "settings")[0].seen
+    assert {each.name for each in checks} == {"python", "packages", "settings"}
 
 
 def test_an_untrusted_authority_is_found_and_the_option_named(
@@ -197,7 +214,7 @@ def test_an_untrusted_authority_is_found_and_the_option_named(
 def test_a_host_that_nobody_knows_or_that_refuses_is_found(healthy: Project) -> None:
     checks = examine(healthy, flags={"login_base_url": "https://nobody.invalid"})
     assert "nobody.invalid" in bad(checks, "dns")[0].seen
-    assert bad(checks, "connection")
+    assert bad(checks, "connection") == []  # it needs the address
     url = f"https://localhost:{closed_port()}"
     assert "refused" in bad(examine(healthy, flags={"login_base_url": url}), "connection")[0].seen
 
@@ -231,7 +248,9 @@ def test_files_that_others_can_look_into_are_found(healthy: Project, run: Progra
         os.chmod(os.path.join(healthy.folder, path), 0o755)
     checks = examine(healthy)
     cures = [each.cure for each in (*bad(checks, "files"), *bad(checks, ".env"))]
-    assert sorted(cure.split()[1] for cure in cures) == ["600", "600", "600", "700"]
+    assert sorted(cure.split()[1] for cure in cures) == ["600", "600", "700"]
+    both = f"chmod 600 {healthy.identities_file} {healthy.path('ci-agent')}"
+    assert both in cures
 
 
 @pytest.mark.parametrize(
@@ -249,19 +268,99 @@ def test_a_broken_identities_file_is_found_and_the_rest_goes_on(
 def test_one_wrong_entry_does_not_keep_the_others_from_being_checked(healthy: Project) -> None:
     healthy.add(apps(2)[1], scope="api://your-app-client-id/.default")
     checks = examine(healthy)
-    assert [each.identity_name for each in bad(checks, "identities")] == ["billing-agent"]
-    assert "1 of 1 identities got one" in {each.seen for each in checks}
+    assert [each.identity_names for each in bad(checks, "identities")] == [("billing-agent",)]
+    assert "1 of 1 identity got one" in {each.seen for each in checks}
 
 
 def test_a_token_overdue_or_failed_in_the_last_run_is_found(healthy: Project, run: Program) -> None:
     run()
     healthy.age("ci-agent", left=120)
-    assert "nobody has tried" in bad(examine(healthy), "last run")[0].seen
+    assert "no run has tried" in bad(examine(healthy), "last run")[0].seen
     healthy.idp.inject(Fault("aadsts", code=7000222))
     run("--refresh-ahead")
     (found,) = bad(examine(healthy), "last run")
-    assert (found.verdict, found.identity_name) == ("warning", "ci-agent")
+    assert (found.verdict, found.identity_names) == ("warning", ("ci-agent",))
     assert "expired" in found.seen
+
+
+# One cause once, and an end in time
+
+
+def test_one_cause_is_reported_once_with_everybody_whom_it_concerns(
+    healthy: Project, run: Program
+) -> None:
+    """Whatever the number of identities, a screen tells it."""
+    many = apps(12)[1:]
+    healthy.add_all(many)
+    healthy.idp.inject(Fault("aadsts", code=7000222), None)
+    run()
+    checks = examine(healthy)
+    (refused,) = bad(checks, "token")
+    assert len(refused.identity_names) == 12
+    assert refused.trace_id
+    assert [len(each.identity_names) for each in bad(checks, "last run")] == [12]
+    ran = run("doctor")
+    assert f"ci-agent, {many[0].name}, {many[1].name} and 9 more: " in ran.stdout
+    assert ran.stdout.count("client secret has expired") == 2  # now, and in the last run
+
+
+def test_what_hangs_on_a_login_host_that_does_not_answer_is_skipped(healthy: Project) -> None:
+    """It would be the same failure again for each identity."""
+    healthy.add_all(apps(5)[1:])
+    url = f"https://localhost:{closed_port()}"
+    checks = examine(healthy, flags={"login_base_url": url})
+    assert [each.name for each in checks if each.verdict == "failure"] == ["connection"]
+    (skipped,) = bad(checks, "token")
+    assert (skipped.verdict, "5 identities" in skipped.seen) == ("skipped", True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_never_answers_holds_up_neither_the_deadline_nor_a_signal(
+    healthy: Project, run: Program
+) -> None:
+    """An identities file that is a pipe which nobody writes to."""
+    os.unlink(healthy.identities_file)
+    os.mkfifo(healthy.identities_file)
+    question = doctor.Question(
+        healthy.folder,
+        Flags(healthy.identities_file, healthy.output, login_base_url=healthy.idp.base_url),
+        {},
+    )
+    *_, last = doctor.examine(question, time.time(), deadline=1.0)
+    assert (last.name, last.verdict) == ("identities", "failure")
+    process = run.start("doctor")
+    assert process.stdout is not None
+    while "AUTH_PROVIDER" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert wait(process).code == 143
+
+
+def test_files_that_no_run_could_write_are_found(healthy: Project) -> None:
+    """A file in the place of the folder; a lock that somebody holds."""
+    path = healthy.private("file", "")
+    (found,) = bad(examine(healthy, flags={"output_dir": path}), "files")
+    assert "is a file" in found.seen
+    if os.path.exists("/proc/locks"):
+        with TokenStore(healthy.output).lock(1.0):
+            (found,) = bad(examine(healthy), "files")
+        assert f"process {os.getpid()} holds the lock" in found.seen
+
+
+def test_an_open_identities_file_is_found_before_the_first_run(healthy: Project) -> None:
+    """It holds secrets whether or not there is an output folder."""
+    path = healthy.write(healthy.entries(), "elsewhere.json")
+    os.chmod(path, 0o644)
+    flags = {"identities_file": path, "output_dir": os.path.join(healthy.folder, "nowhere")}
+    (found,) = bad(examine(healthy, flags=flags), "files")
+    assert found.cure == f"chmod 600 {path}"
+
+
+def test_a_hook_that_failed_is_found(healthy: Project, run: Program) -> None:
+    """It stays pending, and nobody else would say so."""
+    run("--on-renew", "exit 3")
+    (found,) = bad(examine(healthy), "hook")
+    assert "--on-renew failed" in found.seen
 
 
 # The registry
@@ -297,10 +396,13 @@ def registry(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
     ("status", "body", "verdict", "words"),
     [
         (200, b'{"servers": [{}, {}]}', "ok", "sees 2 servers"),
+        (200, b'{"servers": [{}, {}], "total_count": 629}', "ok", "sees 629 servers"),
+        (200, b'{"servers": [], "total_count": 0}', "warning", "sees no server"),
+        (503, b'{"error": "gateway_proxy_disabled"}', "failure", "not a registry's answer"),
         (401, b"{}", "failure", "refused"),
         (403, b"{}", "failure", "grant nothing"),
-        (302, b"", "failure", "no registry's answer"),
-        (200, b"<html>", "failure", "no registry's answer"),
+        (302, b"", "failure", "not a registry's answer"),
+        (200, b"<html>", "failure", "not a registry's answer"),
     ],
 )
 def test_the_registry_is_shown_the_token_and_its_answer_is_told(
@@ -311,7 +413,7 @@ def test_the_registry_is_shown_the_token_and_its_answer_is_told(
     (found,) = [each for each in checks if each.name == "registry"]
     assert (found.verdict, words in found.seen) == (verdict, True)
     assert len(shown) == 1
-    assert shown[0].startswith("/api/servers Bearer ey")
+    assert shown[0].startswith("/api/servers?limit=2000&include_tools=false Bearer ey")
 
 
 def test_no_token_goes_to_a_registry_without_tls(healthy: Project) -> None:
@@ -338,7 +440,7 @@ def test_failures_are_exit_1_and_said_with_cure_and_link(healthy: Project, run: 
 @pytest.mark.usefixtures("healthy")
 def test_an_unknown_name_is_told_and_the_rest_goes_on(run: Program) -> None:
     ran = run("doctor", "nobody")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "no identity of this name" in ran.stdout
     assert "tls" in ran.stdout
 
@@ -380,7 +482,7 @@ def test_a_credential_that_cannot_be_had_is_found_by_its_source(healthy: Project
     one, two = apps(3)[1:]
     healthy.add(one, client_secret=None, client_secret_env="NOT_SET_HERE")
     healthy.add(two, client_secret=None, client_secret_file="nowhere.secret")
-    found = {each.identity_name: each.seen for each in bad(examine(healthy), "credentials")}
+    found = {each.identity_names[0]: each.seen for each in bad(examine(healthy), "credentials")}
     assert found.keys() == {one.name, two.name}
     assert "NOT_SET_HERE" in found[one.name]
     assert "nowhere.secret" in found[two.name]

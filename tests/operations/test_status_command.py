@@ -48,7 +48,7 @@ def test_a_failure_is_shown_with_its_code_and_explained_with_its_cure(
     run()
     project.age("ci-agent", left=900)
     project.idp.inject(Fault("aadsts", code=7000222), None)
-    assert run("--refresh-ahead").code == 75
+    assert run("--refresh-ahead").code == 78
     table = run("status")
     assert table.code == 0
     assert "the client secret has expired (AADSTS7000222)" in table.stdout

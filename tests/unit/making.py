@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from credentials_provider.files import write_private
 from credentials_provider.identities.reading import make_entry
-from credentials_provider.model import Entry, Failure, Minted, Minter, Report, Request, Watcher
+from credentials_provider.minting import Failure, Minted
+from credentials_provider.model import Entry, Minter, Observer, Report, RunOptions
 from credentials_provider.run import batch
 from credentials_provider.settings import Flags, Settings, load_settings
 from credentials_provider.tokens.store import token_document
@@ -48,7 +49,7 @@ def sample_minted(name: str = "ci", /, *, issued_at: int = NOW, life: int = LIFE
     return Minted(f"token.of.{name}-{issued_at}", issued_at, life, None, 1, None)
 
 
-class Listener(Watcher):
+class Listener(Observer):
     """Writes down what it is told."""
 
     def __init__(self) -> None:
@@ -78,7 +79,7 @@ class Provider:
 
     def make_minter(
         self,
-        request: Request,  # noqa: ARG002  the signature of a minter's maker
+        request: RunOptions,  # noqa: ARG002  the signature of a minter's maker
         identities: Mapping[str, Identity],
         deadline: float,  # noqa: ARG002
     ) -> Minter:
@@ -164,13 +165,13 @@ class Project:
         provider: Provider | None = None,
         *,
         settings: Settings | None = None,
-        watcher: Watcher | None = None,
+        observer: Observer | None = None,
         now: float = NOW,
         **request: Any,
     ) -> Report:
         return batch.run(
-            Request(settings or self.settings(), **request),
-            watcher or self.listener,
+            RunOptions(settings or self.settings(), **request),
+            observer or self.listener,
             make_minter=(provider or Provider()).make_minter,
             now=lambda: now,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,15 +13,7 @@ from freezegun import freeze_time
 
 from credentials_provider.errors import ConfigurationError, StoppedError
 from credentials_provider.identities.reading import make_entry
-from credentials_provider.model import (
-    Failure,
-    Minted,
-    Minter,
-    PlanItem,
-    Report,
-    Request,
-    TokenRecord,
-)
+from credentials_provider.model import Minter, PlanItem, Report, RunOptions, TokenRecord
 from credentials_provider.policy import Lead
 from credentials_provider.run import batch, renewal
 from credentials_provider.tokens.store import LOCK_NAME
@@ -41,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from credentials_provider.identities.fields import Identity
+    from credentials_provider.minting import Failure, Minted
     from credentials_provider.model import Outcome
 
 LEFTOVER = ".credentials-provider-4711-abcdef.tmp"
@@ -50,7 +44,7 @@ PLAIN: dict[str, Any] = {}
 
 
 def outcomes(report: Report) -> dict[str, str]:
-    return {each.identity_name: each.outcome for each in report.results}
+    return {each.identity_name: each.kind for each in report.results}
 
 
 def put(project: Project, name: str, state: str) -> bytes | None:
@@ -102,17 +96,21 @@ def test_a_provider_that_answers_leaves_every_identity_with_a_good_token(
 def test_a_failed_renewal_leaves_the_file_and_is_kept_only_where_nobody_insisted(
     project: Project, state: str, mode: dict[str, Any], failure: Failure
 ) -> None:
-    """Kept and 75 where the old token serves in a refresh-ahead run, else failed and 1."""
+    """Kept and 75 or 78 where the old one is valid in a refresh-ahead run, else failed and 1."""
     project.identities("ci")
     before = put(project, "ci", state)
     report = project.run(Provider(ci=failure), **mode)
     (result,) = report.results
     if mode is AHEAD and state == "fresh":
-        assert (result.outcome, result.failure, report.exit_code) == ("fresh", None, 0)
+        assert (result.kind, result.failure, report.exit_code) == ("fresh", None, 0)
     elif mode is AHEAD and state in SERVING:
-        assert (result.outcome, result.failure, report.exit_code) == ("kept", failure, 75)
+        assert (result.kind, result.failure, report.exit_code) == (
+            "kept",
+            failure,
+            75 if failure.transient else 78,
+        )
     else:
-        assert (result.outcome, result.failure, report.exit_code) == ("failed", failure, 1)
+        assert (result.kind, result.failure, report.exit_code) == ("failed", failure, 1)
     after = project.path("ci").read_bytes() if project.path("ci").exists() else None
     assert after == before
 
@@ -123,7 +121,7 @@ def test_an_old_token_that_ends_while_its_renewal_fails_is_not_kept(project: Pro
     project.token("ci", renew_at=NOW - 1)
     times = iter([float(NOW), float(NOW)])
     report = batch.run(
-        Request(project.settings(), refresh_ahead=True),
+        RunOptions(project.settings(), refresh_ahead=True),
         project.listener,
         make_minter=Provider(ci=UNREACHABLE).make_minter,
         now=lambda: next(times, float(NOW + LIFE)),
@@ -284,7 +282,7 @@ def test_a_wrong_file_makes_no_request_and_no_folder(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"cloud": "nonsense"}, {"client_secret": "s\u00e9cret"}, {"colour": "red"}], ids=str
+    "changes", [{"cloud": "nonsense"}, {"client_secret": "s\u00e9cret"}, {"scopes": "red"}], ids=str
 )
 def test_a_mistake_is_told_even_where_the_token_on_disk_is_fresh(
     project: Project, changes: dict[str, str]
@@ -381,7 +379,7 @@ def test_a_busy_lock_keeps_what_serves_and_fails_what_does_not(
     provider = Provider()
     with FileLock(str(project.folder / LOCK_NAME)):
         report = project.run(provider, lock_timeout=0.05, **mode)
-    assert [each.outcome for each in report.results] == expected
+    assert [each.kind for each in report.results] == expected
     assert report.exit_code == exit_code
     assert provider.made == 0
     for each in report.results:
@@ -416,14 +414,14 @@ def test_what_another_run_renewed_meanwhile_is_not_renewed_again(project: Projec
     """The plan is made anew when the lock is ours."""
     project.identities("ci", "my-ingress")
     provider = Provider()
-    watcher = Waiting()
+    observer = Waiting()
     reports: list[Report] = []
     run = threading.Thread(
-        target=lambda: reports.append(project.run(provider, watcher=watcher, **AHEAD))
+        target=lambda: reports.append(project.run(provider, observer=observer, **AHEAD))
     )
     with FileLock(str(project.folder / LOCK_NAME)):
         run.start()
-        assert watcher.planned.wait(30)
+        assert observer.planned.wait(30)
         before = put(project, "ci", "fresh")
     run.join()
     assert outcomes(reports[0]) == {"ci": "fresh", "my-ingress": "renewed"}
@@ -435,14 +433,14 @@ def test_nobody_is_asked_when_another_run_renewed_everything(project: Project) -
     """Not even a minter is made."""
     project.identities("my-ingress")
     provider = Provider()
-    watcher = Waiting()
+    observer = Waiting()
     reports: list[Report] = []
     run = threading.Thread(
-        target=lambda: reports.append(project.run(provider, watcher=watcher, **AHEAD))
+        target=lambda: reports.append(project.run(provider, observer=observer, **AHEAD))
     )
     with FileLock(str(project.folder / LOCK_NAME)):
         run.start()
-        assert watcher.planned.wait(30)
+        assert observer.planned.wait(30)
         put(project, "my-ingress", "fresh")
     run.join()
     assert outcomes(reports[0]) == {"my-ingress": "fresh"}
@@ -548,7 +546,7 @@ def test_a_run_that_is_stopped_keeps_what_it_had_and_writes_no_more(
     project.identities("a", "b")
     provider = Provider(b=hang)
     with pytest.raises(StoppedError):
-        project.run(provider, watcher=Stopping())
+        project.run(provider, observer=Stopping())
     assert provider.closed == 1
     blocked.let_go()
     assert project.names() == {"a.json"}
@@ -570,7 +568,7 @@ def test_each_result_is_written_as_soon_as_it_is_there(project: Project) -> None
         return sample_minted("b")
 
     project.identities("a", "b")
-    report = project.run(Provider(b=when_the_first_is_done), watcher=Hearing())
+    report = project.run(Provider(b=when_the_first_is_done), observer=Hearing())
     assert (found, report.exit_code) == ([True, True], 0)
 
 
@@ -585,9 +583,9 @@ class Deaf(Listener):
 def test_a_warning_that_nobody_can_hear_costs_no_token(project: Project) -> None:
     """Neither the one that it is about nor the time until the deadline."""
     project.identities("a", "b")
-    skewed = sample_minted("a")._replace(clock_skew=3600.0)
+    skewed = replace(sample_minted("a"), clock_skew=3600.0)
     report = project.run(
-        Provider(a=skewed), watcher=Deaf(), refresh_ahead=True, lead=Lead(seconds=2 * LIFE)
+        Provider(a=skewed), observer=Deaf(), refresh_ahead=True, lead=Lead(seconds=2 * LIFE)
     )
     assert outcomes(report) == {"a": "renewed", "b": "renewed"}
 
@@ -611,8 +609,8 @@ def test_a_lead_replaces_the_tokens_own_time(project: Project) -> None:
 def test_a_wrong_clock_is_a_warning_once(project: Project) -> None:
     """Also where the token was refused because of it."""
     project.identities("a", "b")
-    skewed = sample_minted("a")._replace(clock_skew=3600.0)
-    project.run(Provider(a=skewed, b=REJECTED._replace(clock_skew=3600.0)))
+    skewed = replace(sample_minted("a"), clock_skew=3600.0)
+    project.run(Provider(a=skewed, b=replace(REJECTED, clock_skew=3600.0)))
     (warning,) = project.listener.warnings
     assert "clock" in warning
 
@@ -633,7 +631,7 @@ def test_warnings_of_every_stage_are_passed_on(project: Project) -> None:
     assert "chmod 700" in warnings[3]
 
 
-def test_the_watcher_hears_how_many_are_due_and_each_that_is_done(project: Project) -> None:
+def test_the_observer_hears_how_many_are_due_and_each_that_is_done(project: Project) -> None:
     """Progress is drawn from it."""
     project.identities("a", "b", "c")
     put(project, "b", "fresh")
@@ -693,13 +691,13 @@ def test_in_each_tenant_those_come_first_that_die_first(project: Project) -> Non
 def test_what_makes_the_minter_fail_ends_the_run_with_its_own_error(project: Project) -> None:
     """A CA bundle that is none, say; the lock is free again."""
 
-    def fail(request: Request, identities: Mapping[str, Identity], deadline: float) -> Minter:
+    def fail(request: RunOptions, identities: Mapping[str, Identity], deadline: float) -> Minter:
         del request, identities, deadline
         raise ConfigurationError("the CA bundle cannot be used")
 
     project.identities("ci")
     with pytest.raises(ConfigurationError, match="CA bundle"):
-        batch.run(Request(project.settings()), project.listener, make_minter=fail)
+        batch.run(RunOptions(project.settings()), project.listener, make_minter=fail)
     assert project.run().exit_code == 0
 
 
@@ -719,7 +717,7 @@ def test_a_run_goes_by_the_clock(project: Project, moment: str, outcome: str) ->
     put(project, "ci", "fresh")
     with freeze_time(moment):
         report = batch.run(
-            Request(project.settings(), refresh_ahead=True, dry_run=True),
+            RunOptions(project.settings(), refresh_ahead=True, dry_run=True),
             project.listener,
             now=time.time,
         )

@@ -7,29 +7,50 @@ from typing import Any
 import pytest
 
 from credentials_provider.errors import ConfigurationError, Problem
-from credentials_provider.identities.reading import CREDENTIAL_KINDS, PREVIOUS_KINDS, read_entries
+from credentials_provider.identities.fields import CREDENTIAL_KINDS, PREVIOUS_KINDS
+from credentials_provider.identities.reading import read_entries
 from credentials_provider.identities.validation import validate
 from unit.making import CLIENT, SECRET, Project, sample_fields
 
 VAULT = "https://my-vault.vault.azure.net/secrets/ci"
 GOOD: dict[str, list[Any]] = {
-    "client_secret": [SECRET],
+    "client_secret": [
+        *(SECRET, "a" * 256, "<a{b}xxxx", "a=b==", "Zm9v/YmF+cg==", "your-own-secret", "x...y" * 4),
+        *("a$b", "$1,000", "it's", "p:q", "~._-" * 10, "secretive", "with space inside"),
+    ],
     "client_secret_env": ["CI_SECRET", "_x9"],
     "client_secret_file": ["secret", "$CREDENTIALS_DIRECTORY/ci", "${DIR}/ci", "~/ä b/c"],
     "client_secret_keyvault": [VAULT, f"{VAULT}/0123abcd", "https://localhost:8443/secrets/a"],
     "certificate_file": ["cert.pem", "C:\\keys\\ci.pfx"],
+    "federated_token": ["github", "azure-pipelines"],
+    "federated_token_env": ["AZURE_ID_TOKEN"],
     "federated_token_file": ["$AZURE_FEDERATED_TOKEN_FILE"],
     "managed_identity": [True, CLIENT],
 }
 BAD: dict[str, list[Any]] = {
-    "client_secret": ["your-client-secret", " s", 5],
+    "client_secret": [
+        *("your-client-secret", "Your-M2M-Client-Secret", " s", 5, "a" * 257, "\u00e9"),
+        *("@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/a)", "op://v/ci/secret"),
+        *(
+            "vault:secret/data/ci#value",
+            "secretref:ci",
+            "ref+vault://a/b",
+            "***",
+            "abcdefgh...wxyz",
+        ),
+        *("CLIENT_SECRET=abc", "client_secret: abc", "export A_B=c", '"abc"', "'abc'", "${SECRET}"),
+        *("$(ClientSecret)", "{{ secrets.CI }}", "${{ secrets.CI }}", "%CLIENT_SECRET%"),
+        *("-----BEGIN PRIVATE KEY-----", "\u2022" * 8),
+    ],
     "client_secret_env": ["1A", "A B", "A-B", f"{SECRET}!", "ä", "A" * 129, 5],
-    "client_secret_file": [" x", "your-secret-file", "{file}", "a\nb", ["x"], 5],
+    "client_secret_file": [" x", "your-client-secret", "a\nb", ["x"], 5],
     "client_secret_keyvault": [
         *("http://v.vault.azure.net/secrets/a", "https://v.vault.azure.net/keys/a", "a"),
         *("https://u:p@v.vault.azure.net/secrets/a", "https://v.vault.azure.net/secrets/a?b", 5),
     ],
     "certificate_file": ["x ", 5],
+    "federated_token": ["jenkins", "GitHub", 5],
+    "federated_token_env": ["A B", "eyJ0.eyJ1.x", 5],
     "federated_token_file": ["x ", 5],
     "managed_identity": [False, "true", 1, {"id": CLIENT}],
 }
@@ -108,9 +129,10 @@ def test_a_previous_secret_goes_with_one(project: Project, kind: str) -> None:
     [
         ({"client_secret_previous": "a", "client_secret_previous_env": "A"}, "only one of"),
         ({"certificate_password_env": "A"}, "certificate_file"),
+        ({"certificate_key_file": "tls.key"}, "certificate_file"),
         ({"client_secret_expires_on": "31.12.2030"}, "2026-12-31"),
         ({"client_secret_expires_on": "2030-02-30"}, "2026-12-31"),
-        ({"client_secret_expires_on": ""}, "empty"),
+        ({"client_secret_expires_on": ""}, "2026-12-31"),
     ],
 )
 def test_what_goes_with_a_secret_is_checked(

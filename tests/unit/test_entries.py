@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.identities.problems import Fields
-from credentials_provider.identities.reading import is_placeholder, make_entry, read_entries
-from credentials_provider.identities.validation import validate
+from credentials_provider.identities.problems import Model
+from credentials_provider.identities.reading import make_entry, read_entries
+from credentials_provider.identities.rules import is_placeholder
+from credentials_provider.identities.validation import validate, validate_each
 from unit.making import CLIENT, GATEWAY, SECRET, TENANT, Project, sample_fields
 
 if TYPE_CHECKING:
@@ -103,8 +104,9 @@ def test_what_stands_in_the_array_must_be_objects(project: Project) -> None:
     project.content(json.dumps([SECRET, *objects]))
     file = read_entries(project.settings())
     assert [problem.entry for problem in file.problems] == [1, 5, 6, 7]
-    assert [entry.name for entry in file.entries] == ["a", "b", "c"]
+    assert [entry.name for entry in file.entries] == ["", "a", "b", "c", "", "", ""]
     assert not file.obvious
+    assert list(validate_each(file.entries).identities) == ["a", "b", "c"]
     assert SECRET not in str(file.problems)
 
 
@@ -112,16 +114,22 @@ def test_a_field_that_stands_twice_in_an_entry_is_a_problem(project: Project) ->
     """JSON would silently take the last one."""
     project.content(GOOD.replace('"client_secret"', '"scope": "x", "client_secret"'))
     (problem,) = read_entries(project.settings()).problems
-    assert (problem.field, problem.message) == ("scope", "stands more than once in one entry")
+    assert (problem.entry, problem.identity_name, problem.field) == (1, "ci", "scope")
+    assert problem.message == "stands more than once"
 
 
 @pytest.mark.parametrize(("first", "second"), [("ci", "ci"), ("ci", "CI"), ("Ci", "cI")])
 def test_names_are_unique_without_regard_to_case(project: Project, first: str, second: str) -> None:
     """They name files, and some file systems know no case."""
     project.identities(first, "other", second)
-    (problem,) = read_entries(project.settings()).problems
-    assert (problem.entry, problem.identity_name, problem.field) == (3, second, "identity_name")
-    assert "entry 1" in problem.message
+    file = read_entries(project.settings())
+    assert [(each.entry, each.identity_name, each.field) for each in file.problems] == [
+        (1, first, "identity_name"),
+        (3, second, "identity_name"),
+    ]
+    assert "entry 3" in file.problems[0].message
+    assert "entry 1" in file.problems[1].message
+    assert list(validate_each(file.entries).identities) == ["other"]
 
 
 def test_an_empty_array_is_a_warning(project: Project) -> None:
@@ -156,7 +164,7 @@ def test_the_environment_fills_in_tenant_and_scope_and_nothing_else(project: Pro
 
 def test_a_mistake_in_the_environment_is_not_said_of_a_file(project: Project) -> None:
     """There is none to look into."""
-    process = {"ENTRA_TENANT_ID": TENANT, "ENTRA_CLIENT_ID": CLIENT, "ENTRA_CLIENT_SECRET": "your-"}
+    process = {"ENTRA_TENANT_ID": TENANT, "ENTRA_CLIENT_ID": CLIENT, "ENTRA_CLIENT_SECRET": "***"}
     with pytest.raises(ConfigurationError, match=r"the environment \(ENTRA_TENANT_ID, ") as error:
         validate(read_entries(project.settings(process)))
     assert str(project.identities_file) not in error.value.message
@@ -275,7 +283,7 @@ def test_an_entry_with_a_known_fingerprint_and_nothing_odd_is_valid(
         known = make_entry(1, sample_fields(**valid), settings)
         entry = make_entry(1, sample_fields(**{**valid, **changes}), settings)
         if entry.fingerprint == known.fingerprint and entry.obvious:
-            Fields.model_validate(entry.fields)
+            Model.model_validate(entry.fields)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +331,7 @@ def _readable(text: str) -> bool:
         # its curl example, the output of user-create-m2m and its .env
         *("{TENANT_ID}", "{M2M_CLIENT_ID}", "{M2M_CLIENT_SECRET}", "your-secret-value-here"),
         *("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "xxxxx~xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
-        *("<tenant-id>", "YOUR_TENANT_ID"),
+        *("YOUR-TENANT-ID", "Your-Client-Secret"),
     ],
 )
 def test_a_sample_value_of_the_guide_is_a_placeholder(value: str) -> None:
@@ -332,7 +340,11 @@ def test_a_sample_value_of_the_guide_is_a_placeholder(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [TENANT, CLIENT, SECRET, f"api://{GATEWAY}/.default", "contoso.com", "your.example"]
+    "value",
+    [
+        *(TENANT, CLIENT, SECRET, f"api://{GATEWAY}/.default", "contoso.com", "your.example"),
+        *("your-own", "a<b>c", "{x}", "xxxx", "not-your-client-secret"),
+    ],
 )
 def test_a_real_value_is_no_placeholder(value: str) -> None:
     """Nobody is kept from working by a guess."""

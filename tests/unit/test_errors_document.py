@@ -6,7 +6,7 @@ import os
 from typing import get_args
 
 from credentials_provider.errors import EXIT_CODES
-from credentials_provider.model import FailureKind
+from credentials_provider.minting import FailureKind
 from support import CHECKOUT
 from update_errors import DOCUMENT, KINDS, USAGE, document, own_messages
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from credentials_provider.cli.output import local_time, show_report
-from credentials_provider.model import Failure, Outcome, Report
+from credentials_provider.model import Outcome, Report
 from unit.making import NOW, REJECTED, UNREACHABLE
 
 if TYPE_CHECKING:
     import pytest
+
+    from credentials_provider.minting import Failure
 
 
 def told(capsys: pytest.CaptureFixture[str], *failures: Failure) -> str:
@@ -27,7 +30,7 @@ def test_a_cure_that_several_need_in_a_row_is_said_once(
 ) -> None:
     """Below the last of them; each has its name, its cause and its trace id."""
     lines = told(
-        capsys, UNREACHABLE._replace(trace_id="t"), UNREACHABLE, REJECTED, UNREACHABLE
+        capsys, replace(UNREACHABLE, trace_id="t"), UNREACHABLE, REJECTED, UNREACHABLE
     ).splitlines()
     assert [line.split(":")[0] for line in lines[:-1]] == [
         *("id-0", "    Trace ID t", "id-1", "    check the network"),

@@ -9,7 +9,7 @@ import pytest
 
 from credentials_provider.diagnostics.status import Status, prune, read_status, tries
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.model import Failure
+from credentials_provider.minting import Failure
 from unit.making import LIFE, NOW, Project, Provider, sample_fields
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credentials_provider.errors import ConfigurationError, StorageError
-from credentials_provider.model import HookResult, Outcome, Report, Request
+from credentials_provider.model import HookResult, Outcome, Report, RunOptions
 from credentials_provider.run import batch
 from credentials_provider.run.watching import (
     FIRST_BACKOFF,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable
 
-    from credentials_provider.model import Failure, Minted
+    from credentials_provider.minting import Failure, Minted
 
 WEEK = 7 * 86400
 
@@ -56,10 +56,10 @@ class World:
         self.oversleep = 0.0
         self.hang_ups: set[int] = set()  # naps that are ended by one
         self.at_nap: Callable[[World], None] = lambda _: None
-        self.run: Callable[[Request], Report] = self._run
+        self.run: Callable[[RunOptions], Report] = self._run
 
     def serve(self, **request: Any) -> None:
-        asked = Request(self.project.settings(), **request)
+        asked = RunOptions(self.project.settings(), **request)
         watch = Watch(
             asked,
             run=self.run,
@@ -72,7 +72,7 @@ class World:
         with pytest.raises(Ended):
             watch.serve()
 
-    def _run(self, request: Request) -> Report:
+    def _run(self, request: RunOptions) -> Report:
         self.passes.append((self.now, request.names))
         return batch.run(
             request, Listener(), make_minter=self._provider().make_minter, now=lambda: self.now
@@ -194,9 +194,9 @@ def test_the_first_pass_ends_it_when_the_configuration_is_broken(project: Projec
     world = World(project)
     with pytest.raises(ConfigurationError):
         Watch(
-            Request(project.settings()),
+            RunOptions(project.settings()),
             run=world.run,
-            reload=lambda: Request(project.settings()),
+            reload=lambda: RunOptions(project.settings()),
             now=lambda: world.now,
             nap=world._nap,
             told=world.moments.append,
@@ -226,7 +226,7 @@ def test_whatever_a_pass_raises_it_goes_on(world: World, error: Exception) -> No
     good = world.run
     calls: list[float] = []
 
-    def run(request: Request) -> Report:
+    def run(request: RunOptions) -> Report:
         calls.append(world.now)
         if len(calls) in {2, 3}:
             raise error
@@ -242,7 +242,7 @@ def test_whatever_a_pass_raises_it_goes_on(world: World, error: Exception) -> No
 def test_a_failed_hook_is_tried_again(world: World) -> None:
     calls: list[float] = []
 
-    def run(_: Request) -> Report:
+    def run(_: RunOptions) -> Report:
         calls.append(world.now)
         result = Outcome("a", "fresh", "a.json", NOW + 3600, NOW + 2400)
         hook = HookResult(("a",), 1, "exit code 1") if len(calls) < 3 else None

@@ -10,7 +10,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from credentials_provider.assistants.configure import check_url
 from credentials_provider.entra import explanations
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError
-from credentials_provider.transport.connections import Answer, Transport, Trouble
+from credentials_provider.transport.connections import Answer
+from credentials_provider.transport.retrying import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,8 +99,9 @@ class _Asker:
         result = self._transport.get(f"{self.base}{path}?{urlencode(query)}", self._headers).result
         host = urlsplit(self.base).netloc
         if not isinstance(result, Answer):
+            explained = explanations.explain_trouble(result, host, explanations.REGISTRY)
             raise RegistryError(
-                f"the registry gave no list of servers: {_cause(result, host)}",
+                f"the registry gave no list of servers: {explained.cause}",
                 hint="Check --registry-url, the proxy (HTTPS_PROXY, NO_PROXY) and --ca-bundle.",
             )
         if result.status in _REFUSALS:
@@ -112,7 +114,7 @@ class _Asker:
             return None
         document = _json_object(result)
         if result.status != _OK or document is None:
-            explained = explanations.explain_status(result.status, None)
+            explained = explanations.explain_status(result.status, None, explanations.REGISTRY)
             raise RegistryError(
                 f"the registry {host} gave no list of servers: {explained.cause}"
                 if result.status != _OK
@@ -120,16 +122,6 @@ class _Asker:
                 hint="Check --registry-url.",
             )
         return document
-
-
-def _cause(trouble: Trouble, host: str) -> str:
-    if trouble.answer is not None:
-        return explanations.explain_status(trouble.answer.status, trouble.retry_after).cause
-    if trouble.kind == "untrusted":
-        return explanations.explain_untrusted(trouble.reason, host).cause
-    if trouble.kind == "bad_response":
-        return explanations.explain_bad_response(trouble.reason, host).cause
-    return explanations.explain_unreachable(trouble.reason, host).cause
 
 
 def _json_object(answer: Answer) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from credentials_provider import __version__
+from credentials_provider.cli import streams
 from credentials_provider.cli.helping import PROGRAM, SCRIPT, Group, as_started
 from credentials_provider.errors import (
     EXIT_FAILED,
@@ -123,17 +124,15 @@ def main(args: Sequence[str] | None = None, *, root: str | None = None) -> NoRet
     arguments = list(sys.argv[1:] if args is None else args)
     gc.set_threshold(10_000)  # modules are no garbage: looking at them is a tenth of a cold start
     _open_closed_streams()
-    code = EXIT_FAILED
-    try:
-        if COMPLETION_VARIABLE in os.environ:
-            from credentials_provider.cli.completion import answer  # noqa: PLC0415  the shell asks
+    streams.install()
+    if COMPLETION_VARIABLE in os.environ:
+        from credentials_provider.cli.completion import answer  # noqa: PLC0415  the shell asks
 
-            code = answer(group, root or "")
-        else:
-            code = _run(arguments, root or "")
-        sys.stdout.flush()
-    except OSError:  # who read our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = answer(group, root or "")
+    else:
+        code = _run(arguments, root or "")
+    if failure := streams.output_failure():
+        click.echo(f"warning: standard output cannot be written: {failure}", err=True)
     gc.freeze()  # the end frees it all: looking for garbage first is a tenth of a start
     sys.exit(code)
 
@@ -185,8 +184,6 @@ def _run(arguments: list[str], root: str) -> int:
             _print_problems([Problem(message)], code)
         click.echo(message, err=True)
         return code
-    except BrokenPipeError:
-        return EXIT_FAILED
     except Exception as error:  # noqa: BLE001  a traceback could show a secret
         message = f"{unexpected(error)}; this is a mistake of this program, please report it"
         if as_json:

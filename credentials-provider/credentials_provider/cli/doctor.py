@@ -18,13 +18,17 @@ from credentials_provider.cli.options import (
 )
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.diagnostics import doctor
-from credentials_provider.errors import EXIT_FAILED, EXIT_OK, printable
+from credentials_provider.diagnostics.doctor.tokens import curl
+from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, printable
 from credentials_provider.identities.reading import read_entries, select
 
 if TYPE_CHECKING:
-    from credentials_provider.diagnostics.doctor import Check
+    from collections.abc import Sequence
 
-_COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
+    from credentials_provider.diagnostics.doctor.checks import Check
+
+_COLOURS = {"ok": "green", "warning": "yellow", "failure": "red", "skipped": "cyan"}
+_MOST_NAMES = 3
 
 
 @click.command(
@@ -36,21 +40,22 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
     # One identity; and its token request, to be made by hand
     credentials-provider doctor ci --curl
     """,
-    epilog="Exit codes: 0 no failure (warnings aside); 1 a failure; 2 usage.",
+    epilog="Exit codes: 0 no failure (warnings aside); 1 a failure; 2 usage, or a configuration of "
+    "which nothing can be used.",
 )
 @click.argument("name", required=False, shell_complete=identity_names)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("--registry-url", metavar="URL", help="Show the registry a token, too.")
-@click.option("--scopes-file", metavar="FILE", help="The registry's scopes.yml: map groups.")
+@click.option("--scopes-file", metavar="PATH", help="The registry's scope files: map groups.")
 @click.option("--curl", "as_curl", is_flag=True, help="Print NAME's token request for curl.")
 @settings_options
 @click.pass_obj
 def command(root: str, /, **options: Any) -> int:
-    """Check the whole way from .env to a token in the registry, and name the cure of what fails."""
+    """Check the whole way from .env to a token in the registry, and say how to repair it."""
     name = options["name"]
     if options["as_curl"]:
         if not name:
-            raise click.UsageError("--curl wants the NAME of an identity.")
+            raise click.UsageError("--curl needs the NAME of an identity.")
         _show_curl(name, root, options)
         return EXIT_OK
     question = doctor.Question(
@@ -67,32 +72,53 @@ def command(root: str, /, **options: Any) -> int:
             checks.append(check)
             if not options["as_json"]:
                 _show(check)
-    code = EXIT_FAILED if any(check.verdict == "failure" for check in checks) else EXIT_OK
+    code = _exit_code(checks)
     counts = {verdict: sum(check.verdict == verdict for check in checks) for verdict in _COLOURS}
     if options["as_json"]:
         document = {
             "version": 1,
             "exit_code": code,
             "summary": counts,
-            "checks": [check._asdict() for check in checks],
+            "checks": [_document(check) for check in checks],
         }
         click.echo(json.dumps(document, indent=2))
         return code
-    told = ", ".join(
-        f"{count} {verdict}{'s' if count != 1 and verdict != 'ok' else ''}"
+    summary = ", ".join(
+        f"{count} {verdict}{'s' if count != 1 and verdict in {'warning', 'failure'} else ''}"
         for verdict, count in counts.items()
         if count
     )
-    click.echo(f"\n{told}")
+    click.echo(f"\n{summary}")
     if not options["registry_url"]:
-        click.echo("Not checked: whether the registry takes the token (--registry-url URL)")
+        click.echo("Not checked: whether the registry accepts the token (--registry-url URL)")
     return code
+
+
+def _exit_code(checks: Sequence[Check]) -> int:
+    failed = {check.name for check in checks if check.verdict == "failure"}
+    good = {check.name for check in checks if check.verdict == "ok"}
+    if "settings" in failed or "identities" in failed - good:
+        return EXIT_USAGE
+    return EXIT_FAILED if failed else EXIT_OK
+
+
+def _document(check: Check) -> dict[str, Any]:
+    names = check.identity_names
+    return {
+        **check._asdict(),
+        "cure": as_started(check.cure),
+        "identity_name": names[0] if len(names) == 1 else None,
+    }
 
 
 def _show(check: Check) -> None:
     verdict = click.style(f"{check.verdict:8}", fg=_COLOURS[check.verdict])
-    about = f"{check.identity_name}: " if check.identity_name else ""
-    click.echo(f"{verdict} {check.name:13} {about}{printable(check.seen)}")
+    names = ", ".join(check.identity_names[:_MOST_NAMES])
+    if more := len(check.identity_names[_MOST_NAMES:]):
+        names += f" and {more} more"
+    trace = f"; Trace ID {check.trace_id}" if check.trace_id else ""
+    seen = printable(f"{names}{': ' if names else ''}{check.seen}{trace}")
+    click.echo(f"{verdict} {check.name:13} {seen}")
     for line in (check.cure, check.link):
         if line:
             click.echo(f"{'':23}{printable(as_started(line))}")
@@ -103,7 +129,7 @@ def _show_curl(name: str, root: str, options: dict[str, Any]) -> None:
     file = read_entries(settings)
     entry, *_ = select(file.entries, (name,), file.path)
     click.echo(
-        f"# A token for {name}, asked for by hand. Put its secret's Value into CLIENT_SECRET first,"
-        "\n# typed unseen and kept out of the shell's history:  read -rs CLIENT_SECRET\n"
-        + doctor.curl(entry, settings)
+        f"# A token request for {name}, to be sent by hand. First put the secret's Value into\n"
+        "# CLIENT_SECRET, unseen and kept out of the shell's history:  read -rs CLIENT_SECRET\n"
+        + curl(entry, settings)
     )

@@ -6,6 +6,8 @@ import json
 import os
 import shlex
 import threading
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -13,17 +15,23 @@ import click
 from credentials_provider.cli.helping import PROGRAM, Command
 from credentials_provider.cli.options import DURATION, DURATION_OR_NONE
 from credentials_provider.cli.stopping import stoppable
+from credentials_provider.credentials.resolver import Resolver
 from credentials_provider.emulator import FAULT_KINDS, App, Emulator, Fault, sample_apps
 from credentials_provider.errors import ConfigurationError, StoppedError, StorageError
 from credentials_provider.files import write_private
 from credentials_provider.identities.reading import read_entries
+from credentials_provider.identities.validation import validate
+from credentials_provider.minting import Failure
 from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER, Flags, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from credentials_provider.credentials.resolver import Credential
     from credentials_provider.emulator import Injection
 
+_NEVER = "2099-12-31T00:00:00Z"  # the end of a secret, as Microsoft Graph shows it
+_ROTATE = "Application.ReadWrite.OwnedBy"
 SAMPLE_SCOPE = "api://6b2e1a77-3c1d-4f0a-8a54-0d9f6f4c2b10/.default"
 
 
@@ -75,6 +83,12 @@ class FaultType(click.ParamType["Injection"]):
 )
 @click.option("--latency", type=DURATION_OR_NONE, default=0.0, help="Before each answer.")
 @click.option("--token-lifetime", type=DURATION, help="Default: 60 to 90 minutes, at random.")
+@click.option(
+    "--propagation",
+    type=DURATION_OR_NONE,
+    default=0.0,
+    help="Until a secret that Microsoft Graph made works.",
+)
 @click.option("--fault", "faults", type=FaultType(), multiple=True, help="See below; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Say where it is in one JSON document.")
 @click.pass_obj
@@ -88,17 +102,20 @@ def command(
     folder: str | None,
     latency: float,
     token_lifetime: float | None,
+    propagation: float,
     faults: Sequence[Injection],
     as_json: bool,
 ) -> int:
     """Run a local Entra ID over TLS on loopback, for demos and tests."""
     folder = os.path.abspath(folder or os.path.join(root, TOKEN_FOLDER, "emulator"))
     if identities_file is None:
-        apps = sample_apps(identities)
+        apps = [replace(app, secrets_end=(_NEVER,)) for app in sample_apps(identities)]
         identities_file = os.path.join(folder, IDENTITIES_FILE)
     else:
         apps = list(_apps_of(identities_file, root))
         identities = 0
+    # So that `identities rotate` can be tried.
+    apps = [replace(a, graph_roles=(_ROTATE,), owners=(a.client_id,)) for a in apps]
     ca_file = os.path.join(folder, "ca.pem")
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -110,6 +127,7 @@ def command(
             latency=latency,
             token_lifetime=None if token_lifetime is None else max(1, int(token_lifetime)),
             ca_file=ca_file,
+            propagation=propagation,
         )
         emulator.start()
     except OSError as error:
@@ -137,16 +155,35 @@ def command(
 
 
 def _apps_of(identities_file: str, root: str) -> Iterable[App]:
+    """The apps behind the identities of a file; one that the emulator cannot be is left out."""
     settings = load_settings(Flags(identities_file=identities_file), os.environ, root)
-    for entry in read_entries(settings).entries:
-        fields = {name: entry.fields.get(name) for name in ("tenant_id", "client_id")}
-        secret = entry.fields.get("client_secret")
-        if not all(isinstance(value, str) and value for value in (*fields.values(), secret)):
-            raise ConfigurationError(
-                f"{identities_file}: entry {entry.index} cannot be served by the emulator",
-                hint="It needs tenant_id, client_id and client_secret.",
+    resolver = Resolver(settings, time.time)
+    for identity in validate(read_entries(settings))[0].values():
+        app = App(identity.tenant_id, identity.client_id, name=identity.identity_name)
+        for field in (identity.credential, identity.previous):
+            app = _with_proof(app, resolver.resolve(identity, field)) if field else app
+        if app.secrets or app.certificates:
+            yield app
+        else:
+            click.echo(
+                f"{app.name} is left out: the emulator knows secrets and certificates, not "
+                f"{identity.credential}",
+                err=True,
             )
-        yield App(**fields, secrets=(secret,), name=entry.name)  # type: ignore[arg-type]  # strings, as checked
+
+
+def _with_proof(app: App, found: Credential | Failure) -> App:
+    if isinstance(found, Failure):
+        raise ConfigurationError(f"{app.name}: {found.message}", hint=found.remedy)
+    if isinstance(found.for_msal, str):
+        return replace(
+            app,
+            secrets=(*app.secrets, found.for_msal),
+            secrets_end=(*app.secrets_end, _NEVER),
+        )
+    if isinstance(found.for_msal, dict) and (pem := found.for_msal.get("public_certificate")):
+        return replace(app, certificates=(*app.certificates, str(pem)))
+    return app
 
 
 def write_identities(path: str, apps: Iterable[App], **wrong_secrets: str) -> None:

@@ -8,28 +8,59 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.options import DURATION, identity_names, settings_options
-from credentials_provider.cli.token import check_variable, take_token
+from credentials_provider.cli.options import identity_names
+from credentials_provider.cli.token import (
+    check_variable,
+    settings_of_token,
+    take_token,
+    token_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from credentials_provider.settings import Settings
 
 # As env(1), nohup(1) and shells have it.
 _CANNOT_RUN = 126
 _NOT_FOUND = 127
 
 
+class ExecCommand(Command):
+    """Options end at NAME, or at the `--` that takes its place: the rest is the command's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.allow_interspersed_args = False
+        if not ctx.resilient_parsing:
+            own: list[click.Parameter] = [
+                each for each in self.get_params(ctx) if isinstance(each, click.Option)
+            ]
+            options = click.Command(self.name, params=own, add_help_option=False)
+            rest = options.make_parser(ctx).parse_args(args=list(args))[1]
+            before = args[: len(args) - len(rest)]
+            if before[-1:] == ["--"]:
+                args = [*before[:-1], "", *rest]
+            elif rest[1:2] == ["--"]:
+                args = [*before, rest[0], *rest[2:]]
+            elif rest[1:] and rest[1].startswith("-"):
+                raise click.UsageError(f"{rest[1]} follows NAME: options stand before it.", ctx)
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx)[:1], "{NAME | --}", "COMMAND..."]
+
+
 @click.command(
     "exec",
-    cls=Command,
+    cls=ExecCommand,
     examples="""
     # With the token in ACCESS_TOKEN
-    credentials-provider exec ci -- ./deploy.sh --all
-    # In another variable
-    credentials-provider exec ci --env-var TOKEN -- ./deploy.sh
+    credentials-provider exec ci ./deploy.sh --all
+    # In another variable, of the only identity
+    credentials-provider exec --env-var TOKEN -- ./deploy.sh
     """,
-    epilog="Exit codes: the command's own; 126 it cannot be run; 127 there is none; 1 no token "
-    "that lives; 2 usage or configuration.",
+    epilog="Exit codes: the command's own; 126 it cannot be run; 127 there is none; 1 no valid "
+    "token; 2 usage or configuration.",
 )
 @click.argument("name", shell_complete=identity_names)
 @click.argument("line", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
@@ -41,23 +72,20 @@ _NOT_FOUND = 127
     metavar="VARIABLE",
     help="Where the command finds the token.",
 )
-@click.option(
-    "--min-ttl", type=DURATION, default="5m", show_default=True, help="Renew first if less is left."
-)
-@click.option("-f", "--force", is_flag=True, help="Renew first in any case.")
-@settings_options
-@click.option("--timeout", type=DURATION, default="20s", show_default=True, help="For one request.")
-@click.option(
-    "--deadline", type=DURATION, default="30s", show_default=True, help="For a renewal in all."
-)
+@token_options
 @click.pass_obj
 def command(root: str, /, name: str, line: Sequence[str], *, env_var: str, **options: Any) -> int:
     """Run COMMAND with the token of the identity NAME in its environment.
 
-    The process becomes the command; its exit code is the command's.
+    Options end at NAME: what follows belongs to COMMAND. Where there is one identity, `--` may
+    stand in place of NAME. The process becomes the command; its exit code is the command's.
+
+    The command inherits the environment without the secrets of the identities. The token in it
+    expires, within the hour as a rule.
     """
-    access = take_token(root, name, options)
-    environment = {**os.environ, env_var: access.token}
+    settings = settings_of_token(root, options)
+    access = take_token(name, settings, options)
+    environment = {**inherited(settings), env_var: access.token}
     try:
         if os.name == "nt":  # a process there is not replaced but left behind
             import subprocess  # noqa: PLC0415
@@ -70,3 +98,16 @@ def command(root: str, /, name: str, line: Sequence[str], *, env_var: str, **opt
     except OSError as error:
         click.echo(f"{line[0]}: cannot be run: {error.strerror}", err=True)
         return _CANNOT_RUN
+
+
+def inherited(settings: Settings) -> dict[str, str]:
+    """The environment for the user's command: our own, without the secrets of the identities."""
+    from credentials_provider.errors import ConfigurationError  # noqa: PLC0415
+    from credentials_provider.identities.reading import read_entries  # noqa: PLC0415
+    from credentials_provider.run.child_environment import without_secrets  # noqa: PLC0415
+
+    try:
+        entries = read_entries(settings).entries
+    except ConfigurationError:  # an identity of options needs no file
+        entries = []
+    return without_secrets(os.environ, entries, settings)

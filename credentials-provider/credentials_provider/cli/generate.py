@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from credentials_provider.cli import streams
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import (
     DURATION,
@@ -17,7 +19,7 @@ from credentials_provider.cli.options import (
 )
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.errors import EXIT_CODES
-from credentials_provider.model import Request
+from credentials_provider.model import RunOptions
 from credentials_provider.policy import parse_lead
 from credentials_provider.run import batch
 from credentials_provider.settings import CLOUDS, Flags, load_settings
@@ -25,6 +27,8 @@ from credentials_provider.settings import CLOUDS, Flags, load_settings
 if TYPE_CHECKING:
     from credentials_provider.cli.logs import JsonLog
     from credentials_provider.cli.output import Console
+
+_PATIENCE = 1.0  # seconds that a renewal waits for the reader of its messages
 
 
 class GenerateCommand(Command):
@@ -167,7 +171,7 @@ def command(root: str, /, **options: Any) -> int:
     """
     from credentials_provider.cli.output import Console, show_report  # noqa: PLC0415
 
-    request = request_of(root, options)
+    run_options = options_of(root, options)
     console: Console | JsonLog
     if options["log_format"] == "json":
         from credentials_provider.cli.logs import JsonLog  # noqa: PLC0415
@@ -180,24 +184,27 @@ def command(root: str, /, **options: Any) -> int:
             "--entra-client-secret is visible to every user of this machine (ps): "
             "set ENTRA_CLIENT_SECRET instead"
         )
+    ends_at = time.monotonic() + run_options.deadline
+    streams.limit(until=ends_at, patience=_PATIENCE)
     with stoppable(), contextlib.closing(console):
-        report = batch.run(request, console)
+        report = batch.run(run_options, console)
+    streams.limit(until=max(ends_at, time.monotonic() + _PATIENCE))
     if not isinstance(console, Console):
         console.report(report)
         if not options["as_json"]:
             return report.exit_code
     show_report(
         report,
-        folder=request.settings.output_dir,
+        folder=run_options.settings.output_dir,
         as_json=options["as_json"],
-        dry_run=request.dry_run,
+        dry_run=run_options.dry_run,
         quiet=options["quiet"],
         verbose=options["verbose"],
     )
     return report.exit_code
 
 
-def request_of(root: str, options: dict[str, Any]) -> Request:
+def options_of(root: str, options: dict[str, Any]) -> RunOptions:
     """What the options ask for."""
     flags = Flags(
         identities_file=options["identities_file"],
@@ -218,7 +225,7 @@ def request_of(root: str, options: dict[str, Any]) -> Request:
         lead = parse_lead(ahead) if ahead else None
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="'--refresh-ahead'") from None
-    return Request(
+    return RunOptions(
         settings=load_settings(flags, os.environ, root),
         names=(*options["names"], *(("ingress",) if options["ingress_only"] else ())),
         refresh_ahead=ahead is not None,

@@ -12,18 +12,7 @@ SCRIPT = "./generate_creds.sh"  # the same program, in a checkout
 
 # A group's title, and the parameters that belong there in every command that has them.
 _GROUPS = {
-    "Credential, exactly one": (
-        "client_secret_stdin",
-        "client_secret_env",
-        "client_secret_file",
-        "client_secret_keyvault",
-        "client_secret_expires_on",
-        "certificate_file",
-        "certificate_password_env",
-        "certificate_password_file",
-        "federated_token_file",
-        "managed_identity",
-    ),
+    "Credential, exactly one": (),
     "Files": ("identities_file", "output_dir", "env_file"),
     "Provider": ("login_base_url", "cloud", "ca_bundle"),
     "Limits": ("concurrency", "timeout", "max_attempts", "deadline", "lock_timeout"),
@@ -66,7 +55,8 @@ class Command(click.Command):
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None and isinstance(param, click.Option):
-                groups[_GROUP_OF.get(param.name or "", "Options")].append(record)
+                title = getattr(param, "group", None) or _GROUP_OF.get(param.name or "", "Options")
+                groups[title].append(record)
         for title, records in groups.items():
             if records:
                 with formatter.section(title):

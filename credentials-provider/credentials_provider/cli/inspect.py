@@ -1,7 +1,8 @@
-"""`inspect`: one token in plain words; unverified unless asked, and then said so."""
+"""`inspect`: one token in plain words; it is only called verified where that was checked."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -14,62 +15,91 @@ import click
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import identity_names, settings_of, settings_options
 from credentials_provider.cli.output import local_time, time_left
-from credentials_provider.diagnostics import inspection
-from credentials_provider.diagnostics.inspection import Expected, Finding, Token, Verification
+from credentials_provider.diagnostics.asking import Asker
+from credentials_provider.diagnostics.inspection.decoding import described, find_token
+from credentials_provider.diagnostics.inspection.registry import (
+    mapping_finding,
+    read_group_mappings,
+    registry_findings,
+    validator_of,
+)
+from credentials_provider.diagnostics.inspection.verifying import Expectation, verify
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
 from credentials_provider.files import MAXIMUM_SIZE
-from credentials_provider.identities.fields import GUID
-from credentials_provider.identities.reading import IdentitiesFile, authority_base, read_entries
+from credentials_provider.identities.reading import (
+    IdentitiesFile,
+    authority_base,
+    read_entries,
+    select,
+)
+from credentials_provider.identities.rules import SCOPE_END, is_guid
 from credentials_provider.identities.validation import validate
 from credentials_provider.tokens.claims import epoch_claim
 from credentials_provider.tokens.store import TokenStore
-from credentials_provider.transport.connections import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from credentials_provider.diagnostics.inspection.decoding import Token
+    from credentials_provider.diagnostics.inspection.registry import Finding
+    from credentials_provider.diagnostics.inspection.verifying import Verification
     from credentials_provider.settings import Settings
 
 _MARKS = {True: ("ok", "green"), False: ("refused", "red"), None: ("unknown", "yellow")}
-_TIMEOUT = 20.0  # seconds
+_DEADLINE = 40.0  # seconds for all requests of --verify
 
 
 @click.command(
     "inspect",
     cls=Command,
     examples="""
-    # An identity's token, with its signature checked
+    # An identity's token, checked against its definition
     credentials-provider inspect ci --verify
-    # Any token from a file, or from standard input
-    pbpaste | credentials-provider inspect -
+    # Any token, from a file or from standard input
+    pbpaste | credentials-provider inspect - --verify --identity ci
     """,
-    epilog="Exit codes: 0 read (with --verify: genuine and alive); 1 not so; 2 no token there.",
+    epilog="Exit codes: 0 the token was read (with --verify: it is genuine, valid and that "
+    "identity's own); 1 --verify found otherwise; 2 there is no token.",
 )
 @click.argument("target", metavar="NAME|FILE|-", shell_complete=identity_names)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-@click.option("--verify", is_flag=True, help="Check the signature against the provider's keys.")
-@click.option("--scopes-file", metavar="FILE", help="The registry's scopes.yml: map its groups.")
+@click.option(
+    "--verify", "verifies", is_flag=True, help="Check signature, tenant, application and audience."
+)
+@click.option(
+    "--identity",
+    metavar="NAME",
+    help="With --verify: the identity whose token this should be. Default: NAME.",
+)
+@click.option("--audience", metavar="ID", help="With --verify: accept this audience, too.")
+@click.option("--scopes-file", metavar="PATH", help="The registry's scope files: map its groups.")
 @settings_options
 @click.pass_obj
 def command(root: str, /, **options: Any) -> int:
-    """Say what a token says, and what the MCP Gateway Registry makes of it."""
+    """Show what a token says, and what the MCP Gateway Registry would say about it."""
+    if not options["verifies"] and (options["identity"] or options["audience"]):
+        raise click.UsageError("--identity and --audience need --verify.")
     settings = settings_of(options, root)
     token, fields = _find(options["target"], settings)
-    expected = _expected(settings, fields, token)
+    if name := options["identity"]:
+        fields = _identity(name, settings, required=True)
     now = time.time()
-    findings = inspection.registry_findings(token, expected, now)
+    verified = None
+    if options["verifies"]:
+        expected = _expectation(fields, settings, options["audience"])
+        base = authority_base(dict(fields), settings)
+        with contextlib.closing(Asker(settings.ca_bundle, time.monotonic() + _DEADLINE)) as asker:
+            verified = verify(token, base, expected, asker, now)
+    findings = registry_findings(
+        token, validator_of(settings, fields), now, signed=verified.signed if verified else None
+    )
     if options["scopes_file"]:
-        mappings = inspection.read_group_mappings(options["scopes_file"])
-        findings.append(inspection.mapping_finding(token, mappings))
-    verified = _verify(token, expected, settings) if options["verify"] else None
+        findings.append(mapping_finding(token, read_group_mappings(options["scopes_file"])))
     if options["as_json"]:
         click.echo(json.dumps(_document(token, verified, findings), indent=2))
     else:
         _show(token, verified, findings, now)
-    if verified is None:
-        return EXIT_OK
-    alive = (epoch_claim(token.claims, "exp") or 0) > now
-    return EXIT_OK if verified.ok and alive else EXIT_FAILED
+    return EXIT_OK if verified is None or verified.ok else EXIT_FAILED
 
 
 def _find(target: str, settings: Settings) -> tuple[Token, Mapping[str, Any]]:
@@ -89,24 +119,27 @@ def _find(target: str, settings: Settings) -> tuple[Token, Mapping[str, Any]]:
             hint=f"Tokens are looked for in {settings.output_dir}; `credentials-provider status` "
             "lists them.",
         )
-    token = inspection.find_token(content)
+    token = find_token(content)
     if token is None:
         raise ConfigurationError(
             "there is no token to read: neither a JWT nor a JSON file with access_token",
-            hint="An opaque token cannot be looked into; one that was cut off when it was copied "
-            "cannot either.",
+            hint="An opaque token cannot be decoded, and neither can one that was cut off when it "
+            "was copied.",
         )
     return token, fields
 
 
-def _identity(name: str, settings: Settings) -> Mapping[str, Any]:
-    """An identity's fields; none where they are not in order: a token can be looked at without."""
+def _identity(name: str, settings: Settings, *, required: bool = False) -> Mapping[str, Any]:
+    """An identity's fields; none where they are not in order, unless they are `required`."""
     try:
-        found = [each for each in read_entries(settings).entries if each.name == name]
-        validate(IdentitiesFile(settings.identities_file, found, [], []))
+        file = read_entries(settings)
+        found = select(file.entries, [name], file.path)
+        validate(IdentitiesFile(file.path, found, []))
     except ConfigurationError:
+        if required:
+            raise
         return {}
-    return found[0].fields if found else {}
+    return found[0].fields
 
 
 def _read(path: str) -> str:
@@ -125,44 +158,39 @@ def _read(path: str) -> str:
         ) from None
 
 
-def _expected(settings: Settings, fields: Mapping[str, Any], token: Token) -> Expected:
-    """The registry's own settings, else what the identity says, else the token's tenant."""
-    own = fields.get("scope", "").removeprefix("api://").removesuffix("/.default")
-    tenant = settings.tenant_id or fields.get("tenant_id")
-    if not (isinstance(tenant, str) and GUID.fullmatch(tenant)):
-        told = token.claims.get("tid")
-        tenant = told if isinstance(told, str) and GUID.fullmatch(told) else None
-    gateway = settings.client_id or (own if GUID.fullmatch(own) else None)
-    return Expected(authority_base(dict(fields), settings), tenant, gateway)
-
-
-def _verify(token: Token, expected: Expected, settings: Settings) -> Verification:
-    if expected.tenant_id is None:
-        return Verification(ok=False, seen="the token names no tenant of Entra ID")
-    transport = Transport(
-        timeout=_TIMEOUT,
-        max_attempts=1,
-        deadline=time.monotonic() + _TIMEOUT,
-        connections=1,
-        ca_bundle=settings.ca_bundle,
+def _expectation(
+    fields: Mapping[str, Any], settings: Settings, audience: str | None
+) -> Expectation | None:
+    """What the identity's token has to say, from its definition and not from the token."""
+    if not fields:
+        return None
+    resource = str(fields["scope"]).removesuffix(SCOPE_END)
+    audiences = [resource, audience]
+    name = resource.removeprefix("api://")
+    if is_guid(name):
+        audiences.append(name)
+    elif resource == settings.environment.get("ENTRA_APPLICATION_ID_URI"):
+        audiences.append(settings.client_id)
+    return Expectation(
+        str(fields["identity_name"]),
+        str(fields["tenant_id"]),
+        str(fields["client_id"]),
+        tuple(each for each in audiences if each),
     )
-    try:
-        return inspection.verify(token, expected.login_base_url, expected.tenant_id, transport)
-    finally:
-        transport.close()
 
 
 def _show(
     token: Token, verified: Verification | None, findings: Sequence[Finding], now: float
 ) -> None:
     if verified is None:
-        head = click.style("not verified", fg="yellow")
+        head = click.style("Not verified", fg="yellow")
         click.echo(f"{head}: anybody could have written this; --verify checks the signature\n")
     elif verified.ok:
-        click.echo(f"{click.style('verified', fg='green')}: {verified.seen}\n")
+        click.echo(f"{click.style('Verified', fg='green')}: {verified.seen}\n")
     else:
-        click.echo(f"{click.style('NOT GENUINE', fg='red')}, or not to be told: {verified.seen}\n")
-    for label, text in (*inspection.described(token), *_times(token, now)):
+        word = {True: "Not verified", False: "Invalid", None: "Not checked"}[verified.signed]
+        click.echo(f"{click.style(word, fg='red')}: {verified.seen}\n")
+    for label, text in (*described(token), *_times(token, now)):
         click.echo(f"{label:12} {text}")
     click.echo("\nThe MCP Gateway Registry would say:")
     for finding in findings:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from credentials_provider.model import Watcher
+from credentials_provider.model import Observer
 from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def event(name: str, level: Level = "info", **fields: Any) -> None:
     tell(json.dumps({"time": iso(time.time()), "level": level, "event": name, **known}), level)
 
 
-class JsonLog(Watcher):
+class JsonLog(Observer):
     """Tells everything that happens as events; quiet: what is wrong alone."""
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -59,7 +59,7 @@ class JsonLog(Watcher):
             event("warning", "warning", message=message)
 
     def finish(self, outcome: Outcome) -> None:
-        level = _LEVELS.get(outcome.outcome, "info")
+        level = _LEVELS.get(outcome.kind, "info")
         if self._quiet and level == "info":
             return
         failure = outcome.failure
@@ -67,7 +67,7 @@ class JsonLog(Watcher):
             "renewal",
             level,
             identity=outcome.identity_name,
-            outcome=outcome.outcome,
+            outcome=outcome.kind,
             reason=outcome.reason,
             duration=None if outcome.duration is None else round(outcome.duration, 3),
             attempts=outcome.attempts,

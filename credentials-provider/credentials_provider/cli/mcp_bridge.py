@@ -11,7 +11,7 @@ from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.cli.token import check_header_names
-from credentials_provider.model import Request
+from credentials_provider.model import RunOptions
 
 
 @click.command(
@@ -61,7 +61,7 @@ def command(
     from credentials_provider.assistants import bridge  # noqa: PLC0415  the network
 
     settings = settings_of(options, root)
-    request = Request(settings, **options, lock_timeout=options["deadline"])
+    run_options = RunOptions(settings, **options, lock_timeout=options["deadline"])
     with stoppable():
-        bridge.run(request, identity, check_url(url), header_name, min_ttl)
+        bridge.run(run_options, identity, check_url(url), header_name, min_ttl)
     return 0

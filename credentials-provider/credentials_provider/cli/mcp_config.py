@@ -181,10 +181,10 @@ def _discover(registry_url: str, identity: str, settings: Settings) -> dict[str,
 def _token(identity: str, settings: Settings) -> tuple[str, float]:
     """A token with most of its life before it: it is to be written down."""
     from credentials_provider.cli.output import Console  # noqa: PLC0415
-    from credentials_provider.model import Request  # noqa: PLC0415
+    from credentials_provider.model import RunOptions  # noqa: PLC0415
     from credentials_provider.run.access import get_token  # noqa: PLC0415
 
-    access = get_token(Request(settings), identity, 600.0, Console())
+    access = get_token(RunOptions(settings), identity, 600.0, Console())
     return access.token, access.expires_on
 
 

@@ -12,12 +12,14 @@ import click
 
 from credentials_provider.cli.helping import as_started
 from credentials_provider.cli.logs import tell
-from credentials_provider.model import Watcher
+from credentials_provider.errors import EXIT_REFUSED
+from credentials_provider.model import Observer
 from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
     from credentials_provider.cli.logs import Level
-    from credentials_provider.model import Failure, Outcome, Reason, Report
+    from credentials_provider.minting import Failure
+    from credentials_provider.model import Outcome, Reason, Report
 
 REASONS: dict[Reason | None, str] = {
     "asked": "a new one was asked for",
@@ -34,7 +36,7 @@ _HALF_A_DAY = 43_200  # seconds
 _MANY = 2  # identities from which on progress is worth a line
 
 
-class Console(Watcher):
+class Console(Observer):
     """Warnings and progress on stderr; progress on a terminal only."""
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
@@ -66,7 +68,7 @@ class Console(Watcher):
             self._progress.advance(self._task)
         elif self._verbose and not self._quiet:
             tries = f", {outcome.attempts} requests" if outcome.attempts != 1 else ""
-            self._say(f"{outcome.identity_name}: {outcome.outcome}{tries}")
+            self._say(f"{outcome.identity_name}: {outcome.kind}{tries}")
 
     def _say(self, line: str, level: Level = "info") -> None:
         if self._progress is not None:
@@ -87,8 +89,8 @@ def show_report(
     now = time.time()
     width = max((len(each.identity_name) for each in report.results), default=0)
     for each in report.results:
-        if each.failure is None and not quiet and (verbose or each.outcome != "fresh"):
-            outcome = click.style(f"{each.outcome:8}", fg=_COLOURS[each.outcome])
+        if each.failure is None and not quiet and (verbose or each.kind != "fresh"):
+            outcome = click.style(f"{each.kind:8}", fg=_COLOURS[each.kind])
             click.echo(f"{each.identity_name:{width}}  {outcome} {_detail(each, now)}")
     failed = [(each, each.failure) for each in report.results if each.failure is not None]
     for place, (each, failure) in enumerate(failed, start=1):
@@ -108,7 +110,7 @@ def show_report(
 
 
 def _detail(outcome: Outcome, now: float) -> str:
-    if outcome.outcome == "due" or outcome.expires_at is None:
+    if outcome.kind == "due" or outcome.expires_at is None:
         return REASONS[outcome.reason]
     again = f", due {local_time(outcome.refresh_at, now)}" if outcome.refresh_at else ""
     return f"until {local_time(outcome.expires_at, now)}{again}"
@@ -116,7 +118,7 @@ def _detail(outcome: Outcome, now: float) -> str:
 
 def _show_failure(outcome: Outcome, failure: Failure, now: float, *, with_cure: bool) -> None:
     """Cause, trace id and cure; the cure of several in a row once, below the last."""
-    state = click.style(outcome.outcome, fg=_COLOURS[outcome.outcome])
+    state = click.style(outcome.kind, fg=_COLOURS[outcome.kind])
     left = ""
     if outcome.expires_at is not None and outcome.expires_at > now:
         left = f" (the token on disk lives another {time_left(outcome.expires_at - now)})"
@@ -133,7 +135,7 @@ def _show_failure(outcome: Outcome, failure: Failure, now: float, *, with_cure: 
         lines.append(f"    Trace ID {failure.trace_id}")
     if with_cure:
         lines.append(f"    {as_started(failure.remedy)}")
-    tell("\n".join(lines), "error" if outcome.outcome == "failed" else "warning")
+    tell("\n".join(lines), "error" if outcome.kind == "failed" else "warning")
 
 
 def _summary(report: Report, folder: str, *, dry_run: bool) -> str:
@@ -146,7 +148,8 @@ def _summary(report: Report, folder: str, *, dry_run: bool) -> str:
     if counts["failed"]:
         return f"Not every identity got its token: {told}, in {folder}"
     if counts["kept"]:
-        return f"Try again later: {told}, in {folder}; every token there still serves"
+        what = "Somebody must act" if report.exit_code == EXIT_REFUSED else "Try again later"
+        return f"{what}: {told}, in {folder}; every token there is still valid"
     return f"Tokens saved: {told}, in {folder}"
 
 
@@ -167,7 +170,7 @@ def report_document(report: Report) -> dict[str, Any]:
         "results": [
             {
                 "identity_name": each.identity_name,
-                "outcome": each.outcome,
+                "outcome": each.kind,
                 "reason": each.reason,
                 "token_file": os.path.abspath(each.token_file),
                 "expires_at": _iso_or_none(each.expires_at),

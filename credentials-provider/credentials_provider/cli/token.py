@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
+from credentials_provider.cli.options import DURATION, flags_of, identity_names, settings_options
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.model import Request, Watcher
-from credentials_provider.run.access import Access, get_token
+from credentials_provider.identities.reading import identity_of_options, read_entries
+from credentials_provider.model import Observer, RunOptions
+from credentials_provider.run.access import Access, get_token, mint_token, only_name
+from credentials_provider.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-_FORMATS = ("raw", "header", "headers-json", "env", "json", "exec-credential")
+    from credentials_provider.settings import Settings
+
+_FORMATS = ("raw", "header", "headers-json", "env", "powershell", "json", "exec-credential")
 _EXEC_API = "client.authentication.k8s.io/"
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 _DIGITS = frozenset("0123456789")
@@ -41,6 +45,57 @@ def check_variable(ctx: click.Context, param: click.Parameter, value: str) -> st
     return value
 
 
+def token_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """How a token is chosen, renewed and reached; `take_token` reads them."""
+    for option in reversed(
+        (
+            click.option(
+                "--min-ttl",
+                type=DURATION,
+                default="5m",
+                show_default=True,
+                help="Renew first if less life is left. Tokens that never live as long: half of "
+                "their life.",
+            ),
+            click.option(
+                "-f", "--force", is_flag=True, help="Renew first in any case, as after a 401."
+            ),
+            click.option(
+                "--no-store", is_flag=True, help="Mint a token and write it to no file at all."
+            ),
+            click.option("--tenant-id", metavar="ID", help="With --client-id. Or ENTRA_TENANT_ID."),
+            click.option(
+                "--client-id",
+                metavar="ID",
+                help="An identity without an entry. Its credential comes from the environment, "
+                "and its token is never stored.",
+            ),
+            click.option(
+                "--scope",
+                metavar="SCOPE",
+                help="With --client-id. Or ENTRA_SCOPE: api://…/.default",
+            ),
+            settings_options,
+            click.option(
+                "--timeout",
+                type=DURATION,
+                default="20s",
+                show_default=True,
+                help="For one request.",
+            ),
+            click.option(
+                "--deadline",
+                type=DURATION,
+                default="30s",
+                show_default=True,
+                help="For a renewal in all.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 @click.command(
     "token",
     cls=Command,
@@ -50,18 +105,9 @@ def check_variable(ctx: click.Context, param: click.Parameter, value: str) -> st
     # In the environment of a shell
     eval "$(credentials-provider token ci --format env)"
     """,
-    epilog="Exit codes: 0 a token that lives; 1 none, and nothing is printed; 2 usage or "
-    "configuration.",
+    epilog="Exit codes: 0 a valid token; 1 none, and nothing is printed; 2 usage or configuration.",
 )
-@click.argument("name", shell_complete=identity_names)
-@click.option(
-    "--min-ttl",
-    type=DURATION,
-    default="5m",
-    show_default=True,
-    help="Renew first if less life is left. Tokens that never live as long: half of their life.",
-)
-@click.option("-f", "--force", is_flag=True, help="Renew first in any case, as after a 401.")
+@click.argument("name", required=False, default="", shell_complete=identity_names)
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="raw", show_default=True)
 @click.option(
     "--header-name",
@@ -79,14 +125,10 @@ def check_variable(ctx: click.Context, param: click.Parameter, value: str) -> st
     show_default=True,
     callback=check_variable,
     metavar="VARIABLE",
-    help="For env.",
+    help="For env and powershell.",
 )
-@click.option("--output", metavar="FILE", help="Write it to this file, for your eyes only.")
-@settings_options
-@click.option("--timeout", type=DURATION, default="20s", show_default=True, help="For one request.")
-@click.option(
-    "--deadline", type=DURATION, default="30s", show_default=True, help="For a renewal in all."
-)
+@click.option("--output", metavar="FILE", help="Write it to this file, readable by you alone.")
+@token_options
 @click.pass_obj
 def command(
     root: str,
@@ -99,14 +141,19 @@ def command(
     output: str | None,
     **options: Any,
 ) -> int:
-    """Print the token of the identity NAME, valid for --min-ttl or longer."""
+    """Print the token of the identity NAME, valid for --min-ttl or longer.
+
+    NAME may be left out where there is one identity.
+    """
     api_version = _exec_api_version() if form == "exec-credential" else ""
-    access = take_token(root, name, options)
+    access = take_token(name, settings_of_token(root, options), options)
     text = {
         "raw": lambda: access.token,
         "header": lambda: "\n".join(f"{each}: Bearer {access.token}" for each in header_names),
         "headers-json": lambda: json.dumps(dict.fromkeys(header_names, f"Bearer {access.token}")),
-        "env": lambda: f"export {env_var}='{access.token}'",  # nothing in it that ends the quotes
+        # Nothing in a token ends the quotes.
+        "env": lambda: f"export {env_var}='{access.token}'",
+        "powershell": lambda: f"$env:{env_var} = '{access.token}'",
         "json": lambda: json.dumps(access.document, indent=2),
         "exec-credential": lambda: json.dumps(_exec_credential(access, api_version)),
     }[form]()
@@ -119,30 +166,53 @@ def command(
     return 0
 
 
-def take_token(root: str, name: str, options: dict[str, Any]) -> Access:
-    """A token as the options of `token` and `exec` want it; tells when it is an old one."""
-    settings = settings_of(options, root)
-    request = Request(
+def settings_of_token(root: str, options: dict[str, Any]) -> Settings:
+    """The settings that the options of `token_options` make.
+
+    Raises:
+        ConfigurationError: they cannot be used.
+
+    """
+    flags = flags_of(options)
+    if not options["client_id"] and (options["tenant_id"] or options["scope"]):
+        raise click.UsageError("--tenant-id and --scope need --client-id.")
+    given = {name: options[name] for name in ("tenant_id", "client_id", "scope")}
+    return load_settings(flags._replace(**given), os.environ, root)
+
+
+def take_token(name: str, settings: Settings, options: dict[str, Any]) -> Access:
+    """A token as the options of `token_options` want it; warns where it is an old one."""
+    run_options = RunOptions(
         settings,
         force=options["force"],
         timeout=options["timeout"],
         deadline=options["deadline"],
         lock_timeout=options["deadline"],
     )
-    access = get_token(request, name, options["min_ttl"], _Warner())
+    if options["client_id"]:
+        if name:
+            raise click.UsageError("NAME and --client-id exclude one another.")
+        file = identity_of_options(settings)
+        return mint_token(run_options, file, file.entries[0].name, _Warner())
+    if options["no_store"] or not name:
+        file = read_entries(settings)
+        name = name or only_name(file.entries, file.path)
+        if options["no_store"]:
+            return mint_token(run_options, file, name, _Warner())
+    access = get_token(run_options, name, options["min_ttl"], _Warner())
     if access.kept is not None:
         import time  # noqa: PLC0415  only for an old one
 
         from credentials_provider.cli.output import time_left  # noqa: PLC0415
 
         left = time_left(max(0.0, access.expires_on - time.time()))
-        _warn(f"{name}: this token lives another {left}; no new one: {access.kept.message}")
+        _warn(f"{name}: this token expires in {left}; it was not renewed: {access.kept.message}")
         if access.kept.remedy:
             click.echo(f"    {access.kept.remedy}", err=True)
     return access
 
 
-class _Warner(Watcher):
+class _Warner(Observer):
     def warn(self, message: str) -> None:
         _warn(message)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli import generate
+from credentials_provider.cli import generate, streams
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import JsonLog, event, tell
 from credentials_provider.cli.output import Console, local_time, show_report
@@ -29,10 +29,11 @@ from credentials_provider.run.watching import NAP, Moment, Notifier, Watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from credentials_provider.model import Outcome, Report, Request
+    from credentials_provider.model import Outcome, Report, RunOptions
 
 # What a service decides for itself, or has no use for.
 _NOT_HERE = {"refresh_ahead", "force", "dry_run", "as_json"}
+_PATIENCE = 0.2  # seconds that a pass waits for the reader of its messages
 _SILENCE = 300.0  # seconds without a sign of life after which the service is not well
 
 
@@ -59,15 +60,16 @@ def command(root: str, /, **options: Any) -> int:
     """Stay, and renew each token ahead of its end."""
     health_port = options.pop("health_port")
     options |= {"refresh_ahead": "auto", "force": False, "dry_run": False}
-    request = generate.request_of(root, options)
+    run_options = generate.options_of(root, options)
     notifier = Notifier(os.environ)
-    service = _Service(request, options, notifier)
+    service = _Service(run_options, options, notifier)
+    streams.limit(patience=_PATIENCE)
     with stoppable(), _hang_up() as nap, _health(health_port, service):
         try:
             Watch(
-                request,
+                run_options,
                 run=service.run,
-                reload=lambda: generate.request_of(root, options),
+                reload=lambda: generate.options_of(root, options),
                 now=time.time,
                 nap=lambda seconds: nap(min(seconds, (notifier.watchdog or NAP * 2) / 2)),
                 told=service.told,
@@ -82,19 +84,21 @@ def command(root: str, /, **options: Any) -> int:
 class _Service:
     """What the outside sees: the log, systemd, the health port."""
 
-    def __init__(self, request: Request, options: dict[str, Any], notifier: Notifier) -> None:
-        self.request = request
+    def __init__(
+        self, run_options: RunOptions, options: dict[str, Any], notifier: Notifier
+    ) -> None:
+        self.options = run_options
         self._as_json = options["log_format"] == "json"
         self._quiet, self._verbose = options["quiet"], options["verbose"]
         self._notifier = notifier
         self._ready = False
         self._alive_at = time.monotonic()
 
-    def run(self, request: Request) -> Report:
-        self.request = self.request._replace(settings=request.settings)
+    def run(self, run_options: RunOptions) -> Report:
+        self.options = self.options._replace(settings=run_options.settings)
         console = _Log(self) if self._as_json else _Talk(self)
         with contextlib.closing(console):
-            return batch.run(request, console)
+            return batch.run(run_options, console)
 
     def alive(self) -> None:
         self._alive_at = time.monotonic()
@@ -131,7 +135,7 @@ class _Service:
             return
         show_report(
             report,
-            folder=self.request.settings.output_dir,
+            folder=self.options.settings.output_dir,
             as_json=False,
             dry_run=False,
             quiet=self._quiet,
@@ -150,10 +154,10 @@ class _Service:
         now = time.time()
         silent = time.monotonic() - self._alive_at
         try:
-            status = read_status(self.request.settings, self.request.names, now)
+            status = read_status(self.options.settings, self.options.names, now)
         except CredentialsProviderError as error:
             return False, {"healthy": False, "error": error.message}
-        shard = self.request.shard
+        shard = self.options.shard
         wanted = [
             row
             for row in status.rows
@@ -161,7 +165,7 @@ class _Service:
             and (shard is None or shard_of(row.identity_name, shard[1]) == shard[0])
         ]
         without = [row.identity_name for row in wanted if not row.serves]
-        healthy = not without and silent < self.request.deadline + _SILENCE
+        healthy = not without and silent < self.options.deadline + _SILENCE
         return healthy, {
             "healthy": healthy,
             "identities": len(wanted),

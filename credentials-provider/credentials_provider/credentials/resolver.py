@@ -15,9 +15,9 @@ from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.errors import SecretUnavailableError, quoted
-from credentials_provider.identities import reading
-from credentials_provider.identities.fields import GUID, LOOKS_LIKE_ID
-from credentials_provider.model import Failure
+from credentials_provider.identities import rules
+from credentials_provider.identities.fields import LITERALS, PASSWORD_FIELDS, SECRET_KINDS
+from credentials_provider.minting import Failure
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 
 if TYPE_CHECKING:
@@ -82,10 +82,10 @@ class Resolver:
                 return Credential(field, None)
             if field == "federated_token_file":  # short-lived: read again at each use
                 return self._federated(field, value)
-            if field in reading.LITERALS:
+            if field in LITERALS:
                 found = Credential(field, value)
             elif field == "certificate_file":
-                passwords = tuple(getattr(identity, each) for each in reading.PASSWORD_FIELDS)
+                passwords = tuple(getattr(identity, each) for each in PASSWORD_FIELDS)
                 found = self._once(
                     (field, value, passwords), lambda: self._certificate(field, value, identity)
                 )
@@ -95,7 +95,7 @@ class Resolver:
             return Failure(
                 "secret_unavailable", error.message, error.hint or "", transient=error.transient
             )
-        if field in reading.SECRET_KINDS and identity.client_secret_expires_on:
+        if field in SECRET_KINDS and identity.client_secret_expires_on:
             name = identity.identity_name
             end = date.fromisoformat(identity.client_secret_expires_on)
             midnight = datetime(end.year, end.month, end.day, tzinfo=timezone.utc)
@@ -132,13 +132,13 @@ class Resolver:
             secret = fetch_secret(place, field, self._settings, self._timeout).strip()
         if not secret:
             raise SecretUnavailableError(f"{what} is empty", "Put the secret's Value there.")
-        if not secret.isprintable() or not secret.isascii() or reading.is_placeholder(secret):
+        if problem := rules.secret(secret):
             raise SecretUnavailableError(
-                f"{what} holds no client secret: a sample value, or characters that none has",
+                f"{what} holds no client secret: it {problem}",
                 "Put the secret's Value there, and nothing else.",
             )
-        if GUID.fullmatch(secret):
-            warnings = (*warnings, f"{what} {LOOKS_LIKE_ID}")
+        if rules.is_guid(secret):
+            warnings = (*warnings, f"{what} {rules.LOOKS_LIKE_ID}")
         return Credential(field, secret, warnings=warnings)
 
     def _variable(self, name: str, field: str) -> str:

@@ -8,24 +8,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.credentials.resolver import Credential, Resolver, expiry_warning
 from credentials_provider.errors import ConfigurationError, Problem
-from credentials_provider.identities.reading import (
+from credentials_provider.identities.fields import (
     CREDENTIAL_KINDS,
     EXPIRY_FIELD,
     LITERALS,
     PREVIOUS_KINDS,
     SECRET_KINDS,
-    IdentitiesFile,
-    authority_base,
-    is_date,
-    read_entries,
+    Identity,
 )
-from credentials_provider.identities.validation import validate
-from credentials_provider.model import Failure
+from credentials_provider.identities.reading import authority_base, read_entries
+from credentials_provider.identities.rules import is_date
+from credentials_provider.identities.validation import validate, validate_entry
+from credentials_provider.minting import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from credentials_provider.identities.fields import Identity
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
@@ -91,13 +89,11 @@ def items(settings: Settings, now: Callable[[], float] = time.time) -> list[Item
     for entry in read_entries(settings).entries:
         credential: Credential | Failure | None = None
         wrong: set[str | None] = set()
-        try:
-            identities, _ = validate(IdentitiesFile("", [entry], [], []))
-        except ConfigurationError as error:
-            wrong = {problem.field for problem in error.problems}
-        else:
-            if "certificate_file" in entry.fields:
-                credential = resolver.resolve(identities[entry.name], "certificate_file")
+        identity = validate_entry(entry)
+        if not isinstance(identity, Identity):
+            wrong = {problem.field for problem in identity}
+        elif "certificate_file" in entry.fields:
+            credential = resolver.resolve(identity, "certificate_file")
         end = credential.expires_on if isinstance(credential, Credential) else None
         found.append(_item(entry, end, wrong))
     return found
@@ -158,7 +154,7 @@ def _ends_from_graph(
 ) -> tuple[dict[str, float], list[str]]:
     """Ends of secrets by identity, and why others cannot be told."""
     from credentials_provider.entra.graph import secret_expiry  # noqa: PLC0415  msal
-    from credentials_provider.transport.connections import Transport  # noqa: PLC0415
+    from credentials_provider.transport.retrying import Transport  # noqa: PLC0415
 
     transport = Transport(
         timeout=20.0,

@@ -3,14 +3,16 @@
 It imports nothing of the rest of the package, so that what it says is said independently.
 """
 
-from .apps import App, Federated, Lifetime, sample_apps
+from .apps import Added, App, Federated, Lifetime, sample_apps
 from .core import Emulator
 from .faults import KINDS as FAULT_KINDS
 from .faults import Fault, Injection
+from .vault import VaultSecret
 from .wire import RecordedRequest
 
 __all__ = [
     "FAULT_KINDS",
+    "Added",
     "App",
     "Emulator",
     "Fault",
@@ -18,5 +20,6 @@ __all__ = [
     "Injection",
     "Lifetime",
     "RecordedRequest",
+    "VaultSecret",
     "sample_apps",
 ]

@@ -6,13 +6,15 @@ import random
 import re
 import threading
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
+
+from cryptography import x509
 
 from .aadsts import EntraError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 Lifetime = int | tuple[int, int]
 """Seconds that a token lives, or the range that they are drawn from."""
@@ -37,6 +39,20 @@ class Federated:
 
 
 @dataclass(frozen=True)
+class Added:
+    """A secret, or a certificate (PEM), that was added while the emulator runs.
+
+    `end`: ISO 8601, "" for never. `works_at`: epoch seconds; the login host knows it from then on.
+    """
+
+    key_id: str
+    content: str = field(repr=False)
+    end: str = ""
+    name: str = ""
+    works_at: float = 0.0
+
+
+@dataclass(frozen=True)
 class App:
     """An app registration with its service principal in one tenant.
 
@@ -45,8 +61,14 @@ class App:
     what its signed assertions may come from. `secrets_end` is when the secrets of the same places
     end (ISO 8601), for Graph to tell. `managed` makes it a managed identity of this machine: the
     machine's own, or one of those that a user assigned to it. `roles` are app roles granted on the
-    resource, `groups` object ids. `token_version` and `idtyp` really belong to the resource (its
-    `accessTokenAcceptedVersion` and optional claims); here each app brings its own.
+    resource, `groups` object ids.
+
+    `passwords` and `keys` were added later, as Graph does; `owners` are the client ids that may do
+    that with `Application.ReadWrite.OwnedBy`, `graph_roles` the app roles in tokens for Graph.
+    `password_policy` is the tenant's: "forbidden", or the most days of a secret; `key_policy` the
+    most days of a certificate. `works_at` (epoch seconds): the login host knows the app from then
+    on. `token_version` and `idtyp` really belong to the resource (its `accessTokenAcceptedVersion`
+    and optional claims); here each app brings its own.
     """
 
     tenant_id: str
@@ -64,6 +86,41 @@ class App:
     federated: tuple[Federated, ...] = ()
     secrets_end: tuple[str, ...] = ()
     managed: Literal["system", "user"] | None = None
+    passwords: tuple[Added, ...] = ()
+    keys: tuple[Added, ...] = ()
+    owners: tuple[str, ...] = ()
+    graph_roles: tuple[str, ...] = ()
+    password_policy: int | Literal["forbidden"] | None = None
+    key_policy: int | None = None
+    works_at: float = 0.0
+
+    @property
+    def all_passwords(self) -> list[Added]:
+        """Those that Graph shows: of `secrets`, the ones whose end is known."""
+        listed = zip(self.secrets, self.secrets_end, strict=False)
+        return [Added(self._key_id(each), each, end) for each, end in listed] + [*self.passwords]
+
+    @property
+    def all_keys(self) -> list[Added]:
+        """The certificates with their key ids."""
+        return [
+            *(Added(self._key_id(pem), pem, certificate_end(pem)) for pem in self.certificates),
+            *self.keys,
+        ]
+
+    def without_password(self, key_id: str) -> App:
+        """The same app without the secret of that key id."""
+        kept = [each for each in self.secrets if self._key_id(each) != key_id]
+        ends = dict(zip(self.secrets, self.secrets_end, strict=False))
+        return replace(
+            self,
+            secrets=tuple(kept),
+            secrets_end=tuple(ends[each] for each in kept if each in ends),
+            passwords=tuple(each for each in self.passwords if each.key_id != key_id),
+        )
+
+    def _key_id(self, content: str) -> str:
+        return derived_guid(f"{self.client_id}/{content}")
 
     @property
     def object_id(self) -> str:
@@ -97,6 +154,12 @@ def random_guid(rng: random.Random) -> str:
 def derived_guid(name: str) -> str:
     """The same GUID for the same name, each time."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, name.lower()))
+
+
+def certificate_end(pem: str) -> str:
+    """When a certificate ends (ISO 8601)."""
+    end = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
+    return end.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def is_guid(text: str) -> bool:
@@ -143,6 +206,17 @@ class Directory:
             for key in keys:
                 del self._apps[key]
 
+    def change(self, tenant_guid: str, client_id: str, change: Callable[[App], App]) -> None:
+        """Replaces the app by what `change` makes of it, in one step."""
+        key = (tenant_guid, client_id.lower())
+        with self._lock:
+            self._apps[key] = change(self._apps[key])
+
+    def knows(self, client_id: str) -> bool:
+        """Whether some tenant has the app."""
+        with self._lock:
+            return any(key[1] == client_id.lower() for key in self._apps)
+
     def tenant_guid(self, tenant: str) -> str:
         """The GUID of the tenant named in a path. Raises EntraError 900023 or 90002."""
         if not is_guid(tenant) and not _DOMAIN.fullmatch(tenant):
@@ -152,10 +226,10 @@ class Directory:
             raise EntraError(90002)
         return guid
 
-    def app(self, tenant_guid: str, client_id: str) -> App:
+    def app(self, tenant_guid: str, client_id: str, now: float) -> App:
         """The app of that tenant. Raises EntraError 700016, or 7000112 if it is disabled."""
         app = self._apps.get((tenant_guid, client_id.lower()))
-        if app is None:
+        if app is None or now < app.works_at:
             raise EntraError(700016)
         if not app.enabled:
             raise EntraError(7000112, name=app.name)

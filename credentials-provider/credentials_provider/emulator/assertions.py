@@ -60,7 +60,7 @@ def _check_certificate(
     audiences: Collection[str],
     now: float,
 ) -> None:
-    certificate = _registered(app, header)
+    certificate = _registered(app, header, now)
     if header["alg"] not in _CERTIFICATE_ALGORITHMS:
         raise EntraError(50012)
     if certificate.not_valid_after_utc.timestamp() <= now:
@@ -78,9 +78,10 @@ def _check_certificate(
     _check_times(claims, now)
 
 
-def _registered(app: App, header: dict[str, Any]) -> x509.Certificate:
+def _registered(app: App, header: dict[str, Any], now: float) -> x509.Certificate:
     """The registered certificate that the header's thumbprint names."""
-    for pem in app.certificates:
+    added = (each.content for each in app.keys if each.works_at <= now)
+    for pem in (*app.certificates, *added):
         certificate = x509.load_pem_x509_certificate(pem.encode())
         names = {
             "x5t#S256": _thumbprint(certificate, hashes.SHA256()),

@@ -18,10 +18,13 @@ import trustme
 from .apps import App, Directory, Lifetime, is_guid, random_guid
 from .endpoints import Endpoints
 from .faults import Fault, Injection
+from .graph import Graph
 from .machine import APP_SERVICE_PATH, Machine
-from .resources import Resources
+from .platforms import Platforms
+from .registry import Registry
 from .server import Connection, Server
 from .tokens import signing_key
+from .vault import Vault, VaultSecret
 from .wire import Call, RecordedRequest, Reply, Request
 
 if TYPE_CHECKING:
@@ -45,6 +48,9 @@ class Emulator:
     `machine`: also be the Azure machine that the clients run on, with its managed identities, over
     plain HTTP; `machine_environment` leads clients there. `vault`: secrets by name, at
     `base_url/secrets/{name}` as in a Key Vault, for apps with the role Key Vault Secrets User.
+    `propagation`: seconds until the login host knows what Graph or the registry made.
+    `registry_groups`: also be a registry that knows these groups, for its IAM calls. `platforms`
+    are GitHub Actions and Azure Pipelines, whose jobs get tokens of their own.
     """
 
     def __init__(
@@ -60,7 +66,9 @@ class Emulator:
         clock: Callable[[], float] = time.time,
         ca_file: str | os.PathLike[str] | None = None,
         machine: bool = False,
-        vault: Mapping[str, str] | None = None,
+        vault: Mapping[str, str | VaultSecret] | None = None,
+        propagation: float = 0.0,
+        registry_groups: Iterable[str] | None = None,
     ) -> None:
         self._directory = Directory(apps, resources=resources, domains=domains or {})
         self._port = port
@@ -69,12 +77,20 @@ class Emulator:
         self._ca_file = None if ca_file is None else os.fspath(ca_file)
         self._folder: str | None = None
         self._rng = random.Random(seed)  # noqa: S311 - ids and lifetimes, no keys
+        self.platforms = Platforms(lambda: self.base_url)
+        services: list[Vault | Graph | Registry | Platforms] = [
+            Vault(self._directory, vault or {}, lambda: self.base_url),
+            Graph(self._directory, propagation),
+            self.platforms,
+        ]
+        if registry_groups is not None:
+            services.append(Registry(self._directory, registry_groups, propagation))
         self._endpoints = Endpoints(
             self._directory,
             base_url=lambda: self.base_url,
             token_lifetime=token_lifetime,
             rng=self._rng,
-            resources=Resources(self._directory, vault or {}, lambda: self.base_url),
+            services=[each.answer for each in services],
         )
         self._ca = trustme.CA()
         self._server: Server | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from .aadsts import EntraError
@@ -11,11 +13,13 @@ from .tokens import app_claims, issuer, signing_key
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
     from .apps import App, Directory, Lifetime
-    from .resources import Resources
     from .wire import Call, Reply, Request
+
+Service = Callable[["Call"], "Reply | None"]
+"""Something else at the same place: an answer, or None where the call is not for it."""
 
 _HOUR = 3600
 _USUAL_LIFETIME = (_HOUR, 90 * 60)
@@ -33,10 +37,10 @@ class Endpoints:
         base_url: Callable[[], str],
         token_lifetime: Lifetime | None,
         rng: random.Random,
-        resources: Resources,
+        services: Iterable[Service] = (),
     ) -> None:
         self._directory = directory
-        self._resources = resources
+        self._services = tuple(services)
         self._base_url = base_url
         self._token_lifetime = _USUAL_LIFETIME if token_lifetime is None else token_lifetime
         self._rng = rng
@@ -66,7 +70,13 @@ class Endpoints:
             case ("GET", tenant, ".well-known", "openid-configuration"):
                 return self._configuration(call, tenant, 1)
             case _:
-                return self._resources.answer(call) or call.reply(404, content_type="text/html")
+                return self._other(call)
+
+    def _other(self, call: Call) -> Reply:
+        for answer in self._services:
+            if reply := answer(call):
+                return reply
+        return call.reply(404, content_type="text/html")
 
     # Token endpoint
 
@@ -80,12 +90,12 @@ class Endpoints:
         if not client_id:
             raise EntraError(900144, parameter="client_id")
         resource = _resource(request)
-        app = self._directory.app(tenant, client_id)
+        app = self._directory.app(tenant, client_id, call.now)
         if "client_assertion" in request.form:
             self._check_assertion(call, app, tenant)
             acr = "2"
         else:
-            _check_secret(app, secret)
+            _check_secret(app, secret, call.now)
             acr = "1"
         if not self._directory.knows_resource(resource):
             raise EntraError(500011)
@@ -232,13 +242,18 @@ def _resource(request: Request) -> str:
     return resource
 
 
-def _check_secret(app: App, secret: str) -> None:
+def _check_secret(app: App, secret: str, now: float) -> None:
     if not secret:
         raise EntraError(7000216)
     if secret in app.expired_secrets:
         raise EntraError(7000222)
-    if secret not in app.secrets:
+    if secret in app.secrets:
+        return
+    added = next((each for each in app.passwords if each.content == secret), None)
+    if added is None or now < added.works_at:
         raise EntraError(7000215)
+    if added.end and datetime.fromisoformat(added.end.replace("Z", "+00:00")).timestamp() <= now:
+        raise EntraError(7000222)
 
 
 def _draw(rng: random.Random, lifetime: Lifetime) -> int:

@@ -157,6 +157,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve()
 
+    def do_PATCH(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        self._serve()
+
     def _serve(self) -> None:
         body = self._read_body()
         if body is None:
@@ -168,6 +174,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             dict(parse_qsl(target.query)),
             {name.lower(): value for name, value in self.headers.items()},
             dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)),
+            body,
         )
         self._send(self.server.answer(request, self._connection))
 

@@ -7,6 +7,7 @@ import functools
 import json
 from typing import TYPE_CHECKING, Any
 
+import jwt
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 BACKDATED = 300
 """Seconds by which Entra ID puts `iat` and `nbf` before the moment of issue."""
 
+GRAPH = "https://graph.microsoft.com"
 _MOST_GROUPS = 200
 
 
@@ -108,6 +110,7 @@ def app_claims(
     `acr`: how the app proved itself, "1" with a secret, "2" with an assertion.
     """
     version = app.token_version
+    roles = [*app.roles, *(app.graph_roles if resource == GRAPH else ())]
     client = (
         {"appid": app.client_id, "appidacr": acr, "idp": issuer(base_url, tenant_guid, 1)}
         if version == 1
@@ -125,12 +128,38 @@ def app_claims(
         **({"idtyp": "app"} if app.idtyp else {}),
         "oid": app.object_id,
         "rh": f"1.{unique[:8]}",
-        **({"roles": list(app.roles)} if app.roles else {}),
+        **({"roles": roles} if roles else {}),
         "sub": app.object_id,
         "tid": tenant_guid,
         "uti": _base64url(bytes.fromhex(unique.replace("-", ""))),
         "ver": f"{version}.0",
     }
+
+
+def bearer_claims(header: str | None, resource: str | None, now: float) -> dict[str, Any] | None:
+    """The claims of an `Authorization` header's token, if it is a good one for that resource.
+
+    `resource` None: for any.
+    """
+    scheme, _, token = (header or "").partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    try:
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            signing_key().public_key,
+            algorithms=["RS256"],
+            audience=[audience(resource, version) for version in (1, 2)] if resource else None,
+            options={
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+                "verify_aud": resource is not None,
+            },
+        )
+    except jwt.PyJWTError:
+        return None
+    return claims if claims["exp"] > now else None
 
 
 def _group_claims(app: App, tenant_guid: str) -> dict[str, object]:

@@ -46,6 +46,11 @@ class Request:
     query: Mapping[str, str]
     headers: Mapping[str, str] = field(repr=False)
     form: Mapping[str, str] = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+    def json(self) -> dict[str, Any] | None:
+        """The body's JSON object, or None if it is none."""
+        return _json_object(self.body)
 
     @property
     def segments(self) -> list[str]:
@@ -98,13 +103,7 @@ class Reply:
 
     def json(self) -> dict[str, Any] | None:
         """The body's JSON object, or None if it is none."""
-        if not isinstance(self.body, bytes):
-            return None
-        try:
-            parsed = json.loads(self.body)
-        except ValueError:
-            return None
-        return parsed if isinstance(parsed, dict) else None
+        return _json_object(self.body) if isinstance(self.body, bytes) else None
 
 
 RESET = Reply(0, end="reset")
@@ -223,3 +222,11 @@ class Call:
             "grant_type": self.request.form.get("grant_type", ""),
             "method": self.request.method,
         }
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        return None
+    return parsed if isinstance(parsed, dict) else None

@@ -8,11 +8,23 @@ Microsoft may change them at any time and asks programs not to decide by them.
 from __future__ import annotations
 
 import math
-import re
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from credentials_provider.entra.aadsts import (
+    CHECK_ASSERTION,
+    CHECK_FIELDS,
+    CHECK_POLICY,
+    NEW_SETUP,
+    ROWS,
+    SET_SCOPE,
+    STATUS_PAGE,
+    Row,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from credentials_provider.transport.connections import Trouble
 
 
 class Diagnosis(NamedTuple):
@@ -23,300 +35,21 @@ class Diagnosis(NamedTuple):
     transient: bool  # trying again later, with nothing changed, can help
 
 
-# Cures that several rows share. Breadcrumbs are the portal's own labels.
-_NEW_SETUP = " If this was set up just now, wait a minute and run again."
-_STATUS_PAGE = "if it lasts, look at https://azure.status.microsoft."
-_SET_TENANT = (
-    "Set tenant_id to the Directory (tenant) ID from App registrations > (your app) > Overview."
-)
-_SET_CREDENTIAL = (
-    "Give the identity exactly one credential: a client secret, a certificate, a federated token "
-    "file or a managed identity."
-)
-_SET_SCOPE = (
-    'Set scope to "<Application ID URI>/.default"; the URI stands in App registrations > '
-    "(the gateway's app) > Expose an API."
-)
-_CHECK_ASSERTION = (
-    "Check that client_id is right and that the certificate with this private key is in "
-    "App registrations > (your app) > Certificates & secrets."
-)
-_CHECK_FEDERATION = (
-    "Compare issuer, subject and audience of the federated token, letter by letter, with "
-    "App registrations > (your app) > Certificates & secrets > Federated credentials."
-)
-_CHECK_FIELDS = (
-    "Run `credentials-provider identities check` and compare tenant_id, client_id and scope with "
-    "the portal."
-)
-_ADD_PERMISSION = (
-    "Add the API in App registrations > (your app) > API permissions, then click "
-    "Grant admin consent."
-)
-_CHECK_POLICY = (
-    "Look up the policy in Entra ID > Sign-in logs > Service principal sign-ins, and allow this "
-    "machine's outgoing address in its named locations."
-)
-_CHECK_HOST = "Check the login host {host} (--cloud, --login-base-url)"
-_CHECK_WAY = "Check the proxy (HTTPS_PROXY, NO_PROXY) and the login host {host}."
-_SET_CLOCK = "Synchronise this machine's clock (NTP) and run again."
+# Who is asked, and what changes that.
+LOGIN_HOST = "the login host (--cloud, --login-base-url)"
+GRAPH = "the national cloud (--cloud), which decides the address of Microsoft Graph"
+REGISTRY = "the registry's address (--registry-url)"
 
-_Verdict = Literal["permanent", "transient", "new"]  # new: permanent, unless just set up
+_CHECK_HOST = "Check {peer}"
+_CHECK_WAY = "Check the proxy (HTTPS_PROXY, NO_PROXY) and {peer}."
 
 
-class _Row(NamedTuple):
-    codes: tuple[int, ...]
-    verdict: _Verdict
-    cause: str
-    cure: str
-
-
-_ENTRA = (
-    # The credential
-    _Row(
-        (7000215,),
-        "new",
-        "the client secret is wrong: its Secret ID in place of its Value, or a secret that was "
-        "deleted or has expired",
-        "Put the secret's Value, not its Secret ID, into the identity; if it is lost or expired, "
-        "create a new one in App registrations > (your app) > Certificates & secrets.",
-    ),
-    _Row(
-        (7000222,),
-        "permanent",
-        "the client secret has expired",
-        "Create a new client secret in App registrations > (your app) > Certificates & secrets, "
-        "and put its Value into the identity.",
-    ),
-    _Row((7000216, 7000218), "permanent", "the request carried no credential", _SET_CREDENTIAL),
-    _Row(
-        (700025,),
-        "permanent",
-        "the app is registered as a public client, which may not present a credential",
-        "In App registrations > (your app) > Authentication set Allow public client flows to No.",
-    ),
-    _Row(
-        (700027,),
-        "permanent",
-        "the certificate is not registered for the app, has expired, or does not fit the signature",
-        "Upload the certificate in App registrations > (your app) > Certificates & secrets, and "
-        "compare its thumbprint with the identity's certificate file.",
-    ),
-    _Row(
-        (700024,),
-        "transient",
-        "the signed assertion is not valid at this time: the machine's clock is off, or the "
-        "federated token file is old",
-        "Synchronise this machine's clock (NTP), and check that whatever writes "
-        "federated_token_file still renews it.",
-    ),
-    _Row(
-        (700030,),
-        "permanent",
-        "the certificate's subject name or issuer is not authorised for the app",
-        "Use a certificate whose subject name and issuer the app trusts, or upload this one in "
-        "App registrations > (your app) > Certificates & secrets.",
-    ),
-    _Row(
-        (50012, 50027, 700021),
-        "permanent",
-        "the signed assertion is invalid: wrong certificate, private key or client id",
-        _CHECK_ASSERTION,
-    ),
-    _Row(
-        (50048,),
-        "permanent",
-        "the signed assertion is invalid: its subject and its issuer differ",
-        _CHECK_ASSERTION,
-    ),
-    _Row(
-        (70021,),
-        "new",
-        "no federated credential of the app matches the federated token",
-        _CHECK_FEDERATION,
-    ),
-    _Row(
-        (700211,),
-        "new",
-        "no federated credential of the app has the federated token's issuer",
-        _CHECK_FEDERATION,
-    ),
-    _Row(
-        (700212,),
-        "new",
-        "no federated credential of the app has the federated token's audience",
-        _CHECK_FEDERATION,
-    ),
-    _Row(
-        (700213, 7002137),
-        "new",
-        "no federated credential of the app has the federated token's subject",
-        _CHECK_FEDERATION,
-    ),
-    _Row(
-        (7002138,),
-        "new",
-        "a federated credential of the app differs from the federated token in upper and lower "
-        "case only",
-        _CHECK_FEDERATION,
-    ),
-    _Row(
-        (700229,),
-        "permanent",
-        "the federated token was issued to a user, where one issued to an application is needed",
-        "Have federated_token_file written by a workload (managed identity, service account), "
-        "not by a user's sign-in.",
-    ),
-    # The application
-    _Row(
-        (700016,),
-        "new",
-        "the application was not found in this tenant",
-        "Compare client_id and tenant_id with App registrations > (your app) > Overview.",
-    ),
-    _Row(
-        (7000229,),
-        "new",
-        "the application has no enterprise application (service principal) in this tenant",
-        'Create it in this tenant: "az ad sp create --id <client_id>", or grant the app admin '
-        "consent; it then shows in Enterprise applications.",
-    ),
-    _Row(
-        (70001, 7000112),
-        "permanent",
-        "the application is disabled in this tenant",
-        "In Enterprise applications > (your app) > Properties set "
-        "Enabled for users to sign-in to Yes.",
-    ),
-    # The tenant and the cloud
-    _Row(
-        (90002,),
-        "permanent",
-        "the tenant was not found in this cloud",
-        "Compare tenant_id with App registrations > (your app) > Overview; if it is right, set "
-        "cloud (usgov, china) to the tenant's own.",
-    ),
-    _Row(
-        (900023,), "permanent", "tenant_id is neither a GUID nor a domain of a tenant", _SET_TENANT
-    ),
-    _Row((50059, 50128, 90019), "permanent", "the request names no tenant", _SET_TENANT),
-    _Row(
-        (9001023, 50194, 90130),
-        "permanent",
-        "the tenant is common, organizations or consumers, which machine identities cannot use",
-        _SET_TENANT,
-    ),
-    _Row(
-        (900382, 900432, 90038),
-        "permanent",
-        "the tenant belongs to another national cloud than the login host",
-        "Set cloud (public, usgov, china) or login_base_url to the tenant's own.",
-    ),
-    # The scope and the API behind it
-    _Row((70011, 28002, 1002012), "permanent", "the scope is malformed", _SET_SCOPE),
-    _Row(
-        (700022,),
-        "permanent",
-        "the scope names several resources",
-        "Set scope to one resource, and give every other API an identity entry of its own.",
-    ),
-    _Row((700023,), "permanent", "the scope names no resource", _SET_SCOPE),
-    _Row(
-        (901002,),
-        "permanent",
-        "the request named a resource in the manner of v1, which this endpoint refuses",
-        _SET_SCOPE,
-    ),
-    _Row(
-        (500011, 50001),
-        "permanent",
-        "the API in scope does not exist in this tenant, or is disabled",
-        "Compare scope with the Application ID URI in App registrations > (the gateway's app) > "
-        "Expose an API, and check that tenant_id is that app's tenant.",
-    ),
-    _Row(
-        (500014,),
-        "permanent",
-        "the API in scope is disabled in this tenant",
-        "In Enterprise applications > (the gateway's app) > Properties set "
-        "Enabled for users to sign-in to Yes.",
-    ),
-    _Row(
-        (650052,),
-        "permanent",
-        "the organisation has not subscribed to the API in scope, or not enabled it",
-        _ADD_PERMISSION,
-    ),
-    _Row(
-        (650056, 650057),
-        "permanent",
-        "the API in scope is not among the app's permissions",
-        _ADD_PERMISSION,
-    ),
-    _Row(
-        (65001,),
-        "new",
-        "the app has no admin consent for the API in scope",
-        "In App registrations > (your app) > API permissions click Grant admin consent.",
-    ),
-    _Row(
-        (501051,),
-        "permanent",
-        "the API in scope requires an assignment, and the app has none",
-        "In App registrations > (your app) > API permissions add one of the API's app roles as an "
-        "application permission, then click Grant admin consent.",
-    ),
-    # The request
-    _Row(
-        (900144, 90014, 90015, 90023, 9002313, 90013, 90100, 900561),
-        "permanent",
-        "the request is malformed: a field of the identity is empty or misspelt",
-        _CHECK_FIELDS,
-    ),
-    # Policies and regions
-    _Row(
-        (53003, 530032),
-        "permanent",
-        "a Conditional Access or security policy of the tenant blocks this identity",
-        _CHECK_POLICY,
-    ),
-    _Row(
-        (100007,),
-        "permanent",
-        "the regional login endpoint does not serve this application",
-        "Use the global login host: take the region out of login_base_url, and unset "
-        "MSAL_FORCE_REGION.",
-    ),
-    # Load and faults
-    _Row(
-        (50196,),
-        "transient",
-        "the same token was asked for too often in a short time, which Entra takes for a loop",
-        "Stop whatever keeps asking, wait an hour, then renew with --refresh-ahead so that tokens "
-        "are kept until they are due.",
-    ),
-    _Row(
-        (90055,),
-        "transient",
-        "the tenant is throttled: it made too many requests",
-        "Wait some minutes and run again; use --refresh-ahead so that only tokens that are due are "
-        "asked for.",
-    ),
-    _Row(
-        (50033, 90006, 90024, 90090, 90033, 90012, 90091),
-        "transient",
-        "the provider has a passing fault",
-        f"Run again in a minute; {_STATUS_PAGE}",
-    ),
-)
-
-
-def _diagnosis(row: _Row) -> Diagnosis:
-    cure = row.cure + _NEW_SETUP if row.verdict == "new" else row.cure
+def _diagnosis(row: Row) -> Diagnosis:
+    cure = row.cure + NEW_SETUP if row.verdict == "new" else row.cure
     return Diagnosis(row.cause, cure, row.verdict == "transient")
 
 
-_BY_CODE = {code: _diagnosis(row) for row in _ENTRA for code in row.codes}
+_BY_CODE = {code: _diagnosis(row) for row in ROWS for code in row.codes}
 
 # RFC 6749 section 5.2, RFC 8707 section 2, and what Entra adds.
 _BY_ERROR = {
@@ -328,7 +61,7 @@ _BY_ERROR = {
     "consent_required": _BY_CODE[65001],
     "interaction_required": Diagnosis(
         "the tenant's policy demands a person's sign-in, which a machine identity cannot give",
-        _CHECK_POLICY,
+        CHECK_POLICY,
         False,
     ),
     "invalid_client": Diagnosis(
@@ -339,21 +72,21 @@ _BY_ERROR = {
     ),
     "invalid_grant": Diagnosis(
         "the signed assertion or the grant behind it was not accepted",
-        _CHECK_ASSERTION,
+        CHECK_ASSERTION,
         False,
     ),
     "invalid_request": Diagnosis(
-        "the request lacks a field, or has a wrong one", _CHECK_FIELDS, False
+        "the request lacks a field, or has a wrong one", CHECK_FIELDS, False
     ),
     "invalid_resource": _BY_CODE[500011],
-    "invalid_scope": Diagnosis("the scope is malformed or unknown", _SET_SCOPE, False),
+    "invalid_scope": Diagnosis("the scope is malformed or unknown", SET_SCOPE, False),
     "invalid_target": _BY_CODE[500011],
     "server_error": Diagnosis(
-        "the provider has an internal fault", f"Run again in a minute; {_STATUS_PAGE}", True
+        "the provider has an internal fault", f"Run again in a minute; {STATUS_PAGE}", True
     ),
     "temporarily_unavailable": Diagnosis(
         "the provider is overloaded or under maintenance",
-        f"Run again in some minutes; {_STATUS_PAGE}",
+        f"Run again in some minutes; {STATUS_PAGE}",
         True,
     ),
     "unauthorized_client": Diagnosis(
@@ -371,10 +104,10 @@ _BY_ERROR = {
 }
 
 _REFUSED = Diagnosis(
-    "the provider refused the request for a reason unknown here", _CHECK_FIELDS, False
+    "the provider refused the request for a reason unknown here", CHECK_FIELDS, False
 )
 
-_LATER = f"Run again in some minutes; {_STATUS_PAGE}"
+_LATER = f"Run again in some minutes; {STATUS_PAGE}"
 _BY_STATUS = {
     400: Diagnosis(
         "the request was refused without an explanation (HTTP 400)",
@@ -406,7 +139,7 @@ _BY_STATUS = {
     ),
     408: Diagnosis(
         "the provider gave up waiting for the request (HTTP 408)",
-        f"Run again in a minute; {_STATUS_PAGE}",
+        f"Run again in a minute; {STATUS_PAGE}",
         True,
     ),
     429: Diagnosis(
@@ -420,12 +153,12 @@ _BY_STATUS = {
     503: Diagnosis("the provider is unavailable or overloaded (HTTP 503)", _LATER, True),
     504: Diagnosis("a gateway on the way waited too long (HTTP 504)", _LATER, True),
 }
+_LOGIN_ONLY = {400, 401, 403, 404}  # their words are about the token endpoint
 _BY_STATUS_CLASS = {
     3: Diagnosis(
         "the answer is a redirect (HTTP {status}), which is never followed: the request holds the "
         "credential",
-        "Check the login host (--cloud, --login-base-url), and that no captive portal or proxy "
-        "stands in the way.",
+        "Check {peer}, and that no captive portal or proxy stands in the way.",
         False,
     ),
     5: Diagnosis("the provider has a fault (HTTP {status})", _LATER, True),
@@ -440,14 +173,12 @@ _ODD_STATUS = Diagnosis(
 _UNREACHABLE = {
     "dns": Diagnosis(
         "the name {host} could not be resolved",
-        "Check this machine's network and DNS, and the spelling of the login host "
-        "(--cloud, --login-base-url).",
+        "Check this machine's network and DNS, and the spelling of {peer}.",
         True,
     ),
     "refused": Diagnosis(
         "{host} refused the connection",
-        "Check host and port of the login host (--login-base-url), and that no firewall rejects "
-        "outgoing HTTPS.",
+        "Check host and port of {peer}, and that no firewall rejects the connection.",
         True,
     ),
     "reset": Diagnosis(
@@ -463,7 +194,7 @@ _UNREACHABLE = {
     ),
     "proxy": Diagnosis(
         "the proxy on the way to {host} cannot be reached or refused the connection",
-        "Check HTTPS_PROXY, or list the login host in NO_PROXY if it can be reached directly.",
+        "Check HTTPS_PROXY, or list {host} in NO_PROXY if it can be reached directly.",
         True,
     ),
     "proxy_login": _BY_STATUS[407],
@@ -489,7 +220,7 @@ _UNTRUSTED = {
     "self_signed": Diagnosis(
         "{host} shows a self-signed certificate",
         "If a proxy or an emulator of yours answers there, pass its certificate with "
-        "--ca-bundle FILE; otherwise check the login host (--login-base-url).",
+        "--ca-bundle FILE; otherwise check {peer}.",
         False,
     ),
     "expired": Diagnosis(
@@ -500,25 +231,22 @@ _UNTRUSTED = {
     ),
     "not_yet_valid": Diagnosis(
         "the certificate of {host} is not valid yet, or this machine's clock is behind",
-        _SET_CLOCK,
+        "Synchronise this machine's clock (NTP) and run again.",
         False,
     ),
     "hostname": Diagnosis(
         "the certificate shown for {host} belongs to another host",
-        "Check the spelling of the login host (--login-base-url), and that no proxy or captive "
-        "portal answers in its place.",
+        "Check the spelling of {peer}, and that no proxy or captive portal answers in its place.",
         False,
     ),
     "protocol": Diagnosis(
         "{host} and this machine share no TLS version or cipher, or the port does not speak TLS",
-        "Check host and port of the login host (--login-base-url) and of HTTPS_PROXY; TLS 1.2 or "
-        "newer is needed.",
+        "Check host and port of {peer} and of HTTPS_PROXY; TLS 1.2 or newer is needed.",
         False,
     ),
     "other": Diagnosis(
         "no trusted TLS connection to {host} could be made",
-        "Check the login host (--login-base-url), this machine's clock, and --ca-bundle if a proxy "
-        "inspects TLS.",
+        "Check {peer}, this machine's clock, and --ca-bundle if a proxy inspects TLS.",
         False,
     ),
 }
@@ -526,8 +254,7 @@ _UNTRUSTED = {
 _BAD_RESPONSE = {
     "html": Diagnosis(
         "a web page came in place of a token: a captive portal or a proxy answers for {host}",
-        "Sign in to the network's portal, or have the proxy let the login host through, then run "
-        "again.",
+        "Sign in to the network's portal, or have the proxy let {host} through, then run again.",
         True,
     ),
     "not_json": Diagnosis("the answer for {host} is not JSON", _CHECK_WAY, True),
@@ -544,7 +271,7 @@ _BAD_RESPONSE = {
     ),
     "expired": Diagnosis(
         "the token that {host} sent is already expired by this machine's clock",
-        "Synchronise this machine's clock (NTP), and check that no proxy caches the login host's "
+        "Synchronise this machine's clock (NTP), and check that no proxy caches what {host} "
         "answers.",
         False,
     ),
@@ -562,16 +289,6 @@ _BAD_RESPONSE = {
         "{host} answered with a redirect, which is never followed: the request holds the "
         "credential",
         f"{_CHECK_HOST}, and that no captive portal or proxy stands in the way.",
-        False,
-    ),
-    "incomplete": Diagnosis(
-        "the answer of {host} broke off",
-        "Run again; if it lasts, look for a firewall or proxy that cuts connections to this host.",
-        True,
-    ),
-    "clock": Diagnosis(
-        "this machine's clock and that of {host} are too far apart to tell when the token expires",
-        _SET_CLOCK,
         False,
     ),
     "other": Diagnosis("the answer of {host} cannot be used", _CHECK_WAY, False),
@@ -594,33 +311,55 @@ def explain_rejection(error: str | None, codes: Sequence[int]) -> Diagnosis:
     return diagnosis
 
 
-def explain_status(status: int, retry_after: float | None) -> Diagnosis:
+def explain_trouble(trouble: Trouble, host: str, peer: str = LOGIN_HOST) -> Diagnosis:
+    """Why a request of the transport to `host` got no answer that can be used.
+
+    `peer` says who was asked, and with what option or variable that can be changed.
+    """
+    if trouble.kind == "untrusted":
+        return explain_untrusted(trouble.reason, host, peer)
+    if trouble.kind == "bad_response":
+        return explain_bad_response(trouble.reason, host, peer)
+    if trouble.kind == "throttled":
+        return explain_status(429, trouble.retry_after)
+    if trouble.answer is not None:
+        return explain_status(trouble.answer.status, trouble.retry_after, peer)
+    return explain_unreachable(trouble.reason, host, peer)
+
+
+def explain_status(status: int, retry_after: float | None, peer: str = LOGIN_HOST) -> Diagnosis:
     """An HTTP status whose body explains nothing; retry_after in seconds, as the server asked."""
+    if status in _LOGIN_ONLY and peer != LOGIN_HOST:
+        return Diagnosis(f"it answered HTTP {status}", f"Check {peer}.", False)
     diagnosis = _BY_STATUS.get(status) or _BY_STATUS_CLASS.get(status // 100, _ODD_STATUS)
-    diagnosis = diagnosis._replace(cause=diagnosis.cause.format(status=status))
+    diagnosis = Diagnosis(
+        diagnosis.cause.format(status=status),
+        diagnosis.cure.format(peer=peer),
+        diagnosis.transient,
+    )
     if diagnosis.transient and retry_after is not None and 0 < retry_after < math.inf:
         wait = _duration(retry_after)
         return diagnosis._replace(cure=f"Wait {wait}, as the provider asks, and run again.")
     return diagnosis
 
 
-def explain_unreachable(reason: str, host: str) -> Diagnosis:
+def explain_unreachable(reason: str, host: str, peer: str = LOGIN_HOST) -> Diagnosis:
     """No connection: dns, refused, reset, timeout, proxy, proxy_login, unreachable, other."""
-    return _about(_UNREACHABLE, reason, host)
+    return _about(_UNREACHABLE, reason, host, peer)
 
 
-def explain_untrusted(reason: str, host: str) -> Diagnosis:
+def explain_untrusted(reason: str, host: str, peer: str = LOGIN_HOST) -> Diagnosis:
     """No trust: unknown_ca, self_signed, expired, not_yet_valid, hostname, protocol, other."""
-    return _about(_UNTRUSTED, reason, host)
+    return _about(_UNTRUSTED, reason, host, peer)
 
 
-def explain_bad_response(reason: str, host: str) -> Diagnosis:
+def explain_bad_response(reason: str, host: str, peer: str = LOGIN_HOST) -> Diagnosis:
     """An answer that is no token.
 
     The reason is html (captive portal), not_json, too_large, no_access_token, no_expiry, expired,
-    wrong_tenant, wrong_client, redirect, incomplete, clock or other.
+    wrong_tenant, wrong_client, redirect or other.
     """
-    return _about(_BAD_RESPONSE, reason, host)
+    return _about(_BAD_RESPONSE, reason, host, peer)
 
 
 _TOLERATED_SKEW = 60  # seconds
@@ -637,52 +376,11 @@ def clock_skew_warning(skew_seconds: float) -> str | None:
     )
 
 
-_CODES = range(1_000, 10_000_000)
-_CODE = re.compile(r"[0-9]{4,7}")
-_CODE_IN_TEXT = re.compile(r"AADSTS([0-9]{4,7})(?![0-9])")
-_GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_OAUTH_ERROR = re.compile(r"[a-z][a-z_]{2,39}")
-_MOST_CODES = 8
-
-
-def aadsts_codes(body: Mapping[str, object]) -> tuple[int, ...]:
-    """The distinct AADSTS codes of an untrusted error answer, the first eight, in its order."""
-    listed = body.get("error_codes")
-    described = body.get("error_description")
-    codes = _valid_codes(listed if isinstance(listed, (list, tuple)) else ())
-    if not codes and isinstance(described, str):
-        codes = _valid_codes(_CODE_IN_TEXT.findall(described))
-    return codes
-
-
-def _valid_codes(values: Sequence[object]) -> tuple[int, ...]:
-    codes: dict[int, None] = {}  # a set that keeps its order
-    for value in values:
-        code = int(value) if isinstance(value, str) and _CODE.fullmatch(value) else value
-        if isinstance(code, int) and code in _CODES:
-            codes[code] = None
-            if len(codes) == _MOST_CODES:
-                break
-    return tuple(codes)
-
-
-def safe_id(value: object) -> str | None:
-    """A trace or correlation id fit to show: a GUID in lower case, or None."""
-    if isinstance(value, str) and _GUID.fullmatch(value):
-        return value.lower()
-    return None
-
-
-def safe_error(value: object) -> str | None:
-    """An OAuth error code fit to show: 3 to 40 lower-case letters and underscores, or None."""
-    if isinstance(value, str) and _OAUTH_ERROR.fullmatch(value):
-        return value
-    return None
-
-
-def _about(table: Mapping[str, Diagnosis], reason: str, host: str) -> Diagnosis:
+def _about(table: Mapping[str, Diagnosis], reason: str, host: str, peer: str) -> Diagnosis:
     cause, cure, transient = table.get(reason, table["other"])
-    return Diagnosis(cause.format(host=host), cure.format(host=host), transient)
+    return Diagnosis(
+        cause.format(host=host, peer=peer), cure.format(host=host, peer=peer), transient
+    )
 
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))

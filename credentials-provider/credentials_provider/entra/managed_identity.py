@@ -8,23 +8,27 @@ from __future__ import annotations
 import ipaddress
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from credentials_provider.entra import explanations
-from credentials_provider.entra.client_credentials import (
-    GivenUpError,
-    Response,
-    ask_managed_identity,
+from credentials_provider.entra.answers import (
     bad,
     checked,
     explain,
     json_object,
+    safe_error,
+    safe_id,
     what_body,
     whole_seconds,
 )
-from credentials_provider.identities.fields import SCOPE_END
-from credentials_provider.model import Failure, Minted
+from credentials_provider.entra.client_credentials import (
+    GivenUpError,
+    Response,
+    ask_managed_identity,
+)
+from credentials_provider.identities.rules import SCOPE_END
+from credentials_provider.minting import Failure, Minted
 from credentials_provider.transport.connections import Answer, Trouble
 
 if TYPE_CHECKING:
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from credentials_provider.identities.fields import Identity
-    from credentials_provider.transport.connections import Transport
+    from credentials_provider.transport.retrying import Transport
 
 TIMEOUT = 5.0  # seconds for one request; the endpoint is on this machine
 _OK = 200
@@ -103,7 +107,7 @@ class MetadataClient:
         """The pool is the transport's."""
 
     def _give_up(self, failure: Failure) -> NoReturn:
-        raise GivenUpError(failure._replace(attempts=self.attempts))
+        raise GivenUpError(replace(failure, attempts=self.attempts))
 
 
 def mint_managed(identity: Identity, transport: Transport) -> Minted | Failure:
@@ -124,11 +128,11 @@ def mint_managed(identity: Identity, transport: Transport) -> Minted | Failure:
             attempts=client.attempts,
         )
     if client.answer is None or not client.token_response:
-        return bad("no_access_token", "this machine")._replace(attempts=client.attempts)
+        return replace(bad("no_access_token", "this machine"), attempts=client.attempts)
     minted = checked(client.token_response, client.answer, identity, "this machine's endpoint")
     if isinstance(minted, Failure):
-        return minted._replace(attempts=client.attempts)
-    return minted._replace(attempts=client.attempts, credential="managed_identity")
+        return replace(minted, attempts=client.attempts)
+    return replace(minted, attempts=client.attempts, credential="managed_identity")
 
 
 def _is_own(host: str) -> bool:
@@ -158,8 +162,8 @@ def _refusal(document: Mapping[str, Any]) -> Failure:
         "rejected",
         "this machine has no such managed identity, or gets no token for this scope",
         f"{_ASSIGN} Then compare scope with the gateway's Application ID URI.",
-        error=explanations.safe_error(document.get("error")),
-        correlation_id=explanations.safe_id(document.get("correlation_id")),
+        error=safe_error(document.get("error")),
+        correlation_id=safe_id(document.get("correlation_id")),
     )
 
 

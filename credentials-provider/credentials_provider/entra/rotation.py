@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from credentials_provider.entra.client_credentials import mint
 from credentials_provider.entra.managed_identity import mint_managed
-from credentials_provider.model import Failure, Minted
+from credentials_provider.minting import Failure, Minted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credentials_provider.credentials.resolver import Credential
     from credentials_provider.identities.fields import Identity
-    from credentials_provider.transport.connections import Transport
+    from credentials_provider.transport.retrying import Transport
 
     Resolve = Callable[[Identity, str], Credential | Failure]
 
@@ -34,7 +35,7 @@ def acquire(
     name = identity.identity_name
     if isinstance(first, Minted):
         warning = f"{name}: {field} works: {previous} can go once nobody else needs it"
-        return first._replace(warnings=(*first.warnings, warning))
+        return replace(first, warnings=(*first.warnings, warning))
     if first.error != _REFUSED_CREDENTIAL:
         return first
     second = _with(identity, previous, resolve, authority_base, transport)
@@ -42,13 +43,13 @@ def acquire(
     warnings = (*first.warnings, *second.warnings)
     if isinstance(second, Failure):
         message = f"{first.message}; with {previous}: {second.message}"
-        return first._replace(message=message, attempts=attempts, warnings=warnings)
+        return replace(first, message=message, attempts=attempts, warnings=warnings)
     code = f"AADSTS{first.aadsts}" if first.aadsts else _REFUSED_CREDENTIAL
     warning = (
         f"{name}: {field} was refused ({code}) and {previous} worked: unless {field} was made just "
         f"now, it can go and what {previous} names take its place"
     )
-    return second._replace(attempts=attempts, warnings=(*warnings, warning))
+    return replace(second, attempts=attempts, warnings=(*warnings, warning))
 
 
 def _with(
@@ -60,4 +61,4 @@ def _with(
     if credential.for_msal is None:
         return mint_managed(identity, transport)
     minted = mint(identity, credential, authority_base, transport)
-    return minted._replace(warnings=credential.warnings)
+    return replace(minted, warnings=credential.warnings)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from credentials_provider import json_text
 from credentials_provider.errors import ConfigurationError, StorageError
 from credentials_provider.files import write_private
-from credentials_provider.identities.reading import LITERALS, IdentitiesFile, parse_entries
+from credentials_provider.identities.fields import LITERALS
+from credentials_provider.identities.reading import IdentitiesFile, parse_entries
 from credentials_provider.identities.validation import validate
 from credentials_provider.settings import dotenv_with
 from credentials_provider.tokens.store import TokenStore

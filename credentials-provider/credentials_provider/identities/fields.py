@@ -1,192 +1,355 @@
-"""One identity: its fields, and the rules that each of them keeps.
+"""One identity: the table of its fields, and what they must be together.
 
-Pure, and without pydantic: whatever keeps the rules needs nobody to explain what is wrong with it.
+The table is the only list of the fields. From it come the quick check of a run with nothing due,
+pydantic's model, the JSON schema, the options of `identities add` and the documents' table. A new
+field is one row here, a rule in `rules`, and its behaviour.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from credentials_provider.identities import reading
-from credentials_provider.settings import login_url_problem
+from credentials_provider.identities import rules
+from credentials_provider.settings import CLOUDS, login_url_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from credentials_provider.model import Entry
+Part = Literal["definition", "authority", "credential", "previous", "companion", "use"]
 
-GUID = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII
+
+class Field(NamedTuple):
+    """One field of an identity.
+
+    `part` is what it is for; those of `definition` and `authority` make the fingerprint. `rule`
+    says what is wrong with a value; it gets strings only, or whatever is there if not `text`.
+    """
+
+    name: str
+    part: Part
+    rule: Callable[[Any], str | None]
+    help: str  # plain text: for the schema, the option and the documents
+    metavar: str | None = None  # of the option; None: there is none
+    schema: Mapping[str, Any] = {"type": "string"}  # JSON schema of its value
+    secret: bool = False  # its value is a secret
+    text: bool = True  # its value is a string
+
+    @property
+    def option(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    def problem(self, value: object) -> str | None:
+        """What is wrong with a value of this field; the value itself is never shown."""
+        if self.text and not isinstance(value, str):
+            return None if value is None and self.part == "authority" else "must be a string"
+        return self.rule(value)
+
+
+def _text(pattern: str) -> dict[str, str]:
+    return {"type": "string", "pattern": pattern}
+
+
+_VARIABLE = _text("^[A-Za-z_][A-Za-z0-9_]*$")
+_VAULT = _text("^https://[^/]+/secrets/")
+_SECOND = "A second secret, during a rotation."
+_SINKS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            name: {"enum": list(rules.SINK_FORMATS)} if name == "format" else {"type": "string"}
+            for name in rules.SINK_RULES
+        },
+        "required": ["path"],
+        "additionalProperties": False,
+    },
+}
+
+_TABLE = (
+    Field(
+        "identity_name",
+        "definition",
+        rules.identity_name,
+        "Name of the identity and of its token file: letters and digits of any script, '_', '.', "
+        "'-', '@', '+' and single spaces, at most 128 characters. Unique without regard to case.",
+        schema=_text("^[^\\s/\\\\.@+-][^/\\\\]{0,127}$"),
+    ),
+    Field(
+        "tenant_id",
+        "definition",
+        rules.tenant_id,
+        "A GUID or a domain name. Default: ENTRA_TENANT_ID.",
+        "ID",
+    ),
+    Field(
+        "client_id",
+        "definition",
+        rules.client_id,
+        "Application (client) ID of the identity's own app.",
+        "ID",
+    ),
+    Field(
+        "scope",
+        "definition",
+        rules.scope,
+        "api://{gateway's application}/.default. Default: ENTRA_SCOPE, else from "
+        "ENTRA_APPLICATION_ID_URI or ENTRA_CLIENT_ID.",
+        "SCOPE",
+        schema={"anyOf": [_text("^(\\S+/\\.default)?$"), {"type": "null"}]},
+    ),
+    Field(
+        "login_base_url",
+        "authority",
+        login_url_problem,
+        "Another login host, https://host, for this identity.",
+        "URL",
+        schema=_text("^[Hh][Tt][Tt][Pp][Ss]://"),
+    ),
+    Field(
+        "cloud",
+        "authority",
+        rules.cloud,
+        "Another cloud's login host: public, usgov or china.",
+        "NAME",
+        schema={"enum": list(CLOUDS)},
+    ),
+    Field(
+        "federated_token",
+        "credential",
+        rules.federated_token,
+        "The token of a CI platform, asked for at each use: github or azure-pipelines.",
+        "PLATFORM",
+        schema={"type": "string", "enum": list(rules.FEDERATED_PLATFORMS)},
+    ),
+    Field(
+        "federated_token_env",
+        "credential",
+        rules.variable,
+        "Name of a variable with the platform's token, as GitLab's id_tokens set it.",
+        "NAME",
+        schema=_VARIABLE,
+    ),
+    Field(
+        "federated_token_file",
+        "credential",
+        rules.path,
+        "File with the platform's token, such as $AZURE_FEDERATED_TOKEN_FILE; read at each use.",
+        "FILE",
+    ),
+    Field(
+        "managed_identity",
+        "credential",
+        rules.managed_identity,
+        "true: this machine's own; or the client ID of one assigned to it.",
+        "[CLIENT_ID]",
+        schema={"anyOf": [{"const": True}, {"type": "string"}]},
+        text=False,
+    ),
+    Field(
+        "certificate_file",
+        "credential",
+        rules.path,
+        "PEM with private key and certificate, or PFX.",
+        "FILE",
+    ),
+    Field(
+        "certificate_key_file",
+        "companion",
+        rules.path,
+        "The private key, where certificate_file does not hold it (tls.crt and tls.key).",
+        "FILE",
+    ),
+    Field(
+        "certificate_password_env",
+        "companion",
+        rules.variable,
+        "Name of a variable with the key's password.",
+        "NAME",
+        schema=_VARIABLE,
+    ),
+    Field(
+        "certificate_password_file",
+        "companion",
+        rules.path,
+        "File with the key's password.",
+        "FILE",
+    ),
+    Field(
+        "client_secret_keyvault",
+        "credential",
+        rules.vault_secret,
+        "A secret of an Azure Key Vault: https://{vault}.vault.azure.net/secrets/{name}[/{version}]",
+        "URL",
+        schema=_VAULT,
+    ),
+    Field(
+        "client_secret_file",
+        "credential",
+        rules.path,
+        "File whose first line is the secret; ~ and $VARIABLES expand.",
+        "FILE",
+    ),
+    Field(
+        "client_secret_env",
+        "credential",
+        rules.variable,
+        "Name of a variable with the secret, of the process or of .env.",
+        "NAME",
+        schema=_VARIABLE,
+    ),
+    Field(
+        "client_secret",
+        "credential",
+        rules.secret,
+        "The secret's Value. Better: one of the other kinds.",
+        secret=True,
+    ),
+    Field(
+        "client_secret_expires_on",
+        "companion",
+        rules.day,
+        "The secret's last day, YYYY-MM-DD; a warning comes 30 days before.",
+        "DATE",
+        schema=_text("^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
+    ),
+    Field("client_secret_previous", "previous", rules.secret, _SECOND, secret=True),
+    Field("client_secret_previous_env", "previous", rules.variable, _SECOND, schema=_VARIABLE),
+    Field("client_secret_previous_file", "previous", rules.path, _SECOND),
+    Field(
+        "client_secret_previous_keyvault", "previous", rules.vault_secret, _SECOND, schema=_VAULT
+    ),
+    Field(
+        "sinks",
+        "use",
+        rules.sinks,
+        "Other files that get the token too: objects with path, and format, mode, owner, group, "
+        "variable or machine.",
+        schema=_SINKS,
+        text=False,
+    ),
 )
-SCOPE_END = "/.default"
-LOOKS_LIKE_ID = "looks like a Secret ID; Entra ID wants the secret's Value"
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
-_DOMAIN = re.compile(
-    r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}", re.ASCII
-)
-_NO_TENANT = {"common", "organizations", "consumers"}
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{p}{n}" for p in ("com", "lpt") for n in range(10))}
-_OVERWRITES = {"entra-identities", "mcp", "vscode_mcp"}
+FIELDS: Mapping[str, Field] = {each.name: each for each in _TABLE}
 
 
-class Identity(NamedTuple):
-    """One machine identity of the identities file. It may hold a secret: only its name is shown."""
+def _of(part: Part) -> tuple[str, ...]:
+    return tuple(each.name for each in _TABLE if each.part == part)
+
+
+DEFINITION_FIELDS = _of("definition")
+AUTHORITY_FIELDS = _of("authority")
+CREDENTIAL_KINDS = _of("credential")
+PREVIOUS_KINDS = _of("previous")
+SECRET_KINDS = tuple(kind for kind in CREDENTIAL_KINDS if kind.startswith("client_secret"))
+FEDERATED_KINDS = tuple(kind for kind in CREDENTIAL_KINDS if kind.startswith("federated_token"))
+PASSWORD_FIELDS = ("certificate_password_env", "certificate_password_file")
+CERTIFICATE_FIELDS = ("certificate_key_file", *PASSWORD_FIELDS)
+EXPIRY_FIELD = "client_secret_expires_on"
+LITERALS = tuple(each.name for each in _TABLE if each.secret)
+_LONGEST_FIELD = 64  # characters of a name that messages show
+_REQUIRED = frozenset(DEFINITION_FIELDS)
+_OTHERS = tuple(each for each in _TABLE if each.part != "definition")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One valid identity. `more` has the other fields of the table, a secret perhaps among them.
+
+    Each of them can be read as an attribute: None where it is absent.
+    """
 
     identity_name: str
     tenant_id: str
     client_id: str
     scope: str
-    login_base_url: str | None = None
-    cloud: str | None = None
-    client_secret: str | None = None
-    client_secret_env: str | None = None
-    client_secret_file: str | None = None
-    client_secret_keyvault: str | None = None
-    certificate_file: str | None = None
-    federated_token_file: str | None = None
-    managed_identity: bool | str | None = None
-    certificate_password_env: str | None = None
-    certificate_password_file: str | None = None
-    client_secret_expires_on: str | None = None
-    client_secret_previous: str | None = None
-    client_secret_previous_env: str | None = None
-    client_secret_previous_file: str | None = None
-    client_secret_previous_keyvault: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    def __repr__(self) -> str:
-        return f"Identity({self.identity_name!r})"
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Identity:
+        """An identity of fields that were validated."""
+        name, tenant_id, client_id, scope = (fields[each] for each in DEFINITION_FIELDS)
+        more = {each: fields[each] for each in FIELDS if each in fields and each not in _REQUIRED}
+        return cls(name, tenant_id, client_id, scope, more)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in FIELDS:
+            return self.more.get(name)
+        raise AttributeError(name)
 
     @property
     def credential(self) -> str:
         """The field that says where the credential comes from."""
-        return next(kind for kind in reading.CREDENTIAL_KINDS if getattr(self, kind) is not None)
+        return next(kind for kind in CREDENTIAL_KINDS if kind in self.more)
 
     @property
     def previous(self) -> str | None:
         """The field of a second secret, during a rotation."""
-        kinds = (kind for kind in reading.PREVIOUS_KINDS if getattr(self, kind) is not None)
-        return next(kinds, None)
+        return next((kind for kind in PREVIOUS_KINDS if kind in self.more), None)
 
 
-def keeps_the_rules(entry: Entry) -> bool:
-    """Whether an entry is an identity beyond doubt. Of some that are, it does not say so."""
-    return entry.obvious and all(
-        rule(entry.fields[field]) is None
-        for field, rule in RULES.items()
-        if entry.fields.get(field) is not None
+def known_to_be_right(fields: Mapping[str, Any]) -> bool:
+    """Whether all that a fingerprint does not cover is right: a known one is enough then."""
+    return (
+        fields.keys() <= FIELDS.keys()
+        and not any(each.name in fields and each.problem(fields[each.name]) for each in _OTHERS)
+        and next(conflicts(fields), None) is None
     )
 
 
-# The rules: what is wrong with a value, None if nothing is. No secret's value is repeated.
+def keeps_the_rules(fields: Mapping[str, Any]) -> bool:
+    """Whether fields are a valid identity; unknown ones are somebody else's question."""
+    return (
+        fields.keys() >= _REQUIRED
+        and not any(each.name in fields and each.problem(fields[each.name]) for each in _TABLE)
+        and next(conflicts(fields), None) is None
+    )
 
 
-def _unclean(value: str) -> str | None:
-    if not value:
-        return "is empty"
-    if value != value.strip():
-        return "has white space around it"
-    if not value.isprintable() or not value.isascii():
-        return "holds a character that cannot stand there"
-    if reading.is_placeholder(value):
-        return "still holds the guide's sample value: put yours in its place"
-    return None
+def conflicts(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with fields together, as field and message: pure, and of any types."""
+    kinds = [kind for kind in CREDENTIAL_KINDS if kind in fields]
+    previous = [kind for kind in PREVIOUS_KINDS if kind in fields]
+    if not kinds:
+        others = ", ".join(kind for kind in CREDENTIAL_KINDS if kind != "client_secret")
+        yield "client_secret", f"is missing, or another credential: {others}"
+    passwords = [name for name in PASSWORD_FIELDS if name in fields]
+    for names in (kinds, previous, passwords):
+        if len(names) > 1:
+            yield names[1], f"only one of {' and '.join(names)} may stand here: keep one of them"
+    if "certificate_file" not in kinds:
+        for name in CERTIFICATE_FIELDS:
+            if name in fields:
+                yield name, "belongs to certificate_file, which is not there"
+    if EXPIRY_FIELD in fields and kinds and not {*kinds} & {*SECRET_KINDS}:
+        yield EXPIRY_FIELD, f"does not go with {kinds[0]}"
+    if fields.get("login_base_url") is not None and fields.get("cloud") is not None:
+        yield "cloud", "login_base_url and cloud exclude one another: keep one of them"
+    if "managed_identity" in kinds:
+        if previous:
+            yield previous[0], "does not go with managed_identity"
+        own, client_id = fields["managed_identity"], fields.get("client_id")
+        if own and isinstance(own, str) and own.lower() != str(client_id).lower():
+            yield "managed_identity", "is another client ID than client_id: keep one of them"
 
 
-def _identity_name(value: str) -> str | None:
-    if not _NAME.fullmatch(value):
-        return (
-            "must begin with a letter or digit and hold only letters, digits, '.', '_' and '-', "
-            "128 at most (it names a file)"
-        )
-    if value.lower().partition(".")[0] in _DEVICES:
-        return f"{value} is a device's name on Windows, not a file's"
-    if value.lower() in _OVERWRITES:
-        return f"{value}.json is another file of the registry's and would be overwritten"
-    return None
+# What the registry's own API and people write beside the fields, though it resembles one.
+_NO_MISTAKES = {"client_uuid", "client_name"}
+_PLAIN_NAMES = {name.replace("_", ""): name for name in FIELDS}
+_RESEMBLES = 0.75  # of 1: "tenantid", "scopes" and "login_url" do
 
 
-def _tenant_id(value: str) -> str | None:
-    if problem := _unclean(value):
-        return problem
-    if value.lower() in _NO_TENANT:
-        return f"{value!r} names no tenant: a machine identity needs its own (a GUID or a domain)"
-    if not GUID.fullmatch(value) and not _DOMAIN.fullmatch(value):
-        return "must be a GUID or a domain name (Microsoft Entra ID, Overview, Tenant ID)"
-    return None
-
-
-def _client_id(value: str) -> str | None:
-    if any(character in value for character in " /\\?#&~"):  # secrets of Entra ID have a tilde
-        return "must be an application (client) ID (App registrations, Overview)"
-    return _unclean(value)
-
-
-def _scope(value: str) -> str | None:
-    if len(value.split()) > 1:
-        return "must name one resource: Entra ID takes a single one with client credentials"
-    if problem := _unclean(value):
-        return problem
-    if not value.endswith(SCOPE_END) or value == SCOPE_END:
-        return "must end in /.default, as in api://{APP_CLIENT_ID}/.default"
-    return None
-
-
-def _variable(value: str) -> str | None:
-    # Whoever wrote the secret itself here must not read it in a message.
-    if not reading.is_variable(value):
-        return "must be the name of an environment variable, not its value"
-    return None
-
-
-def _path(value: str) -> str | None:
-    if not value:
-        return "is empty"
-    if value != value.strip() or not value.isprintable():
-        return "must be a file's path, without white space around it"
-    if reading.is_placeholder(reading.without_variables(value)):
-        return "still holds the guide's sample value: put yours in its place"
-    return None
-
-
-def _vault_secret(value: str) -> str | None:
-    if not reading.is_vault_secret(value):
-        return (
-            "must be a secret of a vault: https://VAULT.vault.azure.net/secrets/NAME, or with "
-            "/VERSION behind it"
-        )
-    return None
-
-
-def _managed_identity(value: object) -> str | None:
-    if value is True or (isinstance(value, str) and GUID.fullmatch(value)):
+def meant_field(name: str) -> str | None:
+    """The field that an unknown one resembles so much that it must be a mistake."""
+    plain = "".join(filter(str.isalnum, name.lower()))
+    if name in _NO_MISTAKES or name[:1] in {"_", "$", "#", "/"} or len(name) > _LONGEST_FIELD:
         return None
-    return "must be true, or the client ID of a user-assigned managed identity"
+    import difflib  # noqa: PLC0415  only to help with a mistake
+
+    near = difflib.get_close_matches(plain, _PLAIN_NAMES, n=1, cutoff=_RESEMBLES)
+    return _PLAIN_NAMES[near[0]] if near else None
 
 
-def _date(value: str) -> str | None:
-    return None if reading.is_date(value) else "must be a date such as 2026-12-31"
-
-
-RULES: Mapping[str, Callable[[str], str | None]] = {
-    "identity_name": _identity_name,
-    "tenant_id": _tenant_id,
-    "client_id": _client_id,
-    "scope": _scope,
-    "login_base_url": login_url_problem,
-    "client_secret": _unclean,
-    "client_secret_env": _variable,
-    "client_secret_file": _path,
-    "client_secret_keyvault": _vault_secret,
-    "certificate_file": _path,
-    "federated_token_file": _path,
-    "managed_identity": _managed_identity,
-    "certificate_password_env": _variable,
-    "certificate_password_file": _path,
-    "client_secret_expires_on": _date,
-    "client_secret_previous": _unclean,
-    "client_secret_previous_env": _variable,
-    "client_secret_previous_file": _path,
-    "client_secret_previous_keyvault": _vault_secret,
-}
+def shown_field(name: str) -> str:
+    """A field's name as messages show it: what cannot be one may be a secret in the wrong place."""
+    possible = name.isascii() and all(each.isalnum() or each in "_$ .-" for each in name)
+    return name[:_LONGEST_FIELD] if possible and name else "(no field's name)"

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
-from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.errors import (
     ConfigurationError,
@@ -21,101 +19,50 @@ from credentials_provider.errors import (
     printable,
     quoted,
 )
+from credentials_provider.identities.fields import (
+    CREDENTIAL_KINDS,
+    DEFINITION_FIELDS,
+    FIELDS,
+    known_to_be_right,
+    shown_field,
+)
+from credentials_provider.identities.rules import SCOPE_END, composed, identity_name, name_key
 from credentials_provider.model import Entry
 from credentials_provider.settings import CLOUDS, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from credentials_provider.settings import Environment
+
 try:
     from _blake2 import blake2b  # hashlib's own; hashlib loads OpenSSL too, a tenth of a run's time
 except ImportError:
     from hashlib import blake2b
 
+# Set by the webhook of a cluster with workload identity:
+# https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html
+POD_VARIABLES = ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID", "AZURE_TENANT_ID")
 INGRESS = "ingress"  # the registry's own default identity
-DEFINITION_FIELDS = ("identity_name", "tenant_id", "client_id", "scope")
-AUTHORITY_FIELDS = ("login_base_url", "cloud")
-SECRET_KINDS = (
-    "client_secret",
-    "client_secret_env",
-    "client_secret_file",
-    "client_secret_keyvault",
-)
-LITERALS = ("client_secret", "client_secret_previous")
-CREDENTIAL_KINDS = (*SECRET_KINDS, "certificate_file", "federated_token_file", "managed_identity")
-PREVIOUS_KINDS = tuple(
-    kind.replace("client_secret", "client_secret_previous") for kind in SECRET_KINDS
-)
-PASSWORD_FIELDS = ("certificate_password_env", "certificate_password_file")
-EXPIRY_FIELD = "client_secret_expires_on"
-CREDENTIAL_FIELDS = (*CREDENTIAL_KINDS, *PREVIOUS_KINDS, *PASSWORD_FIELDS, EXPIRY_FIELD)
-FIELDS = frozenset((*DEFINITION_FIELDS, *AUTHORITY_FIELDS, *CREDENTIAL_FIELDS))
 FINGERPRINT_VERSION = "1"
 
-# The guide's own sample values, and other ways to say "put yours here".
-_PLACEHOLDER_PARTS = ("your-", "your_", "{", "}", "<", ">", "xxxx")
-_PLACEHOLDER_ENDS = ("-m2m-client-id", "-m2m-client-secret")
-_BRACED_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", re.ASCII)
-_VAULT_URL = (
-    r"https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?/secrets/[A-Za-z0-9-]{1,127}(/[A-Za-z0-9]{1,64})?/?"
-)
-_FIELD_NAME = re.compile(r"[A-Za-z0-9_$ .-]{1,64}", re.ASCII)
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
+class IdentitiesFile(NamedTuple):
+    """The entries of one file, valid or not, each with what is wrong with its form."""
 
-class IdentitiesFile:
-    """Entries of one file, with what is wrong with its form so far."""
-
-    __slots__ = ("entries", "path", "problems", "warnings")
-
-    def __init__(
-        self, path: str, entries: list[Entry], problems: list[Problem], warnings: list[str]
-    ) -> None:
-        self.path = path
-        self.entries = entries
-        self.problems = problems
-        self.warnings = warnings
+    path: str
+    entries: list[Entry]
+    warnings: list[str]
 
     @property
     def obvious(self) -> bool:
         """Whether a fingerprint known from disk is all that is needed to trust every entry."""
-        return not self.problems and all(entry.obvious for entry in self.entries)
+        return all(entry.obvious for entry in self.entries)
 
-
-def shown_field(name: str) -> str:
-    """A field's name as messages show it: what cannot be one may be a secret in the wrong place."""
-    return name[:64] if _FIELD_NAME.fullmatch(name) else "(no field's name)"
-
-
-def is_placeholder(value: str) -> bool:
-    """Whether a value is a sample from a guide instead of a real one."""
-    lowered = value.lower()
-    return any(part in lowered for part in _PLACEHOLDER_PARTS) or lowered.endswith(
-        _PLACEHOLDER_ENDS
-    )
-
-
-def without_variables(path: str) -> str:
-    """A path whose `${VARIABLES}` are no longer taken for a guide's `{placeholders}`."""
-    return _BRACED_VARIABLE.sub(r"$\1", path)
-
-
-def is_variable(text: str) -> bool:
-    """Whether a text can be the name of an environment variable."""
-    return text.isascii() and text.isidentifier() and len(text) <= 128  # noqa: PLR2004
-
-
-def is_vault_secret(text: str) -> bool:
-    """Whether a text is a Key Vault's secret, `https://{vault}/secrets/{name}[/{version}]`."""
-    return re.fullmatch(_VAULT_URL, text, re.ASCII) is not None
-
-
-def is_date(text: str) -> bool:
-    """Whether a text is a calendar date, YYYY-MM-DD."""
-    try:
-        return _DATE.fullmatch(text) is not None and bool(date.fromisoformat(text))
-    except ValueError:
-        return False
+    @property
+    def problems(self) -> list[Problem]:
+        """What is wrong with the form of the file: places and names, not values."""
+        return [problem for entry in self.entries for problem in entry.problems]
 
 
 def read_entries(settings: Settings) -> IdentitiesFile:
@@ -143,7 +90,7 @@ def read_entries(settings: Settings) -> IdentitiesFile:
             f"{path} can be read by other users of this machine; run: chmod 600 {quoted(path)}"
         )
     parsed = parse_entries(content, settings)
-    if not parsed.entries and not parsed.problems:
+    if not parsed.entries:
         warnings.append(f"{path} names no identity: there is nothing to do")
     parsed.warnings.extend(warnings)
     return parsed
@@ -156,23 +103,40 @@ def parse_entries(content: bytes, settings: Settings) -> IdentitiesFile:
         ConfigurationError: it is not a JSON array.
 
     """
-    objects, problems = _parse(content, settings.identities_file)
-    entries, more = _entries(objects, settings)
-    return IdentitiesFile(settings.identities_file, entries, problems + more, [])
+    path = settings.identities_file
+    objects = _parse(content, path)
+    problems = _same_names(objects, os.path.splitext(os.path.basename(path))[0])
+    entries = [
+        make_entry(index, fields, settings, problems.get(index, ()))
+        for index, fields in enumerate(objects, start=1)
+    ]
+    return IdentitiesFile(path, entries, [])
 
 
-def _parse(content: bytes, path: str) -> tuple[list[Any], list[Problem]]:
-    doubled: list[str] = []
+class _Doubled(dict[str, Any]):
+    """An object with a field that stands in it more than once: JSON would take the last one."""
 
-    def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        fields = dict(pairs)
-        if len(fields) != len(pairs):
-            names = [name for name, _ in pairs]
-            doubled.extend({name for name in names if names.count(name) > 1})
+    names: list[str]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    names = [name for name, _ in pairs]
+    doubled = [name for name in fields if names.count(name) > 1] if len(fields) < len(pairs) else []
+    for name, value in fields.items():  # what is within a field counts as the field's
+        within = value if isinstance(value, list) else [value]
+        if any(isinstance(each, _Doubled) for each in within) and name not in doubled:
+            doubled.append(name)
+    if not doubled:
         return fields
+    marked = _Doubled(fields)
+    marked.names = doubled
+    return marked
 
+
+def _parse(content: bytes, path: str) -> list[Any]:
     try:
-        objects = json.loads(content.decode("utf-8-sig"), object_pairs_hook=without_doubles)
+        objects = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_object)
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path} is not UTF-8 text", hint="Save it as UTF-8.") from None
     except json.JSONDecodeError as error:
@@ -194,103 +158,103 @@ def _parse(content: bytes, path: str) -> tuple[list[Any], list[Problem]]:
             f"{path} must hold a JSON array of identities, but holds {kind}",
             hint="Put [ and ] around the identities.",
         )
-    problems = [
-        Problem("stands more than once in one entry", field=shown_field(name)) for name in doubled
-    ]
-    return objects, problems
+    return objects
 
 
-def _entries(objects: list[Any], settings: Settings) -> tuple[list[Entry], list[Problem]]:
-    entries: list[Entry] = []
-    problems: list[Problem] = []
-    seen: dict[str, int] = {}
+def _same_names(objects: list[Any], stem: str) -> dict[int, list[Problem]]:
+    """By index: entries of one name, which both fail, and those called like the file itself."""
+    places: dict[str, list[int]] = {}
     for index, fields in enumerate(objects, start=1):
-        if not isinstance(fields, dict):
-            problems.append(Problem("is not a JSON object", entry=index))
-            continue
-        entry = make_entry(index, fields, settings)
-        entries.append(entry)
-        first = seen.setdefault(entry.name.lower(), index)
-        if first != index and entry.name:
-            problems.append(
-                Problem(
-                    f"the same name as entry {first} (case does not count: it names a file)",
-                    entry=index,
-                    identity_name=entry.name[:64],
-                    field="identity_name",
-                )
-            )
-    return entries, problems
+        name = fields.get("identity_name") if isinstance(fields, dict) else None
+        if isinstance(name, str) and name:
+            places.setdefault(name_key(name), []).append(index)
+    problems: dict[int, list[Problem]] = {}
+
+    def add(index: int, message: str) -> None:
+        name = printable(objects[index - 1]["identity_name"])[:64]
+        problem = Problem(message, index, name or None, "identity_name")
+        problems.setdefault(index, []).append(problem)
+
+    for index in places.get(name_key(stem), ()) if identity_name(stem) is None else ():
+        add(index, f"{printable(stem)}.json is the name of the identities file itself")
+    for same in places.values():
+        for index in same if len(same) > 1 else ():
+            other = next(each for each in same if each != index)
+            add(index, f"the same name as entry {other} (case does not count: it names a file)")
+    return problems
 
 
-def make_entry(index: int, given: dict[str, Any], settings: Settings) -> Entry:
-    """An entry with the environment's defaults filled in, and its fingerprint."""
+def make_entry(
+    index: int, given: Any, settings: Settings, problems: Sequence[Problem] = ()
+) -> Entry:
+    """An entry with the environment's defaults filled in, its fingerprint and `problems`."""
+    if not isinstance(given, dict):
+        wrong = Problem("is not a JSON object", index)
+        return Entry(index, "", {}, "", obvious=False, problems=(wrong,), is_object=False)
+    fields = _with_defaults(given, settings)
+    name, *_ = definition = [_text(fields, field) for field in DEFINITION_FIELDS]
+    shown = printable(name or "")
+    if isinstance(given, _Doubled):
+        problems = [
+            *problems,
+            *(
+                Problem("stands more than once", index, shown[:64] or None, shown_field(field))
+                for field in given.names
+            ),
+        ]
+    obvious = (
+        not problems
+        and all(definition)
+        and FIELDS["identity_name"].problem(name) is None  # it becomes a path
+        and known_to_be_right(fields)
+    )
+    fingerprint = _fingerprint([*definition, authority_base(fields, settings)])
+    return Entry(index, shown, fields, fingerprint, obvious=obvious, problems=tuple(problems))
+
+
+def _with_defaults(given: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """The fields of an entry with what the environment, or another field, says of absent ones."""
     fields = dict(given)
+    if isinstance(name := fields.get("identity_name"), str):
+        fields["identity_name"] = composed(name)
     if settings.tenant_id:
         fields.setdefault("tenant_id", settings.tenant_id)
-    if settings.client_id:
-        fields.setdefault("scope", f"api://{settings.client_id}/.default")
     if isinstance(fields.get("managed_identity"), str):
         fields.setdefault("client_id", fields["managed_identity"])
-    name, *_ = definition = [_text(fields, field) for field in DEFINITION_FIELDS]
-    obvious = (
-        all(definition)
-        and fields.keys() <= FIELDS
-        and _obvious_authority(fields)
-        and _obvious_credential(fields)
-    )
-    return Entry(
-        index,
-        printable(name or ""),
-        fields,
-        _fingerprint([*definition, authority_base(fields, settings)]),
-        obvious=obvious,
-    )
+    kinds = [kind for kind in CREDENTIAL_KINDS if kind in fields]
+    if kinds in ([], ["federated_token_file"]):
+        _take_pod_identity(fields, settings.environment)
+    if fields.get("scope") is None or fields["scope"] == "":
+        own = _text(fields, "client_id")
+        scope = default_scope(settings) or (own and f"api://{own}{SCOPE_END}")
+        if scope:
+            fields["scope"] = scope
+    return fields
+
+
+def _take_pod_identity(fields: dict[str, Any], environment: Environment) -> None:
+    """Fill in what the cluster has set for this pod."""
+    token_file, client_id, tenant_id = POD_VARIABLES
+    if environment.get(token_file):
+        fields.setdefault("federated_token_file", f"${token_file}")
+        for field, variable in (("client_id", client_id), ("tenant_id", tenant_id)):
+            if value := environment.get(variable):
+                fields.setdefault(field, value)
+
+
+def default_scope(settings: Settings) -> str | None:
+    """The scope of an identity that names none, as far as the environment says one."""
+    if settings.scope:
+        return settings.scope
+    if uri := settings.environment.get("ENTRA_APPLICATION_ID_URI"):
+        return uri.rstrip("/") + SCOPE_END
+    return f"api://{settings.client_id}{SCOPE_END}" if settings.client_id else None
 
 
 def _text(fields: dict[str, Any], field: str) -> str | None:
     """A field of an entry that nobody has validated: None unless it is a string."""
     value = fields.get(field)
     return value if isinstance(value, str) else None
-
-
-def _obvious_authority(fields: dict[str, Any]) -> bool:
-    """Whether it is all in the fingerprint, which tells neither of two hosts nor of none."""
-    own, cloud = (fields.get(field) for field in AUTHORITY_FIELDS)
-    return (cloud is None and isinstance(own, str)) or (
-        own is None and (cloud is None or (isinstance(cloud, str) and cloud in CLOUDS))
-    )
-
-
-def _obvious_credential(fields: dict[str, Any]) -> bool:
-    """Whether there is exactly one credential, and nothing about it needs a closer look."""
-    given = [field for field in CREDENTIAL_FIELDS if field in fields]
-    kinds = [field for field in given if field in CREDENTIAL_KINDS]
-    if len(kinds) != 1:
-        return False
-    if kinds == ["managed_identity"]:
-        value = fields["managed_identity"]
-        return len(given) == 1 and (value is True or value == fields.get("client_id"))
-    return (
-        sum(field in PREVIOUS_KINDS for field in given) <= 1
-        and sum(field in PASSWORD_FIELDS for field in given) <= (kinds == ["certificate_file"])
-        and not (EXPIRY_FIELD in given and kinds[0] not in SECRET_KINDS)
-        and all(_obvious_value(field, fields[field]) for field in given)
-    )
-
-
-def _obvious_value(field: str, value: object) -> bool:
-    if not isinstance(value, str) or value != value.strip() or not value.isprintable():
-        return False
-    if field == EXPIRY_FIELD:
-        return is_date(value)
-    if field.endswith("_env"):
-        return is_variable(value)
-    if field.endswith("_keyvault"):
-        return is_vault_secret(value)
-    if field in LITERALS:
-        return value != "" and value.isascii() and not is_placeholder(value)
-    return value != "" and not is_placeholder(without_variables(value))
 
 
 def authority_base(fields: dict[str, Any], settings: Settings) -> str:
@@ -309,34 +273,80 @@ def _fingerprint(definition: list[str | None]) -> str:
 
 
 def _from_environment(settings: Settings) -> IdentitiesFile:
-    """The registry's `ENTRA_…` variables (or options) define one identity named `ingress`."""
+    """The registry's `ENTRA_…` variables (or options), or those of a pod, define `ingress`."""
     path = settings.identities_file
-    parts = {
-        "ENTRA_TENANT_ID": settings.tenant_id,
-        "ENTRA_CLIENT_ID": settings.client_id,
-        "ENTRA_CLIENT_SECRET": settings.client_secret,
-    }
-    missing = [name for name, value in parts.items() if not value]
+    missing = _missing(settings)
     if settings.identities_file_given or missing:
         raise ConfigurationError(
             f"there is no identities file at {path}",
             hint=(
                 f"Set {' and '.join(missing)} as well, or create the file."
-                if not settings.identities_file_given and 0 < len(missing) < len(parts)
+                if not settings.identities_file_given and 0 < len(missing) < _PARTS
                 else "Make it with `credentials-provider identities init`, which asks for what it "
                 "needs, or by hand: a JSON array of objects with identity_name, tenant_id, "
                 "client_id, client_secret and scope."
             ),
         )
-    fields = {
+    return _one_identity(
+        "the environment (ENTRA_TENANT_ID, ENTRA_CLIENT_ID, ENTRA_CLIENT_SECRET)", settings
+    )
+
+
+def identity_of_options(settings: Settings) -> IdentitiesFile:
+    """The one identity that tenant, client and scope on the command line define; no file is read.
+
+    Its credential comes from the environment.
+
+    Raises:
+        ConfigurationError: something is missing.
+
+    """
+    if missing := _missing(settings):
+        raise ConfigurationError(
+            f"the identity lacks {' and '.join(missing)}",
+            hint="Set the variable, or name the option. A secret belongs into the environment.",
+        )
+    return _one_identity("the command line", settings)
+
+
+_PARTS = 3  # tenant, client, credential
+
+
+def _missing(settings: Settings) -> list[str]:
+    fields = _fields_of(settings)
+    parts = {
+        "ENTRA_TENANT_ID": fields.get("tenant_id"),
+        "ENTRA_CLIENT_ID": fields.get("client_id"),
+        "ENTRA_CLIENT_SECRET": fields.keys() & {*CREDENTIAL_KINDS},
+    }
+    return [name for name, value in parts.items() if not value]
+
+
+def _fields_of(settings: Settings) -> dict[str, Any]:
+    """The fields that the environment and the command line have for one identity.
+
+    In a pod the cluster has set the identity's own application, and the registry's `.env` the
+    gateway's: an option is over both.
+    """
+    environment = settings.environment
+    token_file, client_id, tenant_id = map(environment.get, POD_VARIABLES)
+    fields: dict[str, Any] = {
         "identity_name": INGRESS,
         "tenant_id": settings.tenant_id,
         "client_id": settings.client_id,
-        "client_secret": settings.client_secret,
     }
-    return IdentitiesFile(
-        f"the environment ({', '.join(parts)})", [make_entry(1, fields, settings)], [], []
-    )
+    if settings.client_secret:
+        fields["client_secret"] = settings.client_secret
+    elif token_file:
+        fields["federated_token_file"] = token_file
+        fields["tenant_id"] = settings.tenant_id or tenant_id
+        if client_id and settings.client_id in {None, environment.get("ENTRA_CLIENT_ID")}:
+            fields["client_id"] = client_id
+    return {name: value for name, value in fields.items() if value}
+
+
+def _one_identity(path: str, settings: Settings) -> IdentitiesFile:
+    return IdentitiesFile(path, [make_entry(1, _fields_of(settings), settings)], [])
 
 
 def select(entries: Sequence[Entry], names: Sequence[str], path: str) -> list[Entry]:
@@ -347,13 +357,14 @@ def select(entries: Sequence[Entry], names: Sequence[str], path: str) -> list[En
 
     """
     known = {entry.name for entry in entries}
-    if unknown := [name for name in dict.fromkeys(names) if name not in known]:
+    wanted = dict.fromkeys(composed(name) for name in names)
+    if unknown := [name for name in wanted if name not in known]:
         problems = [
             Problem(f"{path} has no identity of this name{_near(name, known)}", None, name[:128])
             for name in unknown
         ]
         raise UnknownIdentityError(unknown, problems)
-    return [entry for entry in entries if not names or entry.name in names]
+    return [entry for entry in entries if not names or entry.name in wanted]
 
 
 def _near(name: str, known: set[str]) -> str:

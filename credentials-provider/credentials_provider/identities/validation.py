@@ -1,22 +1,22 @@
-"""Validated identities: every error of a file at once, never a secret's value."""
+"""Valid identities, and what is wrong with the others: never a secret's value."""
 
 from __future__ import annotations
 
-import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from credentials_provider.errors import ConfigurationError, Problem
 from credentials_provider.identities.fields import (
-    GUID,
-    LOOKS_LIKE_ID,
-    SCOPE_END,
+    FIELDS,
     Identity,
     keeps_the_rules,
+    meant_field,
+    shown_field,
 )
+from credentials_provider.identities.rules import LOOKS_LIKE_ID, SCOPE_END, is_guid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from credentials_provider.identities.reading import IdentitiesFile
     from credentials_provider.model import Entry
@@ -33,44 +33,58 @@ _SPECIAL_NAMES = (
 )
 
 
-def validate(file: IdentitiesFile) -> tuple[dict[str, Identity], list[str]]:
-    """The identities of a file by name, and warnings.
+class Validated(NamedTuple):
+    """Entries after a look at each alone: a mistake costs its own entry."""
 
-    Raises:
-        ConfigurationError: with every problem of the file, none of them with a secret's value.
-
-    """
-    problems = list(file.problems)
-    identities: dict[str, Identity] = {}
-    stem = os.path.splitext(os.path.basename(file.path))[0].lower()
-    for entry in file.entries:
-        if wrong := _problems_of(entry):
-            problems.extend(wrong)
-            continue
-        if entry.name.lower() == stem:
-            message = f"{stem}.json is the name of the identities file itself"
-            problems.append(Problem(message, entry.index, entry.name[:64] or None, "identity_name"))
-        identities[entry.name] = Identity(**entry.fields)
-    if problems:
-        problems.sort(key=lambda problem: problem.entry or 0)
-        count = "a mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-        raise ConfigurationError(
-            f"{file.path} has {count}; nothing was requested",
-            hint="Mend it there; `credentials-provider identities check` says when all is well.",
-            problems=problems,
-        )
-    return identities, [warning for each in identities.values() for warning in _warnings(each)]
+    identities: dict[str, Identity]  # the valid ones by name, in the file's order
+    problems: dict[int, list[Problem]]  # of the others, by `Entry.index`
+    warnings: list[str]
 
 
-def _problems_of(entry: Entry) -> list[Problem]:
-    if keeps_the_rules(entry):
-        return []
+def validate_entry(entry: Entry) -> Identity | list[Problem]:
+    """The identity of one entry, or everything that is wrong with it."""
+    misspelt = any(meant_field(name) for name in entry.fields.keys() - FIELDS.keys())
+    if not entry.problems and not misspelt and keeps_the_rules(entry.fields):
+        return Identity.of(entry.fields)
     from credentials_provider.identities.problems import problems_of  # noqa: PLC0415  pydantic
 
     return problems_of(entry)
 
 
-def _warnings(identity: Identity) -> Iterable[str]:
+def validate_each(entries: Iterable[Entry]) -> Validated:
+    """The identities of entries, with what is wrong with the others."""
+    validated = Validated({}, {}, [])
+    for entry in entries:
+        found = validate_entry(entry)
+        if isinstance(found, Identity):
+            validated.identities[entry.name] = found
+            validated.warnings.extend(warnings_of(entry, found))
+        else:
+            validated.problems[entry.index] = found
+    return validated
+
+
+def validate(file: IdentitiesFile) -> tuple[dict[str, Identity], list[str]]:
+    """The identities of a file by name, and warnings; for those who want all of it right.
+
+    Raises:
+        ConfigurationError: with every problem of the file, none of them with a secret's value.
+
+    """
+    validated = validate_each(file.entries)
+    problems = [each for some in validated.problems.values() for each in some]
+    if problems:
+        count = "a mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        raise ConfigurationError(
+            f"{file.path} has {count}; nothing was requested",
+            hint="Correct it there; `credentials-provider identities check` says when all is well.",
+            problems=problems,
+        )
+    return validated.identities, validated.warnings
+
+
+def warnings_of(entry: Entry, identity: Identity) -> Iterator[str]:
+    """What is odd about a valid identity."""
     name = identity.identity_name
     for pattern, reason in _SPECIAL_NAMES:
         if pattern.match(name.lower()):
@@ -81,5 +95,8 @@ def _warnings(identity: Identity) -> Iterable[str]:
             f"{name}: the scope is the identity's own application; the MCP Gateway Registry "
             "refuses such a token unless that is the gateway (audience)"
         )
-    if identity.client_secret and GUID.fullmatch(identity.client_secret):
+    if identity.client_secret and is_guid(identity.client_secret):
         yield f"{name}: client_secret {LOOKS_LIKE_ID}"
+    if unknown := [shown_field(field) for field in entry.fields if field not in FIELDS]:
+        fields = "field is" if len(unknown) == 1 else "fields are"
+        yield f"{name}: unknown {fields} ignored: {', '.join(unknown)}"

@@ -1,4 +1,4 @@
-"""One identity's token, good for a while longer: from disk where it serves, else renewed first.
+"""One identity's token with enough of its life left: from disk if it is valid, else renewed first.
 
 From disk it costs little more than starting Python: nothing here imports what only a renewal needs.
 """
@@ -6,21 +6,28 @@ From disk it costs little more than starting Python: nothing here imports what o
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from credentials_provider.errors import CredentialsProviderError, StorageError
+from credentials_provider.errors import (
+    ConfigurationError,
+    CredentialsProviderError,
+    Problem,
+    StorageError,
+)
 from credentials_provider.files import read_document
-from credentials_provider.identities.reading import read_entries
+from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.model import TokenRecord
-from credentials_provider.policy import Lead
+from credentials_provider.policy import Lead, refresh_time
 from credentials_provider.run import batch
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.tokens.store import TokenStore, parse_record
+from credentials_provider.tokens.store import TokenStore, parse_record, token_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from credentials_provider.model import Failure, Request, Watcher
+    from credentials_provider.identities.reading import IdentitiesFile
+    from credentials_provider.minting import Failure
+    from credentials_provider.model import Entry, Observer, RunOptions
 
 # What a bearer token is made of, RFC 6750 section 2.1: nothing that ends a header or a shell word.
 _TOKEN_CHARACTERS = frozenset(
@@ -28,12 +35,17 @@ _TOKEN_CHARACTERS = frozenset(
 )
 
 
-class Access(NamedTuple):
-    """A token that lives. Times in epoch seconds."""
+class Access:
+    """A valid token. Times in epoch seconds. Its repr does not show the token."""
 
-    document: dict[str, Any]  # the token file's content
-    expires_on: float
-    kept: Failure | None = None  # why it is an old one that lives less than was asked for
+    __slots__ = ("document", "expires_on", "kept")
+
+    def __init__(
+        self, document: dict[str, Any], expires_on: float, kept: Failure | None = None
+    ) -> None:
+        self.document = document  # the token file's content
+        self.expires_on = expires_on
+        self.kept = kept  # why it is an old one that expires earlier than was asked for
 
     @property
     def token(self) -> str:
@@ -44,7 +56,7 @@ class Access(NamedTuple):
 
 
 class NoTokenError(CredentialsProviderError):
-    """The identity has no token that lives."""
+    """The identity has no valid token."""
 
     def __init__(self, identity_name: str, failure: Failure | None) -> None:
         why = failure.message if failure else "its token file went away while it was read"
@@ -55,10 +67,10 @@ class NoTokenError(CredentialsProviderError):
 
 
 def get_token(
-    request: Request,
+    options: RunOptions,
     name: str,
     min_ttl: float,
-    watcher: Watcher,
+    observer: Observer,
     *,
     now: Callable[[], float] = time.time,
 ) -> Access:
@@ -68,10 +80,10 @@ def get_token(
     could not be renewed is given as long as it lives, and the result says so.
 
     Args:
-        request: settings and limits; `force` renews whatever is on disk.
+        options: settings and limits; `force` renews whatever is on disk.
         name: the identity.
         min_ttl: seconds.
-        watcher: hears of warnings, if something is renewed.
+        observer: receives the warnings, if something is renewed.
         now: epoch seconds.
 
     Raises:
@@ -79,23 +91,71 @@ def get_token(
         ConfigurationError: no such identity, or a configuration that cannot be used.
 
     """
-    store = TokenStore(request.settings.output_dir)
+    store = TokenStore(options.settings.output_dir)
     path = store.path(name)
     lead = Lead(seconds=min_ttl, capped=True)
-    if not request.force:
-        entries = read_entries(request.settings).entries
+    if not options.force:
+        entries = read_entries(options.settings).entries
         entry = next((each for each in entries if each.name == name), None)
         found = _read(path) if entry is not None and entry.obvious else None
         if entry is not None and found is not None:
             document, record = found
             if not make_plan([entry], {name: record}, now(), lead=lead)[0].due:
                 return Access(document, record.expires_on)
-    request = request._replace(names=(name,), refresh_ahead=True, lead=lead)
-    (outcome,) = batch.run(request, watcher, now=now).results
-    found = _read(path) if outcome.outcome != "failed" else None
+    options = options._replace(names=(name,), refresh_ahead=True, lead=lead)
+    (outcome,) = batch.run(options, observer, now=now).results
+    found = _read(path) if outcome.kind != "failed" else None
     if found is None or found[1].expires_on <= now():
         raise NoTokenError(name, outcome.failure)
     return Access(found[0], found[1].expires_on, outcome.failure)
+
+
+def mint_token(options: RunOptions, file: IdentitiesFile, name: str, observer: Observer) -> Access:
+    """A new token of one identity, which is written nowhere: no file, folder or lock is made.
+
+    Raises:
+        NoTokenError: there is none.
+        ConfigurationError: no such identity, or one that cannot be used.
+
+    """
+    from credentials_provider.identities.validation import validate  # noqa: PLC0415  to mint only
+    from credentials_provider.minting import Minted  # noqa: PLC0415
+
+    (entry,) = select(file.entries, (name,), file.path)
+    identities, warnings = validate(file)
+    minter = batch.entra_minter(options, identities, time.monotonic() + options.deadline)
+    try:
+        minted = minter.mint(entry)
+    finally:
+        minter.close()
+    for warning in (*options.settings.warnings, *file.warnings, *warnings, *minted.warnings):
+        observer.warn(warning)
+    if not isinstance(minted, Minted):
+        raise NoTokenError(name, minted)
+    refresh_at = refresh_time(
+        minted.issued_at, minted.expires_in, identity_name=name, refresh_in=minted.refresh_in
+    )
+    document = token_document(entry, minted, refresh_at)
+    return Access(_checked(document, f"the answer for {name}"), document["expires_on"])
+
+
+def only_name(entries: Sequence[Entry], path: str) -> str:
+    """The name of the only identity, for who gave none.
+
+    Raises:
+        ConfigurationError: there are several, or none.
+
+    """
+    if len(entries) == 1:
+        return entries[0].name
+    if not entries:
+        raise ConfigurationError(
+            f"{path} has no identity", hint="Add one: `credentials-provider identities add NAME`."
+        )
+    raise ConfigurationError(
+        f"{path} has {len(entries)} identities: name one",
+        problems=[Problem("is one of them", each.index, each.name[:64]) for each in entries[:10]],
+    )
 
 
 def _read(path: str) -> tuple[dict[str, Any], TokenRecord] | None:
@@ -104,9 +164,13 @@ def _read(path: str) -> tuple[dict[str, Any], TokenRecord] | None:
     record = parse_record(document) if document is not None else None
     if document is None or not isinstance(record, TokenRecord):
         return None
+    return _checked(document, path), record
+
+
+def _checked(document: dict[str, Any], source: str) -> dict[str, Any]:
     if not _TOKEN_CHARACTERS.issuperset(document["access_token"]):
         raise StorageError(
-            f"{path} holds something that is no bearer token",
+            f"{source} holds something that is no bearer token",
             hint="Remove the file: the next run makes a new one.",
         )
-    return document, record
+    return document

@@ -10,13 +10,11 @@ from credentials_provider.errors import StorageError
 from credentials_provider.identities.reading import authority_base, read_entries, select
 from credentials_provider.model import (
     Entry,
-    Failure,
-    Minted,
     Minter,
+    Observer,
     PlanItem,
     Report,
-    Request,
-    Watcher,
+    RunOptions,
     unchanged,
 )
 from credentials_provider.policy import shard_of
@@ -27,48 +25,51 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from credentials_provider.identities.fields import Identity
+    from credentials_provider.minting import Failure, Minted
 
 _FILES_A_CONNECTION = 5  # open at once: its socket, and the token files of its workers
 _FILES_BESIDES = 32  # those of the program itself
 
 
-def entra_minter(request: Request, identities: Mapping[str, Identity], deadline: float) -> Minter:
+def entra_minter(
+    options: RunOptions, identities: Mapping[str, Identity], deadline: float
+) -> Minter:
     """Tokens from Entra ID; nothing waits beyond `deadline`, a `time.monotonic()`."""
     # msal and its connections: only a run that renews something needs them.
     from credentials_provider.credentials.resolver import Resolver  # noqa: PLC0415
     from credentials_provider.entra.rotation import acquire  # noqa: PLC0415
-    from credentials_provider.transport.connections import Transport  # noqa: PLC0415
+    from credentials_provider.transport.retrying import Transport  # noqa: PLC0415
 
     transport = Transport(
-        timeout=request.timeout,
-        max_attempts=request.max_attempts,
+        timeout=options.timeout,
+        max_attempts=options.max_attempts,
         deadline=deadline,
-        connections=request.concurrency,
-        ca_bundle=request.settings.ca_bundle,
+        connections=options.concurrency,
+        ca_bundle=options.settings.ca_bundle,
     )
     resolver = Resolver(
-        request.settings,
+        options.settings,
         time.time,
-        timeout=request.timeout,
-        strict=request.strict_permissions,
+        timeout=options.timeout,
+        strict=options.strict_permissions,
     )
 
     def mint_entry(entry: Entry) -> Minted | Failure:
-        base = authority_base(entry.fields, request.settings)
+        base = authority_base(entry.fields, options.settings)
         return acquire(identities[entry.name], resolver.resolve, base, transport)
 
     def pause(entry: Entry) -> float:
-        base = authority_base(entry.fields, request.settings)
+        base = authority_base(entry.fields, options.settings)
         return transport.pause(base, entry.fields["tenant_id"])
 
     return Minter(mint_entry, transport.close, pause)
 
 
 def run(
-    request: Request,
-    watcher: Watcher,
+    options: RunOptions,
+    observer: Observer,
     *,
-    make_minter: Callable[[Request, Mapping[str, Identity], float], Minter] = entra_minter,
+    make_minter: Callable[[RunOptions, Mapping[str, Identity], float], Minter] = entra_minter,
     now: Callable[[], float] = time.time,
 ) -> Report:
     """Renew what is due and say what became of every selected identity.
@@ -79,34 +80,34 @@ def run(
 
     """
     started_at = now()
-    deadline = time.monotonic() + request.deadline
-    settings = request.settings
+    deadline = time.monotonic() + options.deadline
+    settings = options.settings
     file = read_entries(settings)
     for warning in (*settings.warnings, *file.warnings):
-        watcher.warn(warning)
-    _look_for_open_files(request, file.entries, watcher)
-    selected = _part(select(file.entries, request.names, file.path), request.shard)
+        observer.warn(warning)
+    _look_for_open_files(options, file.entries, observer)
+    selected = _part(select(file.entries, options.names, file.path), options.shard)
     store = TokenStore(settings.output_dir)
-    plan, leftovers = _look(request, store, selected, started_at)
+    plan, leftovers = _look(options, store, selected, started_at)
     due = any(item.due for item in plan)
 
     identities: Mapping[str, Identity] = {}
-    if due or request.dry_run or not file.obvious:
+    if due or options.dry_run or not file.obvious:
         from credentials_provider.identities.validation import validate  # noqa: PLC0415  pydantic
 
         identities, warnings = validate(file)
         for warning in warnings:
-            watcher.warn(warning)
-    if due and not request.dry_run:
+            observer.warn(warning)
+    if due and not options.dry_run:
         from credentials_provider.run.renewal import Renewal  # noqa: PLC0415
 
-        request = request._replace(concurrency=_affordable(request.concurrency))
+        options = options._replace(concurrency=_affordable(options.concurrency))
         renewal = Renewal(
-            request,
+            options,
             store,
-            watcher,
-            look=lambda: _look(request, store, selected, now())[0],
-            make_minter=lambda: make_minter(request, identities, deadline),
+            observer,
+            look=lambda: _look(options, store, selected, now())[0],
+            make_minter=lambda: make_minter(options, identities, deadline),
             deadline=deadline,
             now=now,
             known={entry.name for entry in file.entries},
@@ -117,39 +118,39 @@ def run(
             unchanged(item, store.path(item.entry.name), "due" if item.due else "fresh")
             for item in plan
         ]
-        if leftovers and not request.dry_run:
+        if leftovers and not options.dry_run:
             _sweep(store)
     if store.open_to_others():
-        watcher.warn(f"{store.folder} is open to other users of this machine; chmod 700 closes it")
+        observer.warn(f"{store.folder} is open to other users of this machine; chmod 700 closes it")
     report = Report(started_at, now(), tuple(results))
-    if request.dry_run:
+    if options.dry_run:
         return report
-    mine = _part(file.entries, request.shard)
-    return _after(request, store, mine, report, watcher=watcher, now=now)
+    mine = _part(file.entries, options.shard)
+    return _after(options, store, mine, report, observer=observer, now=now)
 
 
 def _after(
-    request: Request,
+    options: RunOptions,
     store: TokenStore,
     mine: Sequence[Entry],
     report: Report,
     *,
-    watcher: Watcher,
+    observer: Observer,
     now: Callable[[], float],
 ) -> Report:
     """What follows a run once its files are in place: the hook, the metrics."""
-    if request.on_renew:
+    if options.on_renew:
         from credentials_provider.run.hooks import run_hook  # noqa: PLC0415  only where there is one
 
-        hook = run_hook(request, store, mine, report.results, watcher=watcher, now=now)
+        hook = run_hook(options, store, mine, report.results, observer=observer, now=now)
         report = report._replace(hook=hook)
-    if request.metrics_file:
+    if options.metrics_file:
         from credentials_provider.run.metrics import write_metrics  # noqa: PLC0415  prometheus-client
 
         try:
-            write_metrics(request.metrics_file, store, mine, report)
+            write_metrics(options.metrics_file, store, mine, report)
         except StorageError as error:
-            watcher.warn(error.message)
+            observer.warn(error.message)
     return report
 
 
@@ -179,23 +180,23 @@ def _part(entries: list[Entry], shard: tuple[int, int] | None) -> list[Entry]:
     return [entry for entry in entries if shard_of(entry.name, shard[1]) == shard[0]]
 
 
-def _look_for_open_files(request: Request, entries: Sequence[Entry], watcher: Watcher) -> None:
-    if not (request.strict_permissions or request.settings.environment.open_file):
+def _look_for_open_files(options: RunOptions, entries: Sequence[Entry], observer: Observer) -> None:
+    if not (options.strict_permissions or options.settings.environment.open_file):
         return
     from credentials_provider.run import child_environment  # noqa: PLC0415  seldom needed
 
-    if request.strict_permissions:
-        child_environment.refuse_exposed(request.settings, entries)
-    if warning := child_environment.exposed_dotenv(request.settings, entries):
-        watcher.warn(warning)
+    if options.strict_permissions:
+        child_environment.refuse_exposed(options.settings, entries)
+    if warning := child_environment.exposed_dotenv(options.settings, entries):
+        observer.warn(warning)
 
 
 def _look(
-    request: Request, store: TokenStore, selected: Sequence[Entry], now: float
+    options: RunOptions, store: TokenStore, selected: Sequence[Entry], now: float
 ) -> tuple[list[PlanItem], bool]:
     """A plan from what is on disk now, and whether a killed run left something there."""
     on_disk, leftovers = store.read(entry.name for entry in selected)
-    plan = make_plan(selected, on_disk, now, lead=request.lead, everything=request.everything)
+    plan = make_plan(selected, on_disk, now, lead=options.lead, everything=options.everything)
     return plan, leftovers
 
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from credentials_provider.errors import ConfigurationError, Problem, quoted
-from credentials_provider.identities.reading import LITERALS
+from credentials_provider.identities.fields import LITERALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

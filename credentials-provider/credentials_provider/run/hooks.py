@@ -23,19 +23,19 @@ from credentials_provider.tokens.store import iso
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from credentials_provider.model import Entry, Outcome, Request, Watcher
+    from credentials_provider.model import Entry, Observer, Outcome, RunOptions
     from credentials_provider.tokens.store import TokenStore
 
 HOOK_LOCK = ".credentials-provider-hook.lock"
 
 
 def run_hook(
-    request: Request,
+    options: RunOptions,
     store: TokenStore,
     entries: Sequence[Entry],
     results: Iterable[Outcome],
     *,
-    watcher: Watcher,
+    observer: Observer,
     now: Callable[[], float],
 ) -> HookResult | None:
     """Run the hook if it has something to hear of; None if it has not.
@@ -46,16 +46,16 @@ def run_hook(
     if not _pending(store, entries):
         return None
     try:
-        with store.lock(request.lock_timeout, HOOK_LOCK):
+        with store.lock(options.lock_timeout, HOOK_LOCK):
             pending = _pending(store, entries)
             if not pending:
                 return None
-            result = _run(request, store, entries, pending, list(results))
+            result = _run(options, store, entries, pending, list(results))
             try:
-                with store.lock(request.lock_timeout):
+                with store.lock(options.lock_timeout):
                     _remember(store, pending, result, now())
             except StorageError as error:
-                watcher.warn(f"the hook will run once more: {error.message}")
+                observer.warn(f"the hook will run once more: {error.message}")
             return result
     except StorageError as error:
         return HookResult((), None, error.message)
@@ -102,24 +102,24 @@ def _remember(
 
 
 def _run(
-    request: Request,
+    options: RunOptions,
     store: TokenStore,
     entries: Sequence[Entry],
     pending: Mapping[str, _News],
     outcomes: Sequence[Outcome],
 ) -> HookResult:
-    assert request.on_renew is not None  # noqa: S101  the caller asked
+    assert options.on_renew is not None  # noqa: S101  the caller asked
     failed = [each for each in outcomes if each.failure is not None]
     names = tuple(sorted(pending))
     environment = {
-        **without_secrets(os.environ, entries, request.settings),
+        **without_secrets(os.environ, entries, options.settings),
         "RENEWED_IDENTITIES": " ".join(names),
         "FAILED_IDENTITIES": " ".join(sorted(each.identity_name for each in failed)),
     }
     document = json.dumps(_document(store, pending, failed)).encode()
     try:
         process = subprocess.Popen(  # noqa: S602  it is the user's own command line
-            request.on_renew,
+            options.on_renew,
             shell=True,
             env=environment,
             stdin=subprocess.PIPE,
@@ -129,10 +129,10 @@ def _run(
     except OSError as error:
         return HookResult(names, None, f"it cannot be started: {error.strerror}")
     try:
-        process.communicate(document, timeout=request.hook_timeout)
+        process.communicate(document, timeout=options.hook_timeout)
     except subprocess.TimeoutExpired:
         _kill(process)
-        return HookResult(names, None, f"it was stopped after {request.hook_timeout:g} s")
+        return HookResult(names, None, f"it was stopped after {options.hook_timeout:g} s")
     except BaseException:
         _kill(process)
         raise
@@ -170,7 +170,7 @@ def _document(
         "failed": [
             {
                 "identity_name": each.identity_name,
-                "outcome": each.outcome,
+                "outcome": each.kind,
                 "message": each.failure.message if each.failure else None,
                 "remedy": each.failure.remedy if each.failure else None,
             }

@@ -11,22 +11,16 @@ from typing import TYPE_CHECKING
 
 from credentials_provider.entra.explanations import clock_skew_warning
 from credentials_provider.errors import LockBusyError, StorageError, unexpected
-from credentials_provider.model import (
-    Failure,
-    Minter,
-    Outcome,
-    PlanItem,
-    Report,
-    Request,
-    unchanged,
-)
+from credentials_provider.minting import Failure
+from credentials_provider.model import Minter, Outcome, PlanItem, Report, RunOptions, unchanged
 from credentials_provider.policy import refresh_time
+from credentials_provider.run.workers import start_workers
 from credentials_provider.tokens.store import TokenStore, token_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from credentials_provider.model import Watcher
+    from credentials_provider.model import Observer
 
 GRACE = 1.0  # seconds past the deadline that a worker gets to hand in what it has
 WORKERS_A_CONNECTION = 4  # those that wait for a throttle hold none
@@ -50,9 +44,9 @@ class Renewal:
 
     def __init__(
         self,
-        request: Request,
+        options: RunOptions,
         store: TokenStore,
-        watcher: Watcher,
+        observer: Observer,
         *,
         look: Callable[[], list[PlanItem]],
         make_minter: Callable[[], Minter],
@@ -60,9 +54,9 @@ class Renewal:
         now: Callable[[], float],
         known: Collection[str] = (),
     ) -> None:
-        self._request = request
+        self._options = options
         self._store = store
-        self._watcher = watcher
+        self._observer = observer
         self._look = look
         self._make_minter = make_minter
         self._deadline = deadline
@@ -78,7 +72,7 @@ class Renewal:
     def run(self) -> list[Outcome]:
         """What became of every selected identity."""
         try:
-            with self._store.lock(self._request.lock_timeout):
+            with self._store.lock(self._options.lock_timeout):
                 self._store.sweep()
                 # Whoever held the lock before us may have renewed what we came for.
                 plan = self._look()
@@ -128,27 +122,19 @@ class Renewal:
                 finished.put(self._renew_one(item, minter))
 
         done: dict[str, Outcome] = {}
-        self._watcher.start(len(due))
+        self._observer.start(len(due))
         try:
-            for number in range(min(len(due), self._request.concurrency * WORKERS_A_CONNECTION)):
-                # Daemons: one that hangs where no time-out reaches (DNS) must not hold up the end.
-                worker = threading.Thread(target=work, daemon=True)
-                try:
-                    worker.start()
-                except RuntimeError:  # no more threads to be had: fewer do it, too
-                    if not number:
-                        raise
-                    break
+            start_workers(min(len(due), self._options.concurrency * WORKERS_A_CONNECTION), work)
             while len(done) < len(due):
                 left = self._deadline + GRACE - time.monotonic()
                 outcome = finished.get(timeout=max(left, 0.0))
                 done[outcome.identity_name] = outcome
-                self._watcher.finish(outcome)
+                self._observer.finish(outcome)
         except queue.Empty:
             late = [item for item in due if item.entry.name not in done]
             for item in late:
                 done[item.entry.name] = outcome = self._failed(item, _OUT_OF_TIME)
-                self._watcher.finish(outcome)
+                self._observer.finish(outcome)
         finally:
             self._end()
             minter.close()
@@ -203,7 +189,7 @@ class Renewal:
         """
         expires_on = item.record.expires_on if item.record else 0.0
         serves = item.serves and expires_on > self._now()
-        kept = serves and (busy or not self._request.everything)
+        kept = serves and (busy or not self._options.everything)
         return unchanged(item, self._path(item), "kept" if kept else "failed", failure)
 
     @contextlib.contextmanager
@@ -229,14 +215,14 @@ class Renewal:
             self._warned.add(about)
             # A standard error that nobody reads any more must cost no token.
             with contextlib.suppress(OSError):
-                self._watcher.warn(message)
+                self._observer.warn(message)
 
     def _warn_of_clock(self, skew: float | None) -> None:
         if skew is not None and (message := clock_skew_warning(skew)):
             self._warn_once("clock", message)
 
     def _warn_of_lead(self, life: float) -> None:
-        lead = self._request.lead
+        lead = self._options.lead
         if lead is not None and lead.of(life) >= life:
             self._warn_once(
                 "lead", "--refresh-ahead is longer than these tokens live: every run renews them"

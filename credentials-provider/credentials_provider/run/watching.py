@@ -20,7 +20,7 @@ from credentials_provider.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from credentials_provider.model import Report, Request
+    from credentials_provider.model import Report, RunOptions
 
 NAP = 5.0  # seconds at most without a look at clock and files
 SHORTEST_PAUSE = 5.0  # seconds between two passes: what falls due together goes together
@@ -39,7 +39,7 @@ class Rest(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """What a watcher of the watcher is told after each pass."""
+    """What the service reports after each pass."""
 
     report: Report | None  # None: the pass itself failed
     error: CredentialsProviderError | str | None
@@ -62,17 +62,17 @@ class Watch:
 
     def __init__(
         self,
-        request: Request,
+        options: RunOptions,
         *,
-        run: Callable[[Request], Report],
-        reload: Callable[[], Request],
+        run: Callable[[RunOptions], Report],
+        reload: Callable[[], RunOptions],
         now: Callable[[], float],
         nap: Callable[[float], bool],
         told: Callable[[Moment], None],
         alive: Callable[[], None],
         reloading: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        self._request = _renewing(request)
+        self._options = _renewing(options)
         self._run = run
         self._reload = reload
         self._now = now
@@ -121,7 +121,7 @@ class Watch:
         self._reloading(True)
         self._forget()
         try:
-            self._request = _renewing(self._reload())
+            self._options = _renewing(self._reload())
         except CredentialsProviderError as error:
             self._told(Moment(None, error, self._now()))
         self._reloading(False)
@@ -132,17 +132,17 @@ class Watch:
         self._selected = ()
 
     def _pass(self, *, first: bool = False) -> None:
-        request = self._request
+        options = self._options
         now = self._now()
         resting = {name for name, rest in self._resting.items() if rest.until > now}
         if resting and self._selected:
             names = tuple(name for name in self._selected if name not in resting)
-            request = request._replace(names=names)
+            options = options._replace(names=names)
         report: Report | None = None
         error: CredentialsProviderError | str | None = None
-        if request.names or not (resting and self._selected):
+        if options.names or not (resting and self._selected):
             try:
-                report = self._run(request)
+                report = self._run(options)
             except ConfigurationError as problem:
                 if first:
                     raise
@@ -189,14 +189,14 @@ class Watch:
 
     def _file(self) -> object:
         try:
-            found = os.stat(self._request.settings.identities_file)
+            found = os.stat(self._options.settings.identities_file)
         except OSError:
             return None
         return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
-def _renewing(request: Request) -> Request:
-    return request._replace(refresh_ahead=True, lead=None, force=False, dry_run=False)
+def _renewing(options: RunOptions) -> RunOptions:
+    return options._replace(refresh_ahead=True, lead=None, force=False, dry_run=False)
 
 
 class Notifier:

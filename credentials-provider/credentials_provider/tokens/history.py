@@ -106,7 +106,7 @@ def after_run(
     identities = {name: each for name, each in state.identities.items() if name in known}
     for result in results:
         before = identities.get(result.identity_name, History())
-        if result.outcome == "renewed":
+        if result.kind == "renewed":
             identities[result.identity_name] = before._replace(
                 renewals=before.renewals + 1, failure=None
             )

@@ -17,7 +17,8 @@ from credentials_provider.tokens.plan import UNREADABLE, OnDisk, Unreadable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from credentials_provider.model import Entry, Minted
+    from credentials_provider.minting import Minted
+    from credentials_provider.model import Entry
 
 LOCK_NAME = ".credentials-provider.lock"
 _OWN_FOLDERS = ("demo", "emulator")  # what the commands of these names make in it

@@ -28,14 +28,14 @@ from credentials_provider.assistants.bridge.trouble import Teller
 from credentials_provider.transport.streaming import Channel
 
 if TYPE_CHECKING:
-    from credentials_provider.model import Request
+    from credentials_provider.model import RunOptions
 
 
-def run(request: Request, identity: str, url: str, header: str, min_ttl: float) -> None:
+def run(options: RunOptions, identity: str, url: str, header: str, min_ttl: float) -> None:
     """Pass messages between standard input and output and the server at `url` until input ends."""
-    tokens = Tokens(request, identity, min_ttl, Teller())
+    tokens = Tokens(options, identity, min_ttl, Teller())
     ending = threading.Event()
-    channel = Channel(url, request.settings.ca_bundle)
+    channel = Channel(url, options.settings.ca_bundle)
     remote = Remote(url, header, tokens, channel, ending.wait)
     pump = Pump(remote, Output(sys.stdout.fileno()), ending.wait)
     try:

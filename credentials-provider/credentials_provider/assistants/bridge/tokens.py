@@ -1,4 +1,4 @@
-"""One identity's tokens for one server. Asked before each request."""
+"""One identity's tokens for one server. Asked before each options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from credentials_provider.tokens.store import TokenStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credentials_provider.model import Request, Watcher
+    from credentials_provider.model import Observer, RunOptions
 
 OLD_TOKEN_FOR = 30.0  # seconds for which a renewal that failed is not tried again
 REMEMBERED = 5.0  # seconds for which a token is taken without planning anew
@@ -28,20 +28,20 @@ class Tokens:
 
     def __init__(
         self,
-        request: Request,
+        options: RunOptions,
         identity: str,
         min_ttl: float,
-        watcher: Watcher,
+        observer: Observer,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._request = request
+        self._options = options
         self._identity = identity
         self._min_ttl = min_ttl
-        self._watcher = watcher
+        self._observer = observer
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        settings = request.settings
+        settings = options.settings
         self._files = (
             TokenStore(settings.output_dir).path(identity),
             settings.identities_file,
@@ -84,18 +84,18 @@ class Tokens:
             return found if found != refused else None
 
     def _take(self, *, force: bool) -> str:
-        request = self._request._replace(force=force)
+        options = self._options._replace(force=force)
         if not self._token:
-            least = min(request.deadline, FIRST_DEADLINE)
-            request = request._replace(deadline=least, lock_timeout=least)
+            least = min(options.deadline, FIRST_DEADLINE)
+            options = options._replace(deadline=least, lock_timeout=least)
         seen = self._look()
         try:
-            access = get_token(request, self._identity, self._min_ttl, self._watcher)
+            access = get_token(options, self._identity, self._min_ttl, self._observer)
         except CredentialsProviderError as error:
             raise TroubleError(error.message, error.hint or "") from None
         left = access.expires_on - time.time()
         if access.kept is not None:
-            self._watcher.warn(f"{self._identity} keeps its old token: {access.kept.message}")
+            self._observer.warn(f"{self._identity} keeps its old token: {access.kept.message}")
             self._until = self._monotonic() + min(OLD_TOKEN_FOR, left - 1)
         else:
             self._until = self._monotonic() + min(REMEMBERED, left / 10)

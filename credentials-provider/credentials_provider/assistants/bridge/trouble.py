@@ -15,7 +15,7 @@ from credentials_provider.assistants.bridge.messages import (
     redacted,
 )
 from credentials_provider.entra import explanations
-from credentials_provider.model import Watcher
+from credentials_provider.model import Observer
 
 if TYPE_CHECKING:
     from typing import Any
@@ -73,7 +73,7 @@ def say(message: object) -> None:
         os.write(sys.stderr.fileno(), f"mcp-bridge: {message}\n".encode(errors="replace"))
 
 
-class Teller(Watcher):
+class Teller(Observer):
     """Warnings go to the client's log."""
 
     def warn(self, message: str) -> None:

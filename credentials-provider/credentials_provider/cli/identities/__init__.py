@@ -1,0 +1,30 @@
+"""`identities`: makes and keeps the identities file, and checks what it refers to."""
+
+from __future__ import annotations
+
+import click
+
+from credentials_provider.cli.helping import Group
+from credentials_provider.cli.identities import adding, keeping, showing
+
+
+@click.group(
+    "identities",
+    cls=Group,
+    examples="""
+    # A first identity, by questions
+    credentials-provider identities init
+    # Is every credential where it should be?
+    credentials-provider identities check
+    """,
+)
+def command() -> None:
+    """Make and keep the identities file; check what it refers to."""
+
+
+for each in (
+    *(adding.init, adding.add, adding.import_),
+    *(showing.list_, showing.check),
+    *(keeping.remove, keeping.migrate),
+):
+    command.add_command(each)

@@ -1,0 +1,82 @@
+"""`identities remove` and `migrate`: changes of what is there."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.identities.options import FILE_OPTIONS, settings_of, with_options
+from credentials_provider.cli.options import identity_names
+from credentials_provider.errors import EXIT_OK
+from credentials_provider.identities import editing
+from credentials_provider.identities.reading import read_entries, select
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@click.command(
+    "remove",
+    cls=Command,
+    short_help="Take identities out.",
+    examples="""
+    # The entry alone
+    credentials-provider identities remove ci
+    # With its token and its secret
+    credentials-provider identities remove ci --purge
+    """,
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=identity_names)
+@click.option("--purge", is_flag=True, help="Delete its token, and its file in .secrets, too.")
+@click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
+@with_options(FILE_OPTIONS)
+@click.pass_obj
+def remove(root: str, /, names: Sequence[str], purge: bool, **options: Any) -> int:
+    """Take identities out of the file."""
+    settings = settings_of(root, options)
+    select(read_entries(settings).entries, names, settings.identities_file)
+    editing.remove(settings, names)
+    for name in names:
+        click.echo(f"{name} removed from {settings.identities_file}")
+        for path in editing.leftovers(settings, name):
+            if purge:
+                os.unlink(path)
+            click.echo(f"  {path} {'deleted' if purge else 'is still there'}")
+    return EXIT_OK
+
+
+@click.command(
+    "migrate",
+    cls=Command,
+    short_help="Move secrets out of the file.",
+    examples="""
+    # Into private files
+    credentials-provider identities migrate
+    # Into .env
+    credentials-provider identities migrate --to env
+    """,
+)
+@click.option(
+    "--to",
+    type=click.Choice(["files", "env"]),
+    default="files",
+    show_default=True,
+    help="Private files in .secrets beside the identities file, or the .env file.",
+)
+@with_options(FILE_OPTIONS)
+@click.pass_obj
+def migrate(root: str, /, to: str, **options: Any) -> int:
+    """Move secrets out of the identities file, and let it say where they are."""
+    settings = settings_of(root, options)
+    env_file = (options["env_file"] or os.path.join(root, ".env")) if to == "env" else None
+    moves = editing.migrate(settings, env_file)
+    for move in moves:
+        click.echo(f"{move.identity_name}: {move.field} is now {move.new_field} {move.place}")
+    if not moves:
+        click.echo("There is no secret in the file: nothing to do")
+    elif env_file:
+        click.echo(f"{env_file} holds them, for its owner's eyes only (chmod 600)")
+    return EXIT_OK

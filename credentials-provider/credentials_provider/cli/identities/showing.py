@@ -1,0 +1,124 @@
+"""`identities list` and `check`: what stands in the file, without a secret."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.identities.options import (
+    FILE_OPTIONS,
+    PROVIDER_OPTIONS,
+    settings_of,
+    with_options,
+)
+from credentials_provider.diagnostics import inventory
+from credentials_provider.errors import EXIT_OK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from credentials_provider.diagnostics.inventory import Item
+    from credentials_provider.settings import Settings
+
+_EXPIRY_OPTIONS = (
+    click.option(
+        "--check-secret-expiry",
+        is_flag=True,
+        help="Ask Microsoft Graph when client secrets end; needs Application.Read.All.",
+    ),
+    *PROVIDER_OPTIONS,
+)
+
+
+@click.command(
+    "list",
+    cls=Command,
+    short_help="List identities and credentials.",
+    examples="""
+    # For people
+    credentials-provider identities list
+    # For programs
+    credentials-provider identities list --json
+    """,
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@with_options(_EXPIRY_OPTIONS, FILE_OPTIONS)
+@click.pass_obj
+def list_(root: str, /, as_json: bool, check_secret_expiry: bool, **options: Any) -> int:
+    """List the identities and where their credentials come from, without a secret."""
+    settings = settings_of(root, options)
+    if check_secret_expiry:
+        items, warnings = inventory.check(settings, ask_graph=True)
+        _warn(warnings)
+    else:
+        items = inventory.items(settings)
+    if as_json:
+        _print_json(settings, items)
+    else:
+        _print_table(items)
+    return EXIT_OK
+
+
+@click.command(
+    "check",
+    cls=Command,
+    short_help="Check entries and credentials.",
+    examples="""
+    # Before a first run
+    credentials-provider identities check
+    # Does a secret end soon?
+    credentials-provider identities check --check-secret-expiry
+    """,
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@with_options(_EXPIRY_OPTIONS, FILE_OPTIONS)
+@click.pass_obj
+def check(root: str, /, as_json: bool, check_secret_expiry: bool, **options: Any) -> int:
+    """Check every entry, and that every credential is where it says; no token is asked for."""
+    settings = settings_of(root, options)
+    items, warnings = inventory.check(settings, ask_graph=check_secret_expiry)
+    _warn(warnings)
+    if as_json:
+        _print_json(settings, items, warnings=warnings)
+    else:
+        for item in items:
+            ends = f", ends {item.ends}" if item.ends else ""
+            click.echo(f"{item.identity_name}: {item.credential}{ends}")
+        click.echo(f"All in order: {len(items)} in {settings.identities_file}")
+    return EXIT_OK
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
+
+
+def _print_json(settings: Settings, items: Sequence[Item], **more: object) -> None:
+    document = {
+        "version": 1,
+        "exit_code": EXIT_OK,
+        "identities_file": settings.identities_file,
+        "identities": [item.document() for item in items],
+        **more,
+    }
+    click.echo(json.dumps(document, indent=2))
+
+
+def _print_table(items: Sequence[Item]) -> None:
+    from rich.console import Console  # noqa: PLC0415  a table only
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("NAME", "TENANT", "CLIENT", "SCOPE", "CREDENTIAL", "ENDS"):
+        # Where the terminal is narrow, ids lose their ends: names and credentials say more.
+        is_id = title in {"TENANT", "CLIENT", "SCOPE"}
+        table.add_column(title, no_wrap=not is_id, overflow="ellipsis")
+    for item in items:
+        table.add_row(*(text or "-" for text in item.row()))
+    # A pipe has no width: whoever reads it wants lines whole. What stands in brackets is no markup.
+    width = None if sys.stdout.isatty() else 1000
+    Console(width=width, markup=False, emoji=False).print(table)

@@ -1,0 +1,97 @@
+"""Standard output and error that can be full, closed or read by nobody, and decide nothing.
+
+What cannot be written is dropped. So no message ends a renewal, a run or a service, and Python's
+own end finds nothing to fail on (it would exit with 120).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import time
+from typing import Any
+
+_PIECE = 4096  # bytes that a pipe which is ready takes at once (POSIX, PIPE_BUF)
+_FOREVER = float("inf")
+_wait_until = _FOREVER  # monotonic
+_patience = _FOREVER  # seconds
+_stalled: set[int] = set()  # descriptors that nobody reads: further writes do not wait again
+
+
+def limit(*, until: float = _FOREVER, patience: float = _FOREVER) -> None:
+    """How long a write may wait for a reader: `patience` seconds, and not beyond `until`.
+
+    `until` is a `time.monotonic()`. Without a limit a pager may keep us waiting.
+    """
+    global _wait_until, _patience
+    _wait_until, _patience = until, patience
+    _stalled.clear()
+
+
+class _Tolerant(io.RawIOBase):
+    """A descriptor that takes what it can get; for everything else it is as good as written."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.failure: str | None = None  # why something was lost, but for a reader that has gone
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data)
+        try:
+            while view and self._is_ready():
+                view = view[os.write(self._descriptor, view[:_PIECE]) :]
+        except BrokenPipeError:
+            pass
+        except OSError as error:
+            self.failure = error.strerror
+        return len(data)
+
+    def _is_ready(self) -> bool:
+        import select  # noqa: PLC0415  not on Windows, and only where something is written
+
+        if not hasattr(select, "poll"):
+            return True
+        stalled = self._descriptor in _stalled
+        wait = 0.0 if stalled else min(_wait_until - time.monotonic(), _patience)
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        if poll.poll(None if wait == _FOREVER else max(wait, 0.0) * 1000):
+            _stalled.discard(self._descriptor)
+            return True
+        _stalled.add(self._descriptor)
+        return False
+
+
+def output_failure() -> str | None:
+    """Why standard output took less than it was given, if so; a pipe that was closed is none."""
+    with contextlib.suppress(ValueError):
+        sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.failure if isinstance(raw, _Tolerant) else None
+
+
+def install() -> None:
+    """Put them in the place of the process's own; what somebody else has replaced stays."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not getattr(sys, f"__{name}__") or not isinstance(stream, io.TextIOWrapper):
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            tolerant = io.TextIOWrapper(
+                io.BufferedWriter(_Tolerant(stream.fileno())),
+                encoding=stream.encoding,
+                errors="backslashreplace",
+                line_buffering=stream.line_buffering,
+            )
+            setattr(sys, name, tolerant)

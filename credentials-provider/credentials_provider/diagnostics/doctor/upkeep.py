@@ -1,0 +1,80 @@
+"""What keeps the tokens fresh: timers, the last run, the hook."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from credentials_provider.diagnostics import guide
+from credentials_provider.diagnostics.doctor.checks import Check
+from credentials_provider.diagnostics.status import read_status
+from credentials_provider.errors import ConfigurationError
+from credentials_provider.schedule.found import timers
+from credentials_provider.tokens.history import read_state
+from credentials_provider.tokens.store import iso
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from credentials_provider.diagnostics.doctor.checks import Examination, Verdict
+    from credentials_provider.diagnostics.status import Row
+
+
+def timer(process: Mapping[str, str]) -> Iterator[Check]:
+    """Whether anything renews the tokens; `process`: the environment of the commands that tell."""
+    if found := timers(process):
+        yield Check("timer", "ok", " and ".join(found))
+    else:
+        yield Check(
+            "timer",
+            "warning",
+            "no timer of this user renews the tokens",
+            "`credentials-provider schedule systemd --user --install`, "
+            "`credentials-provider schedule cron --install`, or "
+            "`credentials-provider watch` in a service of yours.",
+        )
+
+
+def last_run(exam: Examination) -> Iterator[Check]:
+    """What runs have left behind: failures, tokens that nobody renewed, a hook that fails."""
+    try:
+        status = read_status(exam.settings, [each.name for each in exam.valid], exam.now)
+    except ConfigurationError:
+        return  # reported with the identities
+    if overdue := status.overdue:
+        yield Check(
+            "last run",
+            "failure",
+            "no run has tried to renew them, though they have been due for a while",
+            "Start the timer, and look at its log: systemctl status, or cron's mail.",
+            identity_names=tuple(overdue),
+        )
+    for row in status.rows:
+        yield from _row(row)
+    if hook := read_state(exam.settings.output_dir).hook_failure:
+        yield Check(
+            "hook",
+            "warning",
+            f"--on-renew failed at {iso(int(hook.at))}: {hook.message}",
+            "It runs again with the next run; correct the command if it keeps failing.",
+        )
+    if run := status.last_run:
+        seen = f"{iso(int(run.finished_at))} was the last that renewed or tried to"
+        yield Check("last run", "ok", seen)
+    else:
+        yield Check("last run", "ok", "no run has renewed anything here yet")
+
+
+def _row(row: Row) -> Iterator[Check]:
+    names = (row.identity_name,)
+    if (failure := row.failure) is not None:
+        verdict: Verdict = "warning" if row.serves else "failure"
+        link = guide.about_code(failure.aadsts) if failure.aadsts else ""
+        yield Check("last run", verdict, failure.message, failure.remedy, link, names)
+    elif row.state in {"missing", "unreadable", "changed", "clock"}:
+        yield Check(
+            "last run",
+            "warning",
+            f"the token file is {row.state}" if row.state != "clock" else "the clock was set back",
+            "`credentials-provider generate --refresh-ahead` renews it.",
+            identity_names=names,
+        )

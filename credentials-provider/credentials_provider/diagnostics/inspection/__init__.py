@@ -1,0 +1,1 @@
+"""A token: what it says, whether that is true, and what the registry would say about it."""

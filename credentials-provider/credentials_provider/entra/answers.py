@@ -1,0 +1,175 @@
+"""What an answer is: a good token, a refusal, or neither. Pure, and apart from msal.
+
+Nothing that a server wrote is passed on, apart from values whose shape was checked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from credentials_provider.entra import explanations
+from credentials_provider.identities.rules import is_guid
+from credentials_provider.minting import Failure, Minted
+from credentials_provider.tokens.claims import decode_claims, epoch_claim
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from credentials_provider.identities.fields import Identity
+    from credentials_provider.transport.connections import Answer, Trouble
+
+# RFC 6750 section 2.1: what a bearer token may be made of, and so nothing that ends a header.
+_BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,65536}=*", re.ASCII)
+_LONGEST_LIFE = 10 * 366 * 86400  # seconds; anything beyond is nonsense
+_ROUNDING = 5  # seconds by which `expires_in` and the token's own `exp` may differ
+_CODES = range(1_000, 10_000_000)
+_CODE = re.compile(r"[0-9]{4,7}")
+_CODE_IN_TEXT = re.compile(r"AADSTS([0-9]{4,7})(?![0-9])")
+_OAUTH_ERROR = re.compile(r"[a-z][a-z_]{2,39}")
+_MOST_CODES = 8
+
+
+def checked(
+    result: dict[str, Any], answer: Answer, identity: Identity, host: str
+) -> Minted | Failure:
+    """A token fit to replace the old one: it decodes, lives, and is the one that was asked for."""
+    token = result["access_token"]
+    claims = decode_claims(token) if _BEARER_TOKEN.fullmatch(token) else None
+    if claims is None or str(result.get("token_type", "bearer")).lower() != "bearer":
+        return bad("no_access_token", host)
+    tenant, client = claims.get("tid"), claims.get("azp", claims.get("appid"))
+    if is_guid(identity.tenant_id) and _differs(tenant, identity.tenant_id):
+        return bad("wrong_tenant", host)
+    if _differs(client, identity.client_id):
+        return bad("wrong_client", host)
+    # The life that is left by the provider's own clock: ours may be wrong.
+    left = None
+    if (exp := epoch_claim(claims, "exp")) is not None:
+        left = exp - (answer.sent_at - (answer.clock_skew or 0.0))
+        if left <= 0:
+            return bad("expired", host)
+    life = whole_seconds(result.get("expires_in"))
+    if life is None or (left is not None and left < life - _ROUNDING):
+        life = None if left is None else int(left)
+    if not life:
+        return bad("no_expiry", host)
+    return Minted(
+        access_token=token,
+        issued_at=int(answer.sent_at),
+        expires_in=life,
+        refresh_in=whole_seconds(result.get("refresh_in")),
+        attempts=0,
+        clock_skew=answer.clock_skew,
+    )
+
+
+def _differs(claim: object, asked: str) -> bool:
+    return claim is not None and str(claim).lower() != asked.lower()
+
+
+def whole_seconds(value: object) -> int | None:
+    """A positive number of seconds; v1 endpoints send numbers as strings."""
+    try:
+        seconds = int(float(value)) if isinstance(value, (int, float, str)) else 0
+    except (ValueError, OverflowError):
+        return None
+    return seconds if 0 < seconds < _LONGEST_LIFE and not isinstance(value, bool) else None
+
+
+def json_object(answer: Answer) -> dict[str, Any] | None:
+    """An answer's JSON object, None where it is none."""
+    try:
+        document = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def what_body(answer: Answer) -> str:
+    """What came in place of JSON: the word for it in `diagnosis`."""
+    start = answer.body.lstrip()[:1]
+    html = "html" in answer.headers.get("content-type", "") or start == b"<"
+    return "html" if html else "not_json"
+
+
+def refusal(document: dict[str, Any]) -> Failure:
+    """A refusal in words, from the JSON of an error answer (RFC 6749 section 5.2)."""
+    error = safe_error(document.get("error"))
+    codes = aadsts_codes(document)
+    explained = explanations.explain_rejection(error, codes)
+    return Failure(
+        "rejected",
+        explained.cause,
+        explained.cure,
+        error=error,
+        aadsts=codes[0] if codes else None,
+        transient=explained.transient,
+        trace_id=safe_id(document.get("trace_id")),
+        correlation_id=safe_id(document.get("correlation_id")),
+    )
+
+
+def bad(reason: str, host: str) -> Failure:
+    """An answer that is no token; the reasons are those of `explanations.explain_bad_response`."""
+    explained = explanations.explain_bad_response(reason, host)
+    return Failure("bad_response", explained.cause, explained.cure, transient=explained.transient)
+
+
+def explain(trouble: Trouble, host: str, peer: str = explanations.LOGIN_HOST) -> Failure:
+    """A failure of the transport, in words; what an answer says of itself goes along."""
+    explained = explanations.explain_trouble(trouble, host, peer)
+    document = json_object(trouble.answer) if trouble.answer else None
+    told = refusal(document) if document and "error" in document else None
+    cause = explained.cause
+    if told and told.error == "temporarily_unavailable":
+        cause = told.message
+    if trouble.out_of_time and trouble.kind != "untrusted":
+        cause += "; another try would have passed the run's deadline"
+    return Failure(
+        trouble.kind,
+        cause,
+        explained.cure,
+        error=told.error if told else None,
+        aadsts=told.aadsts if told else None,
+        transient=explained.transient,
+        trace_id=told.trace_id if told else None,
+        correlation_id=told.correlation_id if told else None,
+        clock_skew=trouble.answer.clock_skew if trouble.answer else None,
+    )
+
+
+def aadsts_codes(body: Mapping[str, object]) -> tuple[int, ...]:
+    """The distinct AADSTS codes of an untrusted error answer, the first eight, in its order."""
+    listed = body.get("error_codes")
+    described = body.get("error_description")
+    codes = _valid_codes(listed if isinstance(listed, (list, tuple)) else ())
+    if not codes and isinstance(described, str):
+        codes = _valid_codes(_CODE_IN_TEXT.findall(described))
+    return codes
+
+
+def _valid_codes(values: Sequence[object]) -> tuple[int, ...]:
+    codes: dict[int, None] = {}  # a set that keeps its order
+    for value in values:
+        code = int(value) if isinstance(value, str) and _CODE.fullmatch(value) else value
+        if isinstance(code, int) and code in _CODES:
+            codes[code] = None
+            if len(codes) == _MOST_CODES:
+                break
+    return tuple(codes)
+
+
+def safe_id(value: object) -> str | None:
+    """A trace or correlation id fit to show: a GUID in lower case, or None."""
+    if isinstance(value, str) and is_guid(value):
+        return value.lower()
+    return None
+
+
+def safe_error(value: object) -> str | None:
+    """An OAuth error code fit to show: 3 to 40 lower-case letters and underscores, or None."""
+    if isinstance(value, str) and _OAUTH_ERROR.fullmatch(value):
+        return value
+    return None

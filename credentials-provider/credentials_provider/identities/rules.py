@@ -1,0 +1,313 @@
+"""The rule of each value of an identity: what is wrong with it, None if nothing is.
+
+Pure, and cheap to load: a run with nothing due imports it. No message repeats a value that can be a
+secret in the wrong place.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+
+from credentials_provider.settings import CLOUDS
+
+SCOPE_END = "/.default"
+LOOKS_LIKE_ID = "looks like a Secret ID; Entra ID wants the secret's Value"
+LONGEST_SECRET = 256  # characters; a client secret has about 40
+LONGEST_NAME = 128  # characters
+LONGEST_NAME_BYTES = 200  # most file systems take 255; suffixes and temporary files need some
+FEDERATED_PLATFORMS = ("github", "azure-pipelines")
+SINK_FORMATS = ("json", "raw", "header", "dotenv", "netrc")
+
+_GUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
+_DOMAIN = (
+    r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+"
+    r"(?:[A-Za-z]{2,63}|[Xx][Nn]--[A-Za-z0-9-]{1,59})"
+)
+_VAULT_URL = (
+    r"https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?/secrets/[A-Za-z0-9-]{1,127}(/[A-Za-z0-9]{1,64})?/?"
+)
+_NO_TENANT = {"common", "organizations", "consumers"}
+# https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+_DEVICES = {
+    *("con", "prn", "aux", "nul"),
+    *(f"{port}{number}" for port in ("com", "lpt") for number in "0123456789\u00b9\u00b2\u00b3"),
+}
+_OVERWRITES = {"entra-identities", "mcp", "vscode_mcp"}
+# The sample values of the registry's guide and of this project's documents, in lower case. Nothing
+# vaguer: a real secret can hold "<", "{" or "xxxx".
+_PLACEHOLDERS = {
+    *("your-tenant-id", "your-client-id", "your-app-client-id", "your-m2m-client-id"),
+    *("your-client-secret", "your-m2m-client-secret", "your-secret-value-here"),
+    *("cursor-m2m-client-id", "cursor-m2m-client-secret"),
+    *("cicd-m2m-client-id", "cicd-m2m-client-secret"),
+    *("{tenant_id}", "{app_client_id}", "{m2m_client_id}", "{m2m_client_secret}"),
+    *("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "xxxxx~xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
+}
+_SAMPLE = "still holds the guide's sample value: put yours in its place"
+# What stands where a secret belongs when something else failed: (pattern, what it is).
+_NO_SECRETS = (
+    (
+        r"@Microsoft\.KeyVault\(.*|(op|keyvault)://.*|(vault|secretref|ref\+[a-z]+):.*",
+        "is a reference to a secret that nothing resolved",
+    ),
+    (
+        r"\$\{?[A-Za-z_][A-Za-z0-9_]*\}?|\$\([A-Za-z_][A-Za-z0-9_.]*\)|\$?\{\{.*\}\}|%[A-Z_]+%",
+        "is the name of a variable that nothing resolved",
+    ),
+    (r".{0,8}(\.\.\.|\u2026|\*{3,}|\u2022{3,}).{0,4}", "is masked: it is not the whole secret"),
+    (
+        r"(?:export )?(?:(?i:[a-z0-9_]*(?:secret|password)) ?[=:] ?|[A-Z0-9]+(?:_[A-Z0-9]+)+=).+",
+        "begins with a name: put only the secret's Value there",
+    ),
+    (r"([\"'`]).*\1", "stands in quotes: leave them out"),
+    (r"-----BEGIN .*", "is a key or a certificate: use certificate_file"),
+)
+
+
+def is_guid(text: str) -> bool:
+    """Whether a text is a GUID, as portals show tenants and applications."""
+    return re.fullmatch(_GUID, text, re.ASCII) is not None
+
+
+def is_placeholder(value: str) -> bool:
+    """Whether a value is a sample from a guide instead of a real one."""
+    lowered = value.lower()
+    core = lowered.removeprefix("api://").removesuffix(SCOPE_END)
+    return lowered in _PLACEHOLDERS or core in _PLACEHOLDERS
+
+
+def is_variable(text: str) -> bool:
+    """Whether a text can be the name of an environment variable."""
+    return text.isascii() and text.isidentifier() and len(text) <= 128  # noqa: PLR2004
+
+
+def is_vault_secret(text: str) -> bool:
+    """Whether a text is a Key Vault's secret, `https://{vault}/secrets/{name}[/{version}]`."""
+    return re.fullmatch(_VAULT_URL, text, re.ASCII) is not None
+
+
+def is_date(text: str) -> bool:
+    """Whether a text is a calendar date, YYYY-MM-DD."""
+    try:
+        return len(text) == len("2026-12-31") and bool(date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's form C: macOS and some editors write accents as separate characters."""
+    if name.isascii():
+        return name
+    import unicodedata  # noqa: PLC0415  only for names beyond ASCII
+
+    return unicodedata.normalize("NFC", name)
+
+
+def name_key(name: str) -> str:
+    """What two names have in common that would name the same file somewhere."""
+    return composed(name).casefold()
+
+
+def identity_name(value: str) -> str | None:
+    """It names a file, on every system, and no other than its own."""
+    if not value:
+        return "is empty"
+    if len(value) > LONGEST_NAME or len(value.encode(errors="replace")) > LONGEST_NAME_BYTES:
+        return f"is too long: {LONGEST_NAME} characters and {LONGEST_NAME_BYTES} bytes at most"
+    plain = (
+        re.fullmatch(r"[A-Za-z0-9_.@+ -]*", value) is not None
+        if value.isascii()
+        else all(map(_is_name_character, value))
+    )
+    if (
+        not plain
+        or "  " in value
+        or not (value[0] == "_" or value[0].isalnum())
+        or value[-1] in " ."
+    ):
+        return (
+            "must hold only letters, digits, '_', '.', '-', '@', '+' and single spaces, begin with "
+            "a letter, a digit or '_', and not end with '.' or a space (it names a file)"
+        )
+    folded = name_key(value)
+    if folded.partition(".")[0].rstrip() in _DEVICES:
+        return f"{value} is the name of a device on Windows, not of a file"
+    if folded in _OVERWRITES:
+        return f"{value}.json is another file of the registry and would be overwritten"
+    return None
+
+
+def _is_name_character(character: str) -> bool:
+    """A letter or digit of any script, with the marks that belong to its letters."""
+    if character in "_.@+ -":
+        return True
+    import unicodedata  # noqa: PLC0415  only for names beyond ASCII
+
+    category = unicodedata.category(character)
+    return category[0] in "LM" or category == "Nd"
+
+
+def _plain(value: str) -> str | None:
+    if not value:
+        return "is empty"
+    if value != value.strip():
+        return "has white space around it"
+    if not value.isprintable() or not value.isascii():
+        return "holds a character that cannot stand there"
+    if is_placeholder(value):
+        return _SAMPLE
+    return None
+
+
+def tenant_id(value: str) -> str | None:
+    """One tenant, by its GUID or domain; it becomes a part of a URL."""
+    if problem := _plain(value):
+        return problem
+    if value.lower() in _NO_TENANT:
+        return f"{value!r} names no tenant: a machine identity needs its own (a GUID or a domain)"
+    if not is_guid(value) and not re.fullmatch(_DOMAIN, value, re.ASCII):
+        return "must be a GUID or a domain name (Microsoft Entra ID, Overview, Tenant ID)"
+    return None
+
+
+def client_id(value: str) -> str | None:
+    """An application; whoever wrote its secret here must not see it sent, or shown."""
+    if value != value.strip() or not any(each in value for each in " /\\?#&~<>{}"):
+        return _plain(value)
+    return (
+        _SAMPLE
+        if is_placeholder(value)
+        else ("must be an application (client) ID (App registrations, Overview)")
+    )
+
+
+def scope(value: str) -> str | None:
+    """One resource, by its Application ID URI."""
+    if len(value.split()) > 1:
+        return "must name one resource: Entra ID takes a single one with client credentials"
+    if problem := _plain(value):
+        return problem
+    if any(each in value for each in "{}<>"):
+        return _SAMPLE
+    if not value.endswith(SCOPE_END) or value == SCOPE_END:
+        return "must end in /.default, as in api://{APP_CLIENT_ID}/.default"
+    return None
+
+
+def cloud(value: object) -> str | None:
+    """A cloud of Microsoft."""
+    if isinstance(value, str) and value in CLOUDS:
+        return None
+    return f"must be one of {', '.join(CLOUDS)}"
+
+
+def secret(value: str) -> str | None:
+    """What cannot be a client secret of Entra ID. The value is never repeated."""
+    if problem := _plain(value):
+        return problem
+    if len(value) > LONGEST_SECRET:
+        return (
+            f"has more than {LONGEST_SECRET} characters: a client secret has about 40. A "
+            "certificate belongs to certificate_file"
+        )
+    found = (what for pattern, what in _NO_SECRETS if re.fullmatch(pattern, value))
+    return next(found, None)
+
+
+def variable(value: str) -> str | None:
+    """The name of a variable; whoever wrote the secret itself here must not read it."""
+    if not is_variable(value):
+        return "must be the name of an environment variable, not its value"
+    return None
+
+
+def path(value: str) -> str | None:
+    """A path, with `~` and `$VARIABLES`."""
+    if not value:
+        return "is empty"
+    if value != value.strip() or not value.isprintable():
+        return "must be the path of a file, without white space around it"
+    if is_placeholder(value):
+        return _SAMPLE
+    return None
+
+
+def vault_secret(value: str) -> str | None:
+    """A secret of a Key Vault."""
+    if not is_vault_secret(value):
+        return (
+            "must be a secret of a vault: https://VAULT.vault.azure.net/secrets/NAME, or with "
+            "/VERSION behind it"
+        )
+    return None
+
+
+def federated_token(value: str) -> str | None:
+    """A platform that gives tokens when asked."""
+    if value in FEDERATED_PLATFORMS:
+        return None
+    return f"must be one of {', '.join(FEDERATED_PLATFORMS)}"
+
+
+def managed_identity(value: object) -> str | None:
+    """The machine itself, or the client ID of an identity assigned to it."""
+    if value is True or (isinstance(value, str) and is_guid(value)):
+        return None
+    return "must be true, or the client ID of a user-assigned managed identity"
+
+
+def day(value: str) -> str | None:
+    """A calendar date."""
+    return None if is_date(value) else "must be a date such as 2026-12-31"
+
+
+def sinks(value: object) -> str | None:
+    """Where else the token goes: the first mistake, with the number of its object."""
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        return 'must be an array of objects such as {"path": "token.txt", "format": "raw"}'
+    for number, sink in enumerate(value, start=1):
+        if problem := _sink(sink):
+            return f"number {number}: {problem}"
+    paths = [sink["path"] for sink in value]
+    return None if len(paths) == len(set(paths)) else "two of them have the same path"
+
+
+def _mode(value: str) -> str | None:
+    if not re.fullmatch(r"0?[0-7]{3}", value, re.ASCII) or int(value, 8) & 0o133:
+        return 'must be "0600", "0640" or the like: no right to run it, none for others to write it'
+    return None
+
+
+def _one_word(value: str) -> str | None:
+    return None if re.fullmatch(r"[\w.@:$-]{1,253}", value, re.ASCII) else "must be one word"
+
+
+def _format(value: str) -> str | None:
+    return None if value in SINK_FORMATS else f"must be one of {', '.join(SINK_FORMATS)}"
+
+
+SINK_RULES = {
+    "path": path,
+    "format": _format,
+    "mode": _mode,
+    "owner": _one_word,
+    "group": _one_word,
+    "variable": variable,
+    "machine": _one_word,
+}
+
+
+def _sink(sink: dict[str, object]) -> str | None:
+    for name, value in sink.items():
+        rule = SINK_RULES.get(name)
+        if rule is None:
+            return f"unknown field; there are {', '.join(SINK_RULES)}"
+        problem = rule(value) if isinstance(value, str) else "must be a string"
+        if problem:
+            return f"{name} {problem}"
+    if "path" not in sink:
+        return "path is missing"
+    if sink.get("format") == "netrc" and "machine" not in sink:
+        return "machine is missing: the host that netrc's line is for"
+    return None

@@ -1,0 +1,53 @@
+"""What comes of asking for a token: the token, or why there is none.
+
+Apart from `model`, because a dataclass takes a millisecond to make and a run with nothing due needs
+neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+FailureKind = Literal[
+    "rejected",
+    "throttled",
+    "unavailable",
+    "unreachable",
+    "untrusted",
+    "bad_response",
+    "secret_unavailable",
+    "storage",
+    "configuration",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Minted:
+    """A new token, checked. Times in epoch seconds; `issued_at` is just before the request."""
+
+    access_token: str = field(repr=False)
+    issued_at: int
+    expires_in: int
+    refresh_in: int | None
+    attempts: int
+    clock_skew: float | None  # this machine's clock minus the provider's, seconds
+    warnings: tuple[str, ...] = ()  # about the credential
+    credential: str | None = None  # the field that it came from
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an identity got no new token. Nothing that the provider wrote freely stands here."""
+
+    kind: FailureKind
+    message: str
+    remedy: str
+    error: str | None = None  # OAuth error code, RFC 6749 section 5.2
+    aadsts: int | None = None
+    transient: bool = False  # trying again later, with nothing changed, can help
+    trace_id: str | None = None
+    correlation_id: str | None = None
+    attempts: int = 0
+    clock_skew: float | None = None  # this machine's clock minus the provider's, seconds
+    warnings: tuple[str, ...] = ()  # about the credential

@@ -1,0 +1,122 @@
+"""Tokens for a program that asks often: from memory while the files are as they were.
+
+Safe for threads: who asks for what another thread is about to renew waits for that renewal.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from credentials_provider.policy import Lead
+from credentials_provider.run.access import Access, get_token
+from credentials_provider.tokens.store import TokenStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credentials_provider.model import Observer, RunOptions
+
+FORCED_INTERVAL = 300.0  # seconds between two renewals of a token that a server has refused
+OLD_TOKEN_FOR = 30.0  # seconds for which a token that could not be renewed is given without a try
+
+
+class TokenSource:
+    """The tokens of one configuration.
+
+    Args:
+        options: settings and limits.
+        observer: hears warnings when something is renewed.
+        now: epoch seconds.
+
+    """
+
+    def __init__(
+        self, options: RunOptions, observer: Observer, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._options = options._replace(force=False)
+        self._observer = observer
+        self._now = now
+        self._store = TokenStore(options.settings.output_dir)
+        self._lock = threading.Lock()
+        self._renewals: dict[tuple[str, float], Future[Access]] = {}
+        self._known: dict[str, tuple[object, Access]] = {}
+        # Until when (monotonic) an old token is given without a try, and none renewed after a 401.
+        self._kept: dict[str, float] = {}
+        self._forced: dict[str, float] = {}
+
+    def ready(self, name: str, min_ttl: float) -> Access | None:
+        """The identity's token, if it is in memory and valid for that long (seconds)."""
+        files, access = self._known.get(name, (None, None))
+        if access is None or files != self._files(name):
+            return None
+        left = access.expires_on - self._now()
+        untried = left > 0 and time.monotonic() < self._kept.get(name, 0.0)
+        enough = left > Lead(seconds=min_ttl, capped=True).of(_life(access))
+        return access if enough or untried else None
+
+    def get(self, name: str, min_ttl: float) -> Access:
+        """The identity's token, valid for that long (seconds), as `access.get_token` gives it.
+
+        Raises:
+            NoTokenError: there is none.
+            ConfigurationError: no such identity, or a configuration that cannot be used.
+
+        """
+        return self.ready(name, min_ttl) or self._once(name, min_ttl)
+
+    def replaced(self, name: str, refused: str) -> Access | None:
+        """Another token than the one that a server has refused, renewed if need be.
+
+        None where there is no other: the refused one is younger than five minutes, or could not be
+        renewed.
+        """
+        access = self._once(name, 0.0)
+        life = _life(access)
+        age = life - (access.expires_on - self._now())
+        tried = time.monotonic() < self._forced.get(name, 0.0)
+        if access.token == refused and age > FORCED_INTERVAL and not tried:
+            self._forced[name] = time.monotonic() + FORCED_INTERVAL
+            # Due once it is five minutes old: so is no token that somebody has renewed meanwhile.
+            access = self._once(name, life - FORCED_INTERVAL)
+        return None if access.token == refused else access
+
+    def _once(self, name: str, min_ttl: float) -> Access:
+        mine: Future[Access] = Future()
+        with self._lock:
+            renewal = self._renewals.setdefault((name, min_ttl), mine)
+        if renewal is not mine:
+            return renewal.result()
+        try:
+            files = self._files(name)  # before: what is read is of then or later
+            access = get_token(self._options, name, min_ttl, self._observer, now=self._now)
+            self._known[name] = (files, access)
+            self._kept[name] = time.monotonic() + OLD_TOKEN_FOR if access.kept else 0.0
+            mine.set_result(access)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._renewals[name, min_ttl]
+        return access
+
+    def _files(self, name: str) -> object:
+        return _status(self._options.settings.identities_file), _status(self._store.path(name))
+
+
+def _status(path: str) -> object:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_uid
+
+
+def _life(access: Access) -> float:
+    """How long the token is valid in all, seconds."""
+    life: Any = access.document.get("expires_in")
+    return float(life) if isinstance(life, (int, float)) else 0.0

@@ -1,0 +1,374 @@
+"""Attempts: when a request is sent again, and what one of them tells all the others.
+
+Retries, a throttle that all of a tenant obey, and a host that is given up once for everybody.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import tenacity
+
+from credentials_provider.transport.connections import (
+    Answer,
+    Connections,
+    HttpRequest,
+    Trouble,
+    http_date,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_log = logging.getLogger(__name__)
+
+FIRST_BACKOFF = 1.0  # seconds, doubling, with full jitter
+MAXIMUM_BACKOFF = 30.0  # seconds
+
+_TOO_MANY_REQUESTS = 429
+_REQUEST_TIMEOUT = 408
+_SERVER_ERRORS = range(500, 600)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What became of a request, retries included; `attempts` counts those really sent."""
+
+    result: Answer | Trouble
+    attempts: int
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One request on its way through its attempts."""
+
+    request: HttpRequest
+    is_temporary: Callable[[Answer], bool]
+    about: str  # whose request it is, for the log
+    host: _Circuit
+    tenant: _Circuit
+    once: bool = False
+    attempts: int = 0
+    began: float = float("inf")  # monotonic time of the first attempt
+    result: Answer | Trouble = field(init=False, repr=False)  # of the last attempt
+
+
+class _Circuit:
+    """What a host, or a tenant on it, does to all calls of a run.
+
+    Once a whole retry budget is spent on something that answers nobody, the others need not spend
+    theirs. One identity's bad luck must not end the others: it takes two of them, and half of
+    those under way, unless not even a connection came about.
+    """
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.failing: set[_Call] = set()
+        self.answered_at = float("-inf")
+        self.opens_at = float("-inf")  # monotonic; nothing is sent before
+        self.dead: Trouble | None = None
+
+    def answered(self, at: float) -> None:
+        self.answered_at = at
+        self.failing.clear()
+
+    def gives_up(self, call: _Call, trouble: Trouble) -> bool:
+        """Whether a call that spent its attempts proves that nobody gets an answer."""
+        if self.answered_at >= call.began:
+            return False
+        many = len(self.failing)
+        return not trouble.connected or (many > 1 and 2 * many >= self.active)
+
+
+class Transport:
+    """Posts forms to login hosts for a whole run; thread-safe.
+
+    Args:
+        timeout: seconds for one request, connection included.
+        max_attempts: requests sent at most for one `post`.
+        deadline: `monotonic` time at which the run ends; nothing waits beyond it.
+        connections: requests under way at once.
+        ca_bundle: PEM file or folder of the authorities to trust in place of the system's.
+
+    Raises:
+        ConfigurationError: the CA bundle cannot be used.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        max_attempts: int,
+        deadline: float,
+        connections: int,
+        ca_bundle: str | None = None,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._timeout = timeout
+        self._max_attempts = max_attempts
+        self._deadline = deadline
+        self._now = now
+        self._monotonic = monotonic
+        self._connections = Connections(connections, ca_bundle, now)
+        self._slots = threading.Semaphore(connections)
+        self._changed = threading.Condition()  # reentrant
+        self._hosts: dict[str, _Circuit] = {}
+        self._tenants: dict[tuple[str, str], _Circuit] = {}
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End every wait; nothing more is sent."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def pause(self, base: str, tenant: str) -> float:
+        """For how many seconds a tenant of the login host `base` is throttled."""
+        circuit = self._tenants.get((urlsplit(base).netloc.lower(), tenant.lower()))
+        return max(circuit.opens_at - self._monotonic(), 0.0) if circuit else 0.0
+
+    def close(self) -> None:
+        """Stop, and close what connections are idle."""
+        self.stop()
+        self._connections.close()
+
+    def post(
+        self,
+        url: str,
+        body: str,
+        headers: Mapping[str, str],
+        *,
+        tenant: str = "",
+        is_temporary: Callable[[Answer], bool] = lambda _: False,
+        about: str = "",
+    ) -> Reply:
+        """Post a body until it is answered, its attempts are spent or the deadline would pass.
+
+        `is_temporary` recognises an error answer whose body asks to be tried again; `about` names
+        in the log whose request it is.
+        """
+        request = HttpRequest("POST", url, headers, body, self._timeout)
+        return self.send(request, tenant=tenant, is_temporary=is_temporary, about=about)
+
+    def get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        tenant: str = "",
+        is_temporary: Callable[[Answer], bool] = lambda _: False,
+        timeout: float = float("inf"),
+        about: str = "",
+    ) -> Reply:
+        """Get a document in the same way; `timeout` seconds a request, or less if all have less.
+
+        A URL of `http`, such as a machine's own metadata endpoint has, is never sent to a proxy.
+        """
+        request = HttpRequest("GET", url, headers, None, timeout)
+        return self.send(request, tenant=tenant, is_temporary=is_temporary, about=about)
+
+    def send(
+        self,
+        request: HttpRequest,
+        *,
+        tenant: str = "",
+        is_temporary: Callable[[Answer], bool] = lambda _: False,
+        about: str = "",
+        once: bool = False,
+    ) -> Reply:
+        """Send any request in the same way.
+
+        `once`: it must not take effect twice, so it is sent again only where it surely had none:
+        nobody was there, or it was throttled.
+        """
+        timeout = min(request.timeout, self._timeout)
+        circuits = self._circuits(request.url, tenant)
+        call = _Call(replace(request, timeout=timeout), is_temporary, about, *circuits, once=once)
+        return self._ask(call)
+
+    def _circuits(self, url: str, tenant: str) -> tuple[_Circuit, _Circuit]:
+        name = urlsplit(url).netloc.lower()
+        with self._changed:
+            host = self._hosts.setdefault(name, _Circuit())
+            return host, self._tenants.setdefault((name, tenant.lower()), _Circuit())
+
+    def _ask(self, call: _Call) -> Reply:
+        with self._changed:
+            for circuit in (call.host, call.tenant):
+                circuit.active += 1
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_result(_worth_retrying),
+            wait=_delay,
+            stop=self._is_spent,
+            sleep=partial(self._sleep, call),
+            retry_error_callback=partial(self._give_up, call),
+        )
+        try:
+            for attempt in attempts:
+                call.result = self._attempt(call)
+                if call.once and isinstance(call.result, Trouble) and call.result.maybe_done:
+                    call.result = replace(call.result, final=True)
+                attempt.retry_state.set_result(call.result)
+        finally:
+            with self._changed:
+                for circuit in (call.host, call.tenant):
+                    circuit.active -= 1
+                    circuit.failing.discard(call)
+        return Reply(call.result, call.attempts)
+
+    def _attempt(self, call: _Call) -> Answer | Trouble:
+        """One request, once there is room for it; without one, why nothing may be sent."""
+        while True:
+            if refused := self._admit(call):
+                return replace(refused, final=True)
+            with self._slots:
+                # Others may have met a throttle while this one waited for its slot, and note
+                # it before they give theirs back.
+                if self._verdict(call) != 0:
+                    continue
+                result = self._send(call)
+                self._note(call, result)
+                return result
+
+    def _is_spent(self, state: tenacity.RetryCallState) -> bool:
+        resumes_at = self._monotonic() + state.upcoming_sleep
+        return state.attempt_number >= self._max_attempts or resumes_at >= self._deadline
+
+    def _sleep(self, call: _Call, seconds: float) -> None:
+        until = self._monotonic() + seconds
+        _log.debug("%s: next request in %.1f s", call.about, seconds)
+        with self._changed:
+            if isinstance(call.result, Trouble) and call.result.kind == "throttled":
+                self._pause(call.tenant, seconds)  # the whole tenant waits
+            while not (self._stopped or call.host.dead or call.tenant.dead):
+                left = min(until, self._deadline) - self._monotonic()
+                if left <= 0:
+                    return
+                self._changed.wait(left)
+
+    def _give_up(self, call: _Call, state: tenacity.RetryCallState) -> None:
+        """The last attempt failed: note why, and whether others need not try."""
+        trouble = call.result
+        if not isinstance(trouble, Trouble):
+            return
+        if state.attempt_number < self._max_attempts:
+            call.result = replace(trouble, out_of_time=True)
+            return
+        circuit = call.tenant if trouble.kind == "throttled" else call.host
+        with self._changed:
+            if circuit.gives_up(call, trouble):
+                circuit.dead = circuit.dead or trouble
+                self._changed.notify_all()
+
+    def _admit(self, call: _Call) -> Trouble | None:
+        """Wait while the tenant is throttled; why nothing may be sent, if so."""
+        with self._changed:
+            while not isinstance(verdict := self._verdict(call), Trouble):
+                if not verdict:
+                    return None
+                self._changed.wait(verdict)
+            return verdict
+
+    def _verdict(self, call: _Call) -> Trouble | float:
+        """For how many seconds nothing may be sent, or why nothing may be sent any more."""
+        if dead := call.host.dead or call.tenant.dead:
+            return dead
+        now = self._monotonic()
+        if self._stopped or now >= self._deadline:
+            return Trouble("unreachable", "timeout", out_of_time=True)
+        left = max(call.tenant.opens_at - now, 0.0)
+        if call.tenant.opens_at >= self._deadline:
+            return Trouble("throttled", retry_after=left, out_of_time=True)
+        return left
+
+    def _pause(self, circuit: _Circuit, seconds: float) -> None:
+        with self._changed:
+            circuit.opens_at = max(circuit.opens_at, self._monotonic() + seconds)
+            self._changed.notify_all()
+
+    def _note(self, call: _Call, result: Answer | Trouble) -> None:
+        """What one attempt says about its host and its tenant."""
+        with self._changed:
+            if isinstance(result, Answer) or result.kind == "bad_response":
+                call.host.answered(self._monotonic())
+                call.tenant.answered(self._monotonic())
+            elif result.kind == "throttled":
+                call.host.answered(self._monotonic())
+                call.tenant.failing.add(call)
+                self._pause(call.tenant, result.retry_after or 0.0)
+            elif result.kind == "untrusted" or result.final:  # no identity here fares better
+                call.host.dead = call.host.dead or result
+                self._changed.notify_all()
+            else:
+                call.host.failing.add(call)
+
+    def _send(self, call: _Call) -> Answer | Trouble:
+        """One request and its whole answer, or what came in the way."""
+        left = self._deadline - self._monotonic()
+        if left <= 0:
+            return Trouble("unreachable", "timeout", out_of_time=True)
+        began = self._monotonic()
+        call.began = min(call.began, began)
+        call.attempts += 1
+        timeout = min(call.request.timeout, left)
+        result = self._connections.exchange(replace(call.request, timeout=timeout))
+        if isinstance(result, Answer):
+            retry_after = _retry_after(result, self._now())
+            if result.status == _TOO_MANY_REQUESTS:
+                result = Trouble("throttled", answer=result, retry_after=retry_after)
+            elif (
+                result.status == _REQUEST_TIMEOUT
+                or result.status in _SERVER_ERRORS
+                or call.is_temporary(result)
+            ):
+                result = Trouble("unavailable", answer=result, retry_after=retry_after)
+        _log_attempt(call, result, self._monotonic() - began)
+        return result
+
+
+def _delay(state: tenacity.RetryCallState) -> float:
+    """Seconds until the next attempt: as the provider asks, and at least the backoff."""
+    trouble = state.outcome.result() if state.outcome else None
+    asked = trouble.retry_after if isinstance(trouble, Trouble) else None
+    backoff = tenacity.wait_random_exponential(multiplier=FIRST_BACKOFF, max=MAXIMUM_BACKOFF)
+    return max(backoff(state), asked or 0.0)
+
+
+def _worth_retrying(result: Answer | Trouble) -> bool:
+    return isinstance(result, Trouble) and result.worth_retrying
+
+
+def _log_attempt(call: _Call, result: Answer | Trouble, took: float) -> None:
+    """One line for `-vv`: nothing of the request but its host, nothing of the answer's body."""
+    if not _log.isEnabledFor(logging.DEBUG):
+        return
+    answer = result if isinstance(result, Answer) else result.answer
+    if answer:
+        asked = result.retry_after if isinstance(result, Trouble) else None
+        what = f"HTTP {answer.status}" + (f", Retry-After {asked:.0f} s" if asked else "")
+    else:
+        what = f"{result.kind} ({result.reason})" if isinstance(result, Trouble) else ""
+    host = urlsplit(call.request.url).netloc
+    _log.debug("%s: attempt %d at %s: %s after %.2f s", call.about, call.attempts, host, what, took)
+
+
+def _retry_after(answer: Answer, now: float) -> float | None:
+    """Seconds to wait, from a number or a date (RFC 9110 section 10.2.3).
+
+    A date is compared with the provider's own clock, where it tells it.
+    """
+    value = answer.headers.get("retry-after", "").strip()
+    if value.isascii() and value.replace(".", "", 1).isdigit():
+        return float(value[:12])
+    moment = http_date(value)
+    if moment is None:
+        return None
+    return max(0.0, moment - (http_date(answer.headers.get("date")) or now))
