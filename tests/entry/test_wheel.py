@@ -80,6 +80,9 @@ def test_the_wheel_is_all_that_is_needed(tmp_path: Path) -> None:
     demo = run([program, "demo"], tmp_path)
     assert demo.returncode == 0, demo.stderr
     assert "credentials-provider identities init" in demo.stdout
+    identities = ["-i", ".oauth-tokens/demo/entra-identities.json"]
+    bridge = ["mcp-bridge", "--identity", "ci-agent", "https://localhost/mcp", *identities]
+    assert run([program, *bridge], tmp_path).returncode == 0  # it needs no more than this
 
     extras = ("azure-identity", "azure-keyvault-secrets", "trustme")
     assert pip_there("uninstall", *extras).returncode == 0
