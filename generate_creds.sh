@@ -29,7 +29,7 @@ if ! { [ -x "$root/.venv/bin/python" ] &&
 fi
 
 case ${1-} in
-    generate | status | inspect | token | exec | identities | doctor | watch | schedule | \
+    generate | status | inspect | token | exec | serve | identities | doctor | watch | schedule | \
         mcp-config | mcp-bridge | emulator | demo | completion | help | version | --version) ;;
     --demo) shift && set -- demo "$@" ;;
     -h) shift && set -- generate --help "$@" ;;

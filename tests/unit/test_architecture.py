@@ -32,7 +32,7 @@ MODULES = {
 ROOMS = [
     *("errors", "policy", "permissions", "files", "json_text", "settings", "minting", "model"),
     *("transport", "tokens", "identities", "credentials", "entra", "run"),
-    *("python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
+    *("endpoint", "python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
 ]
 OWNERS = {
     "dotenv": {"settings"},

@@ -15,14 +15,14 @@ from credentials_provider.cli.options import DURATION, identity_names, settings_
 from credentials_provider.cli.staying import endpoint, source_of
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.errors import ConfigurationError, quoted
-from credentials_provider.files import write_private
+from credentials_provider.files import make_folders, write_private
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.run.watching import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-ENV_FILE = "endpoint.env"
+ENV_FILE = ".endpoint.env"
 
 
 @click.command(
@@ -45,7 +45,7 @@ ENV_FILE = "endpoint.env"
 @click.option(
     "--write-env",
     metavar="FILE",
-    help="Write IDENTITY_ENDPOINT and IDENTITY_HEADER there. Default: endpoint.env beside the "
+    help="Write IDENTITY_ENDPOINT and IDENTITY_HEADER there. Default: .endpoint.env beside the "
     "tokens.",
 )
 @settings_options
@@ -82,7 +82,9 @@ def command(
         endpoint(source, settings, names, port=port, path=path) as variables,
         _written(place, variables),
     ):
-        tell(f"serving {', '.join(each.name for each in served)} at {variables['IDENTITY_ENDPOINT']}")
+        tell(
+            f"serving {', '.join(each.name for each in served)} at {variables['IDENTITY_ENDPOINT']}"
+        )
         tell(f"for a program: set -a; . {quoted(place)}; set +a")
         notifier.tell("READY=1")
         try:
@@ -97,6 +99,7 @@ def command(
 def _written(place: str, variables: dict[str, str]) -> Iterator[None]:
     """The file by which programs find the endpoint, for as long as it serves."""
     text = "".join(f"{name}={value}\n" for name, value in variables.items())
+    make_folders(os.path.dirname(place))
     write_private(place, text)
     try:
         yield

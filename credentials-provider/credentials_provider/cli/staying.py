@@ -1,4 +1,4 @@
-"""What `exec` does for a command that runs for longer than a token is valid, and what `serve` is."""
+"""`exec` for a command that runs for longer than a token is valid, and the local endpoint."""
 
 from __future__ import annotations
 
