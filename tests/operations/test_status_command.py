@@ -185,14 +185,14 @@ def test_an_entry_with_a_mistake_is_shown_with_it_and_with_what_its_token_is_goo
     project.add_all(apps(2))
     run()
     entries = project.entries()
-    entries[0]["client_secrt"] = entries[0].pop("client_secret")
+    entries[0]["cloud"] = "mars"
     project.write(entries)
     ran = run("status")
     assert ran.code == 78
-    assert re.search(r"^ci-agent +invalid .*client_secrt", ran.stdout, re.MULTILINE)
+    assert re.search(r"^ci-agent +invalid .*cloud: ", ran.stdout, re.MULTILINE)
     assert re.search(r"^billing-agent +fresh", ran.stdout, re.MULTILINE)
     told = run("status", "ci-agent").stdout
-    assert "Mistake in its entry: client_secrt" in told
+    assert "Mistake in its entry: cloud: " in told
     assert "It expires at" in told
     rows = {each["identity_name"]: each for each in run("status", "--json").json["identities"]}
     assert (rows["ci-agent"]["state"], rows["ci-agent"]["serves"]) == ("invalid", True)
