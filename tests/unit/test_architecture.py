@@ -30,7 +30,17 @@ MODULES = {
 
 # Imports run one way: a room may import itself and the rooms before it.
 ROOMS = [
-    *("errors", "policy", "permissions", "files", "json_text", "settings", "minting", "model"),
+    *(
+        "errors",
+        "extras",
+        "policy",
+        "permissions",
+        "files",
+        "json_text",
+        "settings",
+        "minting",
+        "model",
+    ),
     *("transport", "tokens", "identities", "credentials", "entra", "run"),
     *("python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
 ]

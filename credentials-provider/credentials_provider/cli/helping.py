@@ -27,6 +27,8 @@ _GROUPS = {
     "Output": ("as_json", "quiet", "verbose", "log_format"),
     "As the registry's own scripts have them": (
         "auth_provider",
+        "keycloak_url",
+        "keycloak_realm",
         "entra_tenant_id",
         "entra_client_id",
         "entra_client_secret",
