@@ -51,7 +51,7 @@ OWNERS = {
     "prometheus_client": {"run.metrics"},
     "pydantic": {"identities.problems"},
     "pydantic_core": {"identities.problems"},
-    "rich": {"cli.identities.showing", "cli.output"},
+    "rich": {"cli.output"},
     "tenacity": {"transport.retrying"},
     "urllib3": {"transport.connections", "transport.streaming"},
 }
