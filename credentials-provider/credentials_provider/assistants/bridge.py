@@ -16,7 +16,6 @@ import re
 import socket
 import sys
 import time
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -28,7 +27,8 @@ from mcp.shared.message import ClientMessageMetadata, SessionMessage
 from credentials_provider.errors import CredentialsProviderError
 from credentials_provider.model import Observer
 from credentials_provider.run.access import get_token
-from credentials_provider.transport.connections import tls_context
+from credentials_provider.transport.proxies import proxy_for
+from credentials_provider.transport.trust import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -569,12 +569,8 @@ def _connector(url: str, ca_bundle: str | None) -> Callable[[], Any]:
     ):
         if hasattr(socket, name):
             options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if proxy and "://" not in proxy:
-        proxy = f"http://{proxy}"
-    if parts.host in {"localhost", "127.0.0.1", "::1"} or urllib.request.proxy_bypass(parts.host):
-        proxy = None
+    found = None if parts.host in {"localhost", "127.0.0.1", "::1"} else proxy_for(url)
+    proxy = http.Proxy(found.url, headers=found.headers) if found else None
     tls = tls_context(ca_bundle)
     limits = http.Limits(max_connections=None, max_keepalive_connections=8)
 
