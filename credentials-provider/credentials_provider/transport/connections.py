@@ -137,7 +137,7 @@ class Connections:
             with within(request.timeout):
                 return self._exchange(request)
         except (exceptions.HTTPError, OSError, ValueError, ProxySettingError) as error:
-            return _trouble(error)
+            return trouble_of(error)
 
     def _exchange(self, request: HttpRequest) -> Answer | Trouble:
         sent_at = self._now()
@@ -174,12 +174,17 @@ class Connections:
         key = f"{parts.scheme}://{parts.netloc}"
         with self._lock:
             if key not in self._pools:
-                self._pools[key] = _make_pool(url, self._tls, self._most)
+                self._pools[key] = make_pool(url, self._tls, self._most)
             return self._pools[key]
 
 
-def _make_pool(url: str, tls: ssl.SSLContext, connections: int) -> urllib3.PoolManager:
-    """A pool, through the proxy for this URL; plain HTTP never leaves for one."""
+def make_pool(url: str, tls: ssl.SSLContext | None, connections: int) -> urllib3.PoolManager:
+    """A pool, through the proxy for this URL; plain HTTP never leaves for one.
+
+    Raises:
+        ProxySettingError: no proxy can be used by that setting.
+
+    """
     proxy = None if urlsplit(url).scheme == "http" else proxy_for(url)
     if proxy is None:
         pool = urllib3.PoolManager(maxsize=connections, ssl_context=tls)
@@ -195,7 +200,7 @@ def _make_pool(url: str, tls: ssl.SSLContext, connections: int) -> urllib3.PoolM
     return pool
 
 
-def _trouble(error: Exception) -> Trouble:
+def trouble_of(error: Exception) -> Trouble:
     """What came in the way of a request, in a word that `explanations` explains."""
     chain = _causes(error)
     return _proxy_trouble(error, chain) or _tls_trouble(chain) or _network_trouble(chain)

@@ -28,13 +28,17 @@ _SYSTEM = "the system's proxy settings"
 PROBLEMS = {
     "proxy_url": (
         "{detail} does not hold the address of a proxy",
-        ("Write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT with %23 for #, %2F for /, %3F "
-        "for ? and %40 for @ in user and password."),
+        (
+            "Write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT with %23 for #, %2F for /, "
+            "%3F for ? and %40 for @ in user and password."
+        ),
     ),
     "proxy_scheme": (
         "{detail} names a kind of proxy that is not supported, such as SOCKS",
-        ("Name an HTTP proxy (http://HOST:PORT), or list the host in NO_PROXY if it can be reached "
-        "directly."),
+        (
+            "Name an HTTP proxy (http://HOST:PORT), or list the host in NO_PROXY if it can be "
+            "reached directly."
+        ),
     ),
 }
 
