@@ -42,7 +42,7 @@ ROOMS = [
         "model",
     ),
     *("transport", "tokens", "identities", "credentials", "entra", "run"),
-    *("python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
+    *("endpoint", "python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
 ]
 OWNERS = {
     "dotenv": {"settings"},
@@ -51,7 +51,7 @@ OWNERS = {
     "prometheus_client": {"run.metrics"},
     "pydantic": {"identities.problems"},
     "pydantic_core": {"identities.problems"},
-    "rich": {"cli.identities.showing", "cli.output"},
+    "rich": {"cli.output"},
     "tenacity": {"transport.retrying"},
     "urllib3": {"transport.connections", "transport.streaming"},
 }

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "credentials-provider"
 SCRIPT = "generate_creds.sh"  # the same program, in a checkout
+UTC = "credentials_provider.utc"  # in a context's meta: whether times are shown in UTC
 PARSED = "credentials_provider.parsed"  # in a context's meta: the options of the command that ran
 
 # A group's title, and the parameters that belong there in every command that has them.
