@@ -74,7 +74,8 @@ def test_the_readme_s_commands(system: Path) -> None:
     """The demo and the tests run, and what they leave is closed to others under any umask."""
     demo = as_user(system, "./generate_creds.sh --demo")
     assert demo.returncode == 0, demo.stderr
-    tests = as_user(system, "./tests/run.sh -n 2 -q tests/entry/test_shims.py tests/unit/test_batch.py tests/e2e/test_minting.py")
+    some = "tests/entry/test_shims.py tests/unit/test_batch.py tests/e2e/test_minting.py"
+    tests = as_user(system, f"./tests/run.sh -n 2 -q {some}")
     assert tests.returncode == 0, tests.stdout[-4000:] + tests.stderr
     checkout = system / HOME[1:] / "checkout"
     for folder, _, files in os.walk(checkout):
