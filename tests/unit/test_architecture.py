@@ -42,7 +42,7 @@ ROOMS = [
         "model",
     ),
     *("transport", "tokens", "identities", "credentials", "entra", "run"),
-    *("python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
+    *("endpoint", "python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
 ]
 OWNERS = {
     "dotenv": {"settings"},

@@ -41,6 +41,7 @@ COMMANDS = {
     "schedule": "Print a timer for systemd, cron or Kubernetes.",
     "token": "Print a valid token, renewing it first if needed.",
     "exec": "Run a command with a valid token in its environment.",
+    "serve": "Serve tokens to Azure's client libraries on this machine.",
     "mcp-config": "Write an AI assistant's MCP configuration.",
     "mcp-bridge": "Serve a remote MCP server locally, with a valid token on each request.",
     "demo": "Show the main job on a local emulator.",
