@@ -30,7 +30,7 @@ WORDS = {
     r"dead (token|run|process)": "expired, ended",
     r"(lives|lived) (about|for|less|longer|another|[0-9{])": "is valid for",
     r"(that|which|token|still|it) lives": "is valid",
-    r"serves": "is valid, can be used",
+    r"(still|that|token|it|which|disk|file) serves": "is valid, can be used",
     r"mends?|mended": "repair, correct",
     r"(is|are|was|were|be|being) told": "is shown, is reported",
     r"to be had": "available",
@@ -48,7 +48,6 @@ WORDS = {
     r"makes do": "uses",
     r"for good": "for ever, permanently",
     r"by turns": "in turn",
-    r"anew": "again, new",
     r"beforehand": "before",
 }
 _FOUND = {re.compile(rf"\b(?:{word})\b", re.IGNORECASE): cure for word, cure in WORDS.items()}
