@@ -36,7 +36,7 @@ PACKAGES = os.path.join(CHECKOUT, "credentials-provider")
 API = "7f1b2c3d-0000-4000-8000-00000000feed"
 SCOPE = f"api://{API}/.default"
 OTHER_TENANT = "9d0c7e51-1f0a-4d1e-8a52-3d3a1a6f5b77"
-OWN_FILES = {".credentials-provider.lock", ".credentials-provider-state.json"}
+OWN_FILES = {".credentials-provider.lock", ".credentials-provider-state.json", ".gitignore"}
 PATIENCE = 30.0  # seconds that a test waits for what must come
 
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}")

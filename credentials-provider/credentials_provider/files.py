@@ -1,23 +1,40 @@
-"""Files written whole and private, and JSON files read with care.
+"""Files written whole and private, in folders that are opened once.
 
 A file is whole or absent: it is written to a temporary file in the same folder, created 0600,
-synced and renamed into place. A rename replaces whatever stands there, a symbolic link included,
-and follows nothing.
+synced and renamed into place. A rename in an opened folder replaces a symbolic link and follows
+none, and it stays in that folder whatever its path leads to by then.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
 import os
 import stat
-from typing import Any
+import time
+from typing import TYPE_CHECKING
 
-from credentials_provider.errors import StorageError
+from credentials_provider.errors import StorageError, printable
+from credentials_provider.permissions import (
+    MAXIMUM_SIZE,
+    Content,
+    check_links,
+    check_owner,
+    is_trusted,
+    open_to_read,
+    read_descriptor,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 TEMPORARY_PREFIX = ".credentials-provider-"
 TEMPORARY_SUFFIX = ".tmp"
-MAXIMUM_SIZE = 1 << 20  # bytes; a token file has a few thousand
+IGNORE_FILE = ".gitignore"
+_ABANDONED = 86400  # seconds after which a temporary file is nobody's, where nothing can be locked
+_PATIENCE = 5.0  # seconds to wait for who reads a pipe
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 def is_temporary(name: str) -> bool:
@@ -25,17 +42,225 @@ def is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
 
 
-def sweep(folder: str) -> None:
-    """Remove what killed runs left in a folder. Only under its lock: no writer is active then."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            if is_temporary(name):
+class Folder:
+    """A folder that is opened once, and what is done in it. Closed when it is forgotten.
+
+    Raises:
+        UntrustedOwnerError: its owner does not count.
+        OSError: it cannot be opened; a symbolic link is not followed unless `follow` says so.
+
+    """
+
+    def __init__(self, path: str, *, owned: bool = True, follow: bool = False) -> None:
+        self._descriptor: int | None = None  # Windows opens no folders
+        self.path = path
+        if owned and os.name == "posix":
+            check_links(os.path.dirname(os.path.abspath(path)))
+        if os.name == "posix":
+            # Where nothing is listed, a folder need not be readable to be written into.
+            flags = getattr(os, "O_PATH", os.O_RDONLY) if follow else os.O_RDONLY | _NOFOLLOW
+            self._descriptor = os.open(path.rstrip(os.sep) or os.sep, flags | os.O_DIRECTORY)
+        if owned:
+            check_owner(path, self.status())
+
+    def __del__(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    def status(self) -> os.stat_result:
+        return os.stat(self.path) if self._descriptor is None else os.fstat(self._descriptor)
+
+    def names(self) -> list[str]:
+        return os.listdir(self.path if self._descriptor is None else self._descriptor)
+
+    def has(self, name: str) -> bool:
+        """Whether anything of this name is there, a symbolic link that leads nowhere included."""
+        try:
+            os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
+    def make_private(self) -> None:
+        """Keep everybody but its owner out."""
+        if self._descriptor is not None:
+            os.fchmod(self._descriptor, 0o700)
+
+    def read(self, name: str) -> Content | None:
+        """A file's content, None where there is none. A symbolic link is not followed.
+
+        Raises:
+            UntrustedOwnerError: its owner does not count.
+            ConfigurationError: it is no regular file of sensible size.
+            OSError: it cannot be opened.
+
+        """
+        try:
+            descriptor = open_to_read(self._at(name), _NOFOLLOW, self._descriptor)
+        except FileNotFoundError:
+            return None
+        return read_descriptor(
+            descriptor, os.path.join(self.path, name), maximum=MAXIMUM_SIZE, owned=True
+        )
+
+    def write(
+        self, name: str, text: str, mode: int = 0o600, owner: tuple[int, int] | None = None
+    ) -> None:
+        """Write a file whole; only all of it gets the mode and the owner (user and group number).
+
+        What root writes in somebody's folder belongs to whom the folder belongs: else that user's
+        next run could neither read nor lock it.
+
+        Raises:
+            StorageError: it could not be written; what was there is there still.
+
+        """
+        try:
+            descriptor, temporary = self._create()
+            lock: int | None = None
+            try:
+                with open(descriptor, "wb") as file:
+                    file.write(text.encode())
+                    file.flush()
+                    if os.name == "posix":  # a umask can take from the owner, too
+                        os.fchmod(descriptor, mode)
+                    self.give(descriptor, owner)
+                    os.fsync(descriptor)
+                    if os.name == "posix":  # Windows renames no open file
+                        lock = os.dup(descriptor)
+                at = self._descriptor
+                os.replace(self._at(temporary), self._at(name), src_dir_fd=at, dst_dir_fd=at)
+            except BaseException:
                 with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(folder, name))
+                    self.remove(temporary)
+                raise
+            finally:
+                if lock is not None:
+                    os.close(lock)
+        except OSError as error:
+            raise not_written(os.path.join(self.path, name), error) from None
+
+    def give(self, descriptor: int, owner: tuple[int, int] | None = None) -> None:
+        """Give a file that was made in this folder to an owner, by default as root to the folder's.
+
+        Raises:
+            OSError: only the superuser may; never where nobody was named.
+
+        """
+        if owner is not None:
+            os.fchown(descriptor, *owner)
+        elif heir := _heir(self.status()):
+            with contextlib.suppress(OSError):  # an owner whom a user namespace does not map
+                os.fchown(descriptor, *heir)
+
+    def ensure_file(self, name: str) -> os.stat_result:
+        """Make an empty private file unless it is there; its status. A link is not followed.
+
+        Raises:
+            OSError: it can be neither made nor opened.
+
+        """
+        flags = os.O_RDWR | os.O_CREAT | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(self._at(name), flags, 0o600, dir_fd=self._descriptor)
+        try:
+            self.give(descriptor)
+            if os.name == "posix":  # a umask can take from the owner, too
+                with contextlib.suppress(PermissionError):
+                    os.fchmod(descriptor, 0o600)
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def ignore_in_git(self) -> None:
+        """Let no `git add` take what is in the folder.
+
+        Raises:
+            StorageError: that could not be written down.
+
+        """
+        if not self.has(IGNORE_FILE):
+            self.write(IGNORE_FILE, "*\n")
+
+    def remove(self, name: str) -> None:
+        os.unlink(self._at(name), dir_fd=self._descriptor)
+
+    def sweep(self) -> None:
+        """Remove what killed runs left: temporary files that nobody is writing."""
+        for name in filter(is_temporary, self.names()):
+            with contextlib.suppress(OSError):
+                self._sweep(name)
+
+    def sync(self) -> None:
+        """Make renames last."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.fsync(self._descriptor)
+
+    def _at(self, name: str) -> str:
+        if name in {"", os.curdir, os.pardir} or not {os.sep, os.altsep, "\0"}.isdisjoint(name):
+            raise OSError(errno.EINVAL, "that is not the name of a file")
+        return os.path.join(self.path, name) if self._descriptor is None else name
+
+    def _create(self) -> tuple[int, str]:
+        """A new file, locked for as long as it is written: that tells `sweep` to leave it."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | getattr(os, "O_BINARY", 0)
+        while True:
+            name = f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}"
+            descriptor = os.open(self._at(name), flags, 0o600, dir_fd=self._descriptor)
+            with contextlib.suppress(OSError, ImportError):
+                _lock(descriptor, exclusive=True)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor, name
+            os.close(descriptor)  # swept between its making and its lock
+
+    def _sweep(self, name: str) -> None:
+        try:
+            descriptor = open_to_read(self._at(name), _NOFOLLOW, self._descriptor)
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a link: nothing that we write
+                self.remove(name)
+            return
+        try:
+            try:
+                _lock(descriptor, exclusive=False)
+            except BlockingIOError:
+                return
+            except (OSError, ImportError):
+                if time.time() - os.fstat(descriptor).st_mtime < _ABANDONED:
+                    return
+            self.remove(name)
+        finally:
+            os.close(descriptor)
+
+
+def make_folders(path: str) -> None:
+    """Make a folder, and those above it that are missing, each for its owner alone.
+
+    Raises:
+        NotADirectoryError: something else is in the way.
+        OSError: it cannot be made.
+
+    """
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(os.path.abspath(path))
+    make_folders(above)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if os.path.isdir(path):  # another run's
+            return
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
+    if os.name == "posix":
+        if os.lstat(path).st_mode & 0o700 != 0o700:  # noqa: PLR2004  a umask can take from the owner, too
+            os.chmod(path, 0o700)
+        if heir := _heir(os.stat(above)):
+            with contextlib.suppress(OSError):
+                os.chown(path, *heir, follow_symlinks=False)
 
 
 def write_private(path: str, text: str) -> None:
-    """Write a file whole, 0600 from its first byte, over whatever stands there.
+    """Write a file whole, 0600 from its first byte.
 
     Raises:
         StorageError: it could not be written; what was there is there still.
@@ -44,56 +269,80 @@ def write_private(path: str, text: str) -> None:
     write_whole(path, text, 0o600)
 
 
-def write_whole(path: str, text: str, mode: int) -> None:
-    """Write a file whole, private until all of it is there and then of that mode.
+def write_whole(path: str, text: str, mode: int, owner: tuple[int, int] | None = None) -> None:
+    """Write a file that somebody named, private until all of it is there.
+
+    A link stays one: what it leads to is written. A device or a pipe stays what it is: the text
+    goes there.
 
     Raises:
         StorageError: it could not be written; what was there is there still.
+        UntrustedOwnerError: a link on the way was made by somebody who does not count.
 
     """
-    folder = os.path.dirname(path) or os.curdir
-    temporary = os.path.join(
-        folder, f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}"
-    )
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    links = check_links(path) if os.name == "posix" else []
     try:
-        descriptor = os.open(temporary, flags | getattr(os, "O_BINARY", 0), 0o600)
-        try:
-            with open(descriptor, "wb") as file:
-                if hasattr(os, "fchmod"):
-                    os.fchmod(descriptor, mode)  # a umask can take from the owner, too
-                file.write(text.encode())
-                file.flush()
-                os.fsync(descriptor)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        if _is_stream(path, links):
+            _write_stream(path, text.encode())
+            return
+        if os.path.islink(path):
+            path = os.path.realpath(path)
+        folder, name = os.path.split(path)
+        Folder(folder or os.curdir, owned=False, follow=True).write(name, text, mode, owner)
     except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror or type(error).__name__}",
-            hint="What was there is untouched. Check space, owner and permissions of the folder.",
-        ) from None
+        raise not_written(path, error) from None
 
 
-def read_document(path: str) -> dict[str, Any] | None:
-    """A token file's JSON object, None where there is none to be had.
+def not_written(path: str, error: OSError) -> StorageError:
+    """The error for a file that could not be put in place."""
+    return StorageError(
+        f"{printable(path)} cannot be written: {error.strerror or type(error).__name__}",
+        hint="What was there is untouched. Check space, owner and permissions of the folder.",
+    )
 
-    A symbolic link is not followed and anything but a regular file of sensible size not read:
-    what stands in the folder may have been put there by somebody else.
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+def _is_stream(path: str, links: Sequence[str]) -> bool:
+    """Whether a path is a device or a pipe, or leads to what some process has open."""
+    if any(link.startswith(("/proc/", "/dev/fd/")) for link in links):
+        return True
     try:
-        descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > MAXIMUM_SIZE:
-                return None
-            content = os.read(descriptor, found.st_size)
-        finally:
-            os.close(descriptor)
-        document = json.loads(content)
-    except (OSError, ValueError, RecursionError):
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    if stat.S_ISSOCK(mode) or stat.S_ISBLK(mode):
+        raise OSError(errno.EINVAL, "it is a socket or a disk")
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
+def _write_stream(path: str, data: bytes) -> None:
+    import select  # noqa: PLC0415  hardly ever
+
+    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "nobody reads from it") from None
+        raise
+    try:
+        while data:
+            if not select.select([], [descriptor], [], _PATIENCE)[1]:
+                raise OSError(errno.EAGAIN, "nobody reads from it")
+            data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
+    finally:
+        os.close(descriptor)
+
+
+def _heir(above: os.stat_result) -> tuple[int, int] | None:
+    """To whom root leaves what it makes in somebody's folder; None to keep it."""
+    if os.name != "posix" or os.geteuid() != 0 or not above.st_uid or not is_trusted(above.st_uid):
         return None
-    return document if isinstance(document, dict) else None
+    return above.st_uid, above.st_gid
+
+
+def _lock(descriptor: int, *, exclusive: bool) -> None:
+    import fcntl  # noqa: PLC0415  Windows has none, and protects an open file by itself
+
+    # A lock to read with needs no file that is open for writing, which NFS asks for.
+    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH | fcntl.LOCK_NB
+    fcntl.flock(descriptor, kind)

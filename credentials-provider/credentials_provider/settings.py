@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from credentials_provider.errors import ConfigurationError
+from credentials_provider.permissions import is_open, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -200,24 +200,16 @@ def _read_dotenv(
     With warnings, and with its path where other users can read it.
     """
     path = _dotenv_path(given, base)
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
-            mode = os.fstat(file.fileno()).st_mode
-    except FileNotFoundError:
+    if path == os.devnull or (given is None and os.path.isdir(path)):  # a virtual environment
+        return {}, (), None
+    content = read_file(path)
+    if content is None:
         if given is None:
             return {}, (), None
         raise ConfigurationError(
             f"--env-file: there is no file {path}", hint="Name the .env file, or leave it out."
-        ) from None
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        if given is None and isinstance(error, IsADirectoryError):
-            return {}, (), None
-        raise ConfigurationError(
-            f"{path} cannot be read: {why}",
-            hint="Settings are read from it: check its owner, permissions and form.",
-        ) from None
+        )
+    text = content.text()
 
     # Imported only where there is a file: a run with nothing due starts a third faster without.
     import io  # noqa: PLC0415
@@ -232,9 +224,8 @@ def _read_dotenv(
     ]
     warnings = (f"{path}: line {', '.join(bad)} cannot be understood, ignored",) if bad else ()
     values = dotenv_values(stream=io.StringIO(text))
-    is_open = os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077
     known = {name: value for name, value in values.items() if value is not None}
-    return known, warnings, path if is_open else None
+    return known, warnings, path if is_open(content.mode) else None
 
 
 def dotenv_with(text: str, values: Mapping[str, str]) -> str:

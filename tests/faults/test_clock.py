@@ -20,8 +20,9 @@ from credentials_provider.minting import Minted
 from credentials_provider.policy import refresh_time
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.tokens.store import read_record, token_document
+from credentials_provider.tokens.store import token_document
 from support import Command, Project, apps, entry, until, wait
+from unit.making import read_record
 
 from .servers import Trust, answering
 from .tracing import Held, with_child

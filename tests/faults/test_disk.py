@@ -58,9 +58,9 @@ AT_A_WRITE = (
     ("fsync", "ENOSPC"),
     ("close", "EIO"),
     ("close", "EDQUOT"),
-    ("rename", "EIO"),
-    ("rename", "ENOSPC"),
-    ("rename", "ENAMETOOLONG"),
+    ("renameat", "EIO"),
+    ("renameat", "ENOSPC"),
+    ("renameat", "ENAMETOOLONG"),
 )
 
 
@@ -109,7 +109,7 @@ def test_debris_that_cannot_be_removed_waits_for_the_next_run(
     many = apps(1)
     held_project.add_all(many)
 
-    ran = struck(held_run, held, many, "rename:error=EIO", "unlink:error=EIO")
+    ran = struck(held_run, held, many, "renameat:error=EIO", "unlinkat:error=EIO")
 
     assert ran.code == 1
     (left,) = leftovers(held_project)
@@ -235,8 +235,8 @@ def test_the_output_folder_may_be_on_another_file_system(project: Project, run: 
         ("x" * 300, "File name too long"),
         ("/".join(["d" * 200] * 30), "File name too long"),
         ("file/deeper", "is not a folder"),
-        ("dangling", "cannot be made"),
-        ("loop", "Too many levels of symbolic links"),
+        ("dangling", "is a symbolic link"),
+        ("loop", "is a symbolic link"),
         ("/proc/tokens", "cannot be made"),
         ("/dev/null", "is not a folder"),
     ],

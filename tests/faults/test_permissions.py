@@ -167,22 +167,28 @@ def shared() -> Iterator[Project]:
 
 
 @root
-def test_what_root_left_does_not_fail_in_riddles(shared: Project) -> None:
-    """After a run as root the folder's owner hears which file is in the way, and how to go on."""
-    run = Command(shared)
-    assert run().code == 0
+def test_root_does_not_work_in_the_folder_of_somebody_who_is_not_known(shared: Project) -> None:
+    """Nothing is requested or written; the message names owner, file and the way to allow it."""
+    ran = Command(shared)()
 
-    ran = wait(run.start_line(_as_nobody(run, "--json")))
+    assert (ran.code, shared.files()) == (2, {})
+    assert "entra-identities.json belongs to the user nobody" in ran.stderr
+    assert "--trust-owner nobody" in ran.stderr
 
-    assert ran.code == 1, ran.stderr
-    (result,) = ran.json["results"]
-    assert result["error"]["kind"] == "storage"
-    assert ".credentials-provider.lock" in result["error"]["message"]
-    assert "root" in result["error"]["remedy"]
-    os.unlink(os.path.join(shared.output, ".credentials-provider.lock"))
-    assert wait(run.start_line(_as_nobody(run))).code == 0
-    name = shared.entries()[0]["identity_name"]
-    assert os.stat(shared.path(name)).st_uid == NOBODY
+
+@root
+def test_root_by_sudo_leaves_the_files_to_who_typed_it(shared: Project) -> None:
+    """Their own timer goes on: it can read, lock and replace everything."""
+    sudo = {"SUDO_UID": str(NOBODY)}
+    assert Command(shared)("-o", "new/folder", env=sudo).code == 0
+    assert Command(shared)(env=sudo).code == 0
+
+    for path in (shared.output, os.path.join(shared.folder, "new")):
+        for above, _, names in os.walk(path):
+            for each in (above, *(os.path.join(above, name) for name in names)):
+                assert os.stat(each).st_uid == NOBODY, each
+    ran = wait(Command(shared).start_line(_as_nobody(Command(shared))))
+    assert ran.code == 0, ran.stderr
 
 
 @root

@@ -123,7 +123,7 @@ def test_a_stopped_holder_of_the_lock_holds_up_nobody_for_long(
 
 
 @tracing
-@pytest.mark.parametrize("call", ["write", "fsync", "rename"])
+@pytest.mark.parametrize("call", ["write", "fsync", "renameat"])
 def test_a_run_stopped_within_a_write_shows_the_old_file(
     held_project: Project, held_run: Command, held: Held, call: str
 ) -> None:
@@ -136,7 +136,7 @@ def test_a_run_stopped_within_a_write_shows_the_old_file(
     held.hold()
     run = caught(held_run, held, "--refresh-ahead")
     # Stopped on the way out of the system call; one before the rename it has not happened yet.
-    at = {"rename": "close"}.get(call, call)
+    at = {"renameat": "close"}.get(call, call)
     with attached(
         run.worker, "-e", f"trace={at}", "-e", f"inject={at}:signal=SIGSTOP:when=1"
     ) as log:

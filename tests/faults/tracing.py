@@ -2,7 +2,7 @@
 
     held = Held() …                          # an emulator that keeps its answers back
     run = caught(command, held, "--force")   # it has asked and waits for its token
-    with attached(run.worker, "-e", "inject=rename:signal=SIGKILL"):
+    with attached(run.worker, "-e", "inject=renameat:signal=SIGKILL"):
         held.go.set()
 
 From here on the counts of strace's `when=N` begin at the answer, and no line in the product knows

@@ -26,10 +26,11 @@ from credentials_provider.policy import LONGEST_DURATION, parse_duration, parse_
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.tokens.store import read_record, token_document
+from credentials_provider.tokens.store import token_document
 from credentials_provider.transport import connections, retrying
 from credentials_provider.transport.connections import Answer
 from credentials_provider.transport.retrying import Reply
+from unit.making import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

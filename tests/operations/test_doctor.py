@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -314,26 +315,32 @@ def test_what_hangs_on_a_login_host_that_does_not_answer_is_skipped(healthy: Pro
     assert (skipped.verdict, "5 identities" in skipped.seen) == ("skipped", True)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_what_never_answers_holds_up_neither_the_deadline_nor_a_signal(
     healthy: Project, run: Program
 ) -> None:
-    """An identities file that is a pipe which nobody writes to."""
+    """A login host that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        flags = Flags(healthy.identities_file, healthy.output, login_base_url=host)
+        *_, last = doctor.examine(
+            doctor.Question(healthy.folder, flags, {}), time.time(), deadline=1.0
+        )
+        assert last.verdict == "failure"
+        process = run.start("doctor", "--login-base-url", host)
+        assert process.stdout is not None
+        while "AUTH_PROVIDER" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert wait(process).code == 143
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_an_identities_file_that_is_a_pipe_is_found_at_once(healthy: Project) -> None:
+    """Nobody writes to it, and nobody waits for that."""
     os.unlink(healthy.identities_file)
     os.mkfifo(healthy.identities_file)
-    question = doctor.Question(
-        healthy.folder,
-        Flags(healthy.identities_file, healthy.output, login_base_url=healthy.idp.base_url),
-        {},
-    )
-    *_, last = doctor.examine(question, time.time(), deadline=1.0)
-    assert (last.name, last.verdict) == ("identities", "failure")
-    process = run.start("doctor")
-    assert process.stdout is not None
-    while "AUTH_PROVIDER" not in process.stdout.readline():
-        assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    assert wait(process).code == 143
+    (found,) = bad(examine(healthy), "identities")
+    assert "is not a regular file" in found.seen
 
 
 def test_files_that_no_run_could_write_are_found(healthy: Project) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from credentials_provider.emulator import Fault
 from credentials_provider.tokens.history import read_state
+from credentials_provider.tokens.store import TokenStore
 from support import Project, apps, assert_no_secret, until, wait
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def test_its_failure_undoes_nothing_is_told_and_it_runs_again_until_it_succeeds(
     assert failed.code == 75
     assert "the hook failed (exit code 3)" in failed.stderr
     assert os.path.exists(project.path("ci-agent"))
-    assert read_state(project.output).hook_failure is not None
+    assert read_state(TokenStore(project.output)).hook_failure is not None
 
     again = run("--refresh-ahead", "--json", "--on-renew", f"{NOTE}; kill -9 $$")
     assert again.code == 75
@@ -85,7 +86,7 @@ def test_its_failure_undoes_nothing_is_told_and_it_runs_again_until_it_succeeds(
     assert run("--refresh-ahead", "--on-renew", NOTE).code == 0
     assert run("--refresh-ahead", "--on-renew", NOTE).code == 0
     assert lines(project, "names") == ["billing-agent ci-agent|"] * 3
-    assert read_state(project.output).hook_failure is None
+    assert read_state(TokenStore(project.output)).hook_failure is None
     assert len(project.idp.token_requests) == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from credentials_provider.minting import Failure, Minted
 from credentials_provider.model import Entry, Minter, Observer, Report, RunOptions
 from credentials_provider.run import batch
 from credentials_provider.settings import Flags, Settings, load_settings
-from credentials_provider.tokens.store import token_document
+from credentials_provider.tokens.store import TokenStore, token_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from credentials_provider.identities.fields import Identity
     from credentials_provider.model import Outcome
+    from credentials_provider.tokens.plan import OnDisk
 
 NOW = 1_800_000_000
 LIFE = 3600
@@ -47,6 +49,12 @@ def sample_fields(name: str = "ci", /, **changes: Any) -> dict[str, Any]:
 
 def sample_minted(name: str = "ci", /, *, issued_at: int = NOW, life: int = LIFE) -> Minted:
     return Minted(f"token.of.{name}-{issued_at}", issued_at, life, None, 1, None)
+
+
+def read_record(path: str) -> OnDisk:
+    """What a token file says, as its folder's store reads it."""
+    folder, name = os.path.split(path)
+    return TokenStore(folder).record(name.removesuffix(".json"))
 
 
 class Listener(Observer):
@@ -153,10 +161,11 @@ class Project:
         return document
 
     def names(self) -> set[str]:
-        """Everything in the token folder but the lock, the state and the identities file."""
+        """What is in the token folder, without what belongs to the folder itself."""
         return {path.name for path in self.folder.iterdir()} - {
             ".credentials-provider.lock",
             ".credentials-provider-state.json",
+            ".gitignore",
             self.identities_file.name,
         }
 

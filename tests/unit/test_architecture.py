@@ -31,7 +31,7 @@ MODULES = {
 # Imports run one way: a room may import itself and the rooms before it.
 ROOMS = [
     *("errors", "policy", "permissions", "files", "json_text", "settings", "minting", "model"),
-    *("transport", "tokens", "identities", "credentials", "entra", "run"),
+    *("transport", "tokens", "identities", "credentials", "entra", "run", "lifecycle"),
     *("python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
 ]
 OWNERS = {

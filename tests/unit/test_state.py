@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from credentials_provider.files import write_private
 from credentials_provider.tokens.history import STATE_NAME, LastRun, State, after_run, read_state
+from credentials_provider.tokens.store import TokenStore
 from unit.making import NOW, REJECTED, SECRET, UNREACHABLE, Project, Provider
 
 
@@ -20,12 +21,12 @@ def test_a_run_that_fails_leaves_the_failure_and_one_that_succeeds_clears_it(
     project.identities("ci", "billing")
     project.run(Provider(ci=REJECTED), now=NOW)
     project.run(Provider(ci=REJECTED), now=NOW + 60, refresh_ahead=True)
-    failure = read_state(str(project.folder)).identities["ci"].failure
+    failure = read_state(TokenStore(str(project.folder))).identities["ci"].failure
     assert failure is not None
     assert (failure.at, failure.runs, failure.message) == (NOW + 60, 2, REJECTED.message)
 
     project.run(now=NOW + 120, refresh_ahead=True)
-    state = read_state(str(project.folder))
+    state = read_state(TokenStore(str(project.folder)))
     assert state.last_run == LastRun(NOW + 120, NOW + 120, 0)
     ci, billing = state.identities["ci"], state.identities["billing"]
     assert (ci.renewals, ci.failures, ci.failure) == (1, 2, None)
@@ -58,7 +59,7 @@ def test_identities_that_are_gone_are_forgotten_and_those_not_selected_kept(
     project.run()
     project.identities("a", "b")
     project.run(names=("a",))
-    identities = read_state(str(project.folder)).identities
+    identities = read_state(TokenStore(str(project.folder))).identities
     assert {name: each.renewals for name, each in identities.items()} == {"a": 2, "b": 1}
 
 
@@ -81,9 +82,9 @@ def test_a_broken_or_newer_state_reads_as_empty_and_stops_no_run(
 ) -> None:
     project.identities("ci")
     write_private(str(project.folder / STATE_NAME), content)
-    assert read_state(str(project.folder)) == State()
+    assert read_state(TokenStore(str(project.folder))) == State()
     assert project.run().exit_code == 0
-    assert read_state(str(project.folder)).identities["ci"].renewals == 1
+    assert read_state(TokenStore(str(project.folder))).identities["ci"].renewals == 1
 
 
 JSON = st.recursive(
@@ -104,7 +105,7 @@ def test_whatever_stands_in_the_state_reading_it_raises_nothing(document: object
 
     with tempfile.TemporaryDirectory() as folder:
         write_private(f"{folder}/{STATE_NAME}", json.dumps(document))
-        assert isinstance(read_state(folder), State)
+        assert isinstance(read_state(TokenStore(folder)), State)
 
 
 def test_the_state_after_a_run_without_results_only_tells_of_the_run() -> None:

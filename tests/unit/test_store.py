@@ -20,23 +20,22 @@ from hypothesis import strategies as st
 
 from credentials_provider.errors import ConfigurationError, LockBusyError, StorageError
 from credentials_provider.files import (
-    MAXIMUM_SIZE,
     TEMPORARY_PREFIX,
     TEMPORARY_SUFFIX,
-    read_document,
+    Folder,
     write_private,
 )
 from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import TokenRecord
+from credentials_provider.permissions import MAXIMUM_SIZE, UntrustedOwnerError
 from credentials_provider.tokens.plan import UNREADABLE
 from credentials_provider.tokens.store import (
     LOCK_NAME,
     TokenStore,
     iso,
-    read_record,
     token_document,
 )
-from unit.making import LIFE, NOW, SECRET, Project, sample_fields, sample_minted
+from unit.making import LIFE, NOW, SECRET, Project, read_record, sample_fields, sample_minted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,7 +162,7 @@ def test_files_are_private_under_any_umask(
         assert mode(folder) == 0o700
         assert mode(folder / "ci.json") == 0o600
         assert mode(folder / LOCK_NAME) == 0o600
-    assert read_document(store.path("ci")) == document
+    assert store.document("ci.json") == document
 
 
 def test_a_file_that_others_could_read_is_private_after_it_was_replaced(project: Project) -> None:
@@ -309,7 +308,7 @@ def test_what_stands_in_the_way_is_replaced_and_not_followed(
     elsewhere = project.root / "elsewhere"
     elsewhere.write_text("somebody else's")
     put(project, project.path("ci"))
-    write_private(str(project.path("ci")), "new")
+    Folder(str(project.folder)).write("ci.json", "new")
     assert project.path("ci").read_text() == "new"
     assert stat.S_ISREG(project.path("ci").lstat().st_mode)
     assert mode(project.path("ci")) == 0o600
@@ -419,15 +418,23 @@ def test_a_file_in_the_output_folders_place_is_a_configuration_error(tmp_path: P
         pass
 
 
-def test_a_dangling_link_in_the_output_folders_place_is_a_storage_error(tmp_path: Path) -> None:
-    """It is not made where somebody else's link leads."""
-    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
-    with (
-        pytest.raises(StorageError, match="cannot be made"),
-        TokenStore(str(tmp_path / "out")).lock(0),
-    ):
+@pytest.mark.parametrize("leads_to", ["nowhere", "folder"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_an_output_folder_that_is_a_link_is_refused(
+    tmp_path: Path, leads_to: str, slash: str
+) -> None:
+    """It is neither followed nor closed nor made where it leads."""
+    (tmp_path / "folder").mkdir(mode=0o755)
+    (tmp_path / "out").symlink_to(tmp_path / leads_to)
+    store = TokenStore(f"{tmp_path / 'out'}{slash}")
+    with pytest.raises(ConfigurationError, match="is a symbolic link"), store.lock(0):
         pass
-    assert not (tmp_path / "nowhere").exists()
+    if leads_to == "folder":
+        with pytest.raises(ConfigurationError, match="is a symbolic link"):
+            store.read(["ci"])
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "out"}
+    assert mode(tmp_path / "folder") == 0o755
+    assert not list((tmp_path / "folder").iterdir())
 
 
 @pytest.mark.parametrize("put", [a_folder, a_link, a_dangling_link])
@@ -541,13 +548,17 @@ def test_a_folder_that_is_not_ours_alone_is_left_as_it_is(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_a_folder_of_somebody_else_is_left_as_it_is(project: Project) -> None:
-    """Root must not lock out its owner's group."""
+def test_a_folder_of_somebody_else_is_refused(project: Project) -> None:
+    """Whoever owns it could put another folder, or other files, in its place."""
     os.chown(project.folder, 12345, 12345)
     project.folder.chmod(0o770)
-    with TokenStore(str(project.folder)).lock(0):
+    store = TokenStore(str(project.folder))
+    with pytest.raises(UntrustedOwnerError, match="belongs to the user 12345"), store.lock(0):
         pass
+    with pytest.raises(UntrustedOwnerError, match="belongs to the user 12345"):
+        store.read(["ci"])
     assert mode(project.folder) == 0o770
+    assert not list(project.folder.iterdir())
 
 
 NAN = float("nan")

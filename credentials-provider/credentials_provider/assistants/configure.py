@@ -19,7 +19,8 @@ from credentials_provider.errors import (
     CredentialsProviderError,
     StorageError,
 )
-from credentials_provider.files import write_private
+from credentials_provider.files import make_folders, write_private, write_whole
+from credentials_provider.permissions import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -185,16 +186,8 @@ def _is_ours(found: Any, wanted: Mapping[str, Any] | None) -> bool:
 
 
 def _read(path: str) -> str | None:
-    try:
-        with open(path, "rb") as file:
-            return file.read().decode()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(
-            f"{path} cannot be read: {why}", hint="Check its owner, permissions and form."
-        ) from None
+    content = read_file(path)
+    return content.text("utf-8") if content else None
 
 
 def apply_edit(edit: Edit) -> str | None:
@@ -209,7 +202,7 @@ def apply_edit(edit: Edit) -> str | None:
     path = os.path.realpath(edit.path)
     backup = None
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        make_folders(os.path.dirname(path))
         mode = stat.S_IMODE(os.stat(path).st_mode) if edit.before is not None else 0o600
     except OSError as error:
         raise StorageError(
@@ -219,9 +212,7 @@ def apply_edit(edit: Edit) -> str | None:
     if edit.before is not None:
         backup = path + BACKUP
         write_private(backup, edit.before)
-    write_private(path, edit.after)
-    if os.name == "posix":
-        os.chmod(path, mode & 0o600)
+    write_whole(path, edit.after, mode & 0o600)
     return backup
 
 

@@ -16,6 +16,7 @@ from credentials_provider.cli.options import (
     DURATION_OR_NONE,
     ShardType,
     identity_names,
+    trust_option,
 )
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.errors import EXIT_CODES
@@ -67,7 +68,11 @@ class GenerateCommand(Command):
     # One identity, with a report for a script
     credentials-provider generate ci --json
     """,
-    epilog=f"Exit codes: {'; '.join(f'{code} {text}' for code, text in EXIT_CODES.items())}.",
+    first=(
+        *("refresh_ahead", "identities_file", "output_dir", "force", "dry_run", "on_renew"),
+        *("as_json", "quiet", "verbose"),
+    ),
+    exit_codes=EXIT_CODES,
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=identity_names)
 @click.option(
@@ -143,6 +148,7 @@ class GenerateCommand(Command):
     help="json: one line an event on stderr.",
 )
 @click.option("--env-file", metavar="FILE", help="Default: .env")
+@trust_option
 @click.option(
     "--login-base-url",
     "--entra-login-url",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ from credentials_provider.diagnostics.inspection.registry import (
 )
 from credentials_provider.diagnostics.inspection.verifying import Expectation, verify
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
-from credentials_provider.files import MAXIMUM_SIZE
 from credentials_provider.identities.reading import (
     IdentitiesFile,
     authority_base,
@@ -34,6 +32,7 @@ from credentials_provider.identities.reading import (
 )
 from credentials_provider.identities.rules import SCOPE_END, is_guid
 from credentials_provider.identities.validation import validate
+from credentials_provider.permissions import MAXIMUM_SIZE, read_file
 from credentials_provider.tokens.claims import epoch_claim
 from credentials_provider.tokens.store import TokenStore
 
@@ -143,19 +142,12 @@ def _identity(name: str, settings: Settings, *, required: bool = False) -> Mappi
 
 
 def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ConfigurationError(
-                    f"{path} is not a file",
-                    hint="Name an identity, a file, or - for standard input.",
-                )
-            return file.read(MAXIMUM_SIZE)
-    except (OSError, ValueError) as error:
-        why = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8 text"
+    content = read_file(path, owned=False)  # it is only shown
+    if content is None:
         raise ConfigurationError(
-            f"{path} cannot be read: {why}", hint="Check its owner, permissions and form."
-        ) from None
+            f"there is no file {path}", hint="Name an identity, a file, or - for standard input."
+        )
+    return content.text()
 
 
 def _expectation(

@@ -9,6 +9,7 @@ import click
 
 from credentials_provider.errors import CredentialsProviderError
 from credentials_provider.identities.reading import read_entries
+from credentials_provider.permissions import TRUST_OPTION, trust_owner
 from credentials_provider.policy import parse_duration
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 
@@ -72,6 +73,23 @@ def identity_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [name for name in names if name and name.startswith(incomplete)]
 
 
+def _trust(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -> None:  # noqa: ARG001  click's signature
+    for name in names:
+        trust_owner(name)
+
+
+trust_option = click.option(
+    TRUST_OPTION,
+    metavar="NAME",
+    multiple=True,
+    envvar="CREDENTIALS_PROVIDER_TRUST_OWNER",
+    expose_value=False,
+    is_eager=True,
+    callback=_trust,
+    help="Another owner whose files count. Without it: you and root alone.",
+)
+
+
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Where identities and tokens are and how the provider is reached; `settings_of` reads them."""
     for option in reversed(
@@ -84,6 +102,7 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens"),
             click.option("--env-file", metavar="FILE", help="Default: .env"),
+            trust_option,
             click.option("--login-base-url", metavar="URL", help="Login host."),
             click.option(
                 "--cloud",

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import threading
 from concurrent.futures import Future
 from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from credentials_provider.errors import SecretUnavailableError, quoted
+from credentials_provider.errors import ConfigurationError, SecretUnavailableError, quoted
 from credentials_provider.identities import rules
 from credentials_provider.identities.fields import LITERALS, PASSWORD_FIELDS, SECRET_KINDS
 from credentials_provider.minting import Failure
+from credentials_provider.permissions import EVERYBODY, is_open, read_file
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 
 if TYPE_CHECKING:
@@ -244,27 +244,18 @@ def _read(path: str, field: str, *, strict: bool) -> tuple[bytes, tuple[str, ...
 
     A group may: it is how systemd and Kubernetes hand out credentials.
     """
+    shown = f"{path} ({field})"
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise SecretUnavailableError(
-                    f"{path} ({field}) is not a regular file", "Name a file with the credential."
-                )
-            content = file.read(MAXIMUM_SIZE + 1)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not a path"
+        content = read_file(path, shown=shown, maximum=MAXIMUM_SIZE)
+    except ConfigurationError as error:
+        raise SecretUnavailableError(error.message, error.hint or "") from None
+    if content is None:
         raise SecretUnavailableError(
-            f"{path} ({field}) cannot be read: {why}",
-            "Check that the file is there and that the user who runs this may read it.",
-        ) from None
-    if len(content) > MAXIMUM_SIZE:
-        raise SecretUnavailableError(
-            f"{path} ({field}) is too large for a credential", "Name a file with the credential."
+            f"{shown} cannot be read: No such file or directory",
+            "Check the path, and that whatever puts the file there has done so.",
         )
-    if not (os.name == "posix" and mode & 0o007):
-        return content, ()
+    if not is_open(content.mode, EVERYBODY):
+        return content.data, ()
     if strict:
         raise SecretUnavailableError(
             f"{path} ({field}) can be read by every user of this machine (--strict-permissions)",
@@ -274,7 +265,7 @@ def _read(path: str, field: str, *, strict: bool) -> tuple[bytes, tuple[str, ...
         f"{path} ({field}) can be read by every user of this machine; run chmod 600 "
         f"{quoted(path)}, or let what writes it keep it from others"
     )
-    return content, (warning,)
+    return content.data, (warning,)
 
 
 def _first_line(content: bytes, what: str) -> str:

@@ -6,13 +6,12 @@ import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError, StorageError
-from credentials_provider.files import read_document
 from credentials_provider.identities.reading import FINGERPRINT_VERSION, read_entries, select
 from credentials_provider.model import TokenRecord
 from credentials_provider.policy import TIMER_INTERVAL, TIMER_JITTER
 from credentials_provider.tokens.history import LastFailure, LastRun, State, read_state
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.tokens.store import TokenStore, read_record
+from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -125,7 +124,7 @@ def read_status(
     entries = [each for each in select(file.entries, names, file.path) if each.name]
     store = TokenStore(settings.output_dir)
     on_disk, _ = store.read(entry.name for entry in entries)
-    state = read_state(settings.output_dir)
+    state = read_state(store)
     rows = [_row(item, store, state) for item in make_plan(entries, on_disk, now)]
     rows.sort(key=lambda row: (row.serves, _end(row), row.identity_name))
     if not names:
@@ -172,21 +171,17 @@ def _end(row: Row) -> float:
 
 
 def _orphans(store: TokenStore, known: Collection[str], identities_file: str) -> Iterator[Row]:
-    try:
-        present = sorted(os.listdir(store.folder))
-    except OSError:
-        return
     # Case does not count: on some file systems CI.json is the file of the identity ci.
     others = {name.lower() for name in known} | _NO_TOKENS
     others.add(os.path.splitext(os.path.basename(identities_file))[0].lower())
-    for file in present:
+    for file in sorted(store.names()):
         name, extension = os.path.splitext(file)
         ours = extension == ".json" and name.isprintable() and not name.startswith(".")
         if not ours or name.lower() in others:
             continue
-        document = read_document(store.path(name)) or {}
+        document = store.document(file) or {}
         if isinstance(document.get("access_token"), str):
-            record = read_record(store.path(name))
+            record = store.record(name)
             yield Row(
                 name,
                 "orphan",
@@ -224,13 +219,13 @@ def prune(settings: Settings, lock_timeout: float, approve: Callable[[list[Row]]
     store = TokenStore(settings.output_dir)
     with store.lock(lock_timeout):
         still = {row.token_file for row in _prunable(settings)}
-        gone = [row.token_file for row in rows if row.token_file in still]
+        gone = [row for row in rows if row.token_file in still]
         try:
-            for path in gone:
-                os.unlink(path)
+            for row in gone:
+                store.remove(f"{row.identity_name}.json")
         except OSError as error:
             raise StorageError(
-                f"{error.filename} cannot be removed: {error.strerror}",
+                f"{os.path.join(store.folder, error.filename)} cannot be removed: {error.strerror}",
                 hint="Check owner and permissions of the output folder.",
             ) from None
         store.sync()

@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider import json_text
 from credentials_provider.errors import ConfigurationError, StorageError
-from credentials_provider.files import write_private
+from credentials_provider.files import Folder, make_folders, write_private
 from credentials_provider.identities import rules
 from credentials_provider.identities.fields import FIELDS, LITERALS, Identity
 from credentials_provider.identities.reading import (
+    MAXIMUM_SIZE,
     IdentitiesFile,
     parse_entries,
     read_entries,
     select,
 )
 from credentials_provider.identities.validation import validate_entry
+from credentials_provider.permissions import read_file
 from credentials_provider.settings import dotenv_with
 from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
@@ -95,7 +97,7 @@ def _checked(entry: Entry) -> None:
         )
 
 
-def remove(settings: Settings, names: Sequence[str]) -> None:
+def remove(settings: Settings, names: Collection[str]) -> None:
     """Take entries out, whatever else is wrong with the file.
 
     Raises:
@@ -252,6 +254,7 @@ def _edit(settings: Settings, change: Callable[[str], str]) -> None:
     path = os.path.realpath(settings.identities_file)
     store = TokenStore(os.path.dirname(path))
     with store.lock(LOCK_TIMEOUT):
+        store.sweep()
         text = _read(path)
         new = change(text or "")
         if new != text:
@@ -260,16 +263,8 @@ def _edit(settings: Settings, change: Callable[[str], str]) -> None:
 
 
 def _read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(
-            f"{path} cannot be read: {why}", hint="Check its owner, permissions and form."
-        ) from None
+    content = read_file(path, maximum=MAXIMUM_SIZE)
+    return content.text("utf-8") if content else None  # a byte-order mark stays
 
 
 def _parse(settings: Settings, text: str) -> IdentitiesFile:
@@ -284,15 +279,15 @@ def _parse(settings: Settings, text: str) -> IdentitiesFile:
 def keep(settings: Settings, place: str, secret: str) -> None:
     """Write a secret to a private file beside the identities file, and keep git away from it."""
     path = os.path.join(os.path.dirname(os.path.realpath(settings.identities_file)), place)
-    folder = os.path.dirname(path)
+    path, name = os.path.split(path)
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        make_folders(path)
+        folder = Folder(path)
     except OSError as error:
         raise StorageError(
-            f"the folder {folder} cannot be made: {error.strerror}",
-            hint="Check owner and permissions of the folder above.",
+            f"the folder {path} cannot be made: {error.strerror}",
+            hint="Check owner and permissions of the folder above; it must not be a link.",
         ) from None
-    ignore = os.path.join(folder, ".gitignore")
-    if not os.path.exists(ignore):
-        write_private(ignore, "*\n")
-    write_private(path, f"{secret}\n")
+    folder.sweep()
+    folder.ignore_in_git()
+    folder.write(name, f"{secret}\n")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.errors import (
@@ -28,6 +27,7 @@ from credentials_provider.identities.fields import (
 )
 from credentials_provider.identities.rules import SCOPE_END, composed, identity_name, name_key
 from credentials_provider.model import Entry
+from credentials_provider.permissions import is_open, read_file
 from credentials_provider.settings import CLOUDS, Settings
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ except ImportError:
 POD_VARIABLES = ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID", "AZURE_TENANT_ID")
 INGRESS = "ingress"  # the registry's own default identity
 FINGERPRINT_VERSION = "1"
+MAXIMUM_SIZE = 1 << 26  # bytes: a hundred thousand identities
 
 
 class IdentitiesFile(NamedTuple):
@@ -74,22 +75,15 @@ def read_entries(settings: Settings) -> IdentitiesFile:
 
     """
     path = settings.identities_file
-    try:
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read()
-    except FileNotFoundError:
+    content = read_file(path, maximum=MAXIMUM_SIZE)
+    if content is None:
         return _from_environment(settings)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}", hint="Check its owner and permissions."
-        ) from None
     warnings = []
-    if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
+    if is_open(content.mode):
         warnings.append(
             f"{path} can be read by other users of this machine; run: chmod 600 {quoted(path)}"
         )
-    parsed = parse_entries(content, settings)
+    parsed = parse_entries(content.data, settings)
     if not parsed.entries:
         warnings.append(f"{path} names no identity: there is nothing to do")
     parsed.warnings.extend(warnings)

@@ -76,6 +76,25 @@ def replace_secret(
     return Replaced(place, before)
 
 
+def prove_entry(settings: Settings, name: str, *, wait: float, tell: Callable[[str], None]) -> None:
+    """Prove the credential that an identity has.
+
+    Raises:
+        LifecycleError: it got no token.
+        ConfigurationError: there is no such identity, or it has mistakes.
+
+    """
+    entry = find(settings, name)
+    prove(settings, entry, _valid(entry), wait=wait, tell=tell)
+
+
+def _valid(entry: Entry) -> Identity:
+    found = validate_entry(entry)
+    if not isinstance(found, Identity):
+        raise ConfigurationError(f"{entry.name} has mistakes", problems=found)
+    return found
+
+
 def find(settings: Settings, name: str) -> Entry:
     """The one entry of a name.
 
@@ -110,8 +129,4 @@ def _with_secret(settings: Settings, entry: Entry, secret: str) -> Identity:
     """The identity with this secret alone."""
     left_out = {*SECRET_KINDS, *PREVIOUS_KINDS}
     fields = {name: value for name, value in entry.fields.items() if name not in left_out}
-    changed = make_entry(entry.index, {**fields, "client_secret": secret}, settings)
-    found = validate_entry(changed)
-    if not isinstance(found, Identity):
-        raise ConfigurationError(f"{entry.name} has mistakes", problems=found)
-    return found
+    return _valid(make_entry(entry.index, {**fields, "client_secret": secret}, settings))

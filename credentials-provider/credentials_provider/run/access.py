@@ -14,7 +14,6 @@ from credentials_provider.errors import (
     Problem,
     StorageError,
 )
-from credentials_provider.files import read_document
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.model import TokenRecord
 from credentials_provider.policy import Lead, refresh_time
@@ -92,19 +91,18 @@ def get_token(
 
     """
     store = TokenStore(options.settings.output_dir)
-    path = store.path(name)
     lead = Lead(seconds=min_ttl, capped=True)
     if not options.force:
         entries = read_entries(options.settings).entries
         entry = next((each for each in entries if each.name == name), None)
-        found = _read(path) if entry is not None and entry.obvious else None
+        found = _read(store, name) if entry is not None and entry.obvious else None
         if entry is not None and found is not None:
             document, record = found
             if not make_plan([entry], {name: record}, now(), lead=lead)[0].due:
                 return Access(document, record.expires_on)
     options = options._replace(names=(name,), refresh_ahead=True, lead=lead)
     (outcome,) = batch.run(options, observer, now=now).results
-    found = _read(path) if outcome.kind != "failed" else None
+    found = _read(store, name) if outcome.kind != "failed" else None
     if found is None or found[1].expires_on <= now():
         raise NoTokenError(name, outcome.failure)
     return Access(found[0], found[1].expires_on, outcome.failure)
@@ -158,13 +156,13 @@ def only_name(entries: Sequence[Entry], path: str) -> str:
     )
 
 
-def _read(path: str) -> tuple[dict[str, Any], TokenRecord] | None:
+def _read(store: TokenStore, name: str) -> tuple[dict[str, Any], TokenRecord] | None:
     """A token file's content and times, from one reading; None where there is nothing to use."""
-    document = read_document(path)
+    document = store.document(f"{name}.json")
     record = parse_record(document) if document is not None else None
     if document is None or not isinstance(record, TokenRecord):
         return None
-    return _checked(document, path), record
+    return _checked(document, store.path(name)), record
 
 
 def _checked(document: dict[str, Any], source: str) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from credentials_provider.errors import ConfigurationError, Problem, quoted
 from credentials_provider.identities.fields import LITERALS
+from credentials_provider.permissions import is_open_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,7 +63,7 @@ def refuse_exposed(settings: Settings, entries: Sequence[Entry]) -> None:
             ("chmod 600", settings.identities_file),
             ("chmod 700", settings.output_dir),
         )
-        if _is_open(path)
+        if is_open_at(path)
     ]
     if dotenv := exposed_dotenv(settings, entries):
         found.append(dotenv)
@@ -89,13 +89,6 @@ def _literals(entries: Iterable[Entry]) -> set[str]:
     """The secrets that stand in entries, validated or not."""
     values = (entry.fields.get(field) for entry in entries for field in LITERALS)
     return {value for value in values if isinstance(value, str)}
-
-
-def _is_open(path: str) -> bool:
-    try:
-        return os.name == "posix" and bool(os.stat(path).st_mode & 0o077)
-    except OSError:  # what is missing is told by who needs it
-        return False
 
 
 def _closed_by(command: str, path: str) -> str:

@@ -69,7 +69,7 @@ class _News(NamedTuple):
 
 
 def _pending(store: TokenStore, entries: Sequence[Entry]) -> dict[str, _News]:
-    told = read_state(store.folder).told
+    told = read_state(store).told
     # The time first: a file that is replaced in between is told of once more, not never.
     written = {entry.name: _written_at(store.path(entry.name)) for entry in entries}
     on_disk, _ = store.read(entry.name for entry in entries)
@@ -92,13 +92,13 @@ def _written_at(path: str) -> float:
 def _remember(
     store: TokenStore, pending: Mapping[str, _News], result: HookResult, now: float
 ) -> None:
-    state = read_state(store.folder)
+    state = read_state(store)
     if result.message is not None:
         state = state._replace(hook_failure=HookFailure(now, result.message))
     else:
         told = {name: news.written_at for name, news in pending.items()}
         state = state._replace(told={**state.told, **told}, hook_failure=None)
-    write_state(store.folder, state)
+    write_state(store, state)
 
 
 def _run(

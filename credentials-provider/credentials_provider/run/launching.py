@@ -13,6 +13,8 @@ import sys
 import sysconfig
 from typing import TYPE_CHECKING
 
+from credentials_provider.permissions import TRUST_OPTION, trusted_owners
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -69,6 +71,7 @@ def options_of(settings: Settings) -> list[str]:
     ]
     if not (settings.identities_file_given or os.path.exists(settings.identities_file)):
         del options[0]  # the environment defines the one identity
+    options += [(TRUST_OPTION, name) for name in trusted_owners()]
     return [word for name, value in options if value for word in (name, value)]
 
 

@@ -37,7 +37,7 @@ def write_metrics(path: str, store: TokenStore, entries: Sequence[Entry], report
     on_disk, _ = store.read(entry.name for entry in entries)
     names = [entry.name for entry in entries]
     registry = CollectorRegistry()
-    registry.register(_Run(names, on_disk, read_state(store.folder), report))
+    registry.register(_Run(names, on_disk, read_state(store), report))
     write_whole(os.path.abspath(path), generate_latest(registry).decode(), _READABLE)
 
 

@@ -98,12 +98,12 @@ class Renewal:
         outcomes = tuple(results)
         code = Report(self._started_at, self._now(), outcomes).exit_code
         run = history.LastRun(self._started_at, self._now(), code)
-        before = history.read_state(self._store.folder)
+        before = history.read_state(self._store)
         after = history.after_run(before, outcomes, run, self._known)
 
         def write() -> None:
             try:
-                history.write_state(self._store.folder, after)
+                history.write_state(self._store, after)
             except StorageError as error:
                 self._warn_once("state", error.message)
 

@@ -7,15 +7,13 @@ one that is absent, broken or of a newer version reads as empty.
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from credentials_provider.files import read_document, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from credentials_provider.model import Outcome
+    from credentials_provider.tokens.store import TokenStore
 
 STATE_NAME = ".credentials-provider-state.json"
 VERSION = 1
@@ -68,9 +66,9 @@ class State(NamedTuple):
     hook_failure: HookFailure | None = None
 
 
-def read_state(folder: str) -> State:
+def read_state(store: TokenStore) -> State:
     """The state of an output folder; empty where there is none to be understood."""
-    document = read_document(os.path.join(folder, STATE_NAME))
+    document = store.document(STATE_NAME)
     if document is None or document.get("version") != VERSION:
         return State()
     try:
@@ -79,7 +77,7 @@ def read_state(folder: str) -> State:
         return State()
 
 
-def write_state(folder: str, state: State) -> None:
+def write_state(store: TokenStore, state: State) -> None:
     """Put the state in place, whole and private. Only under the folder's lock.
 
     Raises:
@@ -96,7 +94,7 @@ def write_state(folder: str, state: State) -> None:
         "told": dict(state.told),
         "hook_failure": state.hook_failure and state.hook_failure._asdict(),
     }
-    write_private(os.path.join(folder, STATE_NAME), json.dumps(document) + "\n")
+    store.write_text(STATE_NAME, json.dumps(document) + "\n")
 
 
 def after_run(

@@ -10,8 +10,9 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.errors import ConfigurationError, LockBusyError, StorageError
-from credentials_provider.files import is_temporary, read_document, sweep, write_private
+from credentials_provider.files import Folder, is_temporary, make_folders
 from credentials_provider.model import TokenRecord
+from credentials_provider.permissions import is_open
 from credentials_provider.tokens.plan import UNREADABLE, OnDisk, Unreadable
 
 if TYPE_CHECKING:
@@ -56,41 +57,67 @@ def token_document(entry: Entry, minted: Minted, refresh_at: int) -> dict[str, A
 
 
 class TokenStore:
-    """One output folder. Readers need no lock; writers hold it from plan to last write."""
+    """One output folder. Readers need no lock; writers hold it from plan to last write.
+
+    The folder is opened once and everything is done relative to its descriptor: whoever swaps the
+    folder, or puts a link in its place, changes nothing for a run that has begun.
+    """
 
     def __init__(self, folder: str) -> None:
-        self.folder = folder
+        self.folder = folder.rstrip(os.sep) or os.sep  # a slash would follow a link
+        self._opened: Folder | None = None
 
     def path(self, identity_name: str) -> str:
         return os.path.join(self.folder, f"{identity_name}.json")
 
     def read(self, names: Iterable[str]) -> tuple[dict[str, OnDisk], bool]:
-        """What is on disk of these identities, and whether a dead run left something behind.
+        """What is on disk of these identities, and whether a killed run left something behind.
 
         Raises:
-            ConfigurationError: the output folder is not a folder, or may not be read.
+            ConfigurationError: the output folder is not a folder, may not be read, or belongs to
+                somebody who does not count.
 
         """
-        try:
-            present = set(os.listdir(self.folder))
-        except FileNotFoundError:
-            return {}, False
-        except NotADirectoryError:
-            raise ConfigurationError(
-                f"the output folder {self.folder} is not a folder", hint=_ANOTHER_FOLDER
-            ) from None
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            raise ConfigurationError(
-                f"the output folder {self.folder} cannot be read: {why}", hint=_ANOTHER_FOLDER
-            ) from None
+        present = set(self.names())
         # Asking the folder once is cheaper than failing to open, and tells of leftovers. Case is
         # left to the file system: the open decides.
         folded = {name.lower() for name in present}
-        found = {
-            name: read_record(self.path(name)) for name in names if f"{name}.json".lower() in folded
-        }
+        found = {name: self.record(name) for name in names if f"{name}.json".lower() in folded}
         return found, any(is_temporary(name) for name in present)
+
+    def names(self) -> list[str]:
+        """The names of the files in the folder; none where there is no folder yet.
+
+        Raises:
+            ConfigurationError: the output folder cannot be used.
+
+        """
+        try:
+            folder = self._open()
+            return folder.names() if folder else []
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def document(self, file_name: str) -> dict[str, Any] | None:
+        """A file's JSON object, None where there is none to be believed.
+
+        A symbolic link is not followed, and only a regular file of sensible size is read, whose
+        owner counts: what stands in the folder may have been put there by somebody else.
+        """
+        try:
+            content = folder.read(file_name) if (folder := self._open()) else None
+            document = json.loads(content.data) if content else None
+        except (ConfigurationError, OSError, ValueError, RecursionError):
+            return None
+        return document if isinstance(document, dict) else None
+
+    def record(self, identity_name: str) -> OnDisk:
+        """What a token file says of its token."""
+        name = f"{identity_name}.json"
+        document = self.document(name)
+        if document is None:
+            return UNREADABLE if self._opened and self._opened.has(name) else None
+        return parse_record(document)
 
     @contextlib.contextmanager
     def lock(self, timeout: float, name: str = LOCK_NAME) -> Iterator[None]:
@@ -103,7 +130,7 @@ class TokenStore:
         """
         from filelock import FileLock, Timeout  # noqa: PLC0415  readers need none
 
-        self._open_folder()
+        folder = self._make()
         path = os.path.join(self.folder, name)
         # In place of flock filelock would make do with the file's existence: such a lock survives
         # its holder, and a run with the other kind knows nothing of it.
@@ -111,6 +138,7 @@ class TokenStore:
             path, mode=0o600, timeout=timeout, thread_local=False, fallback_to_soft=False
         )
         try:
+            made = folder.ensure_file(name)
             lock.acquire(poll_interval=0.02)
         except Timeout:
             raise LockBusyError(
@@ -125,19 +153,33 @@ class TokenStore:
                 hint = "Was a run started as another user, such as root? Remove the lock file then."
             raise StorageError(f"{path} cannot be locked: {why}", hint=hint) from None
         try:
+            self._check_place(path, made)
             yield
         finally:
             lock.release()
 
-    def _open_folder(self) -> None:
+    def _open(self) -> Folder | None:
+        """The folder, opened by the first who needs it; None while there is none.
+
+        Raises:
+            UntrustedOwnerError: its owner does not count.
+            OSError: it cannot be opened.
+
+        """
+        if self._opened is None:
+            with contextlib.suppress(FileNotFoundError):
+                self._opened = Folder(self.folder)
+        return self._opened
+
+    def _make(self) -> Folder:
         try:
-            os.makedirs(os.path.dirname(os.path.abspath(self.folder)), exist_ok=True)
-            try:
-                os.mkdir(self.folder, 0o700)
-                os.chmod(self.folder, 0o700)  # a umask can take from the owner, too
-            except FileExistsError:
-                self._make_private()
-        except NotADirectoryError:
+            if (folder := self._open()) is None:
+                make_folders(self.folder)
+                folder = self._opened = Folder(self.folder)
+            self._keep_private(folder)
+        except NotADirectoryError as error:
+            if os.path.islink(self.folder):
+                raise self._unusable(error) from None
             raise ConfigurationError(
                 f"the output folder {self.folder} cannot be made: a file is in the way",
                 hint=_ANOTHER_FOLDER,
@@ -147,27 +189,51 @@ class TokenStore:
                 f"the output folder {self.folder} cannot be made: {error.strerror}",
                 hint=_ANOTHER_FOLDER,
             ) from None
+        return folder
 
-    def _make_private(self) -> None:
-        """Close a folder that is ours alone; one that holds other things is not ours to close."""
-        if os.name != "posix":
+    def _keep_private(self, folder: Folder) -> None:
+        """Close the folder and hide it from git, unless it holds things that are not ours."""
+        found, names = folder.status(), folder.names()
+        if found.st_mode & stat.S_ISVTX or ".git" in names or not all(map(_belongs, names)):
             return
-        found = os.stat(self.folder)
-        wide = found.st_mode & 0o077
-        ours = found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX
-        if wide and ours and all(_belongs(name) for name in os.listdir(self.folder)):
-            os.chmod(self.folder, 0o700)
+        if is_open(found.st_mode) and os.geteuid() in {0, found.st_uid}:
+            folder.make_private()
+        with contextlib.suppress(StorageError):  # a full disk, as the tokens themselves will tell
+            folder.ignore_in_git()
+
+    def _unusable(self, error: OSError) -> ConfigurationError:
+        if os.path.islink(self.folder):
+            return ConfigurationError(
+                f"the output folder {self.folder} is a symbolic link",
+                hint="Name the folder that it leads to with --output-dir: a link can be changed "
+                "while tokens are written.",
+            )
+        if isinstance(error, NotADirectoryError):
+            return ConfigurationError(
+                f"the output folder {self.folder} is not a folder", hint=_ANOTHER_FOLDER
+            )
+        return ConfigurationError(
+            f"the output folder {self.folder} cannot be read: {error.strerror}",
+            hint=_ANOTHER_FOLDER,
+        )
+
+    def _check_place(self, path: str, made: os.stat_result) -> None:
+        """The lock has a path for filelock's sake: it must be the file of the opened folder."""
+        if os.name == "posix" and not os.path.samestat(os.lstat(path), made):
+            raise StorageError(
+                f"the output folder {self.folder} was replaced while this run used it",
+                hint="Run again. Who else can write into the folder above it?",
+            )
 
     def open_to_others(self) -> bool:
         """Whether other users may look into the folder."""
-        try:
-            return os.name == "posix" and bool(os.stat(self.folder).st_mode & 0o077)
-        except OSError:
-            return False
+        folder = self._open()
+        return folder is not None and is_open(folder.status().st_mode)
 
     def sweep(self) -> None:
-        """Remove what killed runs left behind. Only under the lock: no writer lives then."""
-        sweep(self.folder)
+        """Remove what killed runs left behind."""
+        if folder := self._open():
+            folder.sweep()
 
     def write(self, identity_name: str, document: dict[str, Any]) -> None:
         """Put a token file in place: after this it is the old one or the new one, never part.
@@ -176,26 +242,31 @@ class TokenStore:
             StorageError: it could not be written; what was there is there still.
 
         """
-        write_private(self.path(identity_name), json.dumps(document, indent=2) + "\n")
+        self.write_text(f"{identity_name}.json", json.dumps(document, indent=2) + "\n")
+
+    def write_text(self, file_name: str, text: str) -> None:
+        """Put a private file into the folder, which `lock` has made.
+
+        Raises:
+            StorageError: it could not be written; what was there is there still.
+
+        """
+        (self._opened or self._make()).write(file_name, text)
+
+    def remove(self, file_name: str) -> None:
+        """Take a file out of the folder.
+
+        Raises:
+            OSError: it is not there, or may not be removed.
+
+        """
+        if folder := self._open():
+            folder.remove(file_name)
 
     def sync(self) -> None:
         """Make the batch's renames last: one fsync of the folder."""
-        if os.name != "posix":  # Windows opens no folder
-            return
-        with contextlib.suppress(OSError):
-            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-def read_record(path: str) -> OnDisk:
-    """What a token file says of its token."""
-    document = read_document(path)
-    if document is None:
-        return UNREADABLE if os.path.lexists(path) else None
-    return parse_record(document)
+        if self._opened:
+            self._opened.sync()
 
 
 def parse_record(document: dict[str, Any]) -> TokenRecord | Unreadable:

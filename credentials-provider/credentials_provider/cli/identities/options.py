@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from credentials_provider.cli.options import trust_option
 from credentials_provider.identities.fields import FIELDS
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 
@@ -50,6 +51,7 @@ FILE_OPTIONS = (
         help="Default: .oauth-tokens/entra-identities.json",
     ),
     click.option("--env-file", metavar="FILE", help="Default: .env"),
+    trust_option,
 )
 PROVIDER_OPTIONS = (
     click.option(

@@ -10,12 +10,12 @@ from credentials_provider.credentials.resolver import Resolver
 from credentials_provider.diagnostics import guide
 from credentials_provider.diagnostics.asking import TIMEOUT
 from credentials_provider.diagnostics.doctor.checks import MOST_IDENTITIES, Check
-from credentials_provider.diagnostics.doctor.storage import open_to_others
 from credentials_provider.errors import ConfigurationError, quoted
 from credentials_provider.identities.fields import Identity
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.identities.validation import validate_entry, warnings_of
 from credentials_provider.minting import Failure
+from credentials_provider.permissions import is_open_at
 from credentials_provider.settings import load_settings
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def environment(exam: Examination, root: str, flags: Flags) -> Iterator[Check]:
         yield Check(".env", "warning", warning, "Write NAME=value lines.", guide.ENVIRONMENT)
     if not os.path.exists(path):
         yield Check(".env", "ok", f"there is none at {path}; only the environment is used")
-    elif open_to_others(path):
+    elif is_open_at(path):
         seen = f"other users can read {path}"
         yield Check(".env", "warning", seen, f"chmod 600 {quoted(path)}")
     else:

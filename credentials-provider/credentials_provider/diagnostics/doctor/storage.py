@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
 from typing import TYPE_CHECKING
 
 from credentials_provider.diagnostics.doctor.checks import Check
 from credentials_provider.errors import quoted
+from credentials_provider.permissions import is_open_at
 from credentials_provider.tokens.store import LOCK_NAME
 
 if TYPE_CHECKING:
@@ -78,11 +78,11 @@ def _lock(folder: str) -> Iterator[Check]:
 
 def _open(identities_file: str, folder: str) -> Iterator[Check]:
     tokens = list(_tokens(folder))
-    wide = [path for path in dict.fromkeys((identities_file, *tokens)) if open_to_others(path)]
+    wide = [path for path in dict.fromkeys((identities_file, *tokens)) if is_open_at(path)]
     if wide:
         seen = f"other users can read {_some(wide)}"
         yield Check("files", "warning", seen, f"chmod 600 {_words(wide)}")
-    if tokens and open_to_others(folder):  # a folder without tokens is closed by the first run
+    if tokens and is_open_at(folder):  # a folder without tokens is closed by the first run
         yield Check(
             "files", "warning", f"other users can look into {folder}", f"chmod 700 {quoted(folder)}"
         )
@@ -96,14 +96,6 @@ def _tokens(folder: str) -> Iterator[str]:
     for name in names:
         if name.endswith(".json") and not name.startswith("."):
             yield os.path.join(folder, name)
-
-
-def open_to_others(path: str) -> bool:
-    """Whether users other than its owner may do anything with what is at the path."""
-    try:
-        return os.name == "posix" and bool(stat.S_IMODE(os.stat(path).st_mode) & 0o077)
-    except OSError:
-        return False
 
 
 def _user() -> str:

@@ -10,7 +10,7 @@ from credentials_provider.diagnostics.status import read_status
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.schedule.found import timers
 from credentials_provider.tokens.history import read_state
-from credentials_provider.tokens.store import iso
+from credentials_provider.tokens.store import TokenStore, iso
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,7 +50,7 @@ def last_run(exam: Examination) -> Iterator[Check]:
         )
     for row in status.rows:
         yield from _row(row)
-    if hook := read_state(exam.settings.output_dir).hook_failure:
+    if hook := read_state(TokenStore(exam.settings.output_dir)).hook_failure:
         yield Check(
             "hook",
             "warning",

@@ -1,0 +1,265 @@
+"""Whose files count: one rule for everything that is read and believed, or written into.
+
+A file or folder must belong to this user or to root, or to an owner that was named with
+`--trust-owner`. Its permission bits are another matter: whoever else can read it is worth a
+warning, and an error under `--strict-permissions`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from credentials_provider.errors import ConfigurationError, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OTHERS = 0o077  # group and everybody
+EVERYBODY = 0o007
+TRUST_OPTION = "--trust-owner"
+MAXIMUM_SIZE = 1 << 20  # bytes of a file that is read whole; the largest real ones have a few KiB
+
+_OVERFLOW = (
+    65534  # how Linux shows an owner that a user namespace does not map (user_namespaces(7))
+)
+_MOST_LINKS = 40  # as Linux, path_resolution(7)
+_named: dict[str, int] = {}  # as they were given, and their numbers
+
+
+class UntrustedOwnerError(ConfigurationError):
+    """A file or folder belongs to somebody whose word does not count here."""
+
+    def __init__(self, path: str, owner: int) -> None:
+        name = _name_of(owner)
+        super().__init__(
+            f"{printable(path)} belongs to the user {name}, not to you or root: it is not used",
+            hint=f"Find out who put it there. If that user may decide where your secrets go, add "
+            f"{TRUST_OPTION} {name}.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file that was read whole, and its mode."""
+
+    path: str  # as messages name it
+    data: bytes = field(repr=False)
+    mode: int
+
+    def text(self, encoding: str = "utf-8-sig") -> str:
+        """The content as text, without a byte-order mark.
+
+        Raises:
+            ConfigurationError: it is not UTF-8.
+
+        """
+        try:
+            return self.data.decode(encoding)
+        except UnicodeDecodeError:
+            raise ConfigurationError(
+                f"{self.path} cannot be read: it is not UTF-8 text", hint="Save it as UTF-8."
+            ) from None
+
+
+def trust_owner(name: str) -> None:
+    """Let the files of one more user count in this process, by name or number.
+
+    Raises:
+        ConfigurationError: there is no such user.
+
+    """
+    if os.name != "posix":
+        return
+    if name.isascii() and name.isdigit():
+        _named[name] = int(name)
+        return
+    import pwd  # noqa: PLC0415  Windows has none
+
+    try:
+        _named[name] = pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise ConfigurationError(
+            f"{TRUST_OPTION}: this machine has no user {name[:64]!r}",
+            hint="Give the name or the number that `ls -l` or `ls -n` shows as the owner.",
+        ) from None
+
+
+def trusted_owners() -> tuple[str, ...]:
+    """The owners that were named, as they were given: who is started for us needs them, too."""
+    return tuple(_named)
+
+
+def is_trusted(owner: int) -> bool:
+    """Whether the files of the user with this number count.
+
+    Root by `sudo` is still the person who typed it: their own files count, too.
+    """
+    if os.name != "posix" or owner in _named.values():
+        return True
+    own = os.geteuid()
+    if owner not in {0, own}:
+        return own == 0 and str(owner) == os.environ.get("SUDO_UID")
+    return owner != _OVERFLOW or _every_owner_is_mapped()
+
+
+def check_owner(path: str, found: os.stat_result) -> None:
+    """Let the rule decide about something that was found at a path.
+
+    Raises:
+        UntrustedOwnerError: its owner does not count.
+
+    """
+    if not is_trusted(found.st_uid):
+        raise UntrustedOwnerError(path, found.st_uid)
+
+
+def is_open(mode: int, to: int = OTHERS) -> bool:
+    """Whether the permission bits let others in: group and everybody, or everybody alone."""
+    return os.name == "posix" and bool(mode & to)
+
+
+def is_open_at(path: str, to: int = OTHERS) -> bool:
+    """As `is_open`, of what is at a path; False where there is nothing."""
+    try:
+        return is_open(os.stat(path).st_mode, to)
+    except (OSError, ValueError):
+        return False
+
+
+def check_links(path: str) -> list[str]:
+    """The symbolic links on the way to a path, each of which decides what is found there.
+
+    Raises:
+        UntrustedOwnerError: one was made by somebody who does not count.
+
+    """
+    followed = []
+    for link, found in _links(path):
+        check_owner(link, found)
+        followed.append(link)
+    return followed
+
+
+def _links(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    here = os.sep
+    parts = os.path.join(os.getcwd(), path).split(os.sep)
+    links = 0
+    while parts and links <= _MOST_LINKS:
+        part = parts.pop(0)
+        if part in {"", os.curdir}:
+            continue
+        if part == os.pardir:
+            here = os.path.dirname(here)
+            continue
+        at = os.path.join(here, part)
+        try:
+            found = os.lstat(at)
+            if not stat.S_ISLNK(found.st_mode):
+                here = at
+                continue
+            target = os.readlink(at)
+        except (OSError, ValueError):  # whoever opens the path says so
+            return
+        yield at, found
+        links += 1
+        parts[:0] = target.split(os.sep)
+        if target.startswith(os.sep):
+            here = os.sep
+
+
+def read_file(
+    path: str, *, shown: str | None = None, maximum: int = MAXIMUM_SIZE, owned: bool = True
+) -> Content | None:
+    """A regular file's whole content; None where there is no file.
+
+    It waits for nobody: a pipe or a device is refused, never read.
+
+    Args:
+        path: where it is.
+        shown: how messages name the file, where its path is not enough.
+        maximum: the most bytes that it may have.
+        owned: whether its owner must be one who counts.
+
+    Raises:
+        UntrustedOwnerError: its owner, or that of a link on the way to it, does not count.
+        ConfigurationError: it cannot be read, is no regular file, or is too large.
+
+    """
+    shown = printable(shown or path)
+    if owned and os.name == "posix":
+        check_links(path)
+    try:
+        descriptor = open_to_read(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _unreadable(shown, error) from None
+    return read_descriptor(descriptor, shown, maximum=maximum, owned=owned)
+
+
+def open_to_read(path: str, flags: int = 0, dir_fd: int | None = None) -> int:
+    """A descriptor of what is at a path, without waiting for a pipe's other end."""
+    flags |= os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+    return os.open(path, flags | getattr(os, "O_BINARY", 0), dir_fd=dir_fd)
+
+
+def read_descriptor(descriptor: int, shown: str, *, maximum: int, owned: bool) -> Content:
+    """As `read_file`, of what is open already; closes it.
+
+    Raises:
+        UntrustedOwnerError: its owner does not count.
+        ConfigurationError: it cannot be read, is no regular file, or is too large.
+
+    """
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(found.st_mode):
+            raise ConfigurationError(
+                f"{shown} is not a regular file", hint="A pipe or a device is not read."
+            )
+        if owned:
+            check_owner(shown, found)
+        data, portion = b"", min(found.st_size, maximum) + 1
+        while len(data) <= maximum and (more := os.read(descriptor, portion)):
+            data += more
+    except OSError as error:
+        raise _unreadable(shown, error) from None
+    finally:
+        os.close(descriptor)
+    if len(data) > maximum:
+        raise ConfigurationError(
+            f"{shown} is too large: more than {maximum} bytes", hint="Is it the right file?"
+        )
+    return Content(shown, data, found.st_mode)
+
+
+def _unreadable(shown: str, error: OSError | ValueError) -> ConfigurationError:
+    why = (error.strerror if isinstance(error, OSError) else None) or "that is not a path"
+    return ConfigurationError(
+        f"{shown} cannot be read: {why}",
+        hint="Check that the user who runs this may read it, and every folder above it.",
+    )
+
+
+def _name_of(owner: int) -> str:
+    import pwd  # noqa: PLC0415  only for a message; Windows has none
+
+    try:
+        return pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return str(owner)
+
+
+def _every_owner_is_mapped() -> bool:
+    """Whether each owner is shown by a number of its own, as outside of user namespaces."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read().split() == ["0", "0", "4294967295"]
+    except OSError:  # no Linux, no user namespaces
+        return True
