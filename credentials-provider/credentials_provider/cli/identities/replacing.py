@@ -42,8 +42,8 @@ _WAIT_OPTION = click.option(
     cls=Command,
     short_help="Add what the registry's user-create-m2m gave.",
     examples="""
-    # From the file that the registry's command wrote
-    credentials-provider identities import ci .m2m_client_secret_ID.txt --delete
+    # From the file that the registry wrote, which is deleted then
+    credentials-provider identities import ci answer.json --delete
     # From the clipboard
     pbpaste | credentials-provider identities import ci
     # A new secret for an identity that is there
