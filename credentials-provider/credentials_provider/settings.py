@@ -145,7 +145,12 @@ def load_settings(flags: Flags, process: Mapping[str, str], base: str) -> Settin
 def _checked_login_url(url: str) -> str:
     if problem := login_url_problem(url):
         raise ConfigurationError(f"the login host {problem}", hint=f"Example: {CLOUDS['public']}")
-    return url.strip().rstrip("/")
+    return login_base(url)
+
+
+def login_base(url: str) -> str:
+    """A login host as everything compares it: scheme and host in lower case, no slash behind."""
+    return url.strip().rstrip("/").lower()
 
 
 def login_url_problem(url: str) -> str | None:

@@ -28,7 +28,7 @@ from credentials_provider.identities.fields import (
 from credentials_provider.identities.rules import SCOPE_END, composed, identity_name, name_key
 from credentials_provider.model import Entry
 from credentials_provider.permissions import is_open, read_file
-from credentials_provider.settings import CLOUDS, Settings
+from credentials_provider.settings import CLOUDS, Settings, login_base
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -255,7 +255,7 @@ def authority_base(fields: dict[str, Any], settings: Settings) -> str:
     """The login host of an entry: its own `login_base_url` or `cloud`, else the settings'."""
     own = _text(fields, "login_base_url")
     if own is not None:
-        return own.strip().rstrip("/")
+        return login_base(own)
     return CLOUDS.get(_text(fields, "cloud") or "", settings.login_base_url)
 
 
