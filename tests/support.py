@@ -180,6 +180,7 @@ def environment(home: str, more: Mapping[str, str] | None = None) -> dict[str, s
     return {
         **kept,
         "HOME": home,
+        "CREDENTIALS_PROVIDER_HOME": ".",  # the working directory, as in a checkout
         "LANG": "C.UTF-8",
         "PYTHONPATH": PACKAGES,
         "PYTHONWARNINGS": "error",
