@@ -30,7 +30,7 @@ fi
 
 case ${1-} in
     generate | status | inspect | token | exec | identities | doctor | watch | schedule | \
-        mcp-config | mcp-bridge | emulator | demo | completion | --version) ;;
+        mcp-config | mcp-bridge | emulator | demo | completion | help | version | --version) ;;
     --demo) shift && set -- demo "$@" ;;
     -h) shift && set -- generate --help "$@" ;;
     *) set -- generate "$@" ;;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,11 +19,13 @@ import trustme
 from mcp import types
 
 from assistants.bench import Bench, text
-from credentials_provider.assistants import bridge
+from assistants.piping import Line, LittleServer, Reply, meta
+from credentials_provider.assistants.bridge.tokens import Tokens
 from credentials_provider.emulator import App, Fault
 from credentials_provider.model import Observer, RunOptions
 from credentials_provider.settings import Flags, load_settings
-from support import Command, Project, apps, assert_no_secret, closed_port, environment, until, wait
+from credentials_provider.transport.streaming import Channel, Stream
+from support import Command, Project, apps, assert_no_secret, environment, until, wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -353,7 +356,8 @@ def test_nothing_but_mcp_is_on_standard_output(bench: Bench) -> None:
     )
     answers = {message["id"]: message for message in map(json.loads, ran.stdout.splitlines())}
     assert ran.returncode == 0
-    assert set(answers) == {1, "zwei", 3}
+    assert set(answers) == {1, None, "zwei", 3}
+    assert answers[None]["error"]["code"] == -32700
     assert "tools" in answers["zwei"]["result"]
     assert "error" in answers[3]
     assert_no_secret(ran.stdout + ran.stderr, [bench.app])
@@ -378,7 +382,7 @@ def test_tls_is_checked(project: Project, app: App, tmp_path: Path) -> None:
             with pytest.raises(BaseException) as caught:  # noqa: PT011  a group of one
                 async with bench.session():
                     pass
-            assert "is not trusted. Name its authority with --ca-bundle" in innermost(caught.value)
+            assert "does not trust. Name its authority with --ca-bundle" in innermost(caught.value)
 
         during(good)
         judged = len(bench.judgements)
@@ -386,27 +390,6 @@ def test_tls_is_checked(project: Project, app: App, tmp_path: Path) -> None:
         assert len(bench.judgements) == judged
     finally:
         bench.kill()
-
-
-def test_without_the_extra_one_line_names_it(project: Project, app: App) -> None:
-    """Exit 2, and how to install what is missing."""
-    code = (
-        "import sys; sys.modules['mcp'] = None\n"
-        "from credentials_provider.cli import main\n"
-        "main(['mcp-bridge', '--identity', 'x', 'https://h/mcp'])"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment(project.folder),
-        cwd=project.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert "pip install 'credentials-provider[bridge]'" in ran.stderr
-    assert len(ran.stderr.splitlines()) == 1
-    assert app.name
 
 
 @pytest.mark.parametrize("url", ["http://gateway.example/mcp", "ftp://h/mcp", "h"])
@@ -419,50 +402,95 @@ def test_no_token_goes_over_an_open_line(run: Command, url: str) -> None:
 # Inside, where a process would have to wait for long
 
 
-def remote(project: Project, name: str, url: str) -> bridge.Remote:
+def tokens(project: Project, name: str, monotonic: Callable[[], float]) -> Tokens:
+    """What the bridge takes its tokens from, by a clock of the test's."""
     flags = Flags(
         identities_file=project.identities_file,
         output_dir=project.output,
         login_base_url=project.idp.base_url,
         ca_bundle=project.idp.ca_file,
     )
-    request = RunOptions(load_settings(flags, {}, project.folder))
-    tokens = bridge.Tokens(request, name, 300, Observer())
-    connect = bridge._connector(url, request.settings.ca_bundle)
-    return bridge.Remote(url, "Authorization", tokens, connect)
+    options = RunOptions(load_settings(flags, {}, project.folder))
+    return Tokens(options, name, 300, Observer(), monotonic=monotonic)
 
 
-def test_a_server_that_stays_away_is_told(
-    project: Project, app: App, monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_refuses_every_token_causes_one_renewal_in_five_minutes(
+    project: Project, app: App
 ) -> None:
-    """After the time that a restart may take, an MCP error says what to check."""
-    monkeypatch.setattr(bridge, "RETURN_TIMEOUT", 0.5)
-    url = f"http://localhost:{closed_port()}/mcp"
+    """However often it is asked: the provider throttles who asks for too many."""
+    now = 1000.0
+    server = LittleServer(lambda _: Reply(401))
+    line = Line(server.url, tokens(project, app.name, lambda: now))
+    for number in range(5):
+        assert "(401)" in line.ask("tools/list", number)["error"]["message"]
+    assert len(project.idp.token_requests) == 2
+    assert len(server.asked) == 6
+    now += 301
+    line.ask("tools/list", 9)
+    assert len(project.idp.token_requests) == 3
+    line.close()
+    server.close()
 
-    async def work() -> None:
-        async with bridge.http.AsyncClient(transport=remote(project, app.name, url)) as client:
-            message = {"jsonrpc": "2.0", "id": 7, "method": "ping"}
-            answer = (await client.post(url, json=message)).json()
-            assert answer["id"] == 7
-            assert "localhost cannot be reached. Check the network" in answer["error"]["message"]
 
-    during(work)
+def test_a_token_that_another_process_renewed_is_taken_at_once(
+    project: Project, app: App, run: Command
+) -> None:
+    """The file is looked at before each request."""
+    found = tokens(project, app.name, lambda: 1000.0)
+    first = found.get()
+    assert found.get() == first
+    run("token", app.name, "--force")
+    assert found.get() == project.token(app.name)["access_token"] != first
 
 
-def test_connections_from_before_a_sleep_are_not_used(bench: Bench) -> None:
+def test_connections_from_before_a_sleep_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that slept makes new connections: the old ones may lead nowhere."""
+    ports: list[int] = []
+    server = LittleServer(lambda asked: Reply(body=asked.body))
+    channel = Channel(server.url, None)
+    server.on_connect = ports.append
 
-    async def work() -> None:
-        made = remote(bench.project, bench.app.name, bench.url)
-        try:
-            awake = made._pool()
-            assert made._pool() is awake
-            made._clocks -= 60  # as if the time of day had gone on without the machine
-            assert made._pool() is not awake
-        finally:
-            await made.aclose()
+    def ask() -> None:
+        stream = channel.open("POST", server.url, {}, b"{}", connect_timeout=5)
+        assert isinstance(stream, Stream)
+        assert stream.read() == b"{}"
 
-    during(work)
+    ask()
+    ask()
+    assert len(ports) == 1
+    awake = time.time
+    monkeypatch.setattr(time, "time", lambda: awake() + 60)  # it went on without the machine
+    ask()
+    assert len(ports) == 2
+    channel.close()
+    server.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_at_once(bench: Bench, number: int, code: int) -> None:
+    """Without another line from the client, also while a call is under way."""
+    process = subprocess.Popen(
+        bench.line(),
+        env=environment(bench.project.folder),
+        cwd=bench.project.folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdin is not None
+    call = {"name": "sleep", "arguments": {"seconds": 60}, "_meta": meta()}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    process.stdin.write(json.dumps(message).encode() + b"\n")
+    process.stdin.flush()
+    until(lambda: bench.judgements)
+    began = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(10) == code
+    assert time.monotonic() - began < 1.5
+    process.stdin.close()
+    assert process.stdout is not None
+    process.stdout.close()
 
 
 def test_a_renewal_that_fails_is_not_tried_at_every_call(bench: Bench, project: Project) -> None:

@@ -88,9 +88,7 @@ def test_the_wheel_is_all_that_is_needed(tmp_path: Path) -> None:
     assert "credentials-provider identities init" in demo.stdout
     identities = ["-i", ".oauth-tokens/demo/entra-identities.json"]
     bridge = ["mcp-bridge", "--identity", "ci-agent", "https://localhost/mcp", *identities]
-    missing = run([program, *bridge], tmp_path)
-    assert missing.returncode == 2
-    assert "pip install 'credentials-provider[bridge]'" in missing.stderr
+    assert run([program, *bridge], tmp_path).returncode == 0  # it needs no more than this
     (tmp_path / "vault.json").write_text(
         '[{"identity_name": "ci", "tenant_id": "contoso.com", "client_id": "c", "scope": '
         '"api://x/.default", "client_secret_keyvault": "https://v.vault.azure.net/secrets/s"}]'

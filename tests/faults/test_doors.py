@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import pytest
 
+from assistants.piping import Line
 from credentials_provider import cli
-from credentials_provider.assistants import bridge
+from credentials_provider.assistants.bridge.tokens import Tokens
 from credentials_provider.emulator import Emulator
 from credentials_provider.emulator.wire import Reply
 from credentials_provider.model import Observer, RunOptions
@@ -155,17 +155,11 @@ def _bridge(doors: Doors) -> None:
     flags = Flags(login_base_url=idp.base_url, ca_bundle=idp.ca_file)
     request = RunOptions(load_settings(flags, {}, project.folder))
     url = f"{idp.base_url}/mcp"
-    tokens = bridge.Tokens(request, doors.app.name, 300, Observer())
-    connect = bridge._connector(url, idp.ca_file)
-
-    async def work() -> None:
-        remote = bridge.Remote(url, "Authorization", tokens, connect)
-        async with bridge.http.AsyncClient(transport=remote) as client:
-            message = {"jsonrpc": "2.0", "id": 7, "method": "ping"}
-            answer = (await client.post(url, json=message)).json()
-        assert "redirects to another address" in answer["error"]["message"]
-
-    anyio.run(work)
+    tokens = Tokens(request, doors.app.name, 300, Observer())
+    line = Line(url, tokens, idp.ca_file)
+    answer = line.ask("ping", 7)
+    line.close()
+    assert "redirects to another address" in answer["error"]["message"]
 
 
 REDIRECTS = {

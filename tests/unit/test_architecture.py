@@ -43,7 +43,7 @@ OWNERS = {
     "pydantic_core": {"identities.problems"},
     "rich": {"cli.identities.showing", "cli.output"},
     "tenacity": {"transport.retrying"},
-    "urllib3": {"transport.connections"},
+    "urllib3": {"transport.connections", "transport.streaming"},
 }
 # Each costs more than all the rest of a run with nothing due.
 HEAVY = {

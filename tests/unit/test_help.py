@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import click
 import pytest
 
 from command_lines import calls, lines, parse
+from credentials_provider import __version__
 from credentials_provider.cli import COMMANDS, group, main
 from credentials_provider.cli.helping import _GROUP_OF, PROGRAM, Command
 
@@ -103,25 +105,59 @@ def test_a_slip_is_told_with_what_was_meant(
     assert meant in err
 
 
-def test_a_command_that_the_script_took_for_a_name_is_told(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the script, where somebody stands."""
+    (tmp_path / "generate_creds.sh").touch()
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("ENTRA_")]:
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("content", ['[{"identity_name": "ci"}]', None])
+def test_a_command_that_the_script_took_for_a_name_is_suggested(
+    capsys: pytest.CaptureFixture[str], checkout: Path, content: str | None
 ) -> None:
-    """`generate_creds.sh statsu` is `generate statsu`; the nearest command is named."""
-    folder = tmp_path / ".oauth-tokens"
+    """`generate_creds.sh statsu` is `generate statsu`; with an identities file and without one."""
+    folder = checkout / ".oauth-tokens"
     folder.mkdir(mode=0o700)
-    file = folder / "entra-identities.json"
-    file.write_text('[{"identity_name": "ci"}]')
-    file.chmod(0o600)
-    code, _, err = run(capsys, "generate", "statsu", root=str(tmp_path))
+    if content is not None:
+        file = folder / "entra-identities.json"
+        file.write_text(content)
+        file.chmod(0o600)
+    code, _, err = run(capsys, "generate", "statsu", root=str(checkout))
     assert code == 2
     assert "`./generate_creds.sh status`?" in err
 
 
+def test_the_words_that_people_try_first_mean_something(
+    capsys: pytest.CaptureFixture[str], checkout: Path
+) -> None:
+    """`help`, `help COMMAND` and `version`, in a checkout too."""
+    assert run(capsys, "help")[:2] == run(capsys, "--help")[:2]
+    code, out, _ = run(capsys, "help", "status", root=str(checkout))
+    assert (code, "generate_creds.sh status [OPTIONS]" in out) == (0, True)
+    assert run(capsys, "version")[1] == f"{PROGRAM}, version {__version__}\n"
+
+
+def test_the_help_of_generate_fits_a_screen_and_has_the_rest_on_request(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nobody reads ninety lines."""
+    short, long = (run(capsys, "generate", option)[1] for option in ("--help", "--help-all"))
+    assert len(short.splitlines()) <= 55
+    assert "--help-all" in short
+    assert "--concurrency" not in short
+    options = [opt for each in ALL[f"{PROGRAM} generate"].command.params for opt in each.opts]
+    assert all(opt in long for opt in options if opt[:1] == "-")
+
+
 def test_help_in_a_checkout_names_its_script_and_every_command(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], checkout: Path
 ) -> None:
     """What is shown can be typed: `generate_creds.sh --help` is `generate --help`."""
-    code, out, _ = run(capsys, "generate", "--help", root=str(tmp_path))
+    code, out, _ = run(capsys, "generate", "--help", root=str(checkout))
     assert code == 0
     assert "Usage: ./generate_creds.sh generate" in out
     assert "./generate_creds.sh generate ci --json" in out
@@ -130,12 +166,36 @@ def test_help_in_a_checkout_names_its_script_and_every_command(
     assert "Commands:" not in run(capsys, "generate", "--help")[1]
 
 
-def test_a_hint_names_the_program_as_it_was_started(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_hint_names_the_program_as_it_can_be_typed_here(
+    capsys: pytest.CaptureFixture[str], checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The missing identities file leads to the command that makes it."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("ENTRA_")]:
-        monkeypatch.delenv(name)
+    """The missing identities file leads to the command that makes it, from any folder."""
     assert "`credentials-provider identities init`" in run(capsys, "generate")[2]
-    assert "`./generate_creds.sh identities init`" in run(capsys, "status", root=str(tmp_path))[2]
+    assert "`./generate_creds.sh identities init`" in run(capsys, "status", root=str(checkout))[2]
+    monkeypatch.chdir("/")
+    hint = run(capsys, "status", root=str(checkout))[2]
+    assert f"`{checkout}/generate_creds.sh identities init`" in hint
+
+
+def test_a_file_that_cannot_be_used_is_no_mistake_of_the_program(
+    capsys: pytest.CaptureFixture[str], checkout: Path
+) -> None:
+    """Whatever call to the system fails, it names the file."""
+    (checkout / ".oauth-tokens").touch()
+    code, _, err = run(capsys, "demo", root=str(checkout))
+    assert code == 1
+    assert str(checkout / ".oauth-tokens") in err
+    assert "mistake" not in err
+
+
+def test_how_errors_are_told_is_decided_by_options_alone(
+    capsys: pytest.CaptureFixture[str], checkout: Path
+) -> None:
+    """Not by words of a hook's command line that look like them."""
+    hook = "reload --log-format json --json"
+    code, out, err = run(capsys, "generate", "--on-renew", hook, root=str(checkout))
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    out = run(capsys, "generate", "--log-format", "json", root=str(checkout))[2]
+    assert json.loads(out)["event"] == "error"
+    assert json.loads(run(capsys, "generate", "--json", root=str(checkout))[1])["exit_code"] == 2

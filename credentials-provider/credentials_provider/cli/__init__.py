@@ -6,20 +6,20 @@ import gc
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from credentials_provider import __version__
 from credentials_provider.cli import streams
-from credentials_provider.cli.helping import PROGRAM, SCRIPT, Group, as_started
+from credentials_provider.cli.helping import PARSED, PROGRAM, Group, as_started, program_name
 from credentials_provider.errors import (
     EXIT_FAILED,
     EXIT_USAGE,
     CredentialsProviderError,
     Problem,
     StoppedError,
-    UnknownIdentityError,
+    StorageError,
     unexpected,
 )
 
@@ -33,19 +33,19 @@ COMPLETION_VARIABLE = "_CREDENTIALS_PROVIDER_COMPLETE"  # a shell asks for compl
 # Each stands in the module of its name, which is loaded only to run it or to show its help.
 COMMANDS = {
     "generate": "Mint access tokens, or renew those that are due.",
-    "identities": "Make and keep the identities file.",
-    "status": "Say how every token is, and which dies first.",
-    "inspect": "Say what a token says, and whether it is true.",
-    "doctor": "Check the whole way, and name the cure of what fails.",
-    "watch": "Stay, and renew each token ahead of its end.",
+    "identities": "Make and change the identities file.",
+    "status": "Show the state of every token, and which expires first.",
+    "inspect": "Show what a token says, and verify it.",
+    "doctor": "Find what is wrong, and say how to repair it.",
+    "watch": "Stay in the foreground and renew each token before it expires.",
     "schedule": "Print a timer for systemd, cron or Kubernetes.",
-    "token": "Print a token that lives, renewed first if need be.",
-    "exec": "Run a command with a fresh token in its environment.",
+    "token": "Print a valid token, renewing it first if needed.",
+    "exec": "Run a command with a valid token in its environment.",
     "mcp-config": "Write an AI assistant's MCP configuration.",
-    "mcp-bridge": "Stand in front of a remote MCP server with a fresh token.",
+    "mcp-bridge": "Serve a remote MCP server locally, with a valid token on each request.",
     "demo": "Show the main job on a local emulator.",
     "emulator": "Run a local Entra ID for demos and tests.",
-    "completion": "Print what lets your shell complete commands and names.",
+    "completion": "Print a script that lets your shell complete commands and names.",
 }
 
 
@@ -101,7 +101,7 @@ class LazyGroup(Group):
     credentials-provider identities init
     credentials-provider generate
     """,
-    epilog="Without a command it says what to do next. `generate --help` has the exit codes.",
+    epilog="Without a command it says what to do next. `generate --help` lists the exit codes.",
 )
 @click.version_option(__version__, "--version", prog_name=PROGRAM)
 @click.pass_context
@@ -151,28 +151,23 @@ def colour() -> bool | None:
 
 
 def _run(arguments: list[str], root: str) -> int:
-    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    as_json = "--json" in ours
-    program = SCRIPT if root else PROGRAM
+    arguments = _meant(arguments)
+    program = program_name(root)
+    context = None
     try:
-        result = group.main(
-            arguments, prog_name=program, standalone_mode=False, obj=root, color=colour()
-        )
-        return int(result or 0)
+        context = group.make_context(program, list(arguments), obj=root, color=colour())
+        with context:
+            return int(context.command.invoke(context) or 0)
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.UsageError as error:
-        if as_json:
+        if "--json" in _before_command_line(arguments):
             _print_problems([Problem(error.format_message())], EXIT_USAGE)
         else:
             error.show()
         return EXIT_USAGE
     except CredentialsProviderError as error:
-        if as_json:
-            _print_problems(error.problems, error.exit_code)
-        elif _wants_json_log(arguments):
-            _log(error)
-        else:
-            _explain(error, program)
-        return error.exit_code
+        return _failed(error, context, arguments)
     except (StoppedError, KeyboardInterrupt, click.Abort) as stop:
         code, name = (
             (stop.exit_code, stop.signal_name)
@@ -180,42 +175,77 @@ def _run(arguments: list[str], root: str) -> int:
             else (130, "SIGINT")
         )
         message = f"stopped by {name}; every file is whole"
-        if as_json:
+        if _parsed(context).get("as_json"):
             _print_problems([Problem(message)], code)
         click.echo(message, err=True)
         return code
+    except OSError as error:
+        what = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        return _failed(
+            StorageError(
+                f"{what}{error.strerror or type(error).__name__}",
+                hint="Check that it is what it should be, its owner and permissions, and the disk.",
+            ),
+            context,
+            arguments,
+        )
     except Exception as error:  # noqa: BLE001  a traceback could show a secret
         message = f"{unexpected(error)}; this is a mistake of this program, please report it"
-        if as_json:
+        if _parsed(context).get("as_json"):
             _print_problems([Problem(message)], EXIT_FAILED)
         click.echo(f"error: {message}", err=True)
         return EXIT_FAILED
 
 
-def _wants_json_log(arguments: Sequence[str]) -> bool:
-    return "--log-format=json" in arguments or "--log-format json" in " ".join(arguments)
+def _meant(arguments: list[str]) -> list[str]:
+    """The words that people try first, as the options that they mean."""
+    if arguments[:1] == ["version"]:
+        return ["--version", *arguments[1:]]
+    return [*arguments[1:], "--help"] if arguments[:1] == ["help"] else arguments
 
 
-def _log(error: CredentialsProviderError) -> None:
-    from credentials_provider.cli.logs import event  # noqa: PLC0415
-
-    for problem in error.problems:
-        event("error", "error", message=str(problem), remedy=error.hint)
+def _before_command_line(arguments: Sequence[str]) -> Sequence[str]:
+    """What is ours to read: behind `--` stands somebody else's command line."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
-def _explain(error: CredentialsProviderError, program: str) -> None:
+def _parsed(context: click.Context | None) -> dict[str, Any]:
+    """The options of the command that ran, as they were parsed; none where it did not run."""
+    return context.meta.get(PARSED, {}) if context else {}
+
+
+def _failed(
+    error: CredentialsProviderError, context: click.Context | None, arguments: Sequence[str]
+) -> int:
+    """Say what went wrong, in the form that was asked for."""
+    options = _parsed(context)
+    if options.get("as_json"):
+        _print_problems(error.problems, error.exit_code)
+    elif options.get("log_format") == "json":
+        from credentials_provider.cli.logs import event  # noqa: PLC0415
+
+        for problem in error.problems:
+            event("error", "error", message=str(problem), remedy=error.hint)
+    else:
+        _explain(error, context.info_name if context else None, arguments)
+    return error.exit_code
+
+
+def _explain(
+    error: CredentialsProviderError, program: str | None, arguments: Sequence[str]
+) -> None:
     click.echo(f"{click.style('error:', fg='red')} {error.message}", err=True, color=colour())
     if error.problems[0].message != error.message:
         for problem in error.problems:
             click.echo(f"  {problem}", err=True)
-    hint = error.hint
-    if isinstance(error, UnknownIdentityError):
+    if error.hint:
+        click.echo(f"  {as_started(error.hint, program)}", err=True)
+    # `generate_creds.sh statsu` is `generate statsu`, whether or not there are identities.
+    if error.exit_code == EXIT_USAGE and arguments[:1] == ["generate"] and arguments[1:]:
         from difflib import get_close_matches  # noqa: PLC0415  only to help with a mistake
 
-        if near := get_close_matches(error.names[0], COMMANDS, n=1):
-            hint = f"Did you mean the command `{program} {near[0]}`?"
-    if hint:
-        click.echo(f"  {as_started(hint, program)}", err=True)
+        if near := get_close_matches(arguments[1], COMMANDS, n=1):
+            click.echo(f"  Did you mean the command `{program} {near[0]}`?", err=True)
 
 
 def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:

@@ -72,15 +72,28 @@ complete --no-files --command %(name)s --arguments '(%(function)s)'
 _SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
+class CompletionCommand(Command):
+    """Its examples are lines for a shell's start-up file, where a relative path leads nowhere."""
+
+    def program(self, ctx: click.Context) -> str:
+        return shlex.quote(_script(ctx.obj)) if _script(ctx.obj) else super().program(ctx)
+
+
+def _script(root: str | None) -> str:
+    """The absolute path of the checkout's script; empty where there is none."""
+    path = os.path.abspath(os.path.join(root or "", SCRIPT))
+    return path if root and os.path.exists(path) else ""
+
+
 @click.command(
     "completion",
-    cls=Command,
+    cls=CompletionCommand,
     examples="""
-    # bash: for good
-    echo 'eval "$(credentials-provider completion bash)"' >> ~/.bashrc
-    # zsh: for good, behind compinit
-    echo 'eval "$(credentials-provider completion zsh)"' >> ~/.zshrc
-    # fish: for good
+    # bash: add this line to ~/.bashrc
+    eval "$(credentials-provider completion bash)"
+    # zsh: add this line to ~/.zshrc, after compinit
+    eval "$(credentials-provider completion zsh)"
+    # fish: run this once
     credentials-provider completion fish \\
         > ~/.config/fish/conf.d/credentials-provider.fish
     """,
@@ -88,14 +101,13 @@ _SHELLS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 @click.pass_obj
 def command(root: str, /, shell: str) -> int:
-    """Print what lets your shell complete commands, options and the names of identities."""
-    script = os.path.join(root, os.path.basename(SCRIPT))
-    checkout = bool(root) and os.path.exists(script)
-    name = os.path.basename(SCRIPT) if checkout else PROGRAM
+    """Print a script that lets your shell complete commands, options and identities' names."""
+    script = _script(root)
+    name = SCRIPT if script else PROGRAM
     values = {
         "variable": COMPLETION_VARIABLE,
         "name": name,
-        "program": shlex.quote(script) if checkout else PROGRAM,
+        "program": shlex.quote(script) if script else PROGRAM,
         "function": f"_{name.replace('-', '_').replace('.', '_')}",
     }
     click.echo(_SHELLS[shell] % values, nl=False)

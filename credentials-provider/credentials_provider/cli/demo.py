@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 import click
 
-from credentials_provider.cli import generate
+from credentials_provider.cli import generate, status
 from credentials_provider.cli.emulator import write_identities
 from credentials_provider.cli.helping import Command
 from credentials_provider.emulator import Emulator, sample_apps
@@ -46,26 +47,28 @@ def command(root: str, /) -> int:
 
         _title(f"1. Mint a token for each of {len(apps)} identities; {broken}'s secret is wrong")
         write_identities(identities_file, apps, **{broken: _WRONG})
-        first = _generate(arguments)
+        first = _run(generate.command, arguments)
 
         _title(f"2. Repair {broken}, and renew what is due: only that one")
         write_identities(identities_file, apps)
-        second = _generate([*arguments, "--refresh-ahead"])
+        second = _run(generate.command, [*arguments, "--refresh-ahead"])
 
         _title("3. Once more, as a timer would every few minutes: nothing to do")
-        third = _generate([*arguments, "--refresh-ahead"])
+        third = _run(generate.command, [*arguments, "--refresh-ahead"])
 
-    _title("What is there now (one file an identity, for its owner's eyes only)")
-    for name in sorted(os.listdir(folder)):
-        if not name.startswith("."):
-            click.echo(f"  {os.path.join(folder, name)}")
-    _next_steps(click.get_current_context().find_root().info_name)
+    _title(f"What is there now: a token file for each identity, in {folder}")
+    where = ["-i", identities_file, "-o", folder, "--env-file", os.devnull]
+    _run(status.command, where)
+    program = click.get_current_context().find_root().info_name
+    _title("To see this table again")
+    click.echo(f"  {program} status {shlex.join(where[:4])}")
+    _next_steps(program)
     return EXIT_OK if (first, second, third) == (EXIT_FAILED, EXIT_OK, EXIT_OK) else EXIT_FAILED
 
 
-def _generate(arguments: Sequence[str]) -> int:
+def _run(command: click.Command, arguments: Sequence[str]) -> int:
     color = click.get_current_context().color
-    result = generate.command.main(list(arguments), standalone_mode=False, obj="", color=color)
+    result = command.main(list(arguments), standalone_mode=False, obj="", color=color)
     return int(result or 0)
 
 

@@ -16,7 +16,7 @@ from credentials_provider.cli.helping import PROGRAM, Command
 from credentials_provider.cli.options import DURATION, DURATION_OR_NONE
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.credentials.resolver import Resolver
-from credentials_provider.emulator import FAULT_KINDS, App, Emulator, Fault, sample_apps
+from credentials_provider.emulator import App, Emulator, Fault, sample_apps
 from credentials_provider.errors import ConfigurationError, StoppedError, StorageError
 from credentials_provider.files import write_private
 from credentials_provider.identities.reading import read_entries
@@ -60,7 +60,7 @@ class FaultType(click.ParamType["Injection"]):
     # Throttle three requests
     credentials-provider emulator --fault throttle:retry_after=5,times=3
     """,
-    epilog=f"Kinds of faults: {', '.join(FAULT_KINDS)}.",
+    epilog="docs/emulator.md lists every kind of fault.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: any free one.")
 @click.option(
@@ -89,7 +89,13 @@ class FaultType(click.ParamType["Injection"]):
     default=0.0,
     help="Until a secret that Microsoft Graph made works.",
 )
-@click.option("--fault", "faults", type=FaultType(), multiple=True, help="See below; repeatable.")
+@click.option(
+    "--fault",
+    "faults",
+    type=FaultType(),
+    multiple=True,
+    help="A fault to inject, KIND[:PARAM=VALUE,…]; repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Say where it is in one JSON document.")
 @click.pass_obj
 def command(

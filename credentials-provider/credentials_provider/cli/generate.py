@@ -68,7 +68,11 @@ class GenerateCommand(Command):
     # One identity, with a report for a script
     credentials-provider generate ci --json
     """,
-    epilog=f"Exit codes: {'; '.join(f'{code} {text}' for code, text in EXIT_CODES.items())}.",
+    first=(
+        *("refresh_ahead", "identities_file", "output_dir", "force", "dry_run", "on_renew"),
+        *("as_json", "quiet", "verbose"),
+    ),
+    exit_codes=EXIT_CODES,
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=identity_names)
 @click.option(

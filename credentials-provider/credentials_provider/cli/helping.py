@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+import os
+import re
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
 PROGRAM = "credentials-provider"
-SCRIPT = "./generate_creds.sh"  # the same program, in a checkout
+SCRIPT = "generate_creds.sh"  # the same program, in a checkout
+PARSED = "credentials_provider.parsed"  # in a context's meta: the options of the command that ran
 
 # A group's title, and the parameters that belong there in every command that has them.
 _GROUPS = {
@@ -30,37 +36,120 @@ _GROUPS = {
 _GROUP_OF = {name: title for title, names in _GROUPS.items() for name in names}
 
 
+# What tells another command where identities and tokens are, and who takes it.
+_WHERE = ("identities_file", "output_dir", "env_file", "login_base_url", "cloud", "ca_bundle")
+_TAKES_WHERE = frozenset({"generate", "status", "doctor", "inspect", "token", "identities"})
+
+
+def program_name(root: str) -> str:
+    """What to type here to start this program: the script of the checkout `root`, or its name."""
+    script = os.path.join(root, SCRIPT)
+    if not root or not os.path.exists(script):
+        return PROGRAM
+    try:
+        here = os.getcwd() == os.path.abspath(root)
+    except OSError:  # the folder was removed
+        here = False
+    return f"./{SCRIPT}" if here else _quoted(os.path.abspath(script))
+
+
+def _quoted(word: str) -> str:
+    import shlex  # noqa: PLC0415  only for a text to copy
+
+    return shlex.quote(word)
+
+
 def as_started(text: str, program: str | None = None) -> str:
-    """A text whose quoted commands are those of the script where that was started."""
+    """A text whose quoted commands can be typed here: the program as it was started, its paths."""
+    ctx = click.get_current_context(silent=True)
     if program is None:
-        ctx = click.get_current_context(silent=True)
         program = (ctx and ctx.find_root().info_name) or PROGRAM
-    return text.replace(f"`{PROGRAM} ", f"`{program} ")
+    where = _where(ctx) if ctx else ""
+
+    def replace(found: re.Match[str]) -> str:
+        takes = found[1].partition(" ")[0] in _TAKES_WHERE
+        return f"`{program} {found[1]}{where if takes else ''}`"
+
+    return re.sub(rf"`{PROGRAM} ([^`]*)`", replace, text)
+
+
+def _where(ctx: click.Context) -> str:
+    """The options that were typed and that another command needs to find the same files."""
+    given = {
+        param.opts[-1]: str(ctx.params[param.name])
+        for param in ctx.command.params
+        if param.name in _WHERE and ctx.params.get(param.name)
+    }
+    return "".join(f" {name} {_quoted(value)}" for name, value in given.items())
 
 
 class Command(click.Command):
-    """A command; `examples` has lines to copy, each below a line that begins with `#`."""
+    """A command; `examples` has lines to copy, each below a line that begins with `#`.
 
-    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
+    Where `first` names parameters, --help shows those and --help-all shows all.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: str = "",
+        first: Collection[str] = (),
+        exit_codes: Mapping[int, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.examples = examples
+        self.first = first
+        self.exit_codes = exit_codes
+        if first:
+            self.params.append(
+                click.Option(
+                    ["--help-all"],
+                    is_flag=True,
+                    is_eager=True,
+                    expose_value=False,
+                    callback=self._show_all,
+                    help="Show every option and exit.",
+                )
+            )
+
+    def _show_all(self, ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            self.first = ()
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.meta[PARSED] = ctx.params
+        return super().invoke(ctx)
+
+    def program(self, ctx: click.Context) -> str:
+        """The program's name in the examples."""
+        return ctx.find_root().info_name or PROGRAM
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.examples:
-            program = ctx.find_root().info_name or PROGRAM
+            program = self.program(ctx)
             with formatter.section("Examples"):  # as they are, however narrow the terminal is
                 for line in inspect.cleandoc(self.examples).replace(PROGRAM, program).splitlines():
                     formatter.write(f"{'':{formatter.current_indent}}{line}\n")
         groups: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *_GROUPS)}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
-            if record is not None and isinstance(param, click.Option):
+            shown = not self.first or param.is_eager or param.name in self.first
+            if record is not None and isinstance(param, click.Option) and shown:
                 title = getattr(param, "group", None) or _GROUP_OF.get(param.name or "", "Options")
                 groups[title].append(record)
         for title, records in groups.items():
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.exit_codes:
+            with formatter.section("Exit codes"):
+                formatter.write_dl([(str(code), text) for code, text in self.exit_codes.items()])
+        super().format_epilog(ctx, formatter)
 
 
 class Group(click.Group, Command):

@@ -6,12 +6,11 @@ from typing import Any
 
 import click
 
-from credentials_provider.assistants import MISSING_EXTRA
 from credentials_provider.assistants.configure import check_url
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
+from credentials_provider.cli.stopping import stoppable
 from credentials_provider.cli.token import check_header_names
-from credentials_provider.errors import ConfigurationError
 from credentials_provider.model import RunOptions
 
 
@@ -59,13 +58,10 @@ def command(
     root: str, /, url: str, *, identity: str, header_name: str, min_ttl: float, **options: Any
 ) -> int:
     """Speak MCP on standard input and output for the remote server at URL, with a fresh token."""
-    try:
-        from credentials_provider.assistants import bridge  # noqa: PLC0415  the extra
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("credentials_provider"):
-            raise
-        raise ConfigurationError(MISSING_EXTRA) from None
+    from credentials_provider.assistants import bridge  # noqa: PLC0415  the network
+
     settings = settings_of(options, root)
     run_options = RunOptions(settings, **options, lock_timeout=options["deadline"])
-    bridge.run(run_options, identity, check_url(url), header_name, min_ttl)
+    with stoppable():
+        bridge.run(run_options, identity, check_url(url), header_name, min_ttl)
     return 0

@@ -210,13 +210,6 @@ def _warn_of_left_behind(settings: Settings, identity: str) -> None:
 def _note(client: Client, way: Way) -> None:
     if way == "helper" and client.note:
         click.echo(client.note, err=True)
-    if way == "bridge":
-        import importlib.util  # noqa: PLC0415
-
-        if importlib.util.find_spec("mcp") is None:
-            from credentials_provider.assistants import MISSING_EXTRA  # noqa: PLC0415
-
-            click.echo(MISSING_EXTRA, err=True)
 
 
 def _edit(edit: Edit, client: Client, *, write: bool, as_diff: bool) -> int:

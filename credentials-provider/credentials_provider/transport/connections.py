@@ -146,7 +146,7 @@ class Connections:
         try:
             return self._exchange(request)
         except (exceptions.HTTPError, OSError, ValueError) as error:
-            return _trouble(error)
+            return trouble_of(error)
 
     def _exchange(self, request: HttpRequest) -> Answer | Trouble:
         _request.ends_at = time.monotonic() + request.timeout
@@ -186,12 +186,12 @@ class Connections:
         with self._lock:
             if key not in self._pools:
                 direct = parts.scheme == "http"
-                self._pools[key] = _make_pool(host, self._tls, self._most, direct=direct)
+                self._pools[key] = make_pool(host, self._tls, self._most, direct=direct)
             return self._pools[key]
 
 
-def _make_pool(
-    host: str, tls: ssl.SSLContext, connections: int, *, direct: bool
+def make_pool(
+    host: str, tls: ssl.SSLContext | None, connections: int, *, direct: bool
 ) -> urllib3.PoolManager:
     """A pool, through the proxy that environment or system name for this host, unless `direct`."""
     proxies = {} if direct else urllib.request.getproxies()
@@ -248,7 +248,7 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
     return context
 
 
-def _trouble(error: Exception) -> Trouble:
+def trouble_of(error: Exception) -> Trouble:
     """What came in the way of a request, in a word that `explanations` explains."""
     chain = list(_causes(error))
     if isinstance(error, exceptions.ProxyError):

@@ -1,0 +1,266 @@
+"""How a message gets to the server, and what its answer means for who sent it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from credentials_provider.assistants.bridge.answers import EVENTS, TALK, Place, messages_in
+from credentials_provider.assistants.bridge.calls import Call, Calls
+from credentials_provider.assistants.bridge.headers import VERSION, derived
+from credentials_provider.assistants.bridge.listening import EVENT_HEADER, Listener
+from credentials_provider.assistants.bridge.messages import (
+    HEADER_MISMATCH,
+    Message,
+    dumped,
+    error_in,
+    is_response,
+    meta_of,
+)
+from credentials_provider.assistants.bridge.older import Older
+from credentials_provider.assistants.bridge.remote import NOTICE_TIMEOUT, body_of
+from credentials_provider.assistants.bridge.session import HEADER, Session, is_lost
+from credentials_provider.assistants.bridge.tools import Tools
+from credentials_provider.assistants.bridge.trouble import (
+    BAD_REQUEST,
+    NOT_ALLOWED,
+    NOT_FOUND,
+    UNAUTHORIZED,
+    broken,
+    say,
+    unanswered,
+)
+from credentials_provider.transport.streaming import BrokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credentials_provider.assistants.bridge.remote import Remote
+    from credentials_provider.transport.streaming import Stream
+
+REST_OF_STREAM = 2.0  # seconds for a stream to end after its answer
+RESUMING = 0.5  # seconds before a stream is asked to go on, where it names none
+GOODBYE = 1.0  # seconds for the end of the session
+
+# What makes a server do a thing once, however often it is said. All else is sent once.
+_REPEATABLE = frozenset(
+    {
+        *("initialize", "ping", "server/discover", "tools/list", "prompts/list", "prompts/get"),
+        *("resources/list", "resources/read", "resources/templates/list", "resources/subscribe"),
+        *("resources/unsubscribe", "logging/setLevel", "completion/complete"),
+        *("subscriptions/listen", "tasks/list", "tasks/get", "tasks/result"),
+    }
+)
+_REREADABLE = _REPEATABLE - {"initialize", "subscriptions/listen"}
+_FIRST = frozenset({"initialize", "server/discover"})
+_MOST_TRIES = 3  # of one call: a new session, other headers, a connection that broke
+_MOST_PAGES = 100
+
+
+class Asker:
+    """The server, as calls and notices see it.
+
+    Args:
+        remote: takes requests.
+        write: sends a line to the client.
+        sleep: waits for so many seconds; True where the program is about to end.
+
+    """
+
+    def __init__(
+        self,
+        remote: Remote,
+        write: Callable[[bytes], None],
+        sleep: Callable[[float], object],
+    ) -> None:
+        self._remote = remote
+        self._sleep = sleep
+        self._tools = Tools()
+        self.calls = Calls(write, self._seen)
+        self._session = Session(remote)
+        self._listener = Listener(remote, self._session, self.calls, sleep)
+        self._session.renewed = self._listener.restart
+        self._older = Older(remote, self.calls, self._session)
+
+    def close(self) -> None:
+        """End the session at the server.
+
+        Raises:
+            TroubleError: it does not answer.
+
+        """
+        if self._session.id is not None:
+            headers = self._session.headers()
+            self._remote.ask("DELETE", headers, read_timeout=GOODBYE).close()
+
+    # What gets no answer
+
+    def notify(self, message: Message, line: bytes, modern: str | None) -> None:
+        """Send a notification or a response; `modern` is the version that its client states.
+
+        Raises:
+            TroubleError: it did not get there.
+
+        """
+        if self._older.found:
+            self._older.send(line, once=False)
+        else:
+            self._post_notice(line, modern)
+        self._session.keep(message, line)
+        if message.get("method") == "notifications/initialized" and not self._older.found:
+            self._listener.start()
+
+    def _post_notice(self, line: bytes, modern: str | None) -> None:
+        for again in (False, True):
+            headers = self._session.headers()
+            if not headers and modern is not None:
+                headers = {VERSION: modern}
+            stream = self._remote.ask(
+                "POST", {**TALK, **headers}, line, read_timeout=NOTICE_TIMEOUT
+            )
+            if stream.succeeded:
+                stream.close()
+                return
+            body = body_of(stream)
+            name = headers.get(HEADER)
+            if again or name is None or not is_lost(name, stream.status, body):
+                raise self._remote.refusal(stream, body)
+            self._session.begin_again(name)
+
+    # Calls
+
+    def ask(self, call: Call) -> None:
+        """Get a call its answer.
+
+        Raises:
+            TroubleError: it gets none.
+
+        """
+        if call.method == "initialize":
+            self._session.begin(call.body)
+        if self._older.found:
+            self._older.send(call.body, once=call.method not in _REPEATABLE)
+            return
+        for _ in range(_MOST_TRIES):
+            name = self._session.id if not call.modern else None
+            stream = self._post(call)
+            if stream.succeeded:
+                if self._read(call, stream):
+                    return
+                continue
+            body = body_of(stream)
+            if is_lost(name, stream.status, body):
+                self._session.begin_again(name or "")
+            elif not self._learnt(call, body):
+                self._refused(call, stream, body)
+                return
+        raise broken(self._remote.url)
+
+    def _refused(self, call: Call, stream: Stream, body: bytes) -> None:
+        error = error_in(body)
+        if error is not None and stream.status != UNAUTHORIZED:
+            answer = {"jsonrpc": "2.0", "id": call.id, "error": error}
+            self.calls.deliver(dumped(answer), answer, call)
+        elif not self._is_older(call, stream):
+            raise self._remote.refusal(stream, body)
+
+    def _post(self, call: Call) -> Stream:
+        headers = derived(call.message, self._tools.wanted)
+        if not call.modern and call.method != "initialize":
+            headers = self._session.headers()
+        once = call.method not in _REPEATABLE
+        return self._remote.ask(
+            "POST", {**TALK, **headers}, call.body, once=once, handle=call.handle
+        )
+
+    def _read(self, call: Call, stream: Stream) -> bool:
+        """Deliver an answer's messages; where its stream breaks, ask for the rest of it.
+
+        False: it broke, and the call may be sent again.
+        """
+        if call.method == "initialize":
+            self._session.id = stream.headers.get(HEADER)
+        elif not call.modern:
+            self._session.keep(call.message, call.body)
+        place = Place()
+        while True:
+            try:
+                for content, message in messages_in(stream, place):
+                    self.calls.deliver(content, message, call)
+                    if call.answered:
+                        call.handle.limit(REST_OF_STREAM)
+                ended = True
+            except BrokenError:
+                ended = False
+            if not call.waits:
+                return True
+            if place.event_id is None or call.modern:
+                if call.method in _REREADABLE and not ended:
+                    return False
+                raise unanswered(self._remote.url) if ended else broken(self._remote.url)
+            if self._sleep(place.retry or RESUMING):
+                return True
+            stream = self._resumed(call, place.event_id)
+
+    def _resumed(self, call: Call, event_id: str) -> Stream:
+        headers = {"accept": EVENTS, EVENT_HEADER: event_id, **self._session.headers()}
+        stream = self._remote.ask("GET", headers, handle=call.handle)
+        if not stream.succeeded or stream.kind != EVENTS:
+            stream.close()
+            raise broken(self._remote.url)
+        return stream
+
+    def _is_older(self, call: Call, stream: Stream) -> bool:
+        """Whether it is a server of the older transport, which then has the call."""
+        might = {NOT_FOUND, NOT_ALLOWED} if call.modern else {BAD_REQUEST, NOT_FOUND, NOT_ALLOWED}
+        if call.method not in _FIRST or stream.status not in might or not self._older.open():
+            return False
+        say("the server speaks the transport of 2024-11-05 (HTTP+SSE)")
+        self._older.send(call.body, once=False)
+        return True
+
+    def _learnt(self, call: Call, body: bytes) -> bool:
+        """Whether a call that was refused for its headers may pass with those that are known now.
+
+        Who starts this program anew need not have asked for the tools again.
+        """
+        if call.method != "tools/call" or (error_in(body) or {}).get("code") != HEADER_MISMATCH:
+            return False
+        before = derived(call.message, self._tools.wanted)
+        cursor: dict[str, Any] = {}
+        for _ in range(_MOST_PAGES):
+            message = {
+                "jsonrpc": "2.0",
+                "id": "credentials-provider/tools",
+                "method": "tools/list",
+                "params": {"_meta": meta_of(call.message), **cursor},
+            }
+            stream = self._remote.ask(
+                "POST",
+                {**TALK, **derived(message, {})},
+                dumped(message),
+                read_timeout=NOTICE_TIMEOUT,
+            )
+            answer = _first_response(stream)
+            self._tools.learn(answer)
+            result = answer.get("result")
+            following = result.get("nextCursor") if isinstance(result, dict) else None
+            if not isinstance(following, str):
+                break
+            cursor = {"cursor": following}
+        return derived(call.message, self._tools.wanted) != before
+
+    def _seen(self, call: Call, message: Message) -> Message | None:
+        if call.method == "initialize":
+            self._session.agreed(message)
+        if call.method == "tools/list" and call.modern:
+            return self._tools.learn(message)
+        return None
+
+
+def _first_response(stream: Stream) -> Message:
+    try:
+        return next((m for _, m in messages_in(stream, Place()) if is_response(m)), {})
+    except BrokenError:
+        return {}
+    finally:
+        stream.close()

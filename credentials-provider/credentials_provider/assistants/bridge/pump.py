@@ -1,0 +1,173 @@
+"""Messages from standard input to the server and back, each passed on as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+from credentials_provider import __version__
+from credentials_provider.assistants.bridge.asking import GOODBYE, Asker
+from credentials_provider.assistants.bridge.messages import (
+    CLIENT_KEY,
+    INVALID_REQUEST,
+    SERVER_ERROR,
+    Invalid,
+    Message,
+    error_line,
+    meta_of,
+    params_of,
+    parse_line,
+    stated_version,
+)
+from credentials_provider.assistants.bridge.trouble import TroubleError, say
+from credentials_provider.errors import unexpected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from credentials_provider.assistants.bridge.calls import Call
+    from credentials_provider.assistants.bridge.output import Output
+    from credentials_provider.assistants.bridge.remote import Remote
+
+LAST_ANSWERS = 3.0  # seconds for answers that are under way when the client hangs up
+
+Notice = tuple[Message, bytes, threading.Event, threading.Event]
+"""What gets no answer: message, line, what it must follow, and that it is done."""
+
+
+class Pump:
+    """One client's messages and one server's.
+
+    Args:
+        remote: the server.
+        output: the client's end.
+        sleep: waits for so many seconds; True where the program is about to end.
+
+    """
+
+    def __init__(self, remote: Remote, output: Output, sleep: Callable[[float], object]) -> None:
+        self._remote = remote
+        self._output = output
+        self._server = Asker(remote, output.write, sleep)
+        self._modern: str | None = None  # the version that the client's messages state
+        self._notices: queue.SimpleQueue[Notice | threading.Event] = queue.SimpleQueue()
+        self._last = threading.Event()  # what all that comes must follow
+        self._last.set()
+        self._speaker: threading.Thread | None = None
+
+    def run(self, lines: Iterable[bytes]) -> None:
+        """Pass messages until the client hangs up."""
+        for line in lines:
+            if self._output.gone:
+                return
+            if line.strip():
+                self._take(line.strip())
+        self._server.calls.wait(LAST_ANSWERS)
+        if self._speaker is not None:
+            said = threading.Event()
+            self._notices.put(said)
+            said.wait(GOODBYE)
+
+    def close(self) -> None:
+        """End the session at the server, if that is done soon."""
+        goodbye = threading.Thread(target=self._say_goodbye, daemon=True)
+        goodbye.start()
+        goodbye.join(GOODBYE)
+
+    def _say_goodbye(self) -> None:
+        with contextlib.suppress(TroubleError):
+            self._server.close()
+
+    def _take(self, line: bytes) -> None:
+        message = parse_line(line)
+        if isinstance(message, Invalid):
+            self._output.write(message.line())
+            return
+        self._note_client(message)
+        method = message.get("method")
+        if method is not None and "id" in message:
+            self._start(message, line)
+        elif not (method == "notifications/cancelled" and self._cancel(message)):
+            self._tell(message, line)
+
+    def _note_client(self, message: Message) -> None:
+        """The client's name becomes part of ours, for who reads the server's log."""
+        self._modern = stated_version(message) or self._modern
+        if message.get("method") == "initialize":
+            self._modern = None
+        info = meta_of(message).get(CLIENT_KEY) or params_of(message).get("clientInfo")
+        if isinstance(info, dict):
+            words = "/".join(str(info.get(key) or "") for key in ("name", "version"))
+            name = "".join(
+                c for c in words[:80] if c.isascii() and c.isprintable() and c not in "()"
+            )
+            self._remote.agent = f"credentials-provider/{__version__} ({name.strip('/ ')})"
+
+    def _cancel(self, message: Message) -> bool:
+        """Cancel a call; whether the server need not be told in words.
+
+        From 2026-07-28 on the end of the call's connection tells it.
+        """
+        call = self._server.calls.cancel(params_of(message).get("requestId"))
+        if call is None:
+            return self._modern is not None
+        if call.modern:
+            call.handle.end()
+        return call.modern
+
+    def _start(self, message: Message, line: bytes) -> None:
+        call = self._server.calls.open(message, line)
+        if call is None:
+            known = "a request of this id is under way"
+            self._output.write(Invalid(INVALID_REQUEST, known, message["id"]).line())
+            return
+        after = self._last
+        if call.method == "initialize":
+            self._last = call.ended
+        threading.Thread(target=self._answer, args=(call, after), daemon=True).start()
+
+    def _answer(self, call: Call, after: threading.Event) -> None:
+        """See to it that a call gets an answer, whatever happens."""
+        try:
+            after.wait()
+            if call.waits:
+                self._server.ask(call)
+        except TroubleError as trouble:
+            if call.waits:
+                say(trouble)
+            self._server.calls.answer(call, trouble.line(call.id))
+        except Exception as error:  # noqa: BLE001  a client would wait for ever
+            message = f"{unexpected(error)}; this is a mistake of this program, please report it"
+            say(message)
+            line = error_line(call.id, {"code": SERVER_ERROR, "message": message})
+            self._server.calls.answer(call, line)
+        if call.cancelled:
+            self._server.calls.close(call)
+
+    def _tell(self, message: Message, line: bytes) -> None:
+        """Have a notification or a response sent, in the client's order."""
+        after, done = self._last, threading.Event()
+        if message.get("method") == "notifications/initialized":
+            self._last = done
+        self._notices.put((message, line, after, done))
+        if self._speaker is None:
+            self._speaker = threading.Thread(target=self._speak, daemon=True)
+            self._speaker.start()
+
+    def _speak(self) -> None:
+        while True:
+            notice = self._notices.get()
+            if isinstance(notice, threading.Event):
+                notice.set()
+                return
+            message, line, after, done = notice
+            after.wait()
+            try:
+                self._server.notify(message, line, self._modern)
+            except TroubleError as trouble:
+                say(trouble)
+            except Exception as error:  # noqa: BLE001  the next one may pass
+                say(unexpected(error))
+            done.set()

@@ -1,0 +1,214 @@
+"""One request to the server: a valid token on it, its refusals and its pauses obeyed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from credentials_provider.assistants.bridge.trouble import (
+    LONGEST_REASON,
+    TOO_MANY,
+    UNAUTHORIZED,
+    UNAVAILABLE,
+    TroubleError,
+    broken,
+    refused,
+    throttled,
+    unreachable,
+)
+from credentials_provider.transport.connections import Trouble, http_date
+from credentials_provider.transport.streaming import BrokenError, Channel, Handle, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from credentials_provider.assistants.bridge.tokens import Tokens
+
+FIRST_PATIENCE = 2.5  # seconds for a server that has never answered: a client waits five or ten
+PATIENCE = 20.0  # seconds that a server which has answered may be away, as while it restarts
+CONNECT_TIMEOUT = 10.0  # seconds, once it has answered
+FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0  # seconds between two tries, doubling
+LONGEST_PAUSE = 3600.0  # seconds that a server's Retry-After is obeyed for
+NOTICE_TIMEOUT = 60.0  # seconds for the answer to what has no result
+
+_GONE = frozenset({502, 504})
+_KEEPING_METHOD = frozenset({307, 308})
+_MOST_REDIRECTS = 3
+
+
+class Remote:
+    """The server at one address.
+
+    Args:
+        url: its address.
+        header: the token's.
+        tokens: gives it.
+        channel: the way there.
+        sleep: waits for so many seconds; True where the program is about to end.
+
+    """
+
+    def __init__(
+        self,
+        url: str,
+        header: str,
+        tokens: Tokens,
+        channel: Channel,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.url = url
+        self.header = header
+        self.agent = "credentials-provider"
+        self._tokens = tokens
+        self._channel = channel
+        self._sleep = sleep
+        self._has_answered = False
+        self._paused_until = float("-inf")
+
+    def ask(
+        self,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        url: str | None = None,
+        once: bool = False,
+        read_timeout: float | None = None,
+        handle: Handle | None = None,
+    ) -> Stream:
+        """Send until somebody answers, as long as that cannot make the server do a thing twice.
+
+        Args:
+            method: of HTTP.
+            headers: beside the token's.
+            body: one message.
+            url: another one of this server's.
+            once: never again after an answer or a cut that leaves open whether it was done.
+            read_timeout: seconds between two pieces of the answer.
+            handle: ends it.
+
+        Raises:
+            TroubleError: no answer, or no token.
+
+        """
+        url = url or self.url
+        end = time.monotonic() + (PATIENCE if self._has_answered else FIRST_PATIENCE)
+        wait = FIRST_WAIT
+
+        def send(target: str, token: str) -> Stream | Trouble:
+            return self._channel.open(
+                method,
+                target,
+                self._with_token(headers, token),
+                body,
+                connect_timeout=self._connect_timeout(end),
+                read_timeout=read_timeout,
+                once=once,
+                handle=handle,
+            )
+
+        while True:
+            self._respect_pause(end, url)
+            result = self._send(send, url)
+            if isinstance(result, Trouble):
+                if once and result.connected and result.kind != "untrusted":
+                    raise broken(url)
+                if result.kind == "untrusted" or result.final or time.monotonic() + wait > end:
+                    raise unreachable(result, url)
+            else:
+                pause = _retry_after(result)
+                if not self._may_pass_later(result, once=once, pause=pause):
+                    return result
+                wait = max(wait, pause or 0.0)
+                if time.monotonic() + wait > end:
+                    return result
+                result.close()
+            if (handle is not None and handle.ended) or self._sleep(wait):
+                raise broken(url)
+            wait = min(2 * wait, LONGEST_WAIT)
+
+    def _may_pass_later(self, stream: Stream, *, once: bool, pause: float | None) -> bool:
+        """Whether the same request, sent again, may get another answer."""
+        self._has_answered = self._has_answered or stream.status < 500  # noqa: PLR2004  RFC 9110
+        if pause is not None and stream.status in {TOO_MANY, UNAVAILABLE}:
+            self._paused_until = time.monotonic() + pause
+            return True
+        if stream.status == TOO_MANY:
+            return True
+        return not once and stream.status in {UNAVAILABLE, *_GONE}
+
+    def _respect_pause(self, end: float, url: str) -> None:
+        left = self._paused_until - time.monotonic()
+        if left > 0:
+            if time.monotonic() + left > end:
+                raise throttled(url, left)
+            self._sleep(left)
+
+    def _connect_timeout(self, end: float) -> float:
+        if self._has_answered:
+            return CONNECT_TIMEOUT
+        return max(0.1, min(FIRST_PATIENCE, end - time.monotonic()))
+
+    def _with_token(self, headers: Mapping[str, str], token: str) -> dict[str, str]:
+        return {
+            **headers,
+            "accept-encoding": "identity",
+            "user-agent": self.agent,
+            self.header: f"Bearer {token}",
+        }
+
+    def _send(self, send: Callable[[str, str], Stream | Trouble], url: str) -> Stream | Trouble:
+        """One request with a valid token; a 401 gets another one, once."""
+        token = self._tokens.get()
+        result = _followed(lambda target: send(target, token), url)
+        if isinstance(result, Trouble) or result.status != UNAUTHORIZED:
+            return result
+        another = self._tokens.after_refusal(token)
+        if another is None:
+            return result
+        result.close()
+        return _followed(lambda target: send(target, another), url)
+
+    def refusal(self, stream: Stream, body: bytes) -> TroubleError:
+        return refused(stream, body, self.url, self.header)
+
+
+def _followed(send: Callable[[str], Stream | Trouble], url: str) -> Stream | Trouble:
+    """What stands at an address, or where it sends us within the same origin."""
+    for _ in range(_MOST_REDIRECTS):
+        result = send(url)
+        if isinstance(result, Trouble) or result.status not in _KEEPING_METHOD:
+            return result
+        target = urljoin(url, result.headers.get("location", ""))
+        if not same_origin(target, url):
+            return result
+        result.close()
+        url = target
+    return send(url)
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two addresses have scheme, host and port in common."""
+    try:
+        left, right = ((p.scheme, p.hostname, p.port) for p in map(urlsplit, (one, other)))
+    except ValueError:
+        return False
+    return left == right
+
+
+def body_of(stream: Stream) -> bytes:
+    """The beginning of an error's body, as far as it came."""
+    try:
+        return stream.read(LONGEST_REASON)
+    except BrokenError:
+        return b""
+
+
+def _retry_after(stream: Stream) -> float | None:
+    """Seconds to wait, from a number or a date (RFC 9110 section 10.2.3)."""
+    value = stream.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value[:9]), LONGEST_PAUSE)
+    moment = http_date(value)
+    return None if moment is None else min(max(0.0, moment - time.time()), LONGEST_PAUSE)

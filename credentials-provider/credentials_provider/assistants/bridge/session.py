@@ -1,0 +1,132 @@
+"""What a server and a client have agreed on: a session, its name and its protocol version.
+
+https://modelcontextprotocol.io/specification/2025-06-18/basic/transports#session-management
+From 2026-07-28 on there is none: each message states its version itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from credentials_provider.assistants.bridge.answers import TALK, Place, messages_in
+from credentials_provider.assistants.bridge.headers import VERSION
+from credentials_provider.assistants.bridge.messages import (
+    NO_SUCH_METHOD,
+    error_in,
+    is_response,
+    params_of,
+)
+from credentials_provider.assistants.bridge.remote import NOTICE_TIMEOUT
+from credentials_provider.assistants.bridge.trouble import (
+    BAD_REQUEST,
+    NOT_FOUND,
+    broken,
+    say,
+    start_again,
+)
+from credentials_provider.transport.streaming import BrokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from credentials_provider.assistants.bridge.messages import Message
+    from credentials_provider.assistants.bridge.remote import Remote
+
+HEADER = "mcp-session-id"
+
+
+class Session:
+    """The session of the client's last `initialize`, made anew where the server forgets it.
+
+    `renewed` is called where another session took the place of the last.
+    """
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self.renewed: Callable[[], None] = lambda: None
+        self._lock = threading.Lock()
+        self._hello: bytes | None = None
+        self._replayed: dict[str, bytes] = {}  # what else a new session must be told
+        self.id: str | None = None
+        self.version: str | None = None
+
+    def begin(self, hello: bytes) -> None:
+        """The client says `initialize`: what was agreed on before is void."""
+        self._hello, self.id, self.version = hello, None, None
+        self._replayed.clear()
+
+    def agreed(self, answer: Message) -> None:
+        """The server has answered it."""
+        result = answer.get("result")
+        version = result.get("protocolVersion") if isinstance(result, dict) else None
+        if isinstance(version, str) and version.isascii() and version.isprintable():
+            self.version = version
+
+    def headers(self) -> dict[str, str]:
+        """What every request within the session has."""
+        found = {HEADER: self.id, VERSION: self.version}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def keep(self, message: Message, body: bytes) -> None:
+        """Remember what a new session must be told."""
+        method, uri = message.get("method"), params_of(message).get("uri")
+        if method in {"notifications/initialized", "logging/setLevel"}:
+            self._replayed[str(method)] = body
+        elif method == "resources/subscribe":
+            self._replayed[f"resource {uri}"] = body
+        elif method == "resources/unsubscribe":
+            self._replayed.pop(f"resource {uri}", None)
+
+    def said(self) -> list[bytes]:
+        """What a new session is told: the client's `initialize` first; empty before it."""
+        return [self._hello, *self._replayed.values()] if self._hello is not None else []
+
+    def begin_again(self, lost: str) -> None:
+        """Make a new session in place of the one named `lost`, unless that was done already.
+
+        Raises:
+            TroubleError: the server gives none, or none like it.
+
+        """
+        with self._lock:
+            if self.id != lost:
+                return
+            hello, *rest = self.said()
+            name, answer = self._tell(hello, {})
+            result = answer.get("result")
+            found = result.get("protocolVersion") if isinstance(result, dict) else None
+            if found is None or (self.version is not None and found != self.version):
+                raise start_again("the server has ended the session and gives no like one")
+            self.id = name
+            for body in rest:
+                self._tell(body, self.headers())
+            self.renewed()
+            say("the server had ended the session; a new one took its place")
+
+    def _tell(self, body: bytes, headers: Mapping[str, str]) -> tuple[str | None, Message]:
+        """Send a message once more; the name of the session, and the answer for nobody else."""
+        stream = self._remote.ask("POST", {**TALK, **headers}, body, read_timeout=NOTICE_TIMEOUT)
+        answer: Message = {}
+        try:
+            for _, message in messages_in(stream, Place()):
+                if is_response(message):
+                    answer = message
+                    break
+        except BrokenError:
+            raise broken(self._remote.url) from None
+        finally:
+            stream.close()
+        return stream.headers.get(HEADER), answer
+
+
+def is_lost(session: str | None, status: int, body: bytes) -> bool:
+    """Whether an answer says that the session of the request is not known.
+
+    404 by the protocol, 400 with some servers.
+    """
+    if session is None:
+        return False
+    if status == NOT_FOUND:
+        return (error_in(body) or {}).get("code") != NO_SUCH_METHOD
+    return status == BAD_REQUEST and b"session" in body.lower()

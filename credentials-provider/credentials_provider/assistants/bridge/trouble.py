@@ -1,0 +1,155 @@
+"""Why a message did not get through, in the words of this program, with what its user can do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from credentials_provider.assistants.bridge.messages import (
+    SERVER_ERROR,
+    error_line,
+    reason_in,
+    redacted,
+)
+from credentials_provider.entra import explanations
+from credentials_provider.model import Observer
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from credentials_provider.transport.connections import Trouble
+    from credentials_provider.transport.streaming import Stream
+
+LONGEST_REASON = 1 << 16  # bytes of an error's body that are read
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_MANY = 401, 403, 404, 405, 429
+BAD_REQUEST, UNAVAILABLE = 400, 503
+_REDIRECTS = range(300, 400)
+
+LOOK_FIRST = "It may have done what it was asked for: look before you ask again."
+TRY_AGAIN = "Try again. If it lasts, ask the server's administrator."
+_CURES = {
+    "dns": "Check the spelling of the server's address, the network and the VPN.",
+    "refused": "Check host and port of the server's address, and that the server runs.",
+    "reset": "Check that the server's address begins with the right http:// or https://, then try "
+    "again.",
+    "timeout": "Check the network, the VPN and the firewall, then try again.",
+    "proxy": "Check HTTPS_PROXY, or list the server's host in NO_PROXY if it can be reached "
+    "directly.",
+    "proxy_login": "Put user name and password into HTTPS_PROXY, as http://user:password@host.",
+    "unreachable": "Check this machine's network, VPN and routes.",
+    "unknown_ca": "Name its authority with --ca-bundle FILE in the assistant's configuration.",
+    "self_signed": "If this is right, name its certificate with --ca-bundle FILE in the "
+    "assistant's configuration.",
+    "expired": "Check this machine's clock; if it is right, the server needs a new certificate.",
+    "not_yet_valid": "Check this machine's clock.",
+    "hostname": "Check the spelling of the server's address: the certificate is for another name.",
+    "protocol": "Check the server's address: its port does not speak TLS. Only this machine's own "
+    "servers may have http://.",
+}
+
+
+class TroubleError(Exception):
+    """Why a message did not get through, and what its user can do."""
+
+    def __init__(self, message: str, cure: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.cure}".strip()
+
+    def line(self, message_id: Any) -> bytes:
+        """As the answer to a request."""
+        return error_line(message_id, {"code": SERVER_ERROR, "message": str(self)})
+
+
+def say(message: object) -> None:
+    """A line for the client's log of this server, which standard error is."""
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it
+        os.write(sys.stderr.fileno(), f"mcp-bridge: {message}\n".encode(errors="replace"))
+
+
+class Teller(Observer):
+    """Warnings go to the client's log."""
+
+    def warn(self, message: str) -> None:
+        say(message)
+
+
+def unreachable(trouble: Trouble, url: str) -> TroubleError:
+    """No connection, or one that is not trusted."""
+    host = urlsplit(url).hostname or ""
+    if trouble.kind == "untrusted":
+        explained = explanations.explain_untrusted(trouble.reason, host)
+    else:
+        explained = explanations.explain_unreachable(trouble.reason, host)
+    return TroubleError(explained.cause, _CURES.get(trouble.reason, TRY_AGAIN))
+
+
+def broken(url: str) -> TroubleError:
+    """The connection was cut after a request may have arrived."""
+    host = urlsplit(url).hostname
+    return TroubleError(f"the connection to {host} broke before its answer came", LOOK_FIRST)
+
+
+def unanswered(url: str) -> TroubleError:
+    """The server ended its answer as if it were whole."""
+    return TroubleError(f"{urlsplit(url).hostname} ended its answer without a result", LOOK_FIRST)
+
+
+def start_again(message: str) -> TroubleError:
+    """Only a new start of the client's own can help."""
+    return TroubleError(message, "Restart this server in the assistant.")
+
+
+def throttled(url: str, seconds: float) -> TroubleError:
+    """The server asked for a pause that is not over."""
+    host = urlsplit(url).hostname
+    return TroubleError(
+        f"{host} asks to wait before the next request", f"Try again in {_duration(seconds)}."
+    )
+
+
+def refused(stream: Stream, body: bytes, url: str, header: str) -> TroubleError:
+    """An answer that is no message: its status, the server's own reason, and what to do."""
+    status, place = stream.status, urlsplit(url).hostname
+    reason = reason_in(body) or _challenge(stream)
+    said = f': "{reason}"' if reason else ""
+    if status == UNAUTHORIZED:
+        return TroubleError(
+            f"{place} refuses a new token of this identity (401){said}",
+            f"It must want it in the header {header} (--header-name), and the identity's scope "
+            "must be the server's application.",
+        )
+    if status == FORBIDDEN:
+        return TroubleError(
+            f"{place} does not let this identity in (403){said}",
+            "Ask its administrator for access for the identity's group or role.",
+        )
+    if status in {NOT_FOUND, NOT_ALLOWED}:
+        return TroubleError(
+            f"{place} has no MCP server at this path ({status}){said}", f"Check {redacted(url)}"
+        )
+    if status in _REDIRECTS:
+        return TroubleError(
+            f"{place} redirects to another address ({status})",
+            "Use the address that it leads to in the configuration, if you trust it.",
+        )
+    if status == TOO_MANY:
+        return TroubleError(f"{place} is asked too often (429){said}", "Try again in a while.")
+    return TroubleError(f"{place} gave no MCP answer (status {status}){said}", TRY_AGAIN)
+
+
+def _challenge(stream: Stream) -> str:
+    """The reason in `WWW-Authenticate`, RFC 6750 section 3."""
+    _, found, rest = stream.headers.get("www-authenticate", "").partition('error_description="')
+    return redacted(rest.partition('"')[0])[:300] if found else ""
+
+
+def _duration(seconds: float) -> str:
+    whole = max(1, round(seconds))
+    return f"{whole} s" if whole < 120 else f"{-(-whole // 60)} min"  # noqa: PLR2004

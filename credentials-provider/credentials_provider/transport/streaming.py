@@ -1,0 +1,272 @@
+"""HTTP whose answers are read while they come: one origin, many connections, nothing retried.
+
+For the MCP bridge. What goes wrong is a `Trouble`, as for every other request of this program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3 import connection, exceptions
+
+from credentials_provider.transport.connections import (
+    Trouble,
+    make_pool,
+    tls_context,
+    trouble_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+CHUNK = 1 << 16  # bytes
+IDLE_CONNECTIONS = 16
+# The usual servers close a connection that was idle for five seconds (uvicorn, Node.js). A request
+# that meets the close may not be repeated, so it takes a connection that is younger.
+LONGEST_IDLE = 4.0  # seconds
+ASLEEP = 5.0  # seconds by which the two clocks part where a machine slept
+_ERRORS = (exceptions.HTTPError, OSError, ValueError, AttributeError)
+
+
+class BrokenError(Exception):
+    """An answer's body broke off."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble.reason)
+        self.trouble = trouble
+
+
+class Handle:
+    """A request's socket, once the request is sent: what another thread can end it by."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self.ended = False
+
+    def take(self, used: socket.socket | None) -> None:
+        self._socket = used
+        if self.ended:
+            self.end()
+
+    def limit(self, seconds: float | None) -> None:
+        """How long the next piece of the answer may take; None waits."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.settimeout(seconds)
+
+    def end(self) -> None:
+        """Cut the connection; who reads from it sees its end."""
+        self.ended = True
+        if self._socket is not None:
+            with contextlib.suppress(*_ERRORS):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class _Current(threading.local):
+    handle: Handle | None = None
+
+
+_current = _Current()
+
+
+class _Watched:
+    """Gives its socket to this thread's handle."""
+
+    sock: Any
+
+    def getresponse(self) -> Any:
+        if _current.handle is not None:
+            _current.handle.take(self.sock)
+        return super().getresponse()  # type: ignore[misc]
+
+
+class _Plain(_Watched, connection.HTTPConnection):
+    pass
+
+
+class _Secure(_Watched, connection.HTTPSConnection):
+    pass
+
+
+class _PlainPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Secure
+
+
+class Stream:
+    """An answer whose body has not been read yet. Header names are in lower case."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = {
+            name.lower(): value for name, value in response.headers.items()
+        }
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its status is one of success, RFC 9110 section 15.3."""
+        return self.status // 100 == 2  # noqa: PLR2004
+
+    @property
+    def kind(self) -> str:
+        """The media type, without its parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body as it comes.
+
+        Raises:
+            BrokenError: it broke off.
+
+        """
+        try:
+            while chunk := self._response.read1(CHUNK, decode_content=True):
+                yield chunk
+            self._response.release_conn()
+        except _ERRORS as error:
+            raise BrokenError(trouble_of(error)) from None
+        finally:
+            self._response.close()  # without effect on a connection that went back to the pool
+
+    def read(self, most: int | None = None) -> bytes:
+        """The whole body, or its first `most` bytes.
+
+        Raises:
+            BrokenError: it broke off.
+
+        """
+        body = bytearray()
+        with contextlib.closing(self.chunks()) as chunks:  # type: ignore[type-var]
+            for chunk in chunks:
+                body += chunk
+                if most is not None and len(body) >= most:
+                    return bytes(body[:most])
+        return bytes(body)
+
+    def close(self) -> None:
+        """Have done with it, read or not."""
+        rest = self._response.length_remaining
+        if rest is not None and rest <= CHUNK:  # so that the connection can be used again
+            with contextlib.suppress(*_ERRORS):
+                self._response.drain_conn()
+        self._response.close()
+
+
+class Channel:
+    """Connections to the origin of one URL, through a proxy where the environment names one.
+
+    Args:
+        url: of `https`, or of `http` for this machine, which no proxy sees.
+        ca_bundle: PEM file or folder of the authorities to trust in place of the system's.
+
+    Raises:
+        ConfigurationError: the CA bundle cannot be used.
+
+    """
+
+    def __init__(self, url: str, ca_bundle: str | None) -> None:
+        parts = urlsplit(url)
+        self._host = parts.hostname or ""
+        self._direct = parts.scheme == "http"
+        self._tls = None if self._direct else tls_context(ca_bundle)
+        if self._tls is not None:
+            self._tls.sslsocket_class = ssl.SSLSocket  # a tool may take hours to answer
+        self._lock = threading.Lock()
+        self._pool = self._make_pool()
+        self._clocks = time.time() - time.monotonic()
+        self._used_at = time.monotonic()
+
+    def _make_pool(self) -> urllib3.PoolManager:
+        pool = make_pool(self._host, self._tls, IDLE_CONNECTIONS, direct=self._direct)
+        pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
+        pool.connection_pool_kw["socket_options"] = _KEEP_ALIVE
+        return pool
+
+    def open(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        connect_timeout: float,
+        read_timeout: float | None = None,
+        once: bool = False,
+        handle: Handle | None = None,
+    ) -> Stream | Trouble:
+        """Send a request; what is answered, read up to its headers.
+
+        Args:
+            method: of HTTP.
+            url: of this channel's origin.
+            headers: all that matter.
+            body: None where there is none.
+            connect_timeout: seconds.
+            read_timeout: seconds between two pieces of the answer; None waits.
+            once: it must not be repeated, so it needs a connection that still works.
+            handle: takes hold of the connection.
+
+        """
+        _current.handle = handle
+        try:
+            response = self._current_pool(once=once).request(
+                method,
+                url,
+                body=body,
+                headers=dict(headers),
+                timeout=urllib3.Timeout(connect=connect_timeout, read=read_timeout),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        except _ERRORS as error:
+            return trouble_of(error)
+        finally:
+            _current.handle = None
+        return Stream(response)
+
+    def _current_pool(self, *, once: bool) -> urllib3.PoolManager:
+        """The pool; without the connections from before a sleep, which lead nowhere."""
+        with self._lock:
+            now, clocks = time.monotonic(), time.time() - time.monotonic()
+            idle = now - self._used_at > LONGEST_IDLE
+            if abs(clocks - self._clocks) > ASLEEP or (once and idle):
+                self._pool.clear()  # what is in use stays in use
+            self._clocks, self._used_at = clocks, now
+            return self._pool
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        self._pool.clear()
+
+
+def _keep_alive() -> list[tuple[int, int, int]]:
+    """So that a connection whose other side went away without a word is noticed in a minute."""
+    options = [
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    ]
+    for name, value in (
+        ("TCP_KEEPIDLE", 20),
+        ("TCP_KEEPINTVL", 10),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", 30_000),
+    ):
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return options
+
+
+_KEEP_ALIVE = _keep_alive()
