@@ -277,7 +277,7 @@ def renew(project: Project, observer: Observer | None = None, **options: Any) ->
         login_base_url=options.pop("login_base_url", project.idp.base_url),
         ca_bundle=project.idp.ca_file,
     )
-    settings = load_settings(flags, {}, project.folder)
+    settings = load_settings(flags, options.pop("process", {}), project.folder)
     return batch.run(RunOptions(settings, **options), observer or Listener())
 
 

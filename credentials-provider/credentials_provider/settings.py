@@ -117,7 +117,9 @@ class Settings:
     client_secret: str | None = field(repr=False)
     scope: str | None
     environment: Environment
-    moved: str | None  # where files of version 1 lie that are not read any more, and how to use them
+    moved: (
+        str | None
+    )  # where files of version 1 lie that are not read any more, and how to use them
     warnings: tuple[str, ...]
 
 

@@ -22,7 +22,13 @@ from credentials_provider.files import write_private
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.identities.validation import validate
 from credentials_provider.minting import Failure
-from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER, Flags, default_path, load_settings
+from credentials_provider.settings import (
+    IDENTITIES_FILE,
+    TOKEN_FOLDER,
+    Flags,
+    default_path,
+    load_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

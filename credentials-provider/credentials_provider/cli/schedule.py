@@ -13,7 +13,7 @@ import click
 from credentials_provider.cli import generate
 from credentials_provider.cli.helping import Group
 from credentials_provider.errors import ConfigurationError, StorageError
-from credentials_provider.files import write_whole
+from credentials_provider.files import make_folders, write_whole
 from credentials_provider.policy import TIMER_INTERVAL
 from credentials_provider.schedule import NAME, Plan, cron, kubernetes, systemd
 from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER, default_path
@@ -279,7 +279,7 @@ def _owner(folder: str) -> str:
 def _make_folders(units: str, output_dir: str) -> None:
     try:
         os.makedirs(units, exist_ok=True)
-        os.makedirs(output_dir, mode=0o700, exist_ok=True)
+        make_folders(output_dir)
     except OSError as error:
         raise StorageError(
             f"{error.filename} cannot be made: {error.strerror}",
