@@ -168,7 +168,7 @@ def _about(node: ast.expr) -> str:
 
 def document() -> str:
     """docs/errors.md, as the code has it."""
-    from credentials_provider.entra import aadsts, explanations
+    from credentials_provider.entra import aadsts, explanations, untrusted
     from credentials_provider.errors import EXIT_CODES
     from credentials_provider.minting import FailureKind
 
@@ -217,7 +217,7 @@ def document() -> str:
         _diagnoses("HTTP", {str(name): each for name, each in explanations._BY_STATUS.items()}),
         "## Not reached, not trusted, not understood",
         _diagnoses("`unreachable`", explanations._UNREACHABLE),
-        _diagnoses("`untrusted`", explanations._UNTRUSTED),
+        _diagnoses("`untrusted`", untrusted.UNTRUSTED),
         _diagnoses("`bad_response`", explanations._BAD_RESPONSE),
         "## In an entry of the identities file",
         (

@@ -217,7 +217,7 @@ def _login_base_url(flags: Flags, environment: Environment) -> str:
     if flags.login_base_url or flags.cloud:
         return _checked_login_url(flags.login_base_url or CLOUDS[flags.cloud or "public"])
     configured = environment.get("ENTRA_LOGIN_BASE_URL")
-    if configured and normal_login_url(configured) not in CLOUDS.values():
+    if configured and login_base(configured) not in CLOUDS.values():
         configured = environment.get_named("ENTRA_LOGIN_BASE_URL")
     return _checked_login_url(configured or CLOUDS["public"])
 
@@ -232,14 +232,14 @@ def _login_hosts(environment: Environment) -> frozenset[str]:
                 f"{HOSTS_VARIABLE}: {each[:80]!r} {problem}",
                 hint="List hosts, with a comma between them: login.example.com, other:8443",
             )
-    return frozenset(map(normal_login_url, urls))
+    return frozenset(map(login_base, urls))
 
 
 def login_host_problem(url: str, settings: Settings) -> str | None:
     """Why an identity may not have this login host, if it may not."""
-    if login_url_problem(url) or normal_login_url(url) in settings.login_hosts:
+    if login_url_problem(url) or login_base(url) in settings.login_hosts:
         return None  # a wrong one is its own mistake
-    host = normal_login_url(url).removeprefix("https://")
+    host = login_base(url).removeprefix("https://")
     return (
         "is a host that only the identities file names. If its secret may go there, set "
         f"{HOSTS_VARIABLE}={host} in the environment or in the file of --env-file"
@@ -249,13 +249,13 @@ def login_host_problem(url: str, settings: Settings) -> str | None:
 def _checked_login_url(url: str) -> str:
     if problem := login_url_problem(url):
         raise ConfigurationError(f"the login host {problem}", hint=f"Example: {CLOUDS['public']}")
-    return normal_login_url(url)
+    return login_base(url)
 
 
-def normal_login_url(url: str) -> str:
-    """A login host in one form: `https://host[:port]`, lower case, without the default port.
+def login_base(url: str) -> str:
+    """A login host as everything compares it: `https://host[:port]` in lower case.
 
-    What is no login host is only stripped.
+    Without the default port. What is no login host loses its blanks and slashes alone.
     """
     stripped = url.strip().rstrip("/")
     return stripped if login_url_problem(url) else stripped.lower().removesuffix(":443")

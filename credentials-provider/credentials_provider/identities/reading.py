@@ -28,7 +28,7 @@ from credentials_provider.identities.fields import (
 from credentials_provider.identities.rules import SCOPE_END, composed, identity_name, name_key
 from credentials_provider.model import Entry
 from credentials_provider.permissions import is_open, read_file
-from credentials_provider.settings import CLOUDS, Settings, login_host_problem, normal_login_url
+from credentials_provider.settings import CLOUDS, Settings, login_base, login_host_problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -258,7 +258,7 @@ def authority_base(fields: dict[str, Any], settings: Settings) -> str:
     """The login host of an entry: its own `login_base_url` or `cloud`, else the settings'."""
     own = _text(fields, "login_base_url")
     if own is not None:
-        return normal_login_url(own)
+        return login_base(own)
     return CLOUDS.get(_text(fields, "cloud") or "", settings.login_base_url)
 
 

@@ -120,6 +120,10 @@ def run(
         ]
         if leftovers and not options.dry_run:
             _sweep(store)
+    if not options.dry_run and any(entry.fields.get("sinks") for entry in selected):
+        from credentials_provider.run.sinks import deliver  # noqa: PLC0415  only where there are any
+
+        results = deliver(options, store, selected, results, now=now)
     if store.open_to_others():
         observer.warn(f"{store.folder} is open to other users of this machine; chmod 700 closes it")
     report = Report(started_at, now(), tuple(results))
