@@ -141,7 +141,7 @@ def load_settings(flags: Flags, process: Mapping[str, str], root: str) -> Settin
     provider = flags.auth_provider or environment.get("AUTH_PROVIDER") or PROVIDER
     if provider.strip().lower() != PROVIDER:
         raise ConfigurationError(
-            f"AUTH_PROVIDER is {provider[:40]!r}; this tool serves {PROVIDER!r} alone",
+            f"AUTH_PROVIDER is {provider[:40]!r}; this program only supports {PROVIDER!r}",
             hint="Set AUTH_PROVIDER=entra, or use the generator of that provider.",
         )
     login_base_url = _login_base_url(flags, environment)

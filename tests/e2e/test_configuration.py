@@ -12,7 +12,6 @@ import jwt
 import pytest
 
 from credentials_provider.emulator import Emulator
-from credentials_provider.errors import ConfigurationError
 from support import OTHER_TENANT, Command, Project, apps, entry, renew, wait
 
 # Wrong identities files
@@ -40,7 +39,6 @@ WRONG = {
     "another of its files": Wrong({"identity_name": "vscode_mcp"}, "identity_name"),
     "device": Wrong({"identity_name": "CON"}, "identity_name", "Windows"),
     "device with a suffix": Wrong({"identity_name": "com1.x"}, "identity_name", "Windows"),
-    "the first one's name in capitals": Wrong({"identity_name": "CI-Agent"}, "identity_name", "1"),
     "misspelt field": Wrong({"client_secrt": "x"}, "client_secrt", "unknown field"),
     "no secret": Wrong({"client_secret": None}, "client_secret", "missing"),
     "empty secret": Wrong({"client_secret": ""}, "client_secret", "empty"),
@@ -60,26 +58,28 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_a_wrong_entry_is_named_and_costs_nothing(
+def test_a_wrong_entry_is_named_and_costs_its_own_token_alone(
     project: Project, idp: Emulator, wrong: Wrong
 ) -> None:
-    """Entry, identity and field are named; nothing is requested for any entry, nothing written."""
+    """Entry and field are named; nothing is requested for it, and the other gets its token."""
     good, bad = apps(2)
     idp.add_app(good)
     idp.add_app(bad)
     project.write([entry(good), entry(bad, **wrong.changes)])
 
-    with pytest.raises(ConfigurationError) as caught:
-        renew(project)
+    report = renew(project)
 
-    assert caught.value.exit_code == 2
-    problems = [
-        each for each in caught.value.problems if each.field == wrong.field and each.entry == 2
-    ]
-    assert len(problems) == 1, caught.value.problems
+    renewed, failed = report.results
+    assert (renewed.kind, failed.kind, report.exit_code) == ("renewed", "failed", 1)
+    failure = failed.failure
+    assert failure is not None
+    assert failure.kind == "configuration"
+    problems = [each for each in failure.problems if each.field == wrong.field and each.entry == 2]
+    assert len(problems) == 1, failure.problems
     assert wrong.says in problems[0].message
-    assert bad.secrets[0] not in str(caught.value) + str(caught.value.problems)
-    assert (idp.connections, project.files()) == (0, {})
+    assert str(problems[0].message) in failure.message
+    assert bad.secrets[0] not in str(failure)
+    assert (len(idp.requests), [*project.files()]) == (1, [f"{good.name}.json"])
     assert not os.path.exists(os.path.join(project.folder, "x.json"))
 
 

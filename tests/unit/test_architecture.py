@@ -41,7 +41,7 @@ ROOMS = [
         "minting",
         "model",
     ),
-    *("transport", "tokens", "identities", "credentials", "entra", "run"),
+    *("transport", "tokens", "identities", "credentials", "entra", "run", "lifecycle"),
     *("endpoint", "python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
 ]
 OWNERS = {

@@ -277,9 +277,10 @@ def _from_environment(settings: Settings) -> IdentitiesFile:
         raise ConfigurationError(
             f"there is no identities file at {path}",
             hint=(
-                settings.moved or f"Set {' and '.join(missing)} as well, or create the file."
-                if not settings.identities_file_given
-                and (settings.moved or 0 < len(missing) < _PARTS)
+                settings.moved
+                if settings.moved and not settings.identities_file_given
+                else f"Set {' and '.join(missing)} as well, or create the file."
+                if not settings.identities_file_given and 0 < len(missing) < _PARTS
                 else "Make it with `credentials-provider identities init`, which asks for what it "
                 "needs, or by hand: a JSON array of objects with identity_name, tenant_id, "
                 "client_id, client_secret and scope."
