@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -77,7 +76,7 @@ def remove(root: str, /, names: Sequence[str], purge: bool, **options: Any) -> i
 def migrate(root: str, /, to: str, **options: Any) -> int:
     """Move secrets out of the identities file, and let it say where they are."""
     settings = settings_of(root, options)
-    env_file = (options["env_file"] or os.path.join(root, ".env")) if to == "env" else None
+    env_file = settings.environment.path if to == "env" else None
     moves = editing.migrate(settings, env_file)
     for move in moves:
         click.echo(f"{move.identity_name}: {move.field} is now {move.new_field} {move.place}")
