@@ -12,6 +12,7 @@ import jwt
 import pytest
 
 from credentials_provider.emulator import Emulator
+from credentials_provider.errors import ConfigurationError
 from support import OTHER_TENANT, Command, Project, apps, entry, renew, wait
 
 # Wrong identities files
