@@ -18,21 +18,16 @@ while [ -L "$self" ]; do
 done
 root=$(CDPATH='' cd -P -- "${self%/*}/" && pwd -P) || exit 2
 
-if ! { [ -x "$root/.venv/bin/python" ] &&
-    cmp -s "$root/requirements.lock" "$root/.venv/requirements.lock"; }; then
+# Git Bash on Windows has the Python of a virtual environment elsewhere.
+python=$root/.venv/bin/python
+[ -x "$python" ] || python=$root/.venv/Scripts/python.exe
+
+if ! { [ -x "$python" ] && cmp -s "$root/requirements.lock" "$root/.venv/requirements.lock"; }; then
     /bin/sh "$root/credentials-provider/setup_venv.sh" \
-        "$root/.venv" "$root/requirements.lock" || exit
-    # Spares the runs that may not write here the compiling; a checkout that is read-only already
-    # goes without.
-    "$root/.venv/bin/python" -m compileall -q \
-        "$root/credentials-provider/credentials_provider" >/dev/null 2>&1
+        "$root/.venv" "$root/requirements.lock" "$root/credentials-provider" || exit
+    python=$root/.venv/bin/python
+    [ -x "$python" ] || python=$root/.venv/Scripts/python.exe
 fi
 
-case ${1-} in
-    generate | status | inspect | token | exec | identities | doctor | watch | schedule | \
-        mcp-config | mcp-bridge | emulator | demo | completion | help | version | --version) ;;
-    --demo) shift && set -- demo "$@" ;;
-    -h) shift && set -- generate --help "$@" ;;
-    *) set -- generate "$@" ;;
-esac
-exec "$root/.venv/bin/python" "$root/credentials-provider/__main__.py" "$@"
+# Isolated (-I): neither PYTHONPATH nor the working directory decides what is imported.
+exec "$python" -I "$root/credentials-provider/__main__.py" --script "$@"

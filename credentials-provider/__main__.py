@@ -1,6 +1,7 @@
 """Starts the program from a checkout, to which its default paths then belong.
 
-``python credentials-provider COMMAND``. Parses on Python 3.6, so that an old Python gets a sentence
+``python credentials-provider COMMAND``; ``--script`` first says that generate_creds.sh starts it,
+whose command may be left out. Parses on Python 3.6, so that an old Python gets a sentence
 instead of a syntax error.
 """
 
@@ -9,6 +10,7 @@ import sys
 
 FOLDER = os.path.dirname(os.path.realpath(__file__))
 ROOT = os.path.dirname(FOLDER)
+OTHERS_MAY_NOT_WRITE = 0o022
 
 
 def give_up(problem: str) -> None:
@@ -25,12 +27,17 @@ def start() -> None:
     """Calls the program with this process's arguments."""
     if sys.version_info < (3, 10):  # noqa: UP036 - whom it is for does not come through pip
         give_up("needs Python 3.10 or newer, not {}.{}".format(*sys.version_info[:2]))
+    umask = os.umask(OTHERS_MAY_NOT_WRITE)
+    os.umask(umask)
+    if ~umask & OTHERS_MAY_NOT_WRITE:  # else others could add byte code to that of this run
+        sys.dont_write_bytecode = True
+    script = sys.argv[1:2] == ["--script"]
     if FOLDER not in sys.path:
         sys.path.insert(0, FOLDER)
     try:
         from credentials_provider.cli import main  # noqa: PLC0415
 
-        main(sys.argv[1:], root=ROOT)
+        main(sys.argv[1 + script :], root=ROOT, script=script)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("credentials_provider"):
             raise

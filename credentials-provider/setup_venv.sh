@@ -1,22 +1,24 @@
 #!/bin/sh
-# Usage: setup_venv.sh VENV LOCK (absolute paths)
+# Usage: setup_venv.sh VENV LOCK [SOURCE] (absolute paths)
 #
-# Makes VENV a virtual environment with what the hashed requirements file LOCK names. A copy of
-# LOCK within VENV, put there last, says that it is complete: without it, or with another one,
-# VENV is made anew. With uv where there is one, else (or if that fails) with Python's venv and pip,
-# both with the user's own index settings. Any number of runs at once: one does it, the others wait.
+# Makes VENV a virtual environment with what the hashed requirements file LOCK names and nothing
+# else, not even pip, and compiles the folder SOURCE. A copy of LOCK within VENV, put there last,
+# says that it is complete: without it, or with another one, VENV is made anew. With uv where there
+# is one, else (or if that fails) with Python's venv and pip, both with the user's own index
+# settings. Any number of runs at once: one does it, the others wait.
 # Exit status: 0; 2 with one line that says why, and the tools' last lines; 129, 130, 143.
 set -u
-umask o-w # a umask of 000 must not let others write into what runs here
+umask go-w # a umask of 000 must not let others write into what runs here
 
 venv=$1
 lock=$2
+source=${3-}
 stamp=$venv/requirements.lock
 busy=$venv.lock # the folder that the run that sets up holds
 wait_limit=600
 
 # They would point Python and pip at other places than VENV.
-unset PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT
+unset PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT UV_VENV_SEED
 
 say() { printf 'credentials-provider: %s\n' "$1" >&2; }
 fail() {
@@ -24,7 +26,14 @@ fail() {
     exit 2
 }
 
-is_set_up() { [ -x "$venv/bin/python" ] && cmp -s "$lock" "$stamp"; }
+# Where its Python is; Git Bash on Windows has it elsewhere.
+find_venv_python() {
+    venv_python=$venv/bin/python
+    [ -x "$venv_python" ] || venv_python=$venv/Scripts/python.exe
+    [ -x "$venv_python" ]
+}
+
+is_set_up() { find_venv_python && cmp -s "$lock" "$stamp"; }
 
 # --- One at a time ---------------------------------------------------------------------------
 
@@ -139,8 +148,8 @@ with_uv() {
     [ -z "${PIP_CERT-}" ] || export SSL_CERT_FILE="${SSL_CERT_FILE-$PIP_CERT}"
     export UV_VENV_CLEAR=1 # as --clear, which older releases do not know
     find_python sys || python='>=3.10' # uv knows where to get one
-    run uv uv venv --no-project --python "$python" "$venv" &&
-        run uv uv pip install --python "$venv/bin/python" --require-hashes --compile-bytecode \
+    run uv uv venv --no-project --python "$python" "$venv" && find_venv_python &&
+        run uv uv pip install --python "$venv_python" --require-hashes --compile-bytecode \
             -r "$busy/requirements.lock"
 }
 
@@ -151,9 +160,20 @@ with_pip() {
             reason="$python has no ensurepip: apt install python3-venv, or install uv"
         return 1
     fi
-    run pip "$python" -m venv --clear "$venv" &&
-        run pip "$venv/bin/python" -m pip install --no-input --disable-pip-version-check \
-            --no-user --require-hashes -r "$busy/requirements.lock"
+    run pip "$python" -I -m venv --clear "$venv" && find_venv_python &&
+        run pip "$venv_python" -I -m pip install --no-input --disable-pip-version-check \
+            --no-user --require-hashes -r "$busy/requirements.lock" &&
+        run pip "$venv_python" -I -m pip uninstall --yes --disable-pip-version-check pip setuptools
+}
+
+# uv links files from its cache, with the permissions that they have there.
+close() { chmod -R go-w "$venv"; }
+
+# Spares the runs that may not write here the compiling. What others put there goes first.
+compile() {
+    [ -n "$source" ] || return 0
+    find "$source" -name __pycache__ -prune -exec rm -rf {} +
+    run compile "$venv_python" -I -m compileall -q "$source" || true # a checkout on a read-only disk
 }
 
 # ---------------------------------------------------------------------------------------------
@@ -174,6 +194,7 @@ cp "$lock" "$busy/requirements.lock" && # as it is now: it may change meanwhile
     rm -f "$stamp" &&
     { [ -d "$venv" ] || rm -f "$venv"; } && # a file, or a link to nowhere
     { { command -v uv >/dev/null && with_uv; } || with_pip; } &&
+    close && compile &&
     mv "$busy/requirements.lock" "$stamp" && exit 0
 
 say "$reason"

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from credentials_provider.cli import COMMANDS, group
+from credentials_provider.cli import _with_command, group
 from credentials_provider.cli.helping import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SCRIPT = "generate_creds.sh"
-SHIM = "generate_tokens.py"
+SHIMS = ("generate_tokens.py", "get_m2m_token.py")
 _ENDS = frozenset((";", "&&", "||", "|", "(", ")", ">", ">>", "<", "<<", "&"))
 _PREFIX = re.compile(
     r"uv|uvx|run|sudo|exec|[A-Z_]+=\S*|[-*/0-9,]+|ExecStart="
@@ -53,12 +53,12 @@ def calls(line: str) -> Iterator[list[str]]:
 
 
 def _meant(name: str, words: list[str]) -> Iterator[list[str]]:
-    if name == SHIM:
+    if name in SHIMS:
         yield ["generate", *words]
-    elif name == PROGRAM or (name == SCRIPT and words[:1] and words[0] in COMMANDS):
+    elif name == PROGRAM:
         yield words
     elif name == SCRIPT:
-        yield ["demo", *words[1:]] if words[:1] == ["--demo"] else ["generate", *words]
+        yield _with_command(words)
 
 
 def parse(words: list[str]) -> click.Context:

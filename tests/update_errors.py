@@ -139,6 +139,8 @@ def _text(node: ast.expr, constants: Mapping[str, Any]) -> str:
     if isinstance(node, ast.IfExp):
         ways = (_text(node.body, constants), _text(node.orelse, constants))
         return " / ".join(way for way in ways if way)
+    if isinstance(node, ast.Call) and _name(node.func) == "cure":
+        return "(the command that installs them)"  # it depends on the installation
     names = [each.id for each in ast.walk(node) if isinstance(each, ast.Name)]
     if names and all(name.isupper() for name in names):
         value = eval(ast.unparse(node), dict(constants))  # our own source

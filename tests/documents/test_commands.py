@@ -38,6 +38,7 @@ DOCUMENTS = [page for page in PAGES if page == "README.md" or page.startswith("d
 # Words that a command line is only parsed with, and what they would need.
 NOT_RUN = {
     "watch": "it stays; tests/operations/test_watch.py",
+    "serve": "it stays; tests/uses/test_endpoint.py",
     "emulator": "it stays; tests/e2e/test_demo_and_emulator.py",
     "mcp-bridge": "it stays; tests/assistants/test_bridge.py",
     "init": "it asks a person; tests/credentials/test_identities_command.py",

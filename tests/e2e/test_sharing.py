@@ -86,17 +86,56 @@ def test_resets_of_some_spoil_no_other_identity(project: Project, idp: Emulator)
     assert [each.attempts for each in report.results].count(3) == 2
 
 
-def test_a_throttled_tenant_pauses_its_other_identities(project: Project, idp: Emulator) -> None:
-    """After a 429 only what was under way already reaches the tenant until its time has come."""
-    project.add_all(apps(16))
-    idp.inject(Fault("throttle", retry_after=1), 4)
+def test_a_throttled_tenant_is_asked_on_while_the_refused_wait(
+    project: Project, idp: Emulator
+) -> None:
+    """A 429 makes its own identity wait as told, and no other."""
+    many = apps(40)
+    project.add_all(many)
+    for app in many[:4]:
+        idp.inject(Fault("throttle", retry_after=2), 1, app.client_id)
 
-    report = renew(project, concurrency=4)
+    report = renew(project, concurrency=8)
 
-    assert report.count("renewed") == 16
+    assert report.count("renewed") == 40
+    arrivals: dict[str | None, list[float]] = {}
+    for each in sorted(idp.requests, key=lambda request: request.at):
+        arrivals.setdefault(each.client_id, []).append(each.at)
+    refused = [arrivals.pop(app.client_id) for app in many[:4]]
+    assert {len(times) for times in arrivals.values()} == {1}
+    assert all(len(times) == 2 and times[1] - times[0] >= 2 for times in refused)
+    assert max(at for [at] in arrivals.values()) < min(second for _, second in refused)
+
+
+def test_a_tenant_that_refuses_everything_is_left_in_peace(project: Project, idp: Emulator) -> None:
+    """Each refusal halves what is under way; with one left, all of the tenant waits."""
+    project.add_all(apps(40))
+    idp.inject(Fault("throttle", retry_after=1), None)
+    relent = threading.Timer(0.9, idp.clear_faults)
+    relent.start()
+
+    report = renew(project, concurrency=8)
+
+    relent.join()
+    assert report.count("renewed") == 40
     arrivals = sorted(each.at for each in idp.requests)
-    assert len(arrivals) == 20
-    assert sum(at < arrivals[0] + 1 for at in arrivals) <= 4
+    assert len(arrivals) <= 40 + 20
+
+
+def test_a_refusal_spends_no_attempt_while_the_tenant_answers_others(
+    project: Project, idp: Emulator
+) -> None:
+    """An identity that is refused more often than it has attempts gets its token all the same."""
+    many = apps(30)
+    project.add_all(many)
+    idp.inject(Fault("throttle", retry_after=0.05), 3, many[0].client_id)
+    for app in many[1:]:
+        idp.inject(Fault("slow", seconds=0.25), 1, app.client_id)
+
+    report = renew(project, max_attempts=2, concurrency=4)
+
+    assert report.count("failed") == 0
+    assert max(each.attempts for each in report.results) == 4
 
 
 def test_another_tenant_goes_on_during_a_pause(project: Project, idp: Emulator) -> None:
@@ -115,7 +154,7 @@ def test_another_tenant_goes_on_during_a_pause(project: Project, idp: Emulator) 
     resumed = next(at for at in paused if at >= paused[0] + 2)
     assert len(free) == 20
     assert max(free) < resumed
-    assert sum(at < resumed for at in paused) <= 4
+    assert sum(at < resumed for at in paused) == 4
 
 
 def test_a_pause_ties_up_no_worker_that_others_need(project: Project, idp: Emulator) -> None:
@@ -150,7 +189,7 @@ def test_a_pause_beyond_the_deadline_ends_at_once(project: Project, idp: Emulato
         assert "deadline" in each.failure.message
         assert "10 min" in each.failure.remedy
         assert each.attempts <= 1
-    assert len(idp.requests) <= 4 + 3
+    assert len(idp.requests) <= 12 + 3
     assert report.exit_code == 1
 
 
@@ -183,7 +222,7 @@ def test_a_dead_host_costs_one_retry_budget(project: Project) -> None:
     for each in report.results:
         assert each.failure is not None
         assert "refused" in each.failure.message
-    workers = 16  # those under way when the verdict fell
+    workers = 32  # those under way when the verdict fell
     assert sum(each.attempts > 0 for each in report.results) <= workers
     assert max(each.attempts for each in report.results) == 3
     assert project.files() == {}

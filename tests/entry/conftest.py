@@ -24,7 +24,7 @@ NOBODY = 65534
 
 # The real tools that the scripts may use: nothing here can make a virtual environment.
 TOOLS = """
-    cat cmp cp date dirname find ln mkdir mv readlink rm sed sleep tail touch uname
+    cat chmod cmp cp date dirname find ln mkdir mv readlink rm sed sleep tail touch uname
 """
 
 SCRIPTS = (
@@ -33,6 +33,7 @@ SCRIPTS = (
     "credentials-provider/setup_venv.sh",
     "credentials-provider/__main__.py",
     "credentials-provider/entra/generate_tokens.py",
+    "credentials-provider/entra/get_m2m_token.py",
     "tests/run.sh",
 )
 
@@ -40,8 +41,9 @@ SCRIPTS = (
 FAKE_PACKAGE = """
 import json, os, sys
 
-def main(args=None, *, root=None):
-    print(json.dumps({"args": args, "root": root, "cwd": os.getcwd(), "python": sys.executable}))
+def main(args=None, *, root=None, script=False):
+    print(json.dumps({"args": args, "root": root, "script": script, "cwd": os.getcwd(),
+                      "python": sys.executable, "path": sys.path}))
     sys.exit(75 if "busy" in args else 0)
 """
 
@@ -61,8 +63,10 @@ case "$1 $2" in
         [ $# -gt 4 ] && exec "$PYTHON" "$@"
         echo "$0" && exit
         ;;
-    '-m venv') mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
-    '-m pip') ;;
+    '-I -m')
+        shift
+        [ "$2" != venv ] || { mkdir -p "$4/bin" && cp "$0" "$4/bin/python"; }
+        ;;
     *) exec "$PYTHON" "$@" ;;
 esac
 echo "python $*" >>"$CALLS"

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from credentials_provider.cli import COMMANDS, _with_command
 from entry.conftest import FAKE_PYTHON, FAKE_UV, Checkout
 
 BOTH = pytest.mark.parametrize(
@@ -23,7 +24,6 @@ def ready(checkout: Checkout) -> Checkout:
     return checkout
 
 
-@BOTH
 @pytest.mark.parametrize(
     ("given", "meant"),
     [
@@ -32,29 +32,21 @@ def ready(checkout: Checkout) -> Checkout:
         (["ci"], ["generate", "ci"]),
         (["", "ci"], ["generate", "", "ci"]),
         (["generate", "ci"], ["generate", "ci"]),
-        (["status", "--json"], ["status", "--json"]),
-        (["mcp-config", "vscode"], ["mcp-config", "vscode"]),
         (["exec", "ci", "--", "sh", "-c", "--demo"], ["exec", "ci", "--", "sh", "-c", "--demo"]),
         (["-f", "status"], ["generate", "-f", "status"]),
         (["--demo"], ["demo"]),
         (["--demo", "--keep"], ["demo", "--keep"]),
-        (["-h"], ["generate", "--help"]),
+        (["-h"], ["generate", "-h"]),
         (["--help"], ["generate", "--help"]),
         (["--version"], ["--version"]),
+        (["help", "status"], ["help", "status"]),
         (["--ingress-only", "--force"], ["generate", "--ingress-only", "--force"]),
+        *(([name, "x"], [name, "x"]) for name in COMMANDS),
     ],
 )
-def test_arguments(ready: Checkout, script: str, given: list[str], meant: list[str]) -> None:
+def test_arguments(given: list[str], meant: list[str]) -> None:
     """A command stays what it is, --demo is one, and everything else belongs to generate."""
-    assert ready.run(ready.path(script), *given).seen["args"] == meant
-
-
-def test_every_command_is_known(ready: Checkout) -> None:
-    """Every command of the program may come first."""
-    commands = "generate status inspect token exec identities doctor watch schedule mcp-config"
-    commands += " mcp-bridge emulator demo completion"
-    for command in commands.split():
-        assert ready.start(command).seen["args"] == [command]
+    assert _with_command(given) == meant
 
 
 @BOTH
@@ -62,7 +54,7 @@ def test_arguments_arrive_as_typed(ready: Checkout, script: str) -> None:
     """No word is split, expanded or run on its way to the program."""
     words = ["a b", "*", "$(touch bad)", "`touch bad`", "ü\n\n", "'", '"', "\\", "--", "-n", ""]
     done = ready.run(ready.path(script), "token", *words)
-    assert done.seen["args"] == ["token", *words]
+    assert (done.seen["args"], done.seen["script"]) == (["token", *words], True)
     assert not os.path.exists(ready.path("bad"))
 
 
@@ -116,7 +108,7 @@ def test_shells(ready: Checkout, script: str, shell: list[str]) -> None:
     found = shutil.which(shell[0])
     assert found
     seen = ready.run(found, *shell[1:], ready.path(script), "--demo", "a b").seen
-    assert (seen["args"], seen["root"]) == (["demo", "a b"], ready.root)
+    assert (seen["args"], seen["root"]) == (["--demo", "a b"], ready.root)
 
 
 def test_exit_status(ready: Checkout) -> None:
@@ -128,7 +120,7 @@ def test_one_process(ready: Checkout) -> None:
     """The script becomes the program, so signals and limits reach it."""
     ready.write(
         "credentials-provider/credentials_provider/cli.py",
-        "import os\ndef main(args, *, root): print(os.getpid())\n",
+        "import os\ndef main(args, **_): print(os.getpid())\n",
     )
     process = ready.popen([ready.path("credentials-provider/generate_creds.sh")])
     assert process.communicate(timeout=60)[0].strip() == str(process.pid)
@@ -156,6 +148,31 @@ def test_bare_environment(ready: Checkout) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_isolated(ready: Checkout) -> None:
+    """Neither the user's variables nor the working directory decide what is imported."""
+    trap = os.path.join(os.path.dirname(ready.root), "trap")
+    ready.write(os.path.join(trap, "json.py"), "raise SystemExit('trapped')\n")
+    variables = {"PYTHONPATH": trap, "PYTHONHOME": trap, "PYTHONSTARTUP": trap}
+    seen = ready.start("status", cwd=trap, env=variables).seen
+    assert trap not in seen["path"]
+    assert "" not in seen["path"]
+
+
+@pytest.mark.parametrize(("umask", "compiled"), [(0o000, False), (0o002, False), (0o022, True)])
+def test_byte_code(ready: Checkout, umask: int, compiled: bool) -> None:
+    """Where others could write into the folder of the byte code, none is made."""
+    assert ready.start("status", umask=umask).code == 0
+    package = ready.path("credentials-provider/credentials_provider")
+    assert os.path.exists(os.path.join(package, "__pycache__")) == compiled
+
+
+def test_on_windows(ready: Checkout) -> None:
+    """Git Bash finds the Python of a virtual environment where Windows has it."""
+    os.rename(ready.path(".venv/bin"), ready.path(".venv/Scripts"))
+    os.rename(ready.path(".venv/Scripts/python"), ready.path(".venv/Scripts/python.exe"))
+    assert ready.start("status").seen["python"] == ready.path(".venv/Scripts/python.exe")
+
+
 def test_dotenv_is_data(ready: Checkout) -> None:
     """A .env file is never executed."""
     ready.write(".env", "touch bad\nX=$(touch bad)\n")
@@ -166,6 +183,6 @@ def test_dotenv_is_data(ready: Checkout) -> None:
 def test_read_only_checkout(ready: Checkout) -> None:
     """A checkout that nobody may write to works, once set up."""
     os.remove(ready.path(".venv/bin/python"))  # whose target others may not reach
-    os.chmod(ready.write(".venv/bin/python", '#!/bin/sh\necho "$2"\n'), 0o755)
+    os.chmod(ready.write(".venv/bin/python", '#!/bin/sh\necho "$4"\n'), 0o755)
     done = ready.start("status", **ready.protect())
     assert (done.code, done.stdout, done.stderr) == (0, "status\n", "")

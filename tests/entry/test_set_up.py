@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import time
 from collections.abc import Callable
@@ -65,11 +64,14 @@ def test_with_pip(checkout: Checkout) -> None:
     checkout.tool("python3", FAKE_PYTHON)
     done = checkout.start("status")
     assert done.seen["args"] == ["status"]
-    assert [call.split(" --")[0] for call in done.calls[:2]] == [
+    assert [call.split(" --")[0] for call in done.calls] == [
         "python -m venv",
         "python -m pip install",
+        "python -m pip uninstall",
+        "python -m compileall -q " + checkout.path("credentials-provider"),
     ]
     assert "--require-hashes" in done.calls[1]
+    assert done.calls[2].endswith(" pip setuptools")
     assert checkout.complete
 
 
@@ -87,7 +89,8 @@ def test_failure(checkout: Checkout) -> None:
     """A failed set-up exits with 2, shows the tools' last lines, and is tried again."""
     checkout.tool("uv", BROKEN_UV)
     checkout.tool(
-        "python3", FAKE_PYTHON.replace("'-m pip') ;;", "'-m pip') echo no index; exit 1 ;;")
+        "python3",
+        FAKE_PYTHON.replace("shift", '[ "$3" != pip ] || { echo no index; exit 1; }; shift'),
     )
     done = checkout.start("status")
     assert (done.code, done.stdout) == (2, "")
@@ -280,7 +283,7 @@ def test_interrupted_helpers(checkout: Checkout, number: signal.Signals) -> None
     helper = checkout.path("helper")
     checkout.tool(
         "python3",
-        FAKE_PYTHON.replace("'-m venv')", f"""'-m venv') sleep 30 & echo $! >"{helper}"; wait;"""),
+        FAKE_PYTHON.replace("shift", f"""sleep 30 & echo $! >"{helper}"; wait; shift"""),
     )
     process = checkout.popen([checkout.path("generate_creds.sh")], start_new_session=True)
     await_(lambda: os.path.exists(helper) and checkout.read(helper) != "")
@@ -311,17 +314,25 @@ def test_killed(checkout: Checkout) -> None:
     process.communicate()
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o077])
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
 def test_umask(checkout: Checkout, umask: int) -> None:
-    """Nobody else may write into .venv, whatever the umask."""
-    checkout.tool("uv", FAKE_UV)
-    assert checkout.start(umask=umask).code == 0
-    for path in (
-        checkout.venv,
-        checkout.path(".venv/bin"),
-        checkout.path(".venv/requirements.lock"),
-    ):
-        assert not os.stat(path).st_mode & stat.S_IWOTH
+    """Group and others may write into nothing that a set-up leaves, whatever umask and tools do.
+
+    uv links files from its cache with the permissions that they have there. Byte code that was
+    planted in a folder that was open once is gone.
+    """
+    checkout.tool(
+        "uv", FAKE_UV + 'umask 0; mkdir -p "$ROOT/.venv/lib"; : >"$ROOT/.venv/lib/x.py"\n'
+    )
+    planted = checkout.write("credentials-provider/credentials_provider/__pycache__/x.pyc", "")
+    os.chmod(os.path.dirname(planted), 0o777)
+    assert checkout.start(umask=umask, env={"ROOT": checkout.root}).code == 0
+    assert os.path.exists(checkout.path(".venv/lib/x.py"))
+    for folder, _, names in os.walk(checkout.root):
+        for path in (folder, *(os.path.join(folder, name) for name in names)):
+            assert os.path.islink(path) or not os.stat(path).st_mode & 0o022, path
+    assert not os.path.exists(planted)
+    assert os.path.isdir(os.path.dirname(planted))
 
 
 def test_read_only_checkout(checkout: Checkout) -> None:
@@ -348,6 +359,6 @@ def test_for_real(checkout: Checkout) -> None:
     if done.returncode == 2 and any(word in done.stderr for word in offline):
         pytest.skip("no package index within reach")
     assert done.returncode == 0, done.stderr
-    names = "certifi, click, cryptography, dotenv, filelock, msal, pydantic, rich, tenacity"
-    names += ", trustme, urllib3"
+    names = "azure.identity, azure.keyvault.secrets, certifi, click, cryptography, dotenv"
+    names += ", filelock, msal, pydantic, rich, tenacity, trustme, urllib3"
     subprocess.run([checkout.path(".venv/bin/python"), "-c", f"import {names}"], check=True)

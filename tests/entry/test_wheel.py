@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -28,7 +27,7 @@ def run(line: list[str], cwd: Path, **more: str) -> subprocess.CompletedProcess[
     return subprocess.run(
         line,
         cwd=cwd,
-        env={**env, "NO_PROXY": "localhost", **more},
+        env={**env, "NO_PROXY": "localhost", "UV_NATIVE_TLS": "true", **more},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
@@ -40,10 +39,8 @@ def run(line: list[str], cwd: Path, **more: str) -> subprocess.CompletedProcess[
 @pytest.mark.timeout(400)  # it downloads what the lock pins
 def test_the_wheel_is_all_that_is_needed(tmp_path: Path) -> None:
     """Built, looked into, installed; the demo runs, and what is missing is an extra by name."""
-    uv = shutil.which("uv")  # then no virtual environment has pip
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    build = [uv, "build", "--wheel", "-o"] if uv else [*pip, "wheel", "--no-deps", "-w"]
-    made = run([*build, str(tmp_path), PROJECT], tmp_path)
+    uv = os.path.join(os.path.dirname(sys.executable), "uv")
+    made = run([uv, "build", "--wheel", "-o", str(tmp_path), PROJECT], tmp_path)
     lock = os.path.join(PROJECT, "requirements.lock")
     script = os.path.join(PROJECT, "credentials-provider/setup_venv.sh")
     venv = tmp_path / "venv"
@@ -72,10 +69,7 @@ def test_the_wheel_is_all_that_is_needed(tmp_path: Path) -> None:
     python = str(venv / "bin" / "python")
 
     def pip_there(command: str, *words: str) -> subprocess.CompletedProcess[str]:
-        line = (
-            [uv, "pip", command, "--python", python] if uv else [*pip, "--python", python, command]
-        )
-        return run([*line, *words], tmp_path)
+        return run([uv, "pip", command, "--python", python, *words], tmp_path)
 
     assert pip_there("install", "--no-deps", "--no-index", str(wheel)).returncode == 0
     checked = pip_there("check")
@@ -89,13 +83,30 @@ def test_the_wheel_is_all_that_is_needed(tmp_path: Path) -> None:
     identities = ["-i", ".oauth-tokens/demo/entra-identities.json"]
     bridge = ["mcp-bridge", "--identity", "ci-agent", "https://localhost/mcp", *identities]
     assert run([program, *bridge], tmp_path).returncode == 0  # it needs no more than this
+
+    extras = ("azure-identity", "azure-keyvault-secrets", "trustme")
+    assert pip_there("uninstall", *extras).returncode == 0
+    checked = pip_there("check")
+    assert checked.returncode == 0, checked.stdout  # production needs none of them
     (tmp_path / "vault.json").write_text(
         '[{"identity_name": "ci", "tenant_id": "contoso.com", "client_id": "c", "scope": '
         '"api://x/.default", "client_secret_keyvault": "https://v.vault.azure.net/secrets/s"}]'
     )
-    vault = run([program, "generate", "-i", "vault.json"], tmp_path)
-    assert vault.returncode == 1
-    assert "pip install 'credentials-provider[keyvault]'" in vault.stderr
+    asked = (([program, "demo"], 2), ([program, "generate", "-i", "vault.json"], 1))
+    for receipt, words in (
+        ("", f"{python} -m pip install"),
+        ("uv-receipt.toml", "uv tool install --force --with"),
+        ("pipx_metadata.json", "pipx inject venv"),  # the folder has the program's name there
+    ):
+        if receipt:
+            (venv / receipt).touch()
+        for command, code in asked:
+            ran = run(command, tmp_path)
+            assert ran.returncode == code
+            assert f"Run: {words} " in ran.stderr
+            assert ("trustme>=" if command[1] == "demo" else "azure-identity>=") in ran.stderr
+            named = ran.stderr.replace(str(wheel), "")  # uv installs from there again
+            assert ("credentials-provider" in named, receipt) == (False, receipt)
 
 
 def test_the_changelog_begins_with_this_version() -> None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from credentials_provider.emulator import Fault
-from support import PATIENCE, Project, apps, assert_no_secret, environment, renew, until
+from support import PATIENCE, Project, apps, assert_no_secret, entry, environment, renew, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ def test_the_table_has_a_line_for_each_identity_what_dies_first_on_top(
     assert ran.stderr == ""
     assert {line.split()[0] for line in lines[1:4]} == {app.name for app in apps(3)}
     assert re.search(r"billing-agent +due +\S+ +(9|10) min +.*\d\d:\d\d UTC", lines[1])
-    assert "the first identity to go would be billing-agent" in ran.stdout
+    assert "first token to expire would be that of billing-agent" in ran.stdout
     assert_no_secret(ran.stdout, apps(3))
 
 
@@ -50,17 +50,23 @@ def test_a_failure_is_shown_with_its_code_and_explained_with_its_cure(
     project.idp.inject(Fault("aadsts", code=7000222), None)
     assert run("--refresh-ahead").code == 78
     table = run("status")
-    assert table.code == 0
+    assert table.code == 78
+    assert "ci-agent: the renewal is refused, and trying again does not help" in table.stdout
     assert "the client secret has expired (AADSTS7000222)" in table.stdout
     told = run("status", "ci-agent").stdout
     for words in ("Due, because its time to renew has come", "Cure: Create a new", "Trace ID"):
         assert words in told
     document = run("status", "--json").json
     first = document["identities"][0]
-    assert (first["identity_name"], first["state"], first["serves"]) == ("ci-agent", "due", True)
+    assert (first["identity_name"], first["state"], first["serves"]) == (
+        "ci-agent",
+        "refused",
+        True,
+    )
     assert first["last_failure"]["aadsts"] == 7000222
     assert document["outage"]["identity_name"] == "ci-agent"
-    assert document["exit_code"] == 0
+    assert document["exit_code"] == 78
+    assert run("status", "--any").code == 0
 
 
 def test_one_identity_is_explained_with_the_numbers_of_the_formula(
@@ -70,9 +76,15 @@ def test_one_identity_is_explained_with_the_numbers_of_the_formula(
     project.idp.inject(Fault("short_life", expires_in=3600))
     run()
     told = run("status", "ci-agent").stdout
-    assert "lives 1 h 0 min in all" in told
+    assert "is valid for 1 h 0 min in all" in told
     assert re.search(r"renewed 2[0-3] min before its end: after two thirds of its life", told)
     assert "(20 min)" in told
+    found = re.search(
+        r"renewed (\d+) min before .*\((\d+) min\), and (\d+)(?: min| s) earlier", told
+    )
+    assert found is not None
+    lead, base, spread = map(int, found.groups())
+    assert lead == base + spread
     assert "Not due: its time comes at" in told
 
 
@@ -100,7 +112,7 @@ def test_prune_asks_first_and_without_a_terminal_wants_to_be_told(
     project.add_all(apps(2))
     run()
     project.write(project.entries()[:1])
-    assert "an identity that is gone" in run("status").stdout
+    assert "a token whose identity is gone" in run("status").stdout
     refused = run("status", "--prune")
     assert refused.code == 2
     assert "--yes" in refused.stderr
@@ -164,6 +176,69 @@ def test_a_narrow_terminal_goes_without_the_bar(project: Project, run: Program) 
     assert max(len(title), len(row)) <= 60
     assert "█" not in row
     assert title.index("EXPIRES") == row.index(":") - 2
+
+
+def test_an_entry_with_a_mistake_is_shown_with_it_and_with_what_its_token_is_good_for(
+    project: Project, run: Program
+) -> None:
+    """The others are as they were; nobody is told that there is nothing."""
+    project.add_all(apps(2))
+    run()
+    entries = project.entries()
+    entries[0]["cloud"] = "mars"
+    project.write(entries)
+    ran = run("status")
+    assert ran.code == 78
+    assert re.search(r"^ci-agent +invalid .*cloud: ", ran.stdout, re.MULTILINE)
+    assert re.search(r"^billing-agent +fresh", ran.stdout, re.MULTILINE)
+    told = run("status", "ci-agent").stdout
+    assert "Mistake in its entry: cloud: " in told
+    assert "It expires at" in told
+    rows = {each["identity_name"]: each for each in run("status", "--json").json["identities"]}
+    assert (rows["ci-agent"]["state"], rows["ci-agent"]["serves"]) == ("invalid", True)
+    assert rows["ci-agent"]["problems"]
+    os.unlink(project.path("ci-agent"))
+    assert run("status").code == 1
+    assert run("status", "--any").code == 0
+    assert run("status", "ci-agent", "--any").code == 1
+
+
+def test_of_many_identities_the_worst_are_shown_and_the_rest_counted(
+    project: Project, run: Program
+) -> None:
+    """All of them on request, and for programs."""
+    project.write([entry(app) for app in apps(70)])
+    ran = run("status")
+    assert len(ran.stdout.splitlines()) < 60
+    assert "… 20 more: 20 missing (--all shows them)" in ran.stdout
+    assert "70 in all: 70 missing" in ran.stdout
+    assert run("status", "--all").stdout.count(" missing") >= 70
+    assert len(run("status", "--json").json["identities"]) == 70
+    with Terminal(run.line("status", "--watch"), project.folder) as terminal:
+        seen = terminal.read_until("70 in all")
+        assert " more: " in seen
+        assert seen.count("\n") < 24
+
+
+def test_a_hook_that_failed_is_shown(project: Project, run: Program) -> None:
+    """It stays pending, and the tokens look all right."""
+    project.add(apps(1)[0])
+    run("--on-renew", "exit 3")
+    ran = run("status")
+    assert "warning: --on-renew failed at" in ran.stdout
+    assert run("status", "--json").json["hook"]["message"]
+
+
+def test_times_are_local_unless_utc_is_asked_for(project: Project, run: Program) -> None:
+    """With the zone beside them, in `inspect` as well."""
+    project.add(apps(1)[0])
+    run()
+    zone = {"TZ": "Asia/Kolkata"}
+    for command in (("status",), ("status", "ci-agent"), ("inspect", "ci-agent")):
+        assert re.search(r"\d\d:\d\d IST", run(*command, env=zone).stdout)
+        told = run(*command, "--utc", env=zone).stdout
+        assert re.search(r"\d\d:\d\d UTC", told)
+        assert "IST" not in told
 
 
 def test_status_is_instant_it_loads_no_heavy_module(project: Project, run: Program) -> None:

@@ -10,6 +10,9 @@ import pytest
 from credentials_provider.diagnostics.status import Status, prune, read_status, tries
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.minting import Failure
+from credentials_provider.model import Outcome
+from credentials_provider.tokens.history import LastRun, State, after_run, write_state
+from credentials_provider.tokens.store import TokenStore
 from unit.making import LIFE, NOW, Project, Provider, sample_fields
 
 if TYPE_CHECKING:
@@ -36,6 +39,40 @@ def test_every_state_is_told_apart_and_only_what_serves_counts_as_good(project: 
     assert {name: row.state for name, row in found.items()} == {name: name for name in found}
     assert {name for name, row in found.items() if row.serves} == {"fresh", "due"}
     assert status(project).exit_code == 1
+
+
+def test_a_failure_that_no_retry_heals_makes_it_refused_and_a_throttle_throttled(
+    project: Project,
+) -> None:
+    """While the token is valid; else what matters is that there is none."""
+    project.identities("refused", "forced", "throttled", "down", "dead")
+    for name in ("refused", "throttled", "down"):
+        project.token(name, refresh_at=NOW - 10)
+    project.token("forced")
+    project.token("dead", issued_at=NOW - LIFE)
+    failures = {
+        **dict.fromkeys(("refused", "forced", "dead"), Failure("rejected", "no", "cure")),
+        "throttled": Failure("throttled", "slow", "wait", transient=True),
+        "down": Failure("unreachable", "down", "wait", transient=True),
+    }
+    store = TokenStore(str(project.folder))
+    outcomes = [Outcome(name, "kept", "f", failure=each) for name, each in failures.items()]
+    run = LastRun(NOW, NOW, 78)
+    write_state(store, after_run(State(), outcomes, run, failures.keys()))
+    found = {name: row.state for name, row in rows(project).items()}
+    assert found == {
+        "refused": "refused",
+        "forced": "refused",
+        "throttled": "throttled",
+        "down": "due",
+        "dead": "expired",
+    }
+    order = [row.identity_name for row in status(project).rows]
+    assert order[0] == "dead"
+    assert set(order[1:3]) == {"refused", "forced"}
+    assert status(project).exit_code == 1
+    assert status(project, "refused", "down").exit_code == 78
+    assert status(project, "throttled", "down").exit_code == 0
 
 
 def test_what_dies_first_stands_first_and_what_is_dead_before_it(project: Project) -> None:

@@ -41,6 +41,7 @@ COMMANDS = {
     "schedule": "Print a timer for systemd, cron or Kubernetes.",
     "token": "Print a valid token, renewing it first if needed.",
     "exec": "Run a command with a valid token in its environment.",
+    "serve": "Serve tokens to Azure's client libraries on this machine.",
     "mcp-config": "Write an AI assistant's MCP configuration.",
     "mcp-bridge": "Serve a remote MCP server locally, with a valid token on each request.",
     "demo": "Show the main job on a local emulator.",
@@ -113,15 +114,20 @@ def group(ctx: click.Context) -> None:
         show(ctx.obj, ctx.info_name or PROGRAM)
 
 
-def main(args: Sequence[str] | None = None, *, root: str | None = None) -> NoReturn:
+def main(
+    args: Sequence[str] | None = None, *, root: str | None = None, script: bool = False
+) -> NoReturn:
     """Run the program and exit.
 
     Args:
         args: the command line without the program's name; the process's own by default.
         root: folder of the default paths; the working directory by default.
+        script: whether `generate_creds.sh` started it, which means `generate` without a command.
 
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    if script:
+        arguments = _with_command(arguments)
     gc.set_threshold(10_000)  # modules are no garbage: looking at them is a tenth of a cold start
     _open_closed_streams()
     streams.install()
@@ -135,6 +141,14 @@ def main(args: Sequence[str] | None = None, *, root: str | None = None) -> NoRet
         click.echo(f"warning: standard output cannot be written: {failure}", err=True)
     gc.freeze()  # the end frees it all: looking for garbage first is a tenth of a start
     sys.exit(code)
+
+
+def _with_command(arguments: list[str]) -> list[str]:
+    first = arguments[0] if arguments else ""
+    if first == "--demo":
+        return ["demo", *arguments[1:]]
+    known = (*COMMANDS, "help", "version", "--version")
+    return arguments if first in known else ["generate", *arguments]
 
 
 def _open_closed_streams() -> None:
@@ -190,11 +204,19 @@ def _run(arguments: list[str], root: str) -> int:
             arguments,
         )
     except Exception as error:  # noqa: BLE001  a traceback could show a secret
-        message = f"{unexpected(error)}; this is a mistake of this program, please report it"
+        message = _unforeseen(error)
         if _parsed(context).get("as_json"):
             _print_problems([Problem(message)], EXIT_FAILED)
         click.echo(f"error: {message}", err=True)
         return EXIT_FAILED
+
+
+def _unforeseen(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith(__package__):
+        from credentials_provider.extras import cure  # noqa: PLC0415
+
+        return f"the module {error.name} is missing. {cure()}"
+    return f"{unexpected(error)}; this is a mistake of this program, please report it"
 
 
 def _meant(arguments: list[str]) -> list[str]:

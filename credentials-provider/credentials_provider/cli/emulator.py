@@ -16,13 +16,22 @@ from credentials_provider.cli.helping import PROGRAM, Command
 from credentials_provider.cli.options import DURATION, DURATION_OR_NONE
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.credentials.resolver import Resolver
-from credentials_provider.emulator import App, Emulator, Fault, sample_apps
 from credentials_provider.errors import ConfigurationError, StoppedError, StorageError
+from credentials_provider.extras import cure
 from credentials_provider.files import write_private
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.identities.validation import validate
 from credentials_provider.minting import Failure
 from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER, Flags, load_settings
+
+try:
+    from credentials_provider.emulator import App, Emulator, Fault, sample_apps
+except ModuleNotFoundError as missing:
+    if missing.name != "trustme":
+        raise
+    raise ConfigurationError(
+        "the emulator needs packages that are not installed", hint=cure("emulator")
+    ) from None
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

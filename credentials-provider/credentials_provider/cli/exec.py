@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # As env(1), nohup(1) and shells have it.
 _CANNOT_RUN = 126
 _NOT_FOUND = 127
+_SIGNALS = ("HUP", "USR1", "USR2")
 
 
 class ExecCommand(Command):
@@ -58,6 +59,10 @@ class ExecCommand(Command):
     credentials-provider exec ci ./deploy.sh --all
     # In another variable, of the only identity
     credentials-provider exec --env-var TOKEN -- ./deploy.sh
+    # With tokens for Azure's client libraries
+    credentials-provider exec --endpoint ci ./upload.py
+    # A program that runs for a week
+    credentials-provider exec --watch --restart ci ./agent
     """,
     epilog="Exit codes: the command's own; 126 it cannot be run; 127 there is none; 1 no valid "
     "token; 2 usage or configuration.",
@@ -72,21 +77,52 @@ class ExecCommand(Command):
     metavar="VARIABLE",
     help="Where the command finds the token.",
 )
+@click.option(
+    "--endpoint",
+    is_flag=True,
+    help="Give COMMAND a local token endpoint in place of a token: Azure's client libraries in any "
+    "language use it unchanged, for as long as COMMAND runs.",
+)
+@click.option(
+    "--watch", is_flag=True, help="Keep the token file fresh for as long as COMMAND runs."
+)
+@click.option(
+    "--signal",
+    "signal_name",
+    type=click.Choice(_SIGNALS, case_sensitive=False),
+    help="With --watch: tell COMMAND of each new token by this signal.",
+)
+@click.option(
+    "--restart", is_flag=True, help="With --watch: start COMMAND anew with each new token."
+)
 @token_options
 @click.pass_obj
-def command(root: str, /, name: str, line: Sequence[str], *, env_var: str, **options: Any) -> int:
+def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int:
     """Run COMMAND with the token of the identity NAME in its environment.
 
     Options end at NAME: what follows belongs to COMMAND. Where there is one identity, `--` may
     stand in place of NAME. The process becomes the command; its exit code is the command's.
 
-    The command inherits the environment without the secrets of the identities. The token in it
-    expires, within the hour as a rule.
+    The command inherits the environment without the secrets of the identities. The token in it is
+    never renewed: it expires, within the hour as a rule. For what runs longer there are --watch
+    (the path of the token file is in ACCESS_TOKEN_FILE) and --endpoint.
     """
     settings = settings_of_token(root, options)
-    access = take_token(name, settings, options)
-    environment = {**inherited(settings), env_var: access.token}
+    stays = options["endpoint"] or options["watch"]
+    if (options["signal_name"] or options["restart"]) and not options["watch"]:
+        raise click.UsageError("--signal and --restart need --watch.")
+    if stays and (options["no_store"] or options["client_id"]):
+        raise click.UsageError("--endpoint and --watch need an entry, and a place for its token.")
+    if options["endpoint"] and options["watch"]:
+        raise click.UsageError("--endpoint and --watch exclude one another.")
     try:
+        if stays:
+            from credentials_provider.cli import staying  # noqa: PLC0415  only for what stays
+
+            run = staying.with_endpoint if options["endpoint"] else staying.watched
+            return run(name, line, settings, options)
+        access = take_token(name, settings, options)
+        environment = {**inherited(settings), options["env_var"]: access.token}
         if os.name == "nt":  # a process there is not replaced but left behind
             import subprocess  # noqa: PLC0415
 

@@ -160,6 +160,12 @@ class GenerateCommand(Command):
 )
 @click.option("--ca-bundle", metavar="FILE", help="Certification authorities to trust, PEM.")
 @click.option("-a", "--auth-provider", metavar="NAME", help="Only entra is served.")
+@click.option(
+    "-k", "--keycloak-url", metavar="URL", expose_value=False, help="Accepted, and ignored."
+)
+@click.option(
+    "-r", "--keycloak-realm", metavar="NAME", expose_value=False, help="Accepted, and ignored."
+)
 @click.option("--entra-tenant-id", metavar="ID", help="Tenant of identities that name none.")
 @click.option("--entra-client-id", metavar="ID", help="The gateway's application.")
 @click.option(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "credentials-provider"
 SCRIPT = "generate_creds.sh"  # the same program, in a checkout
+UTC = "credentials_provider.utc"  # in a context's meta: whether times are shown in UTC
 PARSED = "credentials_provider.parsed"  # in a context's meta: the options of the command that ran
 
 # A group's title, and the parameters that belong there in every command that has them.
@@ -26,6 +27,8 @@ _GROUPS = {
     "Output": ("as_json", "quiet", "verbose", "log_format"),
     "As the registry's own scripts have them": (
         "auth_provider",
+        "keycloak_url",
+        "keycloak_realm",
         "entra_tenant_id",
         "entra_client_id",
         "entra_client_secret",

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.options import identity_names, settings_of, settings_options
+from credentials_provider.cli.options import (
+    identity_names,
+    settings_of,
+    settings_options,
+    utc_option,
+)
 from credentials_provider.cli.output import local_time, time_left
 from credentials_provider.diagnostics.asking import Asker
 from credentials_provider.diagnostics.inspection.decoding import described, find_token
@@ -72,6 +77,7 @@ _DEADLINE = 40.0  # seconds for all requests of --verify
 )
 @click.option("--audience", metavar="ID", help="With --verify: accept this audience, too.")
 @click.option("--scopes-file", metavar="PATH", help="The registry's scope files: map its groups.")
+@utc_option
 @settings_options
 @click.pass_obj
 def command(root: str, /, **options: Any) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from credentials_provider.cli.helping import UTC
 from credentials_provider.errors import CredentialsProviderError
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.permissions import TRUST_OPTION, trust_owner
@@ -88,6 +89,21 @@ trust_option = click.option(
     callback=_trust,
     help="Another owner whose files count. Without it: you and root alone.",
 )
+
+
+def utc_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--utc: times for people in UTC, as `local_time` shows them."""
+    return click.option(
+        "--utc",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember_utc,
+        help="Show times in UTC instead of local time.",
+    )(function)
+
+
+def _remember_utc(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[UTC] = value
 
 
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli.helping import as_started
+from credentials_provider.cli.helping import UTC, as_started
 from credentials_provider.cli.logs import tell
 from credentials_provider.errors import EXIT_REFUSED
 from credentials_provider.model import Observer
@@ -206,7 +206,11 @@ def _iso_or_none(epoch: float | None) -> str | None:
 
 def local_time(epoch: float, now: float) -> str:
     """A time for people: the hour, the day too unless it is today or soon, and the zone."""
-    moment, today = (datetime.fromtimestamp(each).astimezone() for each in (epoch, now))
+    ctx = click.get_current_context(silent=True)
+    zone = timezone.utc if ctx is not None and ctx.meta.get(UTC) else None
+    moment, today = (
+        datetime.fromtimestamp(each, timezone.utc).astimezone(zone) for each in (epoch, now)
+    )
     near = moment.date() == today.date() or abs(epoch - now) < _HALF_A_DAY
     form = "%H:%M %Z" if near else "%Y-%m-%d %H:%M %Z"
     return moment.strftime(form)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command, as_started
-from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
+from credentials_provider.cli.options import (
+    DURATION,
+    identity_names,
+    settings_of,
+    settings_options,
+    utc_option,
+)
 from credentials_provider.cli.output import REASONS, local_time, time_left
 from credentials_provider.cli.stopping import stoppable
+from credentials_provider.cli.table import table, terminal, wrapped
 from credentials_provider.diagnostics.status import Row, Status, prune, read_status, tries
-from credentials_provider.errors import StoppedError
+from credentials_provider.errors import EXIT_FAILED, EXIT_OK, StoppedError
 from credentials_provider.policy import (
     LONG_LIFE,
     MAXIMUM_LEAD_FRACTION,
@@ -26,14 +32,24 @@ from credentials_provider.policy import (
 from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from credentials_provider.settings import Settings
     from credentials_provider.tokens.history import LastFailure
 
-_COLOURS = {"fresh": "green", "due": "yellow", "orphan": "cyan"}
+_COLOURS = {
+    **dict.fromkeys(("refused", "invalid", "expired", "missing", "unreadable"), "red"),
+    **dict.fromkeys(("changed", "clock"), "red"),
+    "fresh": "green",
+    "due": "yellow",
+    "throttled": "yellow",
+    "orphan": "cyan",
+}
 _BAR = 10  # cells
+_MOST_ROWS = 50  # that are shown without --all
+_COUNTED = 10  # from so many rows on their states are counted
 _EVERY = 1.0  # seconds between two looks of --watch
+_REST_SHARE = 19  # times as long as a look takes: a twentieth of the time is spent looking
 _ENOUGH_TRIES = 2
 
 
@@ -46,11 +62,19 @@ _ENOUGH_TRIES = 2
     # Why one identity is as it is
     credentials-provider status ci
     """,
-    epilog="Exit codes: 0 every identity has a token that serves; 1 one has none; 2 configuration.",
+    exit_codes={
+        0: "every identity has a valid token (with --any: at least one has)",
+        1: "an identity has none (with --any: all have none)",
+        2: "usage or configuration",
+        78: "every token is valid, but a renewal was refused or an entry is invalid",
+    },
 )
 @click.argument("name", required=False, shell_complete=identity_names)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("-w", "--watch", is_flag=True, help="Stay, and draw again every second.")
+@click.option("--all", "everything", is_flag=True, help="A line for each, however many there are.")
+@click.option("--any", "one_is_enough", is_flag=True, help="Exit with 0 if one token is valid.")
+@utc_option
 @click.option("--prune", "prunes", is_flag=True, help="Remove tokens whose identity is gone.")
 @click.option("-y", "--yes", is_flag=True, help="With --prune: do not ask.")
 @click.option(
@@ -63,7 +87,7 @@ _ENOUGH_TRIES = 2
 @settings_options
 @click.pass_obj
 def command(root: str, /, **options: Any) -> int:
-    """Say how every token is: state, time left, next renewal, last failure. Only reads files."""
+    """Show the state of every token: time left, next renewal, last failure. Only reads files."""
     settings = settings_of(options, root)
     name, interval = options["name"], max(options["interval"], 1.0)
     if options["prunes"]:
@@ -81,8 +105,13 @@ def command(root: str, /, **options: Any) -> int:
         click.echo(json.dumps(status_document(status), indent=2))
     else:
         for warning in status.warnings:
-            click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
-        click.echo("\n".join(_lines(status, name)))
+            click.echo(
+                wrapped(f"{click.style('warning:', fg='yellow')} {warning}", err=True), err=True
+            )
+        rows = sys.maxsize if options["everything"] else _MOST_ROWS
+        click.echo("\n".join(_lines(status, name, rows)))
+    if options["one_is_enough"]:
+        return EXIT_OK if status.any_serves else EXIT_FAILED
     return status.exit_code
 
 
@@ -93,13 +122,16 @@ def _watch(settings: Settings, name: str | None, interval: float) -> int:
     try:
         with stoppable():
             while True:
+                began = time.monotonic()
                 status = read_status(settings, (name,) if name else (), time.time(), interval)
-                lines = list(_lines(status, name))
-                height = _terminal()[1]
-                shown = [f"{line}\x1b[K" for line in lines[: height - 1]]
+                height = terminal()[1] - 1
+                rest = len(list(_lines(status, name, 0)))
+                lines = list(_lines(status, name, max(height - rest, 1)))
+                shown = [f"{line}\x1b[K" for line in "\n".join(lines).split("\n")[:height]]
                 click.echo("\x1b[H" + "\n".join(shown) + "\x1b[J", nl=False)
                 sys.stdout.flush()
-                time.sleep(_EVERY)
+                # A large folder takes a while to read: most of the time belongs to others.
+                time.sleep(max(_EVERY, _REST_SHARE * (time.monotonic() - began)))
     except StoppedError as stop:
         return stop.exit_code
     finally:
@@ -124,52 +156,54 @@ def _prune(settings: Settings, *, yes: bool) -> int:
     return 0
 
 
-def _lines(status: Status, name: str | None) -> Iterator[str]:
+def _lines(status: Status, name: str | None, rows: int) -> Iterator[str]:
+    """What is shown: at most so many rows of the table, and all that is said below it."""
     if not status.rows:
         yield f"No identities, and no tokens in {status.folder}"
     elif name:
-        yield from _explained(status, status.rows[0])
+        yield from map(wrapped, _explained(status, status.rows[0]))
     else:
-        yield from _table(status)
-    yield from _outlook(status)
+        yield from _table(status, rows)
+    yield from map(wrapped, _outlook(status))
 
 
 # The table
 
 
-def _table(status: Status) -> Iterator[str]:
+def _table(status: Status, most: int) -> Iterator[str]:
     at = status.at
-    head = ("IDENTITY", "STATE", "LEFT", "", "EXPIRES", "RENEWS")
-    cells = [head, *(_cells(row, at) for row in status.rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    columns = _terminal()[0] if sys.stdout.isatty() else sys.maxsize
+    shown = status.rows[:most]
+    titles: tuple[str, ...] = ("IDENTITY", "STATE", "LEFT", "", "EXPIRES", "RENEWS", "LAST FAILURE")
+    cells = [_cells(row, at) for row in shown]
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)][:-1]
+    columns = terminal()[0] if sys.stdout.isatty() else sys.maxsize
     if sum(widths) + 2 * len(widths) > columns:  # a narrow terminal goes without the bar
         cells = [(*row[:2], *row[3:]) for row in cells]
-        cells[0] = (*head[:2], *head[2:3], *head[4:])
-        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    titles = "  ".join([*_padded(cells[0], widths), "LAST FAILURE"])
-    yield click.style(_cut(titles, columns), dim=True)
-    for row, texts in zip(status.rows, cells[1:], strict=True):
-        name, state, *rest = _padded(texts, widths)
-        line = "  ".join(["", *rest, _note(row, at)]).rstrip()
-        line = _cut(line, columns - len(name) - len(state) - 2)
-        yield f"{name}  {click.style(state, fg=_COLOURS.get(row.state, 'red'))}{line}"
+        titles = (*titles[:3], *titles[4:])
+    yield from table(titles, cells, {1: _COLOURS})
+    if hidden := status.rows[most:]:
+        counts = _counts(hidden)
+        yield f"… {len(hidden)} more: {counts} (--all shows them)"
+    if len(status.rows) > _COUNTED:
+        yield f"{len(status.rows)} in all: {_counts(status.rows)}"
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    states = [row.state for row in rows]
+    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
 def _cells(row: Row, at: float) -> tuple[str, ...]:
     record = row.record
     if record is None:
-        return (row.identity_name, row.state, " " * _BAR, "", "", "")
+        return (row.identity_name, row.state, " " * _BAR, "", "", "", _note(row, at))
     left = time_left(record.expires_on - at) if record.expires_on > at else "none"
-    renews = "now" if row.reason else ""
-    if row.state == "fresh":
-        renews = local_time(record.refresh_at, at)
+    renews = "now" if row.reason else local_time(record.refresh_at, at)
+    if row.state in {"orphan", "invalid"}:
+        renews = ""
     expires = local_time(record.expires_on, at)
-    return (row.identity_name, row.state, _bar(row, at), left, expires, renews)
-
-
-def _padded(texts: tuple[str, ...], widths: list[int]) -> list[str]:
-    return [f"{text:{width}}" for text, width in zip(texts, widths, strict=True)]
+    bar = _bar(row, at)
+    return (row.identity_name, row.state, bar, left, expires, renews, _note(row, at))
 
 
 def _bar(row: Row, at: float) -> str:
@@ -185,7 +219,10 @@ def _bar(row: Row, at: float) -> str:
 
 def _note(row: Row, at: float) -> str:
     if row.state == "orphan":
-        return "its identity is gone" if row.ours else "not of this program"
+        return "its identity is gone" if row.ours else "another program's file"
+    if row.problems:
+        more = f" (and {len(row.problems) - 1} more)" if row.problems[1:] else ""
+        return f"{row.problems[0]}{more}"
     if row.failure is None:
         return ""
     return f"{local_time(row.failure.at, at)}: {row.failure.message}{_code(row.failure)}"
@@ -195,21 +232,8 @@ def _code(failure: LastFailure) -> str:
     return f" (AADSTS{failure.aadsts})" if failure.aadsts else ""
 
 
-def _cut(text: str, columns: int) -> str:
-    return text if len(text) <= columns else text[: max(columns - 1, 0)] + "…"
-
-
 def _draws(encoding: str | None) -> bool:
     return (encoding or "").lower().replace("-", "") == "utf8"
-
-
-def _terminal() -> tuple[int, int]:
-    """Columns and lines; `shutil` would say the same and costs a third of the start."""
-    try:
-        size = os.get_terminal_size(sys.stdout.fileno())
-    except (OSError, ValueError):
-        return 80, 24
-    return size.columns or 80, size.lines or 24
 
 
 # What follows for the time to come
@@ -222,9 +246,19 @@ def _outlook(status: Status) -> Iterator[str]:
         count = "1 try" if outage.tries == 1 else f"{outage.tries} tries"
         yield ""
         yield (
-            "If Entra ID became unreachable now, the first identity to go would be "
-            f"{outage.identity_name} at {local_time(outage.at, at)}; with a timer every {every} "
-            f"that leaves {count}."
+            f"If Entra ID became unreachable now, the first token to expire would be that of "
+            f"{outage.identity_name}, at {local_time(outage.at, at)}. If a timer runs every "
+            f"{every}, that leaves {count}."
+        )
+    if refused := [row.identity_name for row in status.rows if row.state == "refused"]:
+        yield _warning(
+            f"{_some(refused)}: the renewal is refused, and trying again does not help. "
+            + as_started("`credentials-provider status NAME` has the cure.")
+        )
+    if invalid := [row.identity_name for row in status.rows if row.state == "invalid"]:
+        yield _warning(
+            f"{_some(invalid)}: the entry has mistakes, so nothing renews the token. "
+            + as_started("`credentials-provider identities check` lists them.")
         )
     if hurried := status.hurried:
         yield _warning(
@@ -234,12 +268,17 @@ def _outlook(status: Status) -> Iterator[str]:
         )
     if overdue := status.overdue:
         yield _warning(
-            f"{_some(overdue)}: due for a while, and no run has tried. Is the timer running? "
+            f"{_some(overdue)}: due for a while, and no run has tried. Is a timer running? "
             + as_started("`credentials-provider doctor` looks.")
+        )
+    if (hook := status.hook_failure) is not None:
+        yield _warning(
+            f"--on-renew failed at {local_time(hook.at, at)}: {hook.message}. It runs again with "
+            "the next run."
         )
     if orphans := [row.identity_name for row in status.orphans if row.ours]:
         yield _warning(
-            f"{_some(orphans)}: token of an identity that is gone. "
+            f"{_some(orphans)}: a token whose identity is gone. "
             + as_started("`credentials-provider status --prune` removes it.")
         )
 
@@ -260,6 +299,8 @@ def _explained(status: Status, row: Row) -> Iterator[str]:
     at = status.at
     yield f"{row.identity_name}: {click.style(row.state, fg=_COLOURS.get(row.state, 'red'))}"
     yield f"  Token file: {row.token_file}"
+    for problem in row.problems:
+        yield f"  Mistake in its entry: {problem}"
     record = row.record
     if row.reason in {"missing", "unreadable"} or record is None:
         yield f"  Due, because {REASONS[row.reason]}."
@@ -274,23 +315,35 @@ def _explained(status: Status, row: Row) -> Iterator[str]:
         if row.reason is None:
             wait = time_left(record.refresh_at - at)
             yield f"  Not due: its time comes at {local_time(record.refresh_at, at)}, in {wait}."
-        else:
+        elif not row.problems:
             yield f"  Due, because {REASONS[row.reason]}."
         if row.reason is not None and row.serves:
-            yield "  The token on disk serves until then."
+            yield "  The token on disk is valid until then."
         elif row.reason == "changed":
-            yield "  The token on disk is for another definition and does not serve."
+            yield "  The token on disk is for another definition and cannot be used."
     yield "  Next: " + _next(row, at)
-    if (failure := row.failure) is not None:
-        runs = f", in {failure.runs} runs in a row" if failure.runs > 1 else ""
-        when = local_time(failure.at, at)
-        yield f"  Last failure: {when}{runs}: {failure.message}{_code(failure)}."
-        yield f"  Cure: {as_started(failure.remedy)}"
-        if failure.trace_id:
-            yield f"  Trace ID {failure.trace_id}"
+    yield from _last_failure(row, at)
+
+
+def _last_failure(row: Row, at: float) -> Iterator[str]:
+    failure = row.failure
+    if failure is None:
+        return
+    runs = f", in {failure.runs} runs in a row" if failure.runs > 1 else ""
+    when = local_time(failure.at, at)
+    yield f"  Last failure: {when}{runs}: {failure.message}{_code(failure)}."
+    if row.state == "refused":
+        yield "  Trying again does not help: somebody must act."
+    yield f"  Cure: {as_started(failure.remedy)}"
+    if failure.trace_id:
+        yield f"  Trace ID {failure.trace_id}"
 
 
 def _next(row: Row, at: float) -> str:
+    if row.problems:
+        return as_started(
+            "correct the entry; `credentials-provider identities check` lists every mistake."
+        )
     if row.reason is None and row.record is not None:
         return f"the first run after {local_time(row.record.refresh_at, at)} renews it."
     return as_started(
@@ -307,7 +360,7 @@ def _formula(status: Status, row: Row) -> Iterator[str]:
     issued_at, lives = int(record.generated_at), int(life)
     ours = refresh_time(issued_at, lives, identity_name=row.identity_name)
     yield (
-        f"  It was asked for at {local_time(record.generated_at, status.at)} and lives "
+        f"  It was requested at {local_time(record.generated_at, status.at)} and is valid for "
         f"{time_left(life)} in all."
     )
     if abs(ours - record.refresh_at) > 1:
@@ -315,15 +368,22 @@ def _formula(status: Status, row: Row) -> Iterator[str]:
     else:
         share, part = (2, "half") if life >= LONG_LIFE else (3, "two thirds")
         base = min(max(life / share, MINIMUM_LEAD), MAXIMUM_LEAD_FRACTION * life)
+        # Rounded so that the numbers that are shown add up.
+        spread = max(0, round(lead / 60) - round(base / 60)) * 60
         yield (
-            f"  It is renewed {time_left(lead)} before its end: after {part} of its life, at least "
+            f"  It is renewed {_minutes(lead)} before its end: after {part} of its life, at least "
             f"{time_left(MINIMUM_LEAD)} and at most half the life before the end "
-            f"({time_left(base)}), and {time_left(lead - base)} earlier, its own share of up to "
-            f"{SPREAD_FRACTION:.0%} of the life, so that a fleet spreads out."
+            f"({_minutes(base)}), and {_minutes(spread)} earlier, its own share of up to "
+            f"{SPREAD_FRACTION:.0%} of the life, so that not all are renewed at once."
         )
     count = tries(lead, status.interval)
-    fits = "" if count >= _ENOUGH_TRIES else ": too few, run the timer more often"
+    fits = "" if count >= _ENOUGH_TRIES else ": too few, run it more often"
     yield f"  A timer every {time_left(status.interval)} has {count} tries in that time{fits}."
+
+
+def _minutes(seconds: float) -> str:
+    """Rounded to the minute, where `time_left` rounds down."""
+    return time_left(round(seconds / 60) * 60) if seconds >= 60 else time_left(seconds)  # noqa: PLR2004
 
 
 # For programs
@@ -354,6 +414,8 @@ def status_document(status: Status) -> dict[str, Any]:
             "finished_at": iso(run.finished_at),
             "exit_code": run.exit_code,
         },
+        "hook": status.hook_failure
+        and {"at": iso(status.hook_failure.at), "message": status.hook_failure.message},
         "warnings": list(status.warnings),
     }
 
@@ -365,6 +427,7 @@ def _row_document(row: Row, at: float) -> dict[str, Any]:
         "state": row.state,
         "serves": row.serves,
         "reason": row.reason,
+        "problems": list(row.problems),
         "token_file": row.token_file,
         "generated_at": iso(record.generated_at) if record and record.generated_at else None,
         "expires_at": iso(record.expires_on) if record else None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from credentials_provider.errors import SecretUnavailableError
+from credentials_provider.extras import cure
 
 if TYPE_CHECKING:
     from credentials_provider.settings import Settings
@@ -57,8 +58,7 @@ def fetch_secret(url: str, field: str, settings: Settings, timeout: float) -> st
         from azure.keyvault.secrets import SecretClient  # noqa: PLC0415
     except ImportError:
         raise SecretUnavailableError(
-            f"{field} needs an extra that is not installed",
-            "pip install 'credentials-provider[keyvault]'",
+            f"{field} needs packages that are not installed", cure("keyvault")
         ) from None
     logger = logging.getLogger("azure")  # what it logs may hold bodies
     logger.addHandler(logging.NullHandler())

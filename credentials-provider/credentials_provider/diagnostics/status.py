@@ -5,23 +5,41 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError, StorageError
+from credentials_provider.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_REFUSED,
+    ConfigurationError,
+    StorageError,
+)
 from credentials_provider.identities.reading import FINGERPRINT_VERSION, read_entries, select
 from credentials_provider.model import TokenRecord
 from credentials_provider.policy import TIMER_INTERVAL, TIMER_JITTER
-from credentials_provider.tokens.history import LastFailure, LastRun, State, read_state
+from credentials_provider.tokens.history import HookFailure, LastFailure, LastRun, State, read_state
 from credentials_provider.tokens.plan import make_plan
 from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from credentials_provider.model import PlanItem, Reason
+    from credentials_provider.model import Entry, PlanItem, Reason
     from credentials_provider.settings import Settings
 
 Condition = Literal[
-    "fresh", "due", "expired", "missing", "unreadable", "changed", "clock", "orphan"
+    "fresh",
+    "due",
+    "refused",
+    "throttled",
+    "invalid",
+    "expired",
+    "missing",
+    "unreadable",
+    "changed",
+    "clock",
+    "orphan",
 ]
+# Somebody must act on these, even while their tokens are still valid; the worst first.
+_TO_ACT_ON: dict[Condition, int] = {"invalid": 1, "refused": 2, "throttled": 3}
 
 # The registry's own files in the folder, which hold something else than one identity's token.
 _NO_TOKENS = {"mcp", "vscode_mcp"}
@@ -38,10 +56,11 @@ class Row(NamedTuple):
     record: TokenRecord | None = None
     failure: LastFailure | None = None
     ours: bool = True  # an orphan that this program wrote
+    problems: tuple[str, ...] = ()  # mistakes of its entry
 
 
 class Outage(NamedTuple):
-    """What goes first if no token could be renewed from now on."""
+    """What expires first if no token could be renewed from now on."""
 
     identity_name: str
     at: float  # epoch seconds
@@ -49,7 +68,7 @@ class Outage(NamedTuple):
 
 
 class Status(NamedTuple):
-    """Everything that `status` shows, what dies first on top."""
+    """Everything that `status` shows; what needs somebody's attention first comes first."""
 
     at: float
     folder: str
@@ -57,11 +76,20 @@ class Status(NamedTuple):
     interval: float  # seconds between the timer's runs
     last_run: LastRun | None
     warnings: tuple[str, ...]
+    hook_failure: HookFailure | None = None
 
     @property
     def exit_code(self) -> int:
-        wanted = (row for row in self.rows if row.state != "orphan")
-        return EXIT_OK if all(row.serves for row in wanted) else EXIT_FAILED
+        wanted = [row for row in self.rows if row.state != "orphan"]
+        if not all(row.serves for row in wanted):
+            return EXIT_FAILED
+        refused = any(row.state in {"invalid", "refused"} for row in wanted)
+        return EXIT_REFUSED if refused else EXIT_OK
+
+    @property
+    def any_serves(self) -> bool:
+        """Whether at least one identity has a valid token."""
+        return any(row.serves for row in self.rows if row.state != "orphan")
 
     @property
     def orphans(self) -> list[Row]:
@@ -69,7 +97,7 @@ class Status(NamedTuple):
 
     @property
     def outage(self) -> Outage | None:
-        """None where no token serves."""
+        """None where no token is valid."""
         alive = [row for row in self.rows if row.serves and row.state != "orphan"]
         if not alive:
             return None
@@ -98,7 +126,7 @@ class Status(NamedTuple):
         return [
             row.identity_name
             for row in self.rows
-            if row.state in {"due", "expired"}
+            if row.state in {"due", "throttled", "expired"}
             and row.record is not None
             and self.at - row.record.refresh_at > 2 * self.interval + TIMER_JITTER
             and (row.failure is None or self.at - row.failure.at > 2 * self.interval + TIMER_JITTER)
@@ -121,49 +149,85 @@ def read_status(
 
     """
     file = read_entries(settings)
-    entries = [each for each in select(file.entries, names, file.path) if each.name]
+    entries = select(file.entries, names, file.path)
     store = TokenStore(settings.output_dir)
     on_disk, _ = store.read(entry.name for entry in entries)
     state = read_state(store)
-    rows = [_row(item, store, state) for item in make_plan(entries, on_disk, now)]
-    rows.sort(key=lambda row: (row.serves, _end(row), row.identity_name))
+    problems = {} if file.obvious else _problems(entries)
+    rows = [
+        _row(item, store, state, problems.get(item.entry.index, ()), now)
+        for item in make_plan(entries, on_disk, now)
+    ]
+    rows.sort(key=_urgency)
     if not names:
         rows += _orphans(store, {entry.name for entry in file.entries}, file.path)
-    problems = [f"{file.path}: {problem}" for problem in file.problems]
     return Status(
         now,
         settings.output_dir,
         tuple(rows),
         interval,
         state.last_run,
-        (*settings.warnings, *file.warnings, *problems),
+        (*settings.warnings, *file.warnings),
+        state.hook_failure,
     )
 
 
-def _row(item: PlanItem, store: TokenStore, state: State) -> Row:
-    condition: Condition = "fresh"
-    if item.reason is not None:
-        known: dict[Reason, Condition] = {
-            "missing": "missing",
-            "unreadable": "unreadable",
-            "expired": "expired",
-            "changed": "changed",
-            "clock": "clock",
-        }
-        condition = "due" if item.serves else known.get(item.reason, "due")
+def _problems(entries: Iterable[Entry]) -> dict[int, tuple[str, ...]]:
+    """The mistakes of the entries that have some, by index."""
+    from credentials_provider.identities.validation import (  # noqa: PLC0415  pydantic
+        validate_each,
+    )
+
+    found = validate_each(entries).problems
+    return {
+        index: tuple(str(each._replace(entry=None, identity_name=None)) for each in problems)
+        for index, problems in found.items()
+    }
+
+
+_BY_REASON: dict[Reason, Condition] = {
+    "missing": "missing",
+    "unreadable": "unreadable",
+    "expired": "expired",
+    "changed": "changed",
+    "clock": "clock",
+}
+
+
+def _row(
+    item: PlanItem, store: TokenStore, state: State, problems: tuple[str, ...], now: float
+) -> Row:
     history = state.identities.get(item.entry.name)
     failure = history.failure if history else None
     if failure and item.record and item.record.generated_at > failure.at:
         failure = None  # somebody renewed it since
+    serves = item.serves
+    condition: Condition = "fresh" if item.reason is None else "due"
+    if problems:
+        # A mistake changes the fingerprint, but not what the token of before is good for.
+        serves = item.record is not None and item.record.expires_on > now
+        condition = "invalid"
+    elif item.reason is not None and not serves:
+        condition = _BY_REASON.get(item.reason, "due")
+    elif failure is not None and not failure.transient:
+        condition = "refused"
+    elif failure is not None and failure.kind == "throttled" and item.reason is not None:
+        condition = "throttled"
     return Row(
-        item.entry.name,
+        item.entry.name or f"entry {item.entry.index}",
         condition,
         store.path(item.entry.name),
-        item.serves,
+        serves,
         item.reason,
         item.record,
         failure,
+        problems=problems,
     )
+
+
+def _urgency(row: Row) -> tuple[bool, int, float, str]:
+    """Who has no valid token, then who needs somebody, then whose token expires first."""
+    return row.serves, _TO_ACT_ON.get(row.state, 9), _end(row), row.identity_name
 
 
 def _end(row: Row) -> float:
@@ -237,7 +301,7 @@ def _prunable(settings: Settings) -> list[Row]:
     if file.problems:
         raise ConfigurationError(
             f"{file.path} has mistakes; nothing was removed",
-            hint="Mend it first: until then nobody knows whose tokens are left over.",
+            hint="Correct it first: until then nobody knows whose tokens are left over.",
             problems=file.problems,
         )
     known = {entry.name for entry in file.entries}

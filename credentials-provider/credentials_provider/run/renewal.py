@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from credentials_provider.model import Observer
 
 GRACE = 1.0  # seconds past the deadline that a worker gets to hand in what it has
-WORKERS_A_CONNECTION = 4  # those that wait for a throttle hold none
+WORKERS_A_CONNECTION = 8  # those that wait as a throttle wants hold none
 
 _OUT_OF_TIME = Failure(
     "unreachable",

@@ -104,8 +104,12 @@ class TokenSource:
                 del self._renewals[name, min_ttl]
         return access
 
+    def identities_status(self) -> object:
+        """What changes whenever the identities file does; None where there is none."""
+        return _status(self._options.settings.identities_file)
+
     def _files(self, name: str) -> object:
-        return _status(self._options.settings.identities_file), _status(self._store.path(name))
+        return self.identities_status(), _status(self._store.path(name))
 
 
 def _status(path: str) -> object:

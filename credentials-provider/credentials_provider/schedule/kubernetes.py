@@ -84,7 +84,7 @@ def _fleet(
 def _sidecar(image: str, name: str, more: Sequence[str]) -> list[dict[str, Any]]:
     """The tokens live in memory, shared by the two; both run as one user, whose files they are."""
     watch = _container(NAME, image, [NAME, "watch", *_paths(_SHARED), *more])
-    probe = {"exec": {"command": [NAME, "status", *_paths(_SHARED)[:-2]]}}
+    probe = {"exec": {"command": [NAME, "status", "--any", *_paths(_SHARED)[:-2]]}}
     watch |= {
         "restartPolicy": "Always",  # what makes it a sidecar: it starts first and stays
         "startupProbe": {**probe, "periodSeconds": 2, "failureThreshold": 60},

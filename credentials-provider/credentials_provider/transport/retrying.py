@@ -1,11 +1,12 @@
 """Attempts: when a request is sent again, and what one of them tells all the others.
 
-Retries, a throttle that all of a tenant obey, and a host that is given up once for everybody.
+Retries, a window for each tenant, and a host that is given up once for everybody.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from credentials_provider.transport.connections import (
     Trouble,
     http_date,
 )
+from credentials_provider.transport.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +33,7 @@ _log = logging.getLogger(__name__)
 FIRST_BACKOFF = 1.0  # seconds, doubling, with full jitter
 MAXIMUM_BACKOFF = 30.0  # seconds
 
+_SOON = 1e-3  # seconds: a place in a window becomes free with the next answer
 _TOO_MANY_REQUESTS = 429
 _REQUEST_TIMEOUT = 408
 _SERVER_ERRORS = range(500, 600)
@@ -52,10 +55,13 @@ class _Call:
     is_temporary: Callable[[Answer], bool]
     about: str  # whose request it is, for the log
     host: _Circuit
-    tenant: _Circuit
+    tenant: _Tenant
     once: bool = False
     attempts: int = 0
+    spent: int = 0  # of its attempts, those that count
     began: float = float("inf")  # monotonic time of the first attempt
+    sent_at: float = 0.0  # of the last one
+    counted_at: float = 0.0  # when the attempt before was counted; at first, when it began
     result: Answer | Trouble = field(init=False, repr=False)  # of the last attempt
 
 
@@ -71,7 +77,6 @@ class _Circuit:
         self.active = 0
         self.failing: set[_Call] = set()
         self.answered_at = float("-inf")
-        self.opens_at = float("-inf")  # monotonic; nothing is sent before
         self.dead: Trouble | None = None
 
     def answered(self, at: float) -> None:
@@ -84,6 +89,25 @@ class _Circuit:
             return False
         many = len(self.failing)
         return not trouble.connected or (many > 1 and 2 * many >= self.active)
+
+
+class _Tenant(_Circuit):
+    """A tenant on a host, with those that wait for room in its window."""
+
+    def __init__(self, connections: int, lock: threading.RLock) -> None:
+        super().__init__()
+        self.window = Window(connections)
+        self.under_way = 0
+        self.room = threading.Condition(lock)
+
+    @property
+    def is_full(self) -> bool:
+        return self.under_way >= int(self.window.size)
+
+    def leave(self) -> None:
+        """A request is done: let in as many as there is room for now."""
+        self.under_way -= 1
+        self.room.notify(max(int(self.window.size) - self.under_way, 0))
 
 
 class Transport:
@@ -118,22 +142,29 @@ class Transport:
         self._now = now
         self._monotonic = monotonic
         self._connections = Connections(connections, ca_bundle, now)
+        self._width = connections
         self._slots = threading.Semaphore(connections)
-        self._changed = threading.Condition()  # reentrant
+        self._lock = threading.RLock()
+        self._given_up = threading.Condition(self._lock)  # a host, a tenant, or all of it
         self._hosts: dict[str, _Circuit] = {}
-        self._tenants: dict[tuple[str, str], _Circuit] = {}
+        self._tenants: dict[tuple[str, str], _Tenant] = {}
         self._stopped = False
 
     def stop(self) -> None:
         """End every wait; nothing more is sent."""
-        with self._changed:
+        with self._lock:
             self._stopped = True
-            self._changed.notify_all()
+            self._wake_all()
 
     def pause(self, base: str, tenant: str) -> float:
-        """For how many seconds a tenant of the login host `base` is throttled."""
-        circuit = self._tenants.get((urlsplit(base).netloc.lower(), tenant.lower()))
-        return max(circuit.opens_at - self._monotonic(), 0.0) if circuit else 0.0
+        """For how many seconds a tenant of the login host `base` takes nothing more.
+
+        A full window takes something again with the next answer, whenever that comes.
+        """
+        found = self._tenants.get((urlsplit(base).netloc.lower(), tenant.lower()))
+        if found is None:
+            return 0.0
+        return max(found.window.opens_at - self._monotonic(), _SOON if found.is_full else 0.0)
 
     def close(self) -> None:
         """Stop, and close what connections are idle."""
@@ -194,20 +225,23 @@ class Transport:
         call = _Call(replace(request, timeout=timeout), is_temporary, about, *circuits, once=once)
         return self._ask(call)
 
-    def _circuits(self, url: str, tenant: str) -> tuple[_Circuit, _Circuit]:
+    def _circuits(self, url: str, tenant: str) -> tuple[_Circuit, _Tenant]:
         name = urlsplit(url).netloc.lower()
-        with self._changed:
+        key = (name, tenant.lower())
+        with self._lock:
             host = self._hosts.setdefault(name, _Circuit())
-            return host, self._tenants.setdefault((name, tenant.lower()), _Circuit())
+            if key not in self._tenants:
+                self._tenants[key] = _Tenant(self._width, self._lock)
+            return host, self._tenants[key]
 
     def _ask(self, call: _Call) -> Reply:
-        with self._changed:
+        with self._lock:
             for circuit in (call.host, call.tenant):
                 circuit.active += 1
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_result(_worth_retrying),
-            wait=_delay,
-            stop=self._is_spent,
+            wait=partial(_delay, call),
+            stop=partial(self._is_spent, call),
             sleep=partial(self._sleep, call),
             retry_error_callback=partial(self._give_up, call),
         )
@@ -218,7 +252,7 @@ class Transport:
                     call.result = replace(call.result, final=True)
                 attempt.retry_state.set_result(call.result)
         finally:
-            with self._changed:
+            with self._lock:
                 for circuit in (call.host, call.tenant):
                     circuit.active -= 1
                     circuit.failing.discard(call)
@@ -227,86 +261,101 @@ class Transport:
     def _attempt(self, call: _Call) -> Answer | Trouble:
         """One request, once there is room for it; without one, why nothing may be sent."""
         while True:
-            if refused := self._admit(call):
+            if refused := self._enter(call):
                 return replace(refused, final=True)
-            with self._slots:
-                # Others may have met a throttle while this one waited for its slot, and note
-                # it before they give theirs back.
-                if self._verdict(call) != 0:
-                    continue
-                result = self._send(call)
-                self._note(call, result)
-                return result
+            try:
+                with self._slots:
+                    # Others may have met a throttle while this one waited for its slot.
+                    if self._is_open(call):
+                        result = self._send(call)
+                        self._note(call, result)
+                        return result
+            finally:
+                with self._lock:
+                    call.tenant.leave()
 
-    def _is_spent(self, state: tenacity.RetryCallState) -> bool:
+    def _is_spent(self, call: _Call, state: tenacity.RetryCallState) -> bool:
         resumes_at = self._monotonic() + state.upcoming_sleep
-        return state.attempt_number >= self._max_attempts or resumes_at >= self._deadline
+        return call.spent >= self._max_attempts or resumes_at >= self._deadline
 
     def _sleep(self, call: _Call, seconds: float) -> None:
         until = self._monotonic() + seconds
         _log.debug("%s: next request in %.1f s", call.about, seconds)
-        with self._changed:
-            if isinstance(call.result, Trouble) and call.result.kind == "throttled":
-                self._pause(call.tenant, seconds)  # the whole tenant waits
+        with self._given_up:
             while not (self._stopped or call.host.dead or call.tenant.dead):
                 left = min(until, self._deadline) - self._monotonic()
                 if left <= 0:
                     return
-                self._changed.wait(left)
+                self._given_up.wait(left)
 
-    def _give_up(self, call: _Call, state: tenacity.RetryCallState) -> None:
+    def _give_up(self, call: _Call, _: tenacity.RetryCallState) -> None:
         """The last attempt failed: note why, and whether others need not try."""
         trouble = call.result
         if not isinstance(trouble, Trouble):
             return
-        if state.attempt_number < self._max_attempts:
+        if call.spent < self._max_attempts:
             call.result = replace(trouble, out_of_time=True)
             return
         circuit = call.tenant if trouble.kind == "throttled" else call.host
-        with self._changed:
+        with self._lock:
             if circuit.gives_up(call, trouble):
                 circuit.dead = circuit.dead or trouble
-                self._changed.notify_all()
+                self._wake_all()
 
-    def _admit(self, call: _Call) -> Trouble | None:
-        """Wait while the tenant is throttled; why nothing may be sent, if so."""
-        with self._changed:
-            while not isinstance(verdict := self._verdict(call), Trouble):
-                if not verdict:
+    def _enter(self, call: _Call) -> Trouble | None:
+        """Wait for room in the tenant's window, and take it; why nothing may be sent, if so."""
+        tenant = call.tenant
+        with tenant.room:
+            while not (refused := self._refusal(call)):
+                if self._is_open(call) and not tenant.is_full:
+                    tenant.under_way += 1
                     return None
-                self._changed.wait(verdict)
-            return verdict
+                now = self._monotonic()
+                opens_at = tenant.window.opens_at
+                tenant.room.wait((opens_at if opens_at > now else self._deadline) - now)
+            return refused
 
-    def _verdict(self, call: _Call) -> Trouble | float:
-        """For how many seconds nothing may be sent, or why nothing may be sent any more."""
+    def _is_open(self, call: _Call) -> bool:
+        return self._refusal(call) is None and call.tenant.window.opens_at <= self._monotonic()
+
+    def _refusal(self, call: _Call) -> Trouble | None:
+        """Why nothing may be sent any more."""
         if dead := call.host.dead or call.tenant.dead:
             return dead
-        now = self._monotonic()
+        now, opens_at = self._monotonic(), call.tenant.window.opens_at
         if self._stopped or now >= self._deadline:
             return Trouble("unreachable", "timeout", out_of_time=True)
-        left = max(call.tenant.opens_at - now, 0.0)
-        if call.tenant.opens_at >= self._deadline:
-            return Trouble("throttled", retry_after=left, out_of_time=True)
-        return left
+        if opens_at >= self._deadline:
+            return Trouble("throttled", retry_after=opens_at - now, out_of_time=True)
+        return None
 
-    def _pause(self, circuit: _Circuit, seconds: float) -> None:
-        with self._changed:
-            circuit.opens_at = max(circuit.opens_at, self._monotonic() + seconds)
-            self._changed.notify_all()
+    def _wake_all(self) -> None:
+        self._given_up.notify_all()
+        for tenant in self._tenants.values():
+            tenant.room.notify_all()
 
     def _note(self, call: _Call, result: Answer | Trouble) -> None:
         """What one attempt says about its host and its tenant."""
-        with self._changed:
+        with self._lock:
+            now, tenant = self._monotonic(), call.tenant
             if isinstance(result, Answer) or result.kind == "bad_response":
-                call.host.answered(self._monotonic())
-                call.tenant.answered(self._monotonic())
-            elif result.kind == "throttled":
-                call.host.answered(self._monotonic())
-                call.tenant.failing.add(call)
-                self._pause(call.tenant, result.retry_after or 0.0)
+                call.host.answered(now)
+                tenant.answered(now)
+                tenant.window.answered(call.sent_at)
+                return
+            # While the tenant answers anybody, a refusal says nothing about this request.
+            call.spent += result.kind != "throttled" or tenant.answered_at < call.counted_at
+            call.counted_at = now
+            if result.kind == "throttled":
+                call.host.answered(now)
+                tenant.failing.add(call)
+                wait = result.retry_after or _wait(result, call.spent)
+                tenant.window.refused(call.sent_at, now, wait)
+                if tenant.window.opens_at > now:
+                    tenant.room.notify_all()
             elif result.kind == "untrusted" or result.final:  # no identity here fares better
                 call.host.dead = call.host.dead or result
-                self._changed.notify_all()
+                self._wake_all()
             else:
                 call.host.failing.add(call)
 
@@ -315,8 +364,9 @@ class Transport:
         left = self._deadline - self._monotonic()
         if left <= 0:
             return Trouble("unreachable", "timeout", out_of_time=True)
-        began = self._monotonic()
-        call.began = min(call.began, began)
+        call.sent_at = self._monotonic()
+        if not call.attempts:
+            call.began = call.counted_at = call.sent_at
         call.attempts += 1
         timeout = min(call.request.timeout, left)
         result = self._connections.exchange(replace(call.request, timeout=timeout))
@@ -330,16 +380,22 @@ class Transport:
                 or call.is_temporary(result)
             ):
                 result = Trouble("unavailable", answer=result, retry_after=retry_after)
-        _log_attempt(call, result, self._monotonic() - began)
+        _log_attempt(call, result, self._monotonic() - call.sent_at)
         return result
 
 
-def _delay(state: tenacity.RetryCallState) -> float:
-    """Seconds until the next attempt: as the provider asks, and at least the backoff."""
-    trouble = state.outcome.result() if state.outcome else None
-    asked = trouble.retry_after if isinstance(trouble, Trouble) else None
-    backoff = tenacity.wait_random_exponential(multiplier=FIRST_BACKOFF, max=MAXIMUM_BACKOFF)
-    return max(backoff(state), asked or 0.0)
+def _delay(call: _Call, _: tenacity.RetryCallState) -> float:
+    """Seconds until the next attempt."""
+    return _wait(call.result, call.spent) if isinstance(call.result, Trouble) else 0.0
+
+
+def _wait(trouble: Trouble, spent: int) -> float:
+    """As long as the provider asks; else exponentially longer, with full jitter."""
+    longest = min(FIRST_BACKOFF * 2 ** max(spent - 1, 0), MAXIMUM_BACKOFF)
+    backoff = random.uniform(0, longest)  # noqa: S311  no secret
+    if trouble.kind == "throttled" and trouble.retry_after is not None:
+        return trouble.retry_after + min(backoff, trouble.retry_after / 8)
+    return max(backoff, trouble.retry_after or 0.0)
 
 
 def _worth_retrying(result: Answer | Trouble) -> bool:

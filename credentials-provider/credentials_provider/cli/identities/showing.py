@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +14,7 @@ from credentials_provider.cli.identities.options import (
     settings_of,
     with_options,
 )
+from credentials_provider.cli.table import table
 from credentials_provider.diagnostics import inventory
 from credentials_provider.errors import EXIT_OK
 
@@ -109,16 +109,8 @@ def _print_json(settings: Settings, items: Sequence[Item], **more: object) -> No
 
 
 def _print_table(items: Sequence[Item]) -> None:
-    from rich.console import Console  # noqa: PLC0415  a table only
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("NAME", "TENANT", "CLIENT", "SCOPE", "CREDENTIAL", "ENDS"):
-        # Where the terminal is narrow, ids lose their ends: names and credentials say more.
-        is_id = title in {"TENANT", "CLIENT", "SCOPE"}
-        table.add_column(title, no_wrap=not is_id, overflow="ellipsis")
-    for item in items:
-        table.add_row(*(text or "-" for text in item.row()))
-    # A pipe has no width: whoever reads it wants lines whole. What stands in brackets is no markup.
-    width = None if sys.stdout.isatty() else 1000
-    Console(width=width, markup=False, emoji=False).print(table)
+    titles = ("NAME", "TENANT", "CLIENT", "SCOPE", "CREDENTIAL", "ENDS")
+    rows = [[text or "-" for text in item.row()] for item in items]
+    # Where the terminal is narrow, ids lose their ends: names and credentials say more.
+    ids = [titles.index(title) for title in ("TENANT", "CLIENT", "SCOPE")]
+    click.echo("\n".join(table(titles, rows, shrinking=ids)))

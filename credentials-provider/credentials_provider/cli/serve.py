@@ -1,0 +1,108 @@
+"""`serve`: the local token endpoint by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.logs import tell
+from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
+from credentials_provider.cli.staying import endpoint, source_of
+from credentials_provider.cli.stopping import stoppable
+from credentials_provider.errors import ConfigurationError, quoted
+from credentials_provider.files import make_folders, write_private
+from credentials_provider.identities.reading import read_entries, select
+from credentials_provider.run.watching import Notifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ENV_FILE = ".endpoint.env"
+
+
+@click.command(
+    "serve",
+    cls=Command,
+    examples="""
+    # Then, in the shell of a program: set -a; . FILE; set +a
+    credentials-provider serve ci
+    # On a port and with a file that a service's unit names
+    credentials-provider serve --port 8460 --write-env /run/my-agent/identity.env
+    """,
+    epilog="As Azure App Service's managed identity: clients choose an identity by client_id where "
+    "several are served. For systemd with Type=notify.",
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=identity_names)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="On loopback. Default: any free one."
+)
+@click.option("--socket", "path", metavar="PATH", help="A unix socket in place of a port.")
+@click.option(
+    "--write-env",
+    metavar="FILE",
+    help="Write IDENTITY_ENDPOINT and IDENTITY_HEADER there. Default: .endpoint.env beside the "
+    "tokens.",
+)
+@settings_options
+@click.option("--timeout", type=DURATION, default="20s", show_default=True, help="For one request.")
+@click.option(
+    "--deadline", type=DURATION, default="30s", show_default=True, help="For a renewal in all."
+)
+@click.pass_obj
+def command(
+    root: str,
+    /,
+    names: Sequence[str],
+    *,
+    port: int,
+    path: str | None,
+    write_env: str | None,
+    **options: Any,
+) -> int:
+    """Serve tokens to Azure's client libraries on this machine, until it is stopped."""
+    settings = settings_of(options, root)
+    if path is not None and (port or os.name == "nt"):
+        raise click.UsageError("--socket and --port exclude one another; Windows has no sockets.")
+    file = read_entries(settings)
+    for warning in (*settings.warnings, *file.warnings):
+        tell(f"{click.style('warning:', fg='yellow')} {warning}", "warning")
+    served = select(file.entries, names, file.path)
+    if not served:
+        raise ConfigurationError(f"{file.path} has no identity", hint="Add one first.")
+    source = source_of(settings, options)
+    notifier = Notifier(os.environ)
+    place = os.path.abspath(write_env or os.path.join(settings.output_dir, ENV_FILE))
+    with (
+        stoppable(),
+        endpoint(source, settings, names, port=port, path=path) as variables,
+        _written(place, variables),
+    ):
+        tell(
+            f"serving {', '.join(each.name for each in served)} at {variables['IDENTITY_ENDPOINT']}"
+        )
+        tell(f"for a program: set -a; . {quoted(place)}; set +a")
+        notifier.tell("READY=1")
+        try:
+            while True:
+                threading.Event().wait((notifier.watchdog or 3600.0) / 2)
+                notifier.alive()
+        finally:
+            notifier.tell("STOPPING=1")
+
+
+@contextlib.contextmanager
+def _written(place: str, variables: dict[str, str]) -> Iterator[None]:
+    """The file by which programs find the endpoint, for as long as it serves."""
+    text = "".join(f"{name}={value}\n" for name, value in variables.items())
+    make_folders(os.path.dirname(place))
+    write_private(place, text)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(place)

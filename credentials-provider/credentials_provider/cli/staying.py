@@ -1,0 +1,114 @@
+"""`exec` for a command that runs for longer than a token is valid, and the local endpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider.cli.exec import inherited
+from credentials_provider.cli.logs import tell
+from credentials_provider.endpoint.answers import Answers
+from credentials_provider.endpoint.server import serving
+from credentials_provider.identities.reading import read_entries, select
+from credentials_provider.model import Observer, RunOptions
+from credentials_provider.run.access import only_name
+from credentials_provider.run.source import TokenSource
+from credentials_provider.run.supervising import Child, keep_fresh
+from credentials_provider.tokens.store import TokenStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from credentials_provider.run.access import Access
+    from credentials_provider.settings import Settings
+
+_HEADER_BYTES = 32
+# Other machines' identity endpoints, which client libraries would take for this one.
+_OTHER_ENDPOINTS = (
+    *("IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET"),
+    "AZURE_FEDERATED_TOKEN_FILE",
+)
+_LOOPBACK = "127.0.0.1,localhost"
+
+
+class Log(Observer):
+    """Warnings on stderr."""
+
+    def warn(self, message: str) -> None:
+        tell(f"{click.style('warning:', fg='yellow')} {message}", "warning")
+
+
+def source_of(settings: Settings, options: dict[str, Any]) -> TokenSource:
+    """The tokens of these settings, with the limits of `token_options`."""
+    limits = RunOptions(
+        settings,
+        timeout=options["timeout"],
+        deadline=options["deadline"],
+        lock_timeout=options["deadline"],
+    )
+    return TokenSource(limits, Log())
+
+
+def with_endpoint(
+    name: str, line: Sequence[str], settings: Settings, options: dict[str, Any]
+) -> int:
+    """Run a command beside the local token endpoint; its exit code."""
+    source = source_of(settings, options)
+    file = read_entries(settings)
+    name = name or only_name(file.entries, file.path)
+    source.get(name, options["min_ttl"])  # what keeps it from a token is said before it starts
+    (entry,) = select(file.entries, (name,), file.path)
+    with endpoint(source, settings, (name,)) as variables:
+        environment = {**inherited(settings), **variables}
+        environment["AZURE_CLIENT_ID"] = str(entry.fields["client_id"])
+        for other in _OTHER_ENDPOINTS:
+            environment.pop(other, None)
+        for proxies in ("NO_PROXY", "no_proxy"):  # the endpoint is not behind a proxy
+            known = environment.get(proxies)
+            environment[proxies] = f"{known},{_LOOPBACK}" if known else _LOOPBACK
+        return Child(line).run(environment)
+
+
+@contextlib.contextmanager
+def endpoint(
+    source: TokenSource,
+    settings: Settings,
+    names: Sequence[str],
+    *,
+    port: int = 0,
+    path: str | None = None,
+) -> Iterator[dict[str, str]]:
+    """The endpoint, and the variables by which a client library finds it."""
+    header = secrets.token_urlsafe(_HEADER_BYTES)
+    answers = Answers(source, settings, names, header)
+    with serving(answers, Log().warn, port=port, path=path) as address:
+        yield {"IDENTITY_ENDPOINT": address, "IDENTITY_HEADER": header}
+
+
+def watched(name: str, line: Sequence[str], settings: Settings, options: dict[str, Any]) -> int:
+    """Run a command and keep its token fresh; its exit code."""
+    if not name:
+        file = read_entries(settings)
+        name = only_name(file.entries, file.path)
+    source = source_of(settings, options)
+    child = Child(line)
+    variable = options["env_var"]
+
+    def environment(access: Access) -> dict[str, str]:
+        token_file = os.path.abspath(TokenStore(settings.output_dir).path(name))
+        return {**inherited(settings), variable: access.token, f"{variable}_FILE": token_file}
+
+    def renewed(access: Access) -> None:
+        if options["restart"]:
+            child.restart(environment(access))
+        elif options["signal_name"]:
+            child.send(signal.Signals[f"SIG{options['signal_name']}"])
+
+    access = source.get(name, options["min_ttl"])
+    keep_fresh(source, name, access, renewed=renewed, warn=Log().warn)
+    return child.run(environment(access))

@@ -1,0 +1,86 @@
+"""Tables and paragraphs for a terminal: every command's look the same, and no line is too long."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+_WIDEST = 100  # columns of a paragraph
+_NARROWEST = 8  # columns of a cell that says anything still
+
+
+def table(
+    titles: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    colours: Mapping[int, Mapping[str, str]] | None = None,
+    shrinking: Sequence[int] = (),
+) -> Iterator[str]:
+    """Lines of a table with a dim head; cut at the terminal's edge, where there is a terminal.
+
+    `colours`: by column, the colour of each text that has one. `shrinking`: the columns that give
+    up room before anything else is cut.
+    """
+    cells = [tuple(titles), *(tuple(row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(titles))]
+    columns = terminal()[0] if sys.stdout.isatty() else sys.maxsize
+    while shrinking and sum(widths) + 2 * len(widths) > columns:
+        widest = max(shrinking, key=lambda column: widths[column])
+        if widths[widest] <= _NARROWEST:
+            break
+        widths[widest] -= 1
+    for number, whole in enumerate(cells):
+        row = [cut(text, width) for text, width in zip(whole, widths, strict=True)]
+        line = "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True))
+        line = cut(line.rstrip(), columns)
+        if not number:
+            yield click.style(line, dim=True)
+            continue
+        begin = 0
+        styled = ""
+        for column, (text, width) in enumerate(zip(row, widths, strict=True)):
+            part = line[begin : begin + width]
+            colour = (colours or {}).get(column, {}).get(text)
+            styled += click.style(part, fg=colour) if colour and part else part
+            styled += line[begin + width : begin + width + 2]
+            begin += width + 2
+        yield styled
+
+
+def cut(text: str, columns: int) -> str:
+    """A text that fits into these columns."""
+    return text if len(text) <= columns else text[: max(columns - 1, 0)] + "…"
+
+
+def wrapped(text: str, *, err: bool = False) -> str:
+    """A line as a paragraph of the terminal's width, if it goes to one; words stay whole."""
+    stream = sys.stderr if err else sys.stdout
+    if not stream.isatty():
+        return text
+    import textwrap  # noqa: PLC0415  people only
+
+    indent = " " * (len(text) - len(text.lstrip()))
+    return textwrap.fill(
+        text.lstrip(),
+        min(terminal()[0], _WIDEST),
+        initial_indent=indent,
+        subsequent_indent=indent or "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def terminal() -> tuple[int, int]:
+    """Columns and lines of the terminal, of whichever stream is one."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            size = os.get_terminal_size(stream.fileno())
+        except (OSError, ValueError):
+            continue
+        return size.columns or 80, size.lines or 24
+    return 80, 24

@@ -1,0 +1,290 @@
+"""The local token endpoint: HTTP/1.1 on loopback or a unix socket, from a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from credentials_provider.endpoint.answers import (
+    PATH,
+    Answer,
+    Answers,
+    Call,
+    Query,
+    refusal,
+)
+from credentials_provider.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MAXIMUM_HEAD = 8192  # bytes of a request
+MAXIMUM_CONNECTIONS = 256
+HEAD_TIMEOUT = 10.0  # seconds for a request to arrive
+IDLE_TIMEOUT = 60.0  # seconds that a connection may wait for its next request
+_BACKLOG = 512
+_LOOPBACK = "127.0.0.1"
+_REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found"}
+_REASONS |= {405: "Method Not Allowed", 413: "Content Too Large", 431: "Header Too Large"}
+_REASONS |= {500: "Internal Server Error", 503: "Service Unavailable"}
+_TOLD_EVERY = 60.0  # seconds between two lines about refusals of one kind
+
+
+class BadRequestError(ValueError):
+    """A request that is not understood: the connection ends with this status."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+def parse(head: bytes) -> Call:
+    """The request of a head, without the empty line at its end.
+
+    Raises:
+        BadRequestError: it is not HTTP/1.1, is ambiguous, or has a body.
+
+    """
+    try:
+        first, *lines = head.decode("ascii").split("\r\n")
+        method, target, version = first.split(" ")
+    except ValueError:
+        raise BadRequestError(400, "it is not a request of HTTP/1.1") from None
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name or name != name.strip() or name.lower() in headers:
+            raise BadRequestError(400, "a header is malformed or stands twice")
+        headers[name.lower()] = value.strip()
+    if version not in {"HTTP/1.1", "HTTP/1.0"} or not target.isprintable():
+        raise BadRequestError(400, "it is not a request of HTTP/1.1")
+    if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
+        raise BadRequestError(413, "a request has no body")
+    if version == "HTTP/1.0":
+        headers.setdefault("connection", "close")
+    return Call(method, target, headers)
+
+
+class _Connection(asyncio.Protocol):
+    """One client's requests, one after the other."""
+
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._received = b""
+        self._busy: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  asyncio's promise
+        self._transport = transport
+        self._server.open.add(self)
+        if len(self._server.open) > MAXIMUM_CONNECTIONS:
+            self._end(refusal(503, "there are too many connections"))
+            return
+        self._wait(HEAD_TIMEOUT)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._server.open.discard(self)
+        self._wait(None)
+        if self._busy is not None:
+            self._busy.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if self._busy is None:
+            self._next()
+        elif len(self._received) > MAXIMUM_HEAD:
+            self._transport.pause_reading()
+
+    def _next(self) -> None:
+        """Answer what has arrived, until something has to be waited for."""
+        while self._busy is None and not self._transport.is_closing():
+            head, end, rest = self._received.partition(b"\r\n\r\n")
+            if len(head) > MAXIMUM_HEAD:
+                self._end(refusal(431, "the request is too large"))
+                return
+            if not end:
+                self._wait(HEAD_TIMEOUT if self._received else IDLE_TIMEOUT)
+                return
+            self._received = rest
+            self._wait(None)
+            try:
+                call = parse(head)
+            except BadRequestError as error:
+                self._end(refusal(error.status, str(error)))
+                return
+            self._answer(call)
+
+    def _answer(self, call: Call) -> None:
+        last = call.headers.get("connection", "").lower() == "close"
+        found = self._server.answers.check(call, self._server.port)
+        answer = found if isinstance(found, Answer) else self._server.answers.ready(found)
+        if isinstance(answer, Answer):
+            self._write(answer, last=last)
+        else:
+            assert isinstance(found, Query)  # noqa: S101  else there is an answer
+            self._busy = self._loop.create_task(self._take(found, last=last))
+
+    async def _take(self, query: Query, *, last: bool) -> None:
+        try:
+            answer = await self._in_thread(query)
+        except Exception:  # noqa: BLE001  what nobody foresaw ends one request, and says no secret
+            answer = refusal(500, "a mistake of this program")
+        self._busy = None
+        self._write(answer, last=last)
+        self._transport.resume_reading()
+        self._next()
+
+    def _in_thread(self, query: Query) -> asyncio.Future[Answer]:
+        """A renewal in a thread that holds up no end, as those of an executor would."""
+        found: asyncio.Future[Answer] = self._loop.create_future()
+
+        def done(answer: Answer | Exception) -> None:
+            if found.done():
+                return
+            if isinstance(answer, Answer):
+                found.set_result(answer)
+            else:
+                found.set_exception(answer)
+
+        def work() -> None:
+            answer: Answer | Exception
+            try:
+                answer = self._server.answers.take(query)
+            except Exception as error:  # noqa: BLE001  told by who waits for it
+                answer = error
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(done, answer)
+
+        threading.Thread(target=work, daemon=True).start()
+        return found
+
+    def close(self) -> None:
+        """End at once."""
+        self._transport.abort()
+
+    def _write(self, answer: Answer, *, last: bool) -> None:
+        if self._transport.is_closing():
+            return
+        if answer.why:
+            self._server.tell(f"{answer.status}, {answer.why}")
+        head = (
+            f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n"
+            "Content-Type: application/json\r\nCache-Control: no-store\r\n"
+            f"Content-Length: {len(answer.body)}\r\n"
+            f"{'Allow: GET' + chr(13) + chr(10) if answer.status == 405 else ''}"  # noqa: PLR2004
+            f"Connection: {'close' if last else 'keep-alive'}\r\n\r\n"
+        )
+        self._transport.write(head.encode() + answer.body)
+        if last:
+            self._transport.close()
+
+    def _end(self, answer: Answer) -> None:
+        self._write(answer, last=True)
+
+    def _wait(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = (
+            None if seconds is None else self._loop.call_later(seconds, self._transport.abort)
+        )
+
+
+class _Server:
+    """What the connections share."""
+
+    def __init__(self, answers: Answers, port: int | None, warn: Callable[[str], None]) -> None:
+        self.answers = answers
+        self.port = port
+        self.open: set[_Connection] = set()
+        self._warn = warn
+        self._told: dict[str, float] = {}
+
+    def tell(self, why: str) -> None:
+        """One line a minute about requests that were refused for the same reason."""
+        now = time.monotonic()
+        if now - self._told.get(why, -_TOLD_EVERY) >= _TOLD_EVERY:
+            self._told[why] = now
+            self._warn(f"a request got no token: {why}")
+
+
+@contextlib.contextmanager
+def serving(
+    answers: Answers, warn: Callable[[str], None], *, port: int = 0, path: str | None = None
+) -> Iterator[str]:
+    """Serve while the block runs; gives the endpoint's address.
+
+    Args:
+        answers: for which identities.
+        warn: hears why requests were refused; without secrets.
+        port: on loopback; 0: any that is free.
+        path: of a unix socket in place of that, readable by its owner alone.
+
+    Raises:
+        ConfigurationError: the port or the path cannot be used.
+
+    """
+    try:
+        listener = _unix(path) if path is not None else socket.create_server((_LOOPBACK, port))
+    except OSError as error:
+        place = f"the socket {path}" if path is not None else f"port {port}"
+        raise ConfigurationError(
+            f"{place} cannot be used: {error.strerror}", hint="Choose another one."
+        ) from None
+    bound = None if path is not None else int(listener.getsockname()[1])
+    server = _Server(answers, bound, warn)
+    loop = asyncio.new_event_loop()
+    started, ended = threading.Event(), asyncio.Event()
+
+    async def run() -> None:
+        async with await loop.create_server(
+            lambda: _Connection(server), sock=listener, backlog=_BACKLOG
+        ):
+            started.set()
+            await ended.wait()
+            for connection in list(server.open):
+                connection.close()
+            await asyncio.sleep(0)  # so that they are told
+
+    def work() -> None:
+        with contextlib.closing(loop):
+            loop.run_until_complete(run())
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    started.wait()
+    try:
+        yield path if path is not None else f"http://{_LOOPBACK}:{bound}{PATH}"
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join(HEAD_TIMEOUT)
+        if path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def _unix(path: str) -> socket.socket:
+    """A listening socket of mode 0600; one that nobody listens to any more makes way."""
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(path):
+                    os.unlink(path)
+    except FileNotFoundError:
+        pass
+    before = os.umask(0o177)
+    try:
+        listener.bind(path)
+    finally:
+        os.umask(before)
+    listener.listen(_BACKLOG)
+    return listener
