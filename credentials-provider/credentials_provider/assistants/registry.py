@@ -146,7 +146,8 @@ class Registry:
 
     def _check_gateway(self, address: str) -> None:
         """See that calls are passed on at all: a registry can be one without a gateway."""
-        result = self._transport.get(address, self._headers).result
+        headers = {**self._headers, "Content-Type": "application/json"}
+        result = self._transport.post(address, "{}", headers).result  # a GET could be a long stream
         answer = result.answer if isinstance(result, Trouble) else result
         if answer is not None and answer.status == _UNAVAILABLE and _NO_GATEWAY in answer.body:
             raise RegistryError(

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 GATEWAY_HEADER = "X-Authorization"
 _PROBE_TIMEOUT = 5.0  # seconds to find out whether a server's host is a gateway
+_ENOUGH = ("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "PATHEXT")  # to tell a version
 _VERSION_TIMEOUT = 10.0  # seconds for an assistant's program to tell its version
 
 
@@ -346,6 +347,7 @@ def _version(name: str) -> tuple[int, ...] | None:
     try:
         done = subprocess.run(  # noqa: S603  the assistant's own program, by its name
             [name, "--version"],
+            env={name: os.environ[name] for name in _ENOUGH if name in os.environ},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
