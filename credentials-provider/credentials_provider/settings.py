@@ -118,7 +118,7 @@ def load_settings(flags: Flags, process: Mapping[str, str], base: str) -> Settin
     provider = flags.auth_provider or environment.get("AUTH_PROVIDER") or PROVIDER
     if provider.strip().lower() != PROVIDER:
         raise ConfigurationError(
-            f"AUTH_PROVIDER is {provider[:40]!r}; this tool serves {PROVIDER!r} alone",
+            f"AUTH_PROVIDER is {provider[:40]!r}; this program only supports {PROVIDER!r}",
             hint="Set AUTH_PROVIDER=entra, or use the generator of that provider.",
         )
     login_base_url = (
@@ -145,7 +145,12 @@ def load_settings(flags: Flags, process: Mapping[str, str], base: str) -> Settin
 def _checked_login_url(url: str) -> str:
     if problem := login_url_problem(url):
         raise ConfigurationError(f"the login host {problem}", hint=f"Example: {CLOUDS['public']}")
-    return url.strip().rstrip("/")
+    return login_base(url)
+
+
+def login_base(url: str) -> str:
+    """A login host as everything compares it: scheme and host in lower case, no slash behind."""
+    return url.strip().rstrip("/").lower()
 
 
 def login_url_problem(url: str) -> str | None:

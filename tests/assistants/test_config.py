@@ -321,7 +321,7 @@ def command_of(entry: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("client", sorted(n for n, c in CLIENTS.items() if c.static))
-def test_static_writes_the_token_and_says_when_it_dies(
+def test_static_writes_the_token_and_says_when_it_expires(
     app: App, project: Project, run: Command, client: str
 ) -> None:
     """`--static` has the very token, and a warning with the hour."""

@@ -391,3 +391,18 @@ def test_json_is_ascii_safe(project: Project, run: Command) -> None:
 
     report: dict[str, Any] = json.loads(ran.stdout.encode("ascii"))
     assert (ran.code, report["exit_code"]) == (0, 0)
+
+
+@pytest.mark.parametrize("form", ["HTTPS://LocalHost:{port}", "https://localhost:{port}/"])
+def test_a_login_host_in_any_form_is_the_same(
+    project: Project, run: Command, idp: Emulator, form: str
+) -> None:
+    """Capitals and a slash at the end change nothing, in an entry as on the command line."""
+    url = form.format(port=idp.port)
+    (app,) = apps(1)
+    idp.add_app(app)
+    project.write([entry(app, login_base_url=url)])
+    assert run().code == 0
+    project.write([entry(app)])
+    assert run("--login-base-url", url).code == 0
+    assert len(idp.token_requests) == 2

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from credentials_provider.transport.connections import tls_context
+from credentials_provider.transport.trust import tls_context
 from support import Command, Project, apps, closed_port, connect_proxy, talkative_port
 
 if TYPE_CHECKING:

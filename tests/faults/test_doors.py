@@ -241,6 +241,6 @@ def test_a_login_host_of_an_entry_that_is_none_is_not_asked(doors: Doors, host: 
         doors.project.write([wrong])
         assert doors("generate") == 2
         assert doors("identities", "check") == 2
-        assert doors("inspect", doors.app.name, "--verify") == 0  # by the host of the settings
-        assert doors("doctor") == 1
+        assert doors("inspect", doors.app.name, "--verify") == 1  # nothing to compare it with
+        assert doors("doctor") == 2
         assert listener.connections == 0

@@ -209,8 +209,8 @@ BAD_URLS = [
 @pytest.mark.parametrize("url", GOOD_URLS)
 @pytest.mark.parametrize("around", ["{}", "{}/", " {} \n"])
 def test_a_login_host_is_accepted(tmp_path: Path, url: str, around: str) -> None:
-    """White space and the slash at its end go."""
-    assert load(tmp_path, login_base_url=around.format(url)).login_base_url == url
+    """White space, capitals and the slash at its end go."""
+    assert load(tmp_path, login_base_url=around.format(url)).login_base_url == url.lower()
 
 
 @pytest.mark.parametrize("url", BAD_URLS)

@@ -164,8 +164,9 @@ class Registry:
     def _checked(self, result: Answer | Trouble) -> dict[str, Any] | None:
         """An answer's JSON object; None where there is no such path."""
         if not isinstance(result, Answer):
+            explained = explanations.explain_trouble(result, self._host, explanations.REGISTRY)
             raise RegistryError(
-                f"the registry gave no list of servers: {_cause(result, self._host)}",
+                f"the registry gave no list of servers: {explained.cause}",
                 hint="Check --registry-url, the proxy (HTTPS_PROXY, NO_PROXY) and --ca-bundle.",
             )
         if result.status in _REFUSALS:
@@ -176,26 +177,16 @@ class Registry:
         document = _json_object(result)
         if result.status == _OK and document is None:
             raise RegistryError(
-                f"{self._host} is no registry: its answer is no list of servers",
+                f"{self._host} is not a registry: its answer is not a list of servers",
                 hint="Check --registry-url.",
             )
         if result.status not in {_OK, _NOT_FOUND}:
-            cause = explanations.explain_status(result.status, None).cause
+            cause = explanations.explain_status(result.status, None, explanations.REGISTRY).cause
             raise RegistryError(
                 f"the registry {self._host} gave no list of servers: {cause}",
                 hint="Check --registry-url.",
             )
         return document
-
-
-def _cause(trouble: Trouble, host: str) -> str:
-    if trouble.answer is not None:
-        return explanations.explain_status(trouble.answer.status, trouble.retry_after).cause
-    if trouble.kind == "untrusted":
-        return explanations.explain_untrusted(trouble.reason, host).cause
-    if trouble.kind == "bad_response":
-        return explanations.explain_bad_response(trouble.reason, host).cause
-    return explanations.explain_unreachable(trouble.reason, host).cause
 
 
 def _json_object(answer: Answer | Trouble) -> dict[str, Any] | None:

@@ -95,7 +95,9 @@ _VERSION_TIMEOUT = 10.0  # seconds for an assistant's program to tell its versio
     flag_value="helper",
     help="The assistant runs a command for its headers (Claude Code, Codex).",
 )
-@click.option("--static", "way", flag_value="static", help="Write the token itself. It expires.")
+@click.option(
+    "--static", "way", flag_value="static", help="Write the token itself, which will expire."
+)
 @click.option("--write", is_flag=True, help="Merge into the assistant's own file.")
 @click.option(
     "--check/--no-check", default=True, help="After --write, start what was written. Default: yes."

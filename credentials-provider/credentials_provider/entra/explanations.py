@@ -8,7 +8,7 @@ Microsoft may change them at any time and asks programs not to decide by them.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from credentials_provider.entra.aadsts import (
     CHECK_ASSERTION,
@@ -20,19 +20,14 @@ from credentials_provider.entra.aadsts import (
     STATUS_PAGE,
     Row,
 )
+from credentials_provider.entra.diagnosis import Diagnosis
+from credentials_provider.entra.untrusted import UNTRUSTED
+from credentials_provider.transport.proxies import PROBLEMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from credentials_provider.transport.connections import Trouble
-
-
-class Diagnosis(NamedTuple):
-    """One failure, explained."""
-
-    cause: str  # a fragment in lower case without a period: "the client secret has expired"
-    cure: str  # one or two imperative sentences
-    transient: bool  # trying again later, with nothing changed, can help
 
 
 # Who is asked, and what changes that.
@@ -152,6 +147,11 @@ _BY_STATUS = {
     502: Diagnosis("a gateway on the way got no proper answer (HTTP 502)", _LATER, True),
     503: Diagnosis("the provider is unavailable or overloaded (HTTP 503)", _LATER, True),
     504: Diagnosis("a gateway on the way waited too long (HTTP 504)", _LATER, True),
+    511: Diagnosis(
+        "the network asks for a sign-in first (HTTP 511): a captive portal",
+        "Sign in to the network's portal, then run again.",
+        True,
+    ),
 }
 _LOGIN_ONLY = {400, 401, 403, 404}  # their words are about the token endpoint
 _BY_STATUS_CLASS = {
@@ -198,6 +198,7 @@ _UNREACHABLE = {
         True,
     ),
     "proxy_login": _BY_STATUS[407],
+    **{name: Diagnosis(*words, transient=False) for name, words in PROBLEMS.items()},
     "unreachable": Diagnosis(
         "there is no route to {host}",
         "Check this machine's network, VPN and routes.",
@@ -207,47 +208,6 @@ _UNREACHABLE = {
         "the connection to {host} failed",
         "Check this machine's network and proxy, then run again.",
         True,
-    ),
-}
-
-_UNTRUSTED = {
-    "unknown_ca": Diagnosis(
-        "the certificate of {host} is signed by an authority that this machine does not trust",
-        "If your organisation's proxy inspects TLS, pass its CA certificate with --ca-bundle FILE; "
-        "otherwise update this machine's CA certificates.",
-        False,
-    ),
-    "self_signed": Diagnosis(
-        "{host} shows a self-signed certificate",
-        "If a proxy or an emulator of yours answers there, pass its certificate with "
-        "--ca-bundle FILE; otherwise check {peer}.",
-        False,
-    ),
-    "expired": Diagnosis(
-        "the certificate of {host} has expired, or this machine's clock is ahead",
-        "Check this machine's clock (NTP); if it is right, the host or the proxy before it needs "
-        "a new certificate.",
-        False,
-    ),
-    "not_yet_valid": Diagnosis(
-        "the certificate of {host} is not valid yet, or this machine's clock is behind",
-        "Synchronise this machine's clock (NTP) and run again.",
-        False,
-    ),
-    "hostname": Diagnosis(
-        "the certificate shown for {host} belongs to another host",
-        "Check the spelling of {peer}, and that no proxy or captive portal answers in its place.",
-        False,
-    ),
-    "protocol": Diagnosis(
-        "{host} and this machine share no TLS version or cipher, or the port does not speak TLS",
-        "Check host and port of {peer} and of HTTPS_PROXY; TLS 1.2 or newer is needed.",
-        False,
-    ),
-    "other": Diagnosis(
-        "no trusted TLS connection to {host} could be made",
-        "Check {peer}, this machine's clock, and --ca-bundle if a proxy inspects TLS.",
-        False,
     ),
 }
 
@@ -317,14 +277,14 @@ def explain_trouble(trouble: Trouble, host: str, peer: str = LOGIN_HOST) -> Diag
     `peer` says who was asked, and with what option or variable that can be changed.
     """
     if trouble.kind == "untrusted":
-        return explain_untrusted(trouble.reason, host, peer)
+        return explain_untrusted(trouble.reason, host, peer, trouble.detail)
     if trouble.kind == "bad_response":
         return explain_bad_response(trouble.reason, host, peer)
     if trouble.kind == "throttled":
         return explain_status(429, trouble.retry_after)
     if trouble.answer is not None:
         return explain_status(trouble.answer.status, trouble.retry_after, peer)
-    return explain_unreachable(trouble.reason, host, peer)
+    return explain_unreachable(trouble.reason, host, peer, trouble.detail)
 
 
 def explain_status(status: int, retry_after: float | None, peer: str = LOGIN_HOST) -> Diagnosis:
@@ -343,14 +303,18 @@ def explain_status(status: int, retry_after: float | None, peer: str = LOGIN_HOS
     return diagnosis
 
 
-def explain_unreachable(reason: str, host: str, peer: str = LOGIN_HOST) -> Diagnosis:
-    """No connection: dns, refused, reset, timeout, proxy, proxy_login, unreachable, other."""
-    return _about(_UNREACHABLE, reason, host, peer)
+def explain_unreachable(
+    reason: str, host: str, peer: str = LOGIN_HOST, detail: str = ""
+) -> Diagnosis:
+    """No connection; `reason` and `detail` as in the transport's `Trouble`."""
+    return _about(_UNREACHABLE, reason, host, peer, detail)
 
 
-def explain_untrusted(reason: str, host: str, peer: str = LOGIN_HOST) -> Diagnosis:
-    """No trust: unknown_ca, self_signed, expired, not_yet_valid, hostname, protocol, other."""
-    return _about(_UNTRUSTED, reason, host, peer)
+def explain_untrusted(
+    reason: str, host: str, peer: str = LOGIN_HOST, detail: str = ""
+) -> Diagnosis:
+    """No trust; `reason` and `detail` as in the transport's `Trouble`."""
+    return _about(UNTRUSTED, reason, host, peer, detail)
 
 
 def explain_bad_response(reason: str, host: str, peer: str = LOGIN_HOST) -> Diagnosis:
@@ -376,11 +340,12 @@ def clock_skew_warning(skew_seconds: float) -> str | None:
     )
 
 
-def _about(table: Mapping[str, Diagnosis], reason: str, host: str, peer: str) -> Diagnosis:
+def _about(
+    table: Mapping[str, Diagnosis], reason: str, host: str, peer: str, detail: str = ""
+) -> Diagnosis:
     cause, cure, transient = table.get(reason, table["other"])
-    return Diagnosis(
-        cause.format(host=host, peer=peer), cure.format(host=host, peer=peer), transient
-    )
+    values = {"host": host, "peer": peer, "detail": detail or "no reason given"}
+    return Diagnosis(cause.format_map(values), cure.format_map(values), transient)
 
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))

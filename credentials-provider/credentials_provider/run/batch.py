@@ -52,6 +52,7 @@ def entra_minter(
         time.time,
         timeout=options.timeout,
         strict=options.strict_permissions,
+        transport=transport,
     )
 
     def mint_entry(entry: Entry) -> Minted | Failure:
@@ -120,6 +121,10 @@ def run(
         ]
         if leftovers and not options.dry_run:
             _sweep(store)
+    if not options.dry_run and any(entry.fields.get("sinks") for entry in selected):
+        from credentials_provider.run.sinks import deliver  # noqa: PLC0415  only where there are any
+
+        results = deliver(options, store, selected, results, now=now)
     if store.open_to_others():
         observer.warn(f"{store.folder} is open to other users of this machine; chmod 700 closes it")
     report = Report(started_at, now(), tuple(results))

@@ -6,21 +6,21 @@ read. What cannot be answered is told by a value (`Trouble`), never by an except
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import threading
-import time
-import urllib.request
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 import urllib3
+import urllib3.connection
 from urllib3 import exceptions
 
-from credentials_provider.errors import ConfigurationError
+from credentials_provider.transport.proxies import ProxySettingError, proxy_for
+from credentials_provider.transport.sockets import TimedSocket, within
+from credentials_provider.transport.trust import tls_context, untrusted_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,19 +29,14 @@ MAXIMUM_BODY = 1 << 20  # bytes; a token answer has a few thousand
 MAXIMUM_LISTING = 1 << 24  # bytes of a document; a registry's list of servers can be long
 CHUNK = 1 << 14  # bytes
 
-# https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
-_UNTRUSTED = {
-    9: "not_yet_valid",
-    10: "expired",
-    18: "self_signed",
-    19: "unknown_ca",
-    20: "unknown_ca",
-    21: "unknown_ca",
-    62: "hostname",
-    64: "hostname",
-}
 _PROXY_LOGIN = "Tunnel connection failed: 407"  # what http.client makes of the proxy's answer
-_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION")
+# Parts of OpenSSL's names for a peer that speaks no TLS, or none that both know.
+_NO_TLS = (
+    *("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION"),
+    *("HANDSHAKE_FAILURE", "NO_PROTOCOLS", "NO_SHARED_CIPHER", "LEGACY_RENEGOTIATION"),
+    *("DH_KEY_TOO_SMALL", "INSUFFICIENT_SECURITY", "RECORD_LAYER_FAILURE"),
+)
+_CLIENT_CERTIFICATE = "CERTIFICATE_REQUIRED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +70,7 @@ class Trouble:
 
     kind: TroubleKind
     reason: str = ""
+    detail: str = ""  # our own or the library's, never the other side's
     answer: Answer | None = None  # the last one, if there was one
     retry_after: float | None = None  # seconds, as the provider asked
     connected: bool = True  # somebody was there
@@ -92,28 +88,22 @@ class Trouble:
         return self.connected and self.kind in {"unreachable", "unavailable", "bad_response"}
 
 
-class _Request(threading.local):
-    """When the request that this thread waits for must have been answered, monotonic seconds."""
-
-    ends_at = float("inf")
-
-
-_request = _Request()
+class _HttpConnection(urllib3.connection.HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return TimedSocket.instead_of(super()._new_conn())
 
 
-class _TimedSocket(ssl.SSLSocket):
-    """Ends a request in time however small the drops are in which its answer comes.
+class _HttpsConnection(urllib3.connection.HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return TimedSocket.instead_of(super()._new_conn())
 
-    A socket's own time-out begins anew with every byte; urllib3 bounds no more than that.
-    """
 
-    def read(self, len: int | None = 1024, buffer: bytearray | None = None) -> Any:  # type: ignore[override]  # noqa: A002  ssl's signature
-        left = _request.ends_at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        limit = self.gettimeout()
-        self.settimeout(left if limit is None else min(limit, left))
-        return super().read(len, buffer)  # type: ignore[arg-type]
+class _HttpPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
 
 
 class Connections:
@@ -144,12 +134,12 @@ class Connections:
     def exchange(self, request: HttpRequest) -> Answer | Trouble:
         """Send one request and read its whole answer within its time."""
         try:
-            return self._exchange(request)
-        except (exceptions.HTTPError, OSError, ValueError) as error:
+            with within(request.timeout):
+                return self._exchange(request)
+        except (exceptions.HTTPError, OSError, ValueError, ProxySettingError) as error:
             return trouble_of(error)
 
     def _exchange(self, request: HttpRequest) -> Answer | Trouble:
-        _request.ends_at = time.monotonic() + request.timeout
         sent_at = self._now()
         response = self._pool(request.url).request(
             request.method,
@@ -181,103 +171,84 @@ class Connections:
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
-        host = parts.hostname or ""
-        key = f"{parts.scheme}://{host}"
+        key = f"{parts.scheme}://{parts.netloc}"
         with self._lock:
             if key not in self._pools:
-                direct = parts.scheme == "http"
-                self._pools[key] = make_pool(host, self._tls, self._most, direct=direct)
+                self._pools[key] = make_pool(url, self._tls, self._most)
             return self._pools[key]
 
 
-def make_pool(
-    host: str, tls: ssl.SSLContext | None, connections: int, *, direct: bool
-) -> urllib3.PoolManager:
-    """A pool, through the proxy that environment or system name for this host, unless `direct`."""
-    proxies = {} if direct else urllib.request.getproxies()
-    proxy = proxies.get("https") or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(host):
-        return urllib3.PoolManager(maxsize=connections, ssl_context=tls)
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if parts.scheme not in {"http", "https"}:
-        raise exceptions.ProxyError(
-            "unsupported proxy scheme", exceptions.ProxySchemeUnsupported(parts.scheme)
-        )
-    headers = None
-    if parts.username is not None:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers = urllib3.make_headers(proxy_basic_auth=login)
-    return urllib3.ProxyManager(
-        f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
-        maxsize=connections,
-        ssl_context=tls,
-        proxy_ssl_context=tls,
-        proxy_headers=headers,
-    )
-
-
-def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """Whom to trust: the bundle's authorities, else the system's, else certifi's.
+def make_pool(url: str, tls: ssl.SSLContext | None, connections: int) -> urllib3.PoolManager:
+    """A pool, through the proxy for this URL; plain HTTP never leaves for one.
 
     Raises:
-        ConfigurationError: the bundle cannot be used.
+        ProxySettingError: no proxy can be used by that setting.
 
     """
-    try:
-        if ca_bundle is None:
-            context = ssl.create_default_context()
-            paths = ssl.get_default_verify_paths()
-            if os.name == "posix" and not (
-                paths.cafile or (paths.capath and os.listdir(paths.capath))
-            ):
-                import certifi  # noqa: PLC0415  only where the system has no authorities
-
-                context.load_verify_locations(certifi.where())
-        elif os.path.isdir(ca_bundle):
-            context = ssl.create_default_context(capath=ca_bundle)
-        else:
-            context = ssl.create_default_context(cafile=ca_bundle)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigurationError(
-            f"the CA bundle {ca_bundle or ''} cannot be used: "
-            f"{error.strerror or 'it holds no certificate'}",
-            hint="Name a PEM file with the certification authorities to trust.",
-        ) from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.sslsocket_class = _TimedSocket
-    return context
+    proxy = None if urlsplit(url).scheme == "http" else proxy_for(url)
+    if proxy is None:
+        pool = urllib3.PoolManager(maxsize=connections, ssl_context=tls)
+    else:
+        pool = urllib3.ProxyManager(
+            proxy.url,
+            maxsize=connections,
+            ssl_context=tls,
+            proxy_ssl_context=tls,
+            proxy_headers=proxy.headers,
+        )
+    pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+    return pool
 
 
 def trouble_of(error: Exception) -> Trouble:
     """What came in the way of a request, in a word that `explanations` explains."""
-    chain = list(_causes(error))
-    if isinstance(error, exceptions.ProxyError):
-        if any(_PROXY_LOGIN in str(cause) for cause in chain):
-            return Trouble("unreachable", "proxy_login", connected=False, final=True)
-        return Trouble("unreachable", "proxy", connected=False)
+    chain = _causes(error)
+    return _proxy_trouble(error, chain) or _tls_trouble(chain) or _network_trouble(chain)
+
+
+def _proxy_trouble(error: Exception, chain: list[BaseException]) -> Trouble | None:
+    if isinstance(error, ProxySettingError):
+        return Trouble(
+            "unreachable", error.problem, detail=error.where, connected=False, final=True
+        )
+    if not isinstance(error, exceptions.ProxyError):
+        return None
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
+        return Trouble("untrusted", "proxy")
+    if any(_PROXY_LOGIN in str(cause) for cause in chain):
+        return Trouble("unreachable", "proxy_login", connected=False, final=True)
+    return Trouble("unreachable", "proxy", connected=False)
+
+
+def _tls_trouble(chain: list[BaseException]) -> Trouble | None:
     for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return Trouble("untrusted", _UNTRUSTED.get(cause.verify_code, "other"))
-        if isinstance(cause, ssl.SSLError) and any(
-            word in (cause.reason or "") for word in _NO_TLS
-        ):
-            return Trouble("untrusted", "protocol")
-    reason, connected = "reset", True
+            return Trouble("untrusted", untrusted_reason(cause), detail=cause.verify_message)
+        if isinstance(cause, ssl.SSLError):
+            name = cause.reason or ""
+            if any(word in name for word in _NO_TLS):
+                return Trouble("untrusted", "protocol")
+            if _CLIENT_CERTIFICATE in name:
+                return Trouble("untrusted", "client_certificate")
+    return None
+
+
+# In this order: what is left over is a connection that was cut.
+_NETWORK: tuple[tuple[tuple[type[BaseException], ...], str, bool], ...] = (
+    ((exceptions.NameResolutionError, socket.gaierror, UnicodeError), "dns", False),
+    ((exceptions.ConnectTimeoutError,), "timeout", False),
+    ((exceptions.TimeoutError, TimeoutError), "timeout", True),
+    ((ConnectionRefusedError,), "refused", False),
+    ((exceptions.NewConnectionError,), "unreachable", False),
+)
+
+
+def _network_trouble(chain: list[BaseException]) -> Trouble:
     for cause in chain:
-        if isinstance(cause, (exceptions.NameResolutionError, socket.gaierror, UnicodeError)):
-            reason, connected = "dns", False
-        elif isinstance(cause, exceptions.ConnectTimeoutError):
-            reason, connected = "timeout", False
-        elif isinstance(cause, (exceptions.TimeoutError, TimeoutError)):
-            reason = "timeout"
-        elif isinstance(cause, ConnectionRefusedError):
-            reason, connected = "refused", False
-        elif isinstance(cause, exceptions.NewConnectionError):
-            reason, connected = "unreachable", False
-        else:
-            continue
-        break
-    return Trouble("unreachable", reason, connected=connected)
+        for kinds, reason, connected in _NETWORK:
+            if isinstance(cause, kinds):
+                return Trouble("unreachable", reason, connected=connected)
+    return Trouble("unreachable", "reset")
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

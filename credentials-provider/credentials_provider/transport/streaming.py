@@ -16,12 +16,8 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3 import connection, exceptions
 
-from credentials_provider.transport.connections import (
-    Trouble,
-    make_pool,
-    tls_context,
-    trouble_of,
-)
+from credentials_provider.transport.connections import Trouble, make_pool, trouble_of
+from credentials_provider.transport.trust import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -171,15 +167,13 @@ class Channel:
         ca_bundle: PEM file or folder of the authorities to trust in place of the system's.
 
     Raises:
-        ConfigurationError: the CA bundle cannot be used.
+        ConfigurationError: the CA bundle or the proxy's setting cannot be used.
 
     """
 
     def __init__(self, url: str, ca_bundle: str | None) -> None:
-        parts = urlsplit(url)
-        self._host = parts.hostname or ""
-        self._direct = parts.scheme == "http"
-        self._tls = None if self._direct else tls_context(ca_bundle)
+        self._url = url
+        self._tls = None if urlsplit(url).scheme == "http" else tls_context(ca_bundle)
         if self._tls is not None:
             self._tls.sslsocket_class = ssl.SSLSocket  # a tool may take hours to answer
         self._lock = threading.Lock()
@@ -188,7 +182,7 @@ class Channel:
         self._used_at = time.monotonic()
 
     def _make_pool(self) -> urllib3.PoolManager:
-        pool = make_pool(self._host, self._tls, IDLE_CONNECTIONS, direct=self._direct)
+        pool = make_pool(self._url, self._tls, IDLE_CONNECTIONS)
         pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
         pool.connection_pool_kw["socket_options"] = _KEEP_ALIVE
         return pool

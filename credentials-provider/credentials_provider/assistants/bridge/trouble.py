@@ -83,11 +83,8 @@ class Teller(Observer):
 def unreachable(trouble: Trouble, url: str) -> TroubleError:
     """No connection, or one that is not trusted."""
     host = urlsplit(url).hostname or ""
-    if trouble.kind == "untrusted":
-        explained = explanations.explain_untrusted(trouble.reason, host)
-    else:
-        explained = explanations.explain_unreachable(trouble.reason, host)
-    return TroubleError(explained.cause, _CURES.get(trouble.reason, TRY_AGAIN))
+    explained = explanations.explain_trouble(trouble, host, "the server's address")
+    return TroubleError(explained.cause, _CURES.get(trouble.reason, explained.cure))
 
 
 def broken(url: str) -> TroubleError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import urllib.request
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -12,11 +11,13 @@ from credentials_provider.diagnostics.asking import HTTP_OK, Asker, json_object
 from credentials_provider.diagnostics.doctor.checks import Check
 from credentials_provider.entra import explanations
 from credentials_provider.minting import Failure
+from credentials_provider.transport.proxies import ProxySettingError, proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credentials_provider.diagnostics.doctor.checks import Examination
+    from credentials_provider.entra.diagnosis import Diagnosis
     from credentials_provider.transport.connections import Answer
 
 
@@ -24,7 +25,7 @@ def connection(exam: Examination, base: str) -> Iterator[Check]:
     """Every step up to the login host's keys; where one fails, nothing is asked there further."""
     parts = urlsplit(base)
     host = parts.hostname or ""
-    proxy = _proxy(host)
+    proxy = _proxy(base)
     if proxy is None:
         yield Check("proxy", "ok", f"none for {host}")
         dns = _dns(host, parts.port or 443)
@@ -64,7 +65,7 @@ def _unreachable(exam: Examination, base: str, proxy: str | None, failure: Failu
     return Check(name, "failure", seen, failure.remedy)
 
 
-def _explained(answer: Answer, host: str) -> explanations.Diagnosis:
+def _explained(answer: Answer, host: str) -> Diagnosis:
     if answer.status != HTTP_OK:
         return explanations.explain_status(answer.status, None)
     html = answer.body.lstrip()[:1] == b"<"
@@ -81,13 +82,13 @@ def _clock(skew: float | None) -> Iterator[Check]:
         yield Check("clock", "ok", f"within {max(1, round(abs(skew)))} s of the provider's")
 
 
-def _proxy(host: str) -> str | None:
-    """The proxy for a host, without the login that its address may hold."""
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get("https") or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(host):
-        return None
-    return urlsplit(proxy if "://" in proxy else f"http://{proxy}").netloc.rpartition("@")[2]
+def _proxy(base: str) -> str | None:
+    """Host and port of the proxy for the login host, or the variable that names none."""
+    try:
+        proxy = proxy_for(base)
+    except ProxySettingError as error:
+        return error.where  # the request says what is wrong with it
+    return proxy.place if proxy else None
 
 
 def _dns(host: str, port: int) -> Check:

@@ -1,0 +1,224 @@
+"""Writes the token wherever else a program wants it: the sinks of the identities.
+
+After the token files, under the folder's lock, and only what does not hold the token already: a
+sink that is missing, older or changed costs no request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING, Any, Literal
+
+from credentials_provider.errors import CredentialsProviderError, StorageError
+from credentials_provider.files import Folder, write_whole
+from credentials_provider.identities.sinks import Sink, sinks_of
+from credentials_provider.permissions import EVERYBODY, check_links, is_open, is_trusted, read_file
+from credentials_provider.run.sink_formats import with_token, without_token
+from credentials_provider.tokens.plan import make_plan
+from credentials_provider.tokens.store import parse_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from credentials_provider.model import Entry, Outcome, RunOptions
+    from credentials_provider.tokens.store import TokenStore
+
+State = Literal["current", "missing", "other"]
+_PRIVATE = 0o600
+
+
+def deliver(
+    options: RunOptions,
+    store: TokenStore,
+    entries: Sequence[Entry],
+    results: Sequence[Outcome],
+    *,
+    now: Callable[[], float],
+) -> list[Outcome]:
+    """What became of each identity once its sinks have its token, too."""
+    file = options.settings.identities_file
+    sinks = {entry.name: sinks_of(entry, file) for entry in entries if entry.fields.get("sinks")}
+    wanted = {entry.name: entry for entry in entries if sinks.get(entry.name)}
+
+    def behind() -> dict[str, list[Sink]]:
+        found = {name: _valid(store, entry, now()) for name, entry in wanted.items()}
+        return {
+            name: each
+            for name, document in found.items()
+            if document and (each := [s for s in sinks[name] if state(s, document) != "current"])
+        }
+
+    if not behind():
+        return list(results)
+    wrong: dict[str, CredentialsProviderError] = {}
+    try:
+        with store.lock(options.lock_timeout):
+            for name, late in behind().items():
+                if document := _valid(store, wanted[name], now()):
+                    errors = [error for sink in late if (error := _try(sink, document))]
+                    wrong.update((name, error) for error in errors[:1])
+    except StorageError as error:
+        wrong = dict.fromkeys(behind(), error)
+    return [_with_failure(each, wrong.get(each.identity_name), options) for each in results]
+
+
+def state(sink: Sink, document: Mapping[str, Any]) -> State:
+    """Whether a sink holds the token, and has the mode and owner that its entry asks for.
+
+    Anything that keeps it from being read counts as another content: writing it says why.
+    """
+    try:
+        found = os.stat(sink.path)
+        content = read_file(sink.path, owned=False)
+        if content is None:
+            return "missing"
+        as_asked = (sink.mode is None or stat.S_IMODE(found.st_mode) == sink.mode) and all(
+            wanted in {None, there}
+            for wanted, there in zip(_ids(sink), (found.st_uid, found.st_gid), strict=True)
+        )
+        text = content.data.decode()
+        return "current" if as_asked and with_token(sink, text, document) == text else "other"
+    except FileNotFoundError:
+        return "missing"
+    except (OSError, ValueError, CredentialsProviderError):
+        return "other"
+
+
+def write(sink: Sink, document: Mapping[str, Any]) -> None:
+    """Put the token into a sink, whole; what else is in the file stays.
+
+    Mode, owner and group are those of the entry, else those that the file has, without rights for
+    everybody.
+
+    Raises:
+        CredentialsProviderError: it could not be written; what was there is there still.
+
+    """
+    _replace(sink, lambda old: with_token(sink, old, document))
+
+
+def withdraw(entry: Entry, identities_file: str, document: Mapping[str, Any]) -> list[str]:
+    """Take a token out of the sinks that hold it; the files that changed or went.
+
+    Raises:
+        CredentialsProviderError: one could not be changed.
+
+    """
+    changed = []
+    for sink in sinks_of(entry, identities_file):
+        if state(sink, document) != "current":
+            continue
+        content = read_file(sink.path, owned=False)
+        left = without_token(sink, content.data.decode()) if content else ""
+        if left:
+            _replace(sink, lambda old, sink=sink: without_token(sink, old))  # type: ignore[misc]
+        else:
+            os.unlink(sink.path)
+        changed.append(sink.path)
+    return changed
+
+
+def _valid(store: TokenStore, entry: Entry, now: float) -> dict[str, Any] | None:
+    """The content of an identity's token file, if its token is valid."""
+    document = store.document(f"{entry.name}.json")
+    if document is None:
+        return None
+    return (
+        document
+        if make_plan([entry], {entry.name: parse_record(document)}, now)[0].serves
+        else None
+    )
+
+
+def _with_failure(
+    result: Outcome, error: CredentialsProviderError | None, options: RunOptions
+) -> Outcome:
+    if error is None or result.failure is not None:
+        return result
+    from credentials_provider.minting import Failure  # noqa: PLC0415  only where something fails
+
+    failure = Failure("storage", error.message, error.hint or "")
+    return result._replace(kind="failed" if options.everything else "kept", failure=failure)
+
+
+def _try(sink: Sink, document: Mapping[str, Any]) -> CredentialsProviderError | None:
+    try:
+        write(sink, document)
+    except CredentialsProviderError as error:
+        message = f"the sink {sink.path} cannot be written: {error.message}"
+        return StorageError(message, hint=error.hint)
+    return None
+
+
+def _replace(sink: Sink, change: Callable[[str], str]) -> None:
+    owner, group = _ids(sink)
+    if os.name == "posix":
+        check_links(sink.path)
+    path = os.path.realpath(sink.path)
+    content = read_file(path, owned=False)
+    text, mode = "", _PRIVATE
+    if content is not None:
+        found = os.stat(path)
+        _check_owner(path, found, owner)
+        mode = stat.S_IMODE(found.st_mode) & ~EVERYBODY
+        owner = found.st_uid if owner is None else owner
+        group = found.st_gid if group is None else group
+        try:
+            text = content.data.decode()
+        except UnicodeDecodeError:
+            if sink.format in {"dotenv", "netrc"}:
+                raise StorageError("it is not UTF-8 text", hint="Save it as UTF-8.") from None
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        raise StorageError(
+            f"there is no folder {folder}", hint="Make it, with the rights that its readers need."
+        )
+    with contextlib.suppress(OSError):  # one that may be written into need not be readable
+        Folder(folder, owned=False).sweep()
+    ids = (
+        None
+        if owner is group is None
+        else (-1 if owner is None else owner, -1 if group is None else group)
+    )
+    write_whole(path, change(text), sink.mode or mode, ids)
+
+
+def _check_owner(path: str, found: os.stat_result, owner: int | None) -> None:
+    """Keep a token out of a file that somebody else put there."""
+    if found.st_uid == owner or is_trusted(found.st_uid):
+        return
+    folder = os.stat(os.path.dirname(path))
+    if is_open(folder.st_mode, 0o022) or not is_trusted(folder.st_uid):
+        raise StorageError(
+            "it belongs to another user", hint="Remove it, or name its owner in the sink."
+        )
+
+
+def _ids(sink: Sink) -> tuple[int | None, int | None]:
+    """The numbers of owner and group; None where nobody is named.
+
+    Raises:
+        StorageError: this machine has no such user or group.
+
+    """
+    if os.name != "posix" or sink.owner is sink.group is None:
+        return None, None
+    import grp  # noqa: PLC0415  Windows has none
+    import pwd  # noqa: PLC0415
+
+    try:
+        owner = _number(sink.owner, lambda name: pwd.getpwnam(name).pw_uid)
+        return owner, _number(sink.group, lambda name: grp.getgrnam(name).gr_gid)
+    except KeyError as error:
+        raise StorageError(
+            f"this machine has no user or group {error.args[0]!r}"[:200],
+            hint="Name one that `getent passwd` or `getent group` shows, or give its number.",
+        ) from None
+
+
+def _number(name: str | None, look_up: Callable[[str], int]) -> int | None:
+    if name is None:
+        return None
+    return int(name) if name.isascii() and name.isdigit() else look_up(name)

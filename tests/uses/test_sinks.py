@@ -1,0 +1,389 @@
+"""Sinks: the token wherever a program wants it, whole, with the rights that were asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from credentials_provider.emulator import Fault
+from credentials_provider.identities.sinks import Sink
+from credentials_provider.run import sinks
+from faults.tracing import tracing
+from support import apps, assert_no_secret, wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from credentials_provider.emulator import App
+    from support import Command, Project
+
+FORMATS = ("json", "raw", "header", "dotenv", "netrc")
+HOST = "api.example.com"
+OTHERS = {"dotenv": "# mine\nOTHER=1\n", "netrc": "machine a login b password c\n"}
+POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+ROOT = pytest.mark.skipif(
+    os.name == "nt" or os.geteuid() != 0 or shutil.which("setpriv") is None,
+    reason="two users need root and setpriv",
+)
+STRANGER = 54321  # a user number that nobody has
+
+
+def minted(project: Project) -> int:
+    return len(project.idp.token_requests)
+
+
+def sink(form: str, path: str = "", **more: str) -> dict[str, str]:
+    machine = {"machine": HOST} if form == "netrc" else {}
+    return {"path": path or f"out.{form}", "format": form, **machine, **more}
+
+
+def give(project: Project, *wanted: dict[str, str]) -> None:
+    """The first identity's sinks."""
+    entries = project.entries()
+    project.write([{**entries[0], "sinks": list(wanted)}, *entries[1:]])
+
+
+def place(project: Project, form: str) -> str:
+    """Beside the identities file."""
+    return os.path.join(project.output, f"out.{form}")
+
+
+def text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def token_in(form: str, content: str) -> str:
+    """What a program of that form's finds."""
+    if form == "json":
+        return str(json.loads(content)["access_token"])
+    if form == "dotenv":
+        (line,) = [each for each in content.splitlines() if each.startswith("ACCESS_TOKEN=")]
+        return line.partition("=")[2]
+    return content.rsplit(maxsplit=1)[-1]
+
+
+def mode(path: str) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+# What is written, and when
+
+
+def test_every_sink_gets_the_token_with_its_renewal(
+    app: App, project: Project, run: Command
+) -> None:
+    """In its form, private, with the other lines of its file; the definition is the same."""
+    run("generate")
+    definition = project.token(app.name)["definition"]
+    for form, others in OTHERS.items():
+        project.private(place(project, form), others)
+    give(project, *map(sink, FORMATS))
+    assert run("generate").code == 0
+    token = project.token(app.name)
+    for form in FORMATS:
+        content = text(place(project, form))
+        assert token_in(form, content) == token["access_token"]
+        assert content.startswith(OTHERS.get(form, ""))
+        assert mode(place(project, form)) == 0o600
+    assert json.loads(text(place(project, "json"))) == token
+    assert token["definition"] == definition
+
+
+@pytest.mark.parametrize("words", [("token",), ("exec", "--", "true"), ("generate",)])
+def test_every_command_that_renews_writes_them(
+    app: App, project: Project, run: Command, words: tuple[str, ...]
+) -> None:
+    """Whoever it was that needed the token."""
+    give(project, sink("raw"))
+    assert run(*words).code == 0
+    assert text(place(project, "raw")) == project.token(app.name)["access_token"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("how", ["missing", "older", "changed", "empty", "mode"])
+def test_a_sink_that_is_behind_is_written_without_a_request(
+    app: App, project: Project, run: Command, form: str, how: str
+) -> None:
+    """By a run with nothing due; the next one leaves it alone."""
+    give(project, sink(form, mode="0640"))
+    run("generate")
+    path, good = place(project, form), text(place(project, form))
+    if how == "missing":
+        os.unlink(path)
+    elif how == "mode":
+        os.chmod(path, 0o666)
+    else:
+        token = project.token(app.name)["access_token"]
+        changed = {"older": good.replace(token, "eyJold.eyJold.old"), "changed": "x", "empty": ""}
+        project.private(path, changed[how])
+    assert run("generate", "--refresh-ahead").code == 0
+    assert token_in(form, text(path)) == project.token(app.name)["access_token"]
+    assert mode(path) == 0o640
+    before = os.stat(path)
+    assert run("generate", "--refresh-ahead").code == 0
+    assert os.stat(path) == before
+    assert minted(project) == 1
+
+
+def test_a_run_with_nothing_due_loads_nothing_more(
+    app: App, project: Project, run: Command
+) -> None:
+    """Looking at the sinks costs two readings each."""
+    give(project, *map(sink, FORMATS))
+    assert run("generate").code == 0
+    line = run.line("generate", "--refresh-ahead")
+    line[1:1] = ["-X", "importtime"]
+    ran = wait(run.start_line(line))
+    assert (ran.code, project.entries()[0]["identity_name"]) == (0, app.name)
+    loaded = {row.rpartition("|")[2].strip().partition(".")[0] for row in ran.stderr.splitlines()}
+    assert not loaded & {"pydantic", "msal", "urllib3", "filelock", "rich", "dotenv", "netrc"}
+
+
+def test_a_dry_run_writes_none(app: App, project: Project, run: Command) -> None:
+    """It only looks."""
+    run("generate")
+    give(project, sink("raw"))
+    assert run("generate", "--dry-run").code == 0
+    assert app.name not in os.listdir(project.output)
+    assert not os.path.exists(place(project, "raw"))
+
+
+def test_two_identities_share_a_file(project: Project, run: Command) -> None:
+    """Each with its own variable; neither loses the other's."""
+    pair = apps(2)
+    project.add_all(pair)
+    project.write(
+        [
+            {**each, "sinks": [sink("dotenv", "out.dotenv", variable=f"TOKEN_{number}")]}
+            for number, each in enumerate(project.entries())
+        ]
+    )
+    assert run("generate").code == 0
+    found = dict(line.split("=", 1) for line in text(place(project, "dotenv")).splitlines())
+    assert found == {
+        f"TOKEN_{number}": project.token(app.name)["access_token"]
+        for number, app in enumerate(pair)
+    }
+
+
+# What cannot be written
+
+
+WRONG: dict[str, dict[str, str]] = {
+    "there is no folder": sink("raw", "absent/out.raw"),
+    "Is a directory": sink("raw", "folder"),
+    "no user or group": sink("raw", group="no-such-group-here"),
+    "2 entries of the machine": sink("netrc"),
+}
+
+
+@pytest.mark.parametrize("told", WRONG)
+def test_a_sink_that_cannot_be_written_is_its_identity_s_failure(
+    app: App, project: Project, run: Command, told: str
+) -> None:
+    """Kind storage; the token file stands, and the other sinks and identities have theirs."""
+    other = apps(2)[1]
+    project.add(other)
+    os.mkdir(os.path.join(project.output, "folder"))
+    project.private(place(project, "netrc"), f"machine {HOST} login a password b\n" * 2)
+    give(project, WRONG[told], sink("header"))
+    ran = run("generate", "--json")
+    assert ran.code == 1
+    error = ran.results[app.name]["error"]
+    assert (ran.results[app.name]["outcome"], error["kind"]) == ("failed", "storage")
+    assert told in error["message"]
+    assert error["remedy"]
+    assert ran.results[other.name]["outcome"] == "renewed"
+    token = project.token(app.name)["access_token"]
+    assert token_in("header", text(place(project, "header"))) == token
+    again = run("generate", "--refresh-ahead", "--json")
+    assert (again.code, again.results[app.name]["outcome"]) == (78, "kept")
+    assert_no_secret(ran.stderr + again.stderr + error["message"], [app])
+    assert minted(project) == 2
+
+
+@POSIX
+def test_a_device_is_not_replaced(app: App, project: Project, run: Command) -> None:
+    """Nor is a pipe: nobody could tell whether it holds the token."""
+    pipe = os.path.join(project.output, "pipe")
+    os.mkfifo(pipe)
+    give(project, sink("raw", "/dev/null"), sink("raw", "pipe"))
+    ran = run("generate")
+    assert (ran.code, app.name in ran.stderr) == (1, True)
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+
+
+# Rights
+
+
+@POSIX
+def test_rights_stay_as_the_administrator_set_them(
+    app: App, project: Project, run: Command
+) -> None:
+    """Mode, owner and group of the file, where the sink names none; none for everybody."""
+    give(project, sink("raw"), sink("dotenv"))
+    run("generate")
+    os.chmod(place(project, "raw"), 0o640)
+    os.chmod(place(project, "dotenv"), 0o644)
+    if os.geteuid() == 0:
+        os.chown(place(project, "raw"), 0, 100)
+    before = os.stat(place(project, "raw"))
+    assert run("generate").code == 0
+    after = os.stat(place(project, "raw"))
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        *(before.st_mode, before.st_uid, before.st_gid),
+    )
+    assert mode(place(project, "dotenv")) == 0o640
+    assert text(place(project, "raw")) == project.token(app.name)["access_token"]
+
+
+def as_stranger(*line: str) -> subprocess.CompletedProcess[str]:
+    """A command as another user, without root's rights."""
+    return subprocess.run(
+        ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups", *line],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def shared(project: Project) -> Iterator[str]:
+    """A folder that the other user can reach."""
+    import tempfile
+
+    assert project
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        os.chmod(folder, 0o755)
+        yield folder
+
+
+@ROOT
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_service_of_another_user_reads_its_sink_and_nothing_else(
+    app: App, project: Project, run: Command, shared: str, form: str
+) -> None:
+    """By owner, or by group; the token file itself stays closed."""
+    owned, grouped = f"{shared}/owned", f"{shared}/grouped"
+    give(
+        project,
+        sink(form, owned, owner=str(STRANGER)),
+        sink(form, grouped, group=str(STRANGER), mode="0640"),
+        sink(form, f"{shared}/mine"),
+    )
+    assert run("generate").code == 0
+    token = project.token(app.name)["access_token"]
+    for path in (owned, grouped):
+        assert token_in(form, as_stranger("cat", path).stdout) == token
+    assert as_stranger("cat", f"{shared}/mine").returncode != 0
+    assert as_stranger("cat", project.path(app.name)).returncode != 0
+    assert as_stranger("sh", "-c", f"echo x >> {grouped}").returncode != 0
+    assert run("generate").code == 0
+    assert (os.stat(owned).st_uid, os.stat(grouped).st_gid) == (STRANGER, STRANGER)
+
+
+@ROOT
+def test_a_file_that_a_stranger_put_there_gets_no_token(
+    app: App, project: Project, run: Command, shared: str
+) -> None:
+    """In a folder where anybody may write: neither by owner nor by a link."""
+    os.chmod(shared, 0o1777)
+    planted, link = f"{shared}/planted", f"{shared}/link"
+    victim = project.private("victim", "untouched")
+    assert (
+        as_stranger("sh", "-c", f"umask 0; touch {planted}; ln -s {victim} {link}").returncode == 0
+    )
+    for path in (planted, link):
+        give(project, sink("raw", path))
+        ran = run("generate")
+        assert ran.code == 1
+        assert "belongs to" in ran.stderr
+    assert text(planted) == ""
+    assert text(victim) == "untouched"
+    assert os.path.islink(link)
+    assert project.token(app.name)["access_token"]
+
+
+# Whole
+
+
+def one(form: str, path: Path) -> Sink:
+    return Sink(str(path), form, None, None, None, "ACCESS_TOKEN", HOST)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_reader_never_sees_half_a_sink(form: str, tmp_path: Path) -> None:
+    """While it is written again and again: old or new, with every other line."""
+    path = tmp_path / "out"
+    documents: list[dict[str, Any]] = [{"access_token": each * 3000} for each in "ab"]
+    path.write_text(OTHERS.get(form, ""))
+    path.chmod(0o600)
+    sinks.write(one(form, path), documents[0])
+    seen: set[str] = set()
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            content = path.read_text()
+            assert content.startswith(OTHERS.get(form, ""))
+            seen.add(token_in(form, content))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(100):
+        sinks.write(one(form, path), documents[number % 2])
+    ended.set()
+    reader.join()
+    assert seen
+    assert seen <= {"a" * 3000, "b" * 3000}
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@tracing
+@pytest.mark.parametrize("form", FORMATS)
+def test_killed_at_any_step_it_leaves_a_whole_sink(
+    app: App, project: Project, run: Command, form: str, tmp_path: Path
+) -> None:
+    """The old one or the new one; the next run finishes, and leaves nothing behind."""
+    folder = tmp_path / "sinks"
+    folder.mkdir()
+    path = str(folder / "out")
+    give(project, sink(form, path))
+    assert run("generate").code == 0
+    token = project.token(app.name)["access_token"]
+    old = text(path).replace(token, "eyJold.eyJold.old")
+    kills = 0
+    for call in ("fchmod", "write", "fsync", "rename", "renameat", "flock"):
+        for number in (1, 2, 3):
+            project.private(path, old)
+            line = run.line("generate", "--refresh-ahead", "--quiet")
+            injection = f"inject={call}:signal=SIGKILL:when={number}"
+            trace = ["strace", "-f", "-qq", "-o", os.devnull, f"-etrace={call}", f"-e{injection}"]
+            kills += wait(run.start_line([*trace, *line])).code != 0
+            assert text(path) in {old, old.replace("eyJold.eyJold.old", token)}
+            assert run("generate", "--refresh-ahead").code == 0
+            assert token_in(form, text(path)) == token
+            assert os.listdir(folder) == ["out"]
+    assert kills >= 4
+    assert minted(project) == 1
+
+
+def test_a_sink_is_kept_through_an_outage(app: App, project: Project, run: Command) -> None:
+    """With the provider down, one that is missing gets the token that is still valid."""
+    give(project, sink("raw"))
+    run("generate")
+    project.age(app.name, left=100)
+    project.idp.inject(Fault("aadsts", code=7000215), times=None)
+    os.unlink(place(project, "raw"))
+    assert run("generate", "--refresh-ahead").code == 78
+    assert text(place(project, "raw")) == project.token(app.name)["access_token"]
