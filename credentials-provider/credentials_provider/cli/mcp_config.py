@@ -303,7 +303,7 @@ class _Work:
         if is_temporary(launch.start):
             click.echo(
                 f"Warning: {launch.start[0]} is in uv's cache, which `uv cache prune` empties. "
-                "Install the program for good with `uv tool install`, and run this again.",
+                "Install the program with `uv tool install`, and run this again.",
                 err=True,
             )
 
