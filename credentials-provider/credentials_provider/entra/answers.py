@@ -15,7 +15,7 @@ from credentials_provider.minting import Failure, Minted
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from credentials_provider.identities.fields import Identity
     from credentials_provider.transport.connections import Answer, Trouble
@@ -32,29 +32,35 @@ _MOST_CODES = 8
 
 
 def checked(
-    result: dict[str, Any], answer: Answer, identity: Identity, host: str
+    result: dict[str, Any],
+    answer: Answer,
+    identity: Identity,
+    refuse: Callable[[str], Failure],
 ) -> Minted | Failure:
-    """A token fit to replace the old one: it decodes, lives, and is the one that was asked for."""
+    """A token fit to replace the old one: it decodes, lives, and is the one that was asked for.
+
+    `refuse` makes a failure of a reason, one of `explanations.explain_bad_response`.
+    """
     token = result["access_token"]
     claims = decode_claims(token) if _BEARER_TOKEN.fullmatch(token) else None
     if claims is None or str(result.get("token_type", "bearer")).lower() != "bearer":
-        return bad("no_access_token", host)
+        return refuse("no_access_token")
     tenant, client = claims.get("tid"), claims.get("azp", claims.get("appid"))
     if is_guid(identity.tenant_id) and _differs(tenant, identity.tenant_id):
-        return bad("wrong_tenant", host)
+        return refuse("wrong_tenant")
     if _differs(client, identity.client_id):
-        return bad("wrong_client", host)
+        return refuse("wrong_client")
     # The life that is left by the provider's own clock: ours may be wrong.
     left = None
     if (exp := epoch_claim(claims, "exp")) is not None:
         left = exp - (answer.sent_at - (answer.clock_skew or 0.0))
         if left <= 0:
-            return bad("expired", host)
+            return refuse("expired")
     life = whole_seconds(result.get("expires_in"))
     if life is None or (left is not None and left < life - _ROUNDING):
         life = None if left is None else int(left)
     if not life:
-        return bad("no_expiry", host)
+        return refuse("no_expiry")
     return Minted(
         access_token=token,
         issued_at=int(answer.sent_at),
@@ -111,9 +117,9 @@ def refusal(document: dict[str, Any]) -> Failure:
     )
 
 
-def bad(reason: str, host: str) -> Failure:
+def bad(reason: str, host: str, peer: str = explanations.LOGIN_HOST) -> Failure:
     """An answer that is no token; the reasons are those of `explanations.explain_bad_response`."""
-    explained = explanations.explain_bad_response(reason, host)
+    explained = explanations.explain_bad_response(reason, host, peer)
     return Failure("bad_response", explained.cause, explained.cure, transient=explained.transient)
 
 

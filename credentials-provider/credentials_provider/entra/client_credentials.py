@@ -181,30 +181,10 @@ def mint(
         return replace(bad("no_access_token", client.host), attempts=client.attempts)
     # The response itself: msal keeps `refresh_in` from its callers.
     response = client.token_response
-    minted = checked(response, client.answer, identity, urlsplit(authority).netloc)
+    minted = checked(response, client.answer, identity, lambda why: bad(why, client.host))
     if isinstance(minted, Failure):
         return replace(minted, attempts=client.attempts, clock_skew=client.answer.clock_skew)
     return replace(minted, attempts=client.attempts, credential=credential.field)
-
-
-def ask_managed_identity(
-    client_id: str | None, resource: str, http_client: object
-) -> dict[str, Any]:
-    """Msal's answer for this machine's own identity, or (by client id) one assigned to it.
-
-    Raises:
-        GivenUpError: from `http_client`.
-        OSError, ValueError: msal cannot ask this kind of machine.
-
-    """
-    who = (
-        msal.UserAssignedManagedIdentity(client_id=client_id)
-        if client_id
-        else msal.SystemAssignedManagedIdentity()
-    )
-    client = msal.ManagedIdentityClient(who, http_client=http_client)
-    answer: dict[str, Any] = client.acquire_token_for_client(resource=resource)
-    return answer
 
 
 def _normalised(document: dict[str, Any]) -> dict[str, Any]:
