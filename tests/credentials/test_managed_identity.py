@@ -189,7 +189,7 @@ def test_a_machine_without_an_endpoint_says_so(project: Project, mint: Mint, sys
     env = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": url}
     failure = told(mint(env, max_attempts=2))
     assert (failure.kind, failure.attempts) == ("secret_unavailable", 2)
-    assert "not a machine of Azure" in failure.message
+    assert "this machine is not on Azure" in failure.message
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ REFUSALS = {
     "Docker Desktop": (
         403,
         {"message": "connecting to 169.254.169.254: unreachable"},
-        "no machine",
+        "not on Azure",
     ),
     "nothing known": (400, {}, "no token for this scope"),
 }

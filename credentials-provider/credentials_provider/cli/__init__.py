@@ -128,7 +128,7 @@ def main(
     arguments = list(sys.argv[1:] if args is None else args)
     if script:
         arguments = _with_command(arguments)
-    gc.set_threshold(10_000)  # modules are no garbage: looking at them is a tenth of a cold start
+    gc.set_threshold(10_000)  # a search for garbage among the modules takes a tenth of a cold start
     _open_closed_streams()
     streams.install()
     if COMPLETION_VARIABLE in os.environ:
@@ -273,13 +273,7 @@ def _explain(
 def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:
     import json  # noqa: PLC0415
 
-    errors = [
-        {
-            "entry": problem.entry,
-            "identity_name": problem.identity_name,
-            "field": problem.field,
-            "message": problem.message,
-        }
-        for problem in problems
-    ]
+    from credentials_provider.cli.output import problem_documents  # noqa: PLC0415
+
+    errors = problem_documents(problems)
     click.echo(json.dumps({"version": 1, "exit_code": exit_code, "errors": errors}, indent=2))

@@ -33,16 +33,20 @@ def show(root: str, program: str) -> None:
     """Say where things stand in the project of this folder, and what comes next.
 
     Raises:
-        ConfigurationError: settings or identities that cannot be used; it says what to mend.
+        ConfigurationError: settings or identities that cannot be used; it says what to correct.
 
     """
     settings = load_settings(Flags(), os.environ, root)
-    step = next_step(settings, time.time(), lambda: timers(os.environ))
+    step = next_step(settings, time.time(), lambda: _working_timers(root))
     click.echo(f"{step.found}. Next:\n")
     width = max(len(command) for command, _ in step.commands)
     for command, does in step.commands:
         click.echo(f"  {program} {command:{width}}  {does}")
     click.echo(f"\n{program} --help lists every command.")
+
+
+def _working_timers(root: str) -> list[str]:
+    return [each.where for each in timers(os.environ, root) if each.problem is None]
 
 
 def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence[str]]) -> Step:
@@ -75,12 +79,12 @@ def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence
         )
     if without:
         return Step(
-            f"{_of(without, rows)} {'has' if len(without) == 1 else 'have'} no token that serves",
+            f"{_of(without, rows)} {'has' if len(without) == 1 else 'have'} no valid token",
             [("generate --refresh-ahead", "mints what is missing")],
         )
     if any(row.reason for row in rows):
         return Step(
-            "Every token serves, and some are due",
+            "Every token is valid, and some are due",
             [("generate --refresh-ahead", "renews what is due")],
         )
     if not find_timers():
@@ -97,7 +101,7 @@ def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence
         [
             ("status", "says how every token is"),
             (f"token {rows[0].identity_name}", "prints one"),
-            ("mcp-config CLIENT", "gives an AI assistant tokens that never go stale"),
+            ("mcp-config CLIENT", "gives an AI assistant tokens that never expire in a session"),
         ],
     )
 

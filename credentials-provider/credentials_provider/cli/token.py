@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -34,14 +35,14 @@ def check_header_names(
     """What an HTTP header may be called."""
     for name in (value,) if isinstance(value, str) else value:
         if not name or not _HEADER_CHARACTERS.issuperset(name):
-            raise click.BadParameter("is no name of an HTTP header", ctx, param)
+            raise click.BadParameter("is not a name of an HTTP header", ctx, param)
     return value
 
 
 def check_variable(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """What an environment variable may be called, in every shell."""
     if not value or value[0] in _DIGITS or not (_LETTERS | _DIGITS).issuperset(value):
-        raise click.BadParameter("is no name of an environment variable", ctx, param)
+        raise click.BadParameter("is not a name of an environment variable", ctx, param)
     return value
 
 
@@ -177,7 +178,7 @@ def settings_of_token(root: str, options: dict[str, Any]) -> Settings:
     if not options["client_id"] and (options["tenant_id"] or options["scope"]):
         raise click.UsageError("--tenant-id and --scope need --client-id.")
     given = {name: options[name] for name in ("tenant_id", "client_id", "scope")}
-    return load_settings(flags._replace(**given), os.environ, root)
+    return load_settings(dataclasses.replace(flags, **given), os.environ, root)
 
 
 def take_token(name: str, settings: Settings, options: dict[str, Any]) -> Access:

@@ -22,6 +22,7 @@ from credentials_provider.cli.output import Console, local_time, show_report
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.diagnostics.status import read_status
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError
+from credentials_provider.identities.reading import read_entries
 from credentials_provider.policy import shard_of
 from credentials_provider.run import batch
 from credentials_provider.run.watching import NAP, Moment, Notifier, Watch
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from credentials_provider.model import Outcome, Report, RunOptions
+    from credentials_provider.run.watching import Read
 
 # What a service decides for itself, or has no use for.
-_NOT_HERE = {"refresh_ahead", "force", "dry_run", "as_json"}
+_NOT_HERE = {"help_all", "refresh_ahead", "force", "dry_run", "as_json"}
 _PATIENCE = 0.2  # seconds that a pass waits for the reader of its messages
 _SILENCE = 300.0  # seconds without a sign of life after which the service is not well
 
@@ -47,17 +49,17 @@ _SILENCE = 300.0  # seconds without a sign of life after which the service is no
     credentials-provider watch --health-port 8080 --log-format json
     """,
     params=[each for each in generate.command.params if each.name not in _NOT_HERE],
-    epilog="Renews at once after a change of the identities file; reads its settings anew on "
+    epilog="Renews at once after a change of the identities file; reads its settings again on "
     "SIGHUP. For containers, and for systemd with Type=notify.",
 )
 @click.option(
     "--health-port",
     type=click.IntRange(0, 65535),
-    help="Answer 200 on loopback while every token serves, else 503.",
+    help="Answer 200 on loopback while every token is valid, else 503.",
 )
 @click.pass_obj
 def command(root: str, /, **options: Any) -> int:
-    """Stay, and renew each token ahead of its end."""
+    """Stay in the foreground and renew each token before it expires."""
     health_port = options.pop("health_port")
     options |= {"refresh_ahead": "auto", "force": False, "dry_run": False}
     run_options = generate.options_of(root, options)
@@ -92,13 +94,16 @@ class _Service:
         self._quiet, self._verbose = options["quiet"], options["verbose"]
         self._notifier = notifier
         self._ready = False
+        self._problem: str | None = None  # of the identities file, while it is broken
         self._alive_at = time.monotonic()
+        self._read: Read = read_entries
 
-    def run(self, run_options: RunOptions) -> Report:
+    def run(self, run_options: RunOptions, read: Read) -> Report:
         self.options = self.options._replace(settings=run_options.settings)
+        self._read = read
         console = _Log(self) if self._as_json else _Talk(self)
         with contextlib.closing(console):
-            return batch.run(run_options, console)
+            return batch.run(run_options, console, read=read)
 
     def alive(self) -> None:
         self._alive_at = time.monotonic()
@@ -113,14 +118,15 @@ class _Service:
 
     def told(self, moment: Moment) -> None:
         report, now = moment.report, time.time()
-        if moment.error is not None:
-            self._tell_error(moment.error)
+        self._problem = None if moment.error is None else self._tell_error(moment.error)
         if report is not None:
             self._show(report)
         state = "the last pass failed"
         if report is not None:
             bad = report.count("failed") + report.count("kept")
             state = f"{len(report.results) - bad} good, {bad} not renewed"
+        if self._problem and report is not None:
+            state += f"; {self._problem}"
         self._notifier.tell(f"STATUS={state}; next look {local_time(moment.next_at, now)}")
         if not self._ready:
             self._ready = True
@@ -142,19 +148,20 @@ class _Service:
             verbose=self._verbose,
         )
 
-    def _tell_error(self, error: CredentialsProviderError | str) -> None:
+    def _tell_error(self, error: CredentialsProviderError | str) -> str:
         message = error if isinstance(error, str) else "; ".join(map(str, error.problems))
         if self._as_json:
             event("error", "error", message=message)
         else:
             tell(f"{click.style('error:', fg='red')} {message}; tried again", "error")
+        return message
 
     def health(self) -> tuple[bool, dict[str, Any]]:
-        """Whether every token serves and the service turns, and the names of those that do not."""
+        """Whether all is well: the service runs and every token is valid; and whose is not."""
         now = time.time()
         silent = time.monotonic() - self._alive_at
         try:
-            status = read_status(self.options.settings, self.options.names, now)
+            status = read_status(self.options.settings, self.options.names, now, read=self._read)
         except CredentialsProviderError as error:
             return False, {"healthy": False, "error": error.message}
         shard = self.options.shard
@@ -171,6 +178,7 @@ class _Service:
             "identities": len(wanted),
             "without_token": without,
             "silent_for": round(silent),
+            **({"error": self._problem} if self._problem else {}),
         }
 
 
@@ -247,7 +255,7 @@ def _health(port: int | None, service: _Service) -> Iterator[None]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """A probe every few seconds is no news."""
+            """A probe every few seconds is not worth a log line."""
 
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), Handler)

@@ -22,6 +22,7 @@ from credentials_provider.tokens.store import TokenStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+    from credentials_provider.identities.reading import IdentitiesFile
     from credentials_provider.model import Entry, PlanItem, Reason
     from credentials_provider.settings import Settings
 
@@ -103,7 +104,7 @@ class Status(NamedTuple):
             return None
         first = min(alive, key=_end)
         record = first.record
-        assert record is not None  # noqa: S101  it serves
+        assert record is not None  # noqa: S101  its token is valid
         left = record.expires_on - max(self.at, record.refresh_at)
         return Outage(first.identity_name, record.expires_on, tries(left, self.interval))
 
@@ -134,12 +135,16 @@ class Status(NamedTuple):
 
 
 def tries(seconds: float, interval: float) -> int:
-    """How many runs of a timer surely fall into so many seconds."""
+    """How many runs of a timer surely fall into these seconds."""
     return max(0, int((seconds - TIMER_JITTER) // interval))
 
 
 def read_status(
-    settings: Settings, names: Sequence[str], now: float, interval: float = TIMER_INTERVAL
+    settings: Settings,
+    names: Sequence[str],
+    now: float,
+    interval: float = TIMER_INTERVAL,
+    read: Callable[[Settings], IdentitiesFile] = read_entries,
 ) -> Status:
     """The state of every identity, or of those named; orphans only with all.
 
@@ -148,7 +153,7 @@ def read_status(
             output folder that may not be read.
 
     """
-    file = read_entries(settings)
+    file = read(settings)
     entries = select(file.entries, names, file.path)
     store = TokenStore(settings.output_dir)
     on_disk, _ = store.read(entry.name for entry in entries)

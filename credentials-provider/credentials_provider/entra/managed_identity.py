@@ -166,8 +166,8 @@ def _explained(trouble: Trouble, host: str) -> Failure:
         return explain(trouble, host, _PEER)
     return Failure(
         "secret_unavailable",
-        f"the managed identity endpoint at {host} does not answer ({trouble.reason}): this is not "
-        "a machine of Azure, or it has no identity",
+        f"the managed identity endpoint at {host} does not answer ({trouble.reason}): this machine "
+        "is not on Azure, or it has no identity",
         _ASSIGN,
         transient=True,
     )
@@ -183,7 +183,7 @@ def _refusal(
     cause = f"{endpoint.host} gives no token for this scope (HTTP {answer.status})"
     cure = f"Compare scope with the gateway's Application ID URI. {_ASSIGN}"
     if not here:  # as Docker Desktop answers in place of an address that it cannot reach
-        cause = "the address of the metadata service is forbidden (HTTP 403): no machine of Azure"
+        cause = "the metadata service is forbidden (HTTP 403): this machine is not on Azure"
         cure = _ASSIGN
     elif codes:
         cause = explanations.explain_rejection(None, codes).cause

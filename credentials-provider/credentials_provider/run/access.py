@@ -120,7 +120,7 @@ def mint_token(options: RunOptions, file: IdentitiesFile, name: str, observer: O
     from credentials_provider.minting import Minted  # noqa: PLC0415
 
     (entry,) = select(file.entries, (name,), file.path)
-    identities, warnings = validate(file)
+    identities, warnings = validate(file._replace(entries=[entry]))
     minter = batch.entra_minter(options, identities, time.monotonic() + options.deadline)
     try:
         minted = minter.mint(entry)
@@ -168,7 +168,7 @@ def _read(store: TokenStore, name: str) -> tuple[dict[str, Any], TokenRecord] | 
 def _checked(document: dict[str, Any], source: str) -> dict[str, Any]:
     if not _TOKEN_CHARACTERS.issuperset(document["access_token"]):
         raise StorageError(
-            f"{source} holds something that is no bearer token",
+            f"{source} holds something that is not a bearer token",
             hint="Remove the file: the next run makes a new one.",
         )
     return document

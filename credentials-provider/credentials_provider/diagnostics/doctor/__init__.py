@@ -86,7 +86,7 @@ def _groups(question: Question, now: float, ends_at: float) -> Iterator[_Group]:
     if settings is None:
         return
     exam = Examination(settings, now, ends_at)
-    yield "settings", lambda: configuration.environment(exam, question.root, question.flags)
+    yield "settings", lambda: configuration.environment(exam)
     yield "identities", lambda: configuration.identities(exam, question.names)
     yield "files", lambda: storage.files(exam)
     yield "credentials", lambda: configuration.credentials(exam)
@@ -97,7 +97,7 @@ def _groups(question: Question, now: float, ends_at: float) -> Iterator[_Group]:
     if url := question.registry_url:
         yield "registry", lambda: registry.registry(exam, url)
     process = without_secrets(question.process, exam.entries, settings)
-    yield "timer", lambda: upkeep.timer(process)
+    yield "timer", lambda: upkeep.timer(process, question.root)
     yield "last run", lambda: upkeep.last_run(exam)
 
 
