@@ -77,8 +77,9 @@ class Response:
 class _HttpClient:
     """msal's `http_client` for one identity: pinned endpoints, retries below."""
 
-    def __init__(self, transport: Transport, authority: str, tenant: str) -> None:
+    def __init__(self, transport: Transport, authority: str, tenant: str, about: str) -> None:
         self._transport = transport
+        self._about = about
         self._authority = authority
         self._tenant = tenant
         self.host = urlsplit(authority).netloc
@@ -122,6 +123,7 @@ class _HttpClient:
             },
             tenant=self._tenant,
             is_temporary=_is_temporary,
+            about=self._about,
         )
         self.attempts = reply.attempts
         if isinstance(reply.result, Trouble):
@@ -164,7 +166,8 @@ def mint(
 
     """
     authority = f"{authority_base}/{identity.tenant_id}"
-    client = _HttpClient(transport, authority, identity.tenant_id)
+    about = f"{identity.identity_name} ({credential.field})"
+    client = _HttpClient(transport, authority, identity.tenant_id, about)
     try:
         application = msal.ConfidentialClientApplication(
             identity.client_id,
