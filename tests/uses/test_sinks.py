@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from credentials_provider.emulator import Fault
 from credentials_provider.identities.sinks import Sink
 from credentials_provider.run import sinks
 from faults.tracing import tracing
-from support import apps, assert_no_secret, wait
+from support import apps, assert_no_secret, environment, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -387,3 +388,54 @@ def test_a_sink_is_kept_through_an_outage(app: App, project: Project, run: Comma
     os.unlink(place(project, "raw"))
     assert run("generate", "--refresh-ahead").code == 78
     assert text(place(project, "raw")) == project.token(app.name)["access_token"]
+
+
+# What is said of them
+
+
+def test_status_shows_each_sink(app: App, project: Project, run: Command) -> None:
+    """Of one identity; whether it holds the token."""
+    give(project, sink("raw"), sink("header"), sink("json"))
+    run("generate")
+    os.unlink(place(project, "header"))
+    project.private(place(project, "json"), "{}")
+    shown = " ".join(status(project, app.name).split())
+    assert f"Sink {place(project, 'raw')} (raw) holds the token." in shown
+    assert f"Sink {place(project, 'header')} (header) is not there" in shown
+    document = json.loads(status(project, app.name, "--json"))
+    assert [each["state"] for each in document["identities"][0]["sinks"]] == [
+        *("current", "missing", "other"),
+    ]
+
+
+def status(project: Project, *args: str) -> str:
+    """It needs no provider, and takes no options about one."""
+    line = [sys.executable, "-m", "credentials_provider", "status", *args]
+    files = ["-i", project.identities_file, "-o", project.output]
+    env = environment(project.folder, {"COLUMNS": "500"})
+    return subprocess.run(
+        [*line, *files], cwd=project.folder, env=env, capture_output=True, text=True, check=False
+    ).stdout
+
+
+@ROOT
+def test_doctor_reads_each_sink_as_its_user(
+    app: App, project: Project, run: Command, shared: str
+) -> None:
+    """The rights of the file and of the folders above it."""
+    good, closed = f"{shared}/good", f"{shared}/closed/out"
+    os.mkdir(f"{shared}/closed", 0o700)
+    give(
+        project,
+        sink("raw", good, owner=str(STRANGER), group=str(STRANGER + 1), mode="0640"),
+        sink("raw", closed, owner=str(STRANGER)),
+        sink("raw", f"{shared}/grouped", group=str(STRANGER)),
+        sink("raw", f"{shared}/gone"),
+    )
+    assert run("generate").code == 0
+    os.unlink(f"{shared}/gone")
+    checks = [each for each in run("doctor", "--json").json["checks"] if each["name"] == "sinks"]
+    assert [each["verdict"] for each in checks] == ["ok", "failure", "failure", "warning"]
+    assert f"the user {STRANGER} cannot read the sink {closed}" in checks[1]["seen"]
+    assert f"the group {STRANGER} cannot read" in checks[2]["seen"]
+    assert checks[0]["identity_names"] == [app.name]

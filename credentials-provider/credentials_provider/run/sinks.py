@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 State = Literal["current", "missing", "other"]
 _PRIVATE = 0o600
+_NOBODY = 65534
 
 
 def deliver(
@@ -64,6 +65,12 @@ def deliver(
     return [_with_failure(each, wrong.get(each.identity_name), options) for each in results]
 
 
+def states(store: TokenStore, entry: Entry, identities_file: str) -> list[tuple[Sink, State]]:
+    """An identity's sinks, and whether each holds the token of its token file."""
+    document = store.document(f"{entry.name}.json") or {"access_token": ""}
+    return [(sink, state(sink, document)) for sink in sinks_of(entry, identities_file)]
+
+
 def state(sink: Sink, document: Mapping[str, Any]) -> State:
     """Whether a sink holds the token, and has the mode and owner that its entry asks for.
 
@@ -84,6 +91,22 @@ def state(sink: Sink, document: Mapping[str, Any]) -> State:
         return "missing"
     except (OSError, ValueError, CredentialsProviderError):
         return "other"
+
+
+def readers(sink: Sink) -> dict[str, tuple[int, int] | None]:
+    """Who is to read a sink, with the numbers of user and group; None: this user.
+
+    Root knows its owner, and a member of its group that is nobody else.
+    """
+    if os.name != "posix" or os.geteuid() != 0 or sink.owner is sink.group is None:
+        return {"this user": None}
+    owner, group = _ids(sink)
+    found: dict[str, tuple[int, int] | None] = {}
+    if owner is not None:
+        found[f"the user {sink.owner}"] = (owner, _NOBODY)
+    if group is not None:
+        found[f"the group {sink.group}"] = (_NOBODY, group)
+    return found
 
 
 def write(sink: Sink, document: Mapping[str, Any]) -> None:
