@@ -23,7 +23,7 @@ KINDS = {
     "unavailable": "Entra ID has a fault",
     "unreachable": "no connection to the login host",
     "untrusted": "a connection, but no trust in it",
-    "bad_response": "an answer that is no token",
+    "bad_response": "the answer is not a token",
     "secret_unavailable": "the identity's credential cannot be had from its place",
     "storage": "the token could not be written, or another run was busy",
     "configuration": "the identity's entry in the identities file has a mistake",
@@ -111,7 +111,7 @@ def _message(call: ast.Call, kind: str, codes: Mapping[str, int], module: _Modul
     cure = named.get("hint", call.args[1] if len(call.args) > 1 else None)
     told = "" if cure is None else _text(cure, module.constants)
     if not told and "problems" in named:
-        told = "(each is told)"
+        told = "(each is listed)"
     return Message(kind, _text(call.args[0], module.constants), told, codes[kind])
 
 
@@ -195,13 +195,14 @@ def document() -> str:
         "## Kinds of failure",
         (
             "An identity's failure has one of these as `kind` in `--json` and in logs. “Later” "
-            "says that trying again can help with nothing changed: `generate` has done so already."
+            "means that trying again can help although nothing was changed. `generate` has done so "
+            "already."
         ),
         _table(("kind", "meaning"), ((f"`{kind}`", KINDS[kind]) for kind in get_args(FailureKind))),
         "## Refused by Entra ID",
         (
-            "By AADSTS number, else by OAuth error, else by HTTP status. A number that is "
-            "not here is told with Microsoft's page about it."
+            "By AADSTS number, else by OAuth error, else by HTTP status. For any other number "
+            "the message links to Microsoft's page about it."
         ),
         _table(
             ("AADSTS", "what happened", "what to do", "later"),
@@ -221,8 +222,8 @@ def document() -> str:
         _diagnoses("`bad_response`", explanations._BAD_RESPONSE),
         "## In an entry of the identities file",
         (
-            "Each is told with entry number, identity and field, all of a file at once; nothing is "
-            "requested (exit code 2)."
+            "Each is shown with entry number, identity and field. A mistake costs its own entry; "
+            "the others are renewed."
         ),
         _list(text for text in entry_messages() if not text.startswith("{")),
         "## The program's own",
@@ -233,7 +234,7 @@ def document() -> str:
             ),
         ),
         "## Usage",
-        "Told with the command's own usage line, and the nearest command or option (exit code 2).",
+        "Shown with the command's own usage line, and the nearest command or option (exit code 2).",
         _list(each.text for each in own if each.kind == USAGE),
     ]
     return "\n\n".join(parts) + "\n"

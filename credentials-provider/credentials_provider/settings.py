@@ -118,7 +118,7 @@ def load_settings(flags: Flags, process: Mapping[str, str], base: str) -> Settin
     provider = flags.auth_provider or environment.get("AUTH_PROVIDER") or PROVIDER
     if provider.strip().lower() != PROVIDER:
         raise ConfigurationError(
-            f"AUTH_PROVIDER is {provider[:40]!r}; this tool serves {PROVIDER!r} alone",
+            f"AUTH_PROVIDER is {provider[:40]!r}; this program only supports {PROVIDER!r}",
             hint="Set AUTH_PROVIDER=entra, or use the generator of that provider.",
         )
     login_base_url = (

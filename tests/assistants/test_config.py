@@ -269,7 +269,7 @@ def command_of(entry: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("client", sorted(set(CLIENTS) - {"claude-desktop"}))
-def test_static_writes_the_token_and_says_when_it_dies(
+def test_static_writes_the_token_and_says_when_it_expires(
     app: App, project: Project, run: Command, client: str
 ) -> None:
     """`--static` has the very token, and a warning with the hour."""
@@ -277,7 +277,7 @@ def test_static_writes_the_token_and_says_when_it_dies(
     token = project.token(app.name)["access_token"]
     assert ran.code == 0
     assert ran.stdout.count(token) == 1
-    assert "this token dies at" in ran.stderr
+    assert "this token expires at" in ran.stderr
     assert token not in ran.stderr
 
 

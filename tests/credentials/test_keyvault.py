@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from credentials.making import certificate, key_pem, pem, pfx
 from credentials_provider.credentials.resolver import Credential, Resolver
-from credentials_provider.emulator import App, Emulator
+from credentials_provider.emulator import App, Emulator, VaultSecret
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.identities.validation import validate
 from credentials_provider.minting import Failure
@@ -34,14 +36,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VALUE = "v5u8Q~from.the-vault"
+CERTIFICATE = certificate()
+REFUSALS = {
+    "disabled": "has disabled the secret",
+    "firewall": "does not let this machine's address in",
+    "connection": "does not let this machine's address in",
+    "rbac": "has no role",
+    "policy": "has no access policy",
+}
 READER = "the-vault-readers-own~secret"
 
 
 @pytest.fixture
 def idp() -> Iterator[Emulator]:
     """A provider with a vault."""
-    with Emulator(vault={"ci": VALUE, "empty": "", "previous": "older"}) as emulator:
+    with Emulator(vault=vault()) as emulator:
         yield emulator
+
+
+def vault() -> dict[str, str | VaultSecret]:
+    """Secrets, certificates, and what is neither."""
+    made = CERTIFICATE
+    return {
+        "ci": VALUE,
+        "empty": "",
+        "previous": "older",
+        "pfx": VaultSecret(base64.b64encode(pfx(made)).decode(), "application/x-pkcs12"),
+        "pem": VaultSecret(key_pem() + pem(made), "application/x-pem-file"),
+        "broken": VaultSecret("no base64", "application/x-pkcs12"),
+        "unlabelled": base64.b64encode(pfx(made)).decode(),
+        "reference": "@Microsoft.KeyVault(SecretUri=https://x.vault.azure.net/secrets/y)",
+        **{why: VaultSecret(VALUE, refusal=why) for why in REFUSALS},
+    }
 
 
 @pytest.fixture
@@ -182,7 +208,7 @@ def test_a_machine_that_cannot_sign_in_is_told(
     failure = renew(project).results[0].failure
     assert failure is not None
     assert "could not sign in" in failure.message
-    assert "az login" in failure.remedy
+    assert "AZURE_CLIENT_ID" in failure.remedy
 
 
 @pytest.mark.usefixtures("reader")
@@ -240,3 +266,53 @@ def test_without_the_extra_one_line_names_it(project: Project, app: App, idp: Em
     assert done.returncode == 1
     assert os.path.join(CHECKOUT, "generate_creds.sh") in done.stdout
     assert '"renewed": 1' in done.stdout
+
+
+@pytest.mark.parametrize("name", ["pfx", "pem"])
+@pytest.mark.usefixtures("reader")
+def test_a_certificate_of_the_vault_signs_and_is_never_sent(
+    project: Project, app: App, idp: Emulator, name: str
+) -> None:
+    """A vault gives a certificate's key as a secret of its own content type."""
+    idp.add_app(replace(app, secrets=(), certificates=(pem(CERTIFICATE),)))
+    project.write([of_vault(app, idp, name)])
+    report = renew(project)
+    assert report.exit_code == 0, report.results[0].failure
+    assert report.results[0].credential == "client_secret_keyvault"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("broken", "none in base64"),
+        ("unlabelled", "certificate_file"),
+        ("reference", "nothing resolved"),
+    ],
+)
+@pytest.mark.usefixtures("reader")
+def test_what_is_no_secret_is_not_sent(
+    project: Project, app: App, idp: Emulator, name: str, says: str
+) -> None:
+    """It is told before any request; its value is not."""
+    project.write([of_vault(app, idp, name)])
+    asked = len(idp.token_requests)
+    failure = renew(project).results[0].failure
+    assert failure is not None
+    assert failure.kind == "secret_unavailable"
+    assert says in failure.message
+    assert "SecretUri" not in failure.message
+    sent = [each for each in idp.token_requests[asked:] if each.client_id == app.client_id]
+    assert sent == []
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+@pytest.mark.usefixtures("reader")
+def test_a_vaults_refusal_is_told_by_its_inner_code(
+    project: Project, app: App, idp: Emulator, why: str
+) -> None:
+    """A firewall is not a role, nor is either a disabled secret."""
+    project.write([of_vault(app, idp, why)])
+    failure = renew(project).results[0].failure
+    assert failure is not None
+    assert REFUSALS[why] in failure.message
+    assert failure.transient is False

@@ -403,6 +403,64 @@ def test_the_end_of_a_secret_that_the_entry_tells_warns(
     assert bool(told) is warns
 
 
+def test_a_certificate_and_its_key_may_stand_in_two_files(project: Project, idp: Emulator) -> None:
+    """As cert-manager writes them; a key in the certificate's own file does not count then."""
+    (app,) = apps(1)
+    found = certificate()
+    idp.add_app(replace(app, secrets=(), certificates=(pem(found),)))
+    put(project, "tls.crt", key_pem(rsa_key(5)) + pem(found))
+    put(project, "tls.key", key_pem())
+    project.write([only(app, certificate_file="tls.crt", certificate_key_file="tls.key")])
+    report = renew(project)
+    assert report.exit_code == 0, report.results[0].failure
+
+
+@pytest.mark.parametrize(
+    ("crt", "key", "says"),
+    [
+        (pem(certificate()), "", "no private key in PEM"),
+        (pem(certificate()), pem(certificate()), "holds no private key"),
+        (pem(certificate()), key_pem(rsa_key(3)), "another key"),
+        (pfx(certificate()), key_pem(), "not PEM"),
+        (pem(certificate()), None, "cannot be read"),
+    ],
+)
+def test_two_files_that_do_not_belong_together_are_told(
+    project: Project, app: App, crt: str | bytes, key: str | None, says: str
+) -> None:
+    """Both are named; nobody is asked."""
+    path = put(project, "tls.crt", crt)
+    theirs = (
+        os.path.join(project.output, "tls.key") if key is None else put(project, "tls.key", key)
+    )
+    project.write([only(app, certificate_file="tls.crt", certificate_key_file="tls.key")])
+    told = failure(project)
+    assert says in told.message
+    assert path in told.message or theirs in told.message
+
+
+def test_each_identity_needs_the_password_of_its_own(project: Project, idp: Emulator) -> None:
+    """One that opened the key for another identity opens it for nobody else."""
+    right, wrong = apps(2)
+    found = certificate()
+    for app in (right, wrong):
+        idp.add_app(replace(app, secrets=(), certificates=(pem(found),)))
+    put(project, "cert", key_pem(password=PASSWORD) + pem(found))
+    put(project, "right", PASSWORD)
+    put(project, "wrong", "another password")
+    project.write(
+        [
+            only(right, certificate_file="cert", certificate_password_file="right"),
+            only(wrong, certificate_file="cert", certificate_password_file="wrong"),
+        ]
+    )
+    results = {each.identity_name: each for each in renew(project).results}
+    assert results[right.name].failure is None
+    refused = results[wrong.name].failure
+    assert refused is not None
+    assert "wrong password" in refused.message
+
+
 # Federated tokens
 
 

@@ -175,7 +175,7 @@ def test_a_machine_without_an_endpoint_says_so(project: Project, mint: Mint, sys
     env = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": url}
     failure = told(mint(env, max_attempts=2))
     assert (failure.kind, failure.attempts) == ("secret_unavailable", 2)
-    assert "no machine of Azure's" in failure.message
+    assert "this machine is not on Azure" in failure.message
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,9 @@ def test_the_demo_fails_repairs_and_then_finds_nothing_to_do(tmp_path: pathlib.P
     assert os.listdir(tmp_path / ".oauth-tokens") == ["demo"]
     names = {name for name in os.listdir(tmp_path / ".oauth-tokens/demo") if name[0] != "."}
     assert len(names) == 5
+    (again,) = [line for line in ran.stdout.splitlines() if " status -i " in line]
+    tables = ran.stdout.partition("What is there now")[2], run(tmp_path, *again.split()[1:]).stdout
+    assert [table.count("  fresh  ") for table in tables] == [4, 4]
 
 
 def test_the_demo_works_again_whatever_the_users_settings_are(tmp_path: pathlib.Path) -> None:

@@ -426,7 +426,7 @@ def test_the_registry_is_shown_the_token_and_its_answer_is_told(
 def test_no_token_goes_to_a_registry_without_tls(healthy: Project) -> None:
     for url in ("http://registry.invalid", r"http://registry.invalid\@localhost", "https://a:pw@b"):
         (found,) = bad(examine(healthy, registry_url=url), "registry")
-        assert "unencrypted" in found.seen or "no address" in found.seen
+        assert "encrypted" in found.seen or "not an address" in found.seen
         assert "pw" not in found.seen
 
 

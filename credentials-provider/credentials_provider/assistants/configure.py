@@ -84,7 +84,7 @@ def check_url(url: str) -> str:
         host, port = "", None
     odd = not url.isascii() or not url.isprintable() or " " in url
     if odd or not host or port == 0 or parts.username is not None:
-        problem = "is no address of a server"
+        problem = "is not an address of a server"
     elif parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):
         problem = "would send the token unencrypted"
     else:

@@ -35,7 +35,7 @@ def entries_of(text: str, form: Form, root: tuple[str, ...]) -> dict[str, Any]:
     """What stands under the root now.
 
     Raises:
-        BrokenError: the text is not of that form, or something on the way to the root is no table.
+        BrokenError: the text is not of that form, or a part of the way to its root is not a table.
 
     """
     found: Any = _parse(text.removeprefix(_BOM), form)
@@ -43,7 +43,7 @@ def entries_of(text: str, form: Form, root: tuple[str, ...]) -> dict[str, Any]:
         if key is not None:
             found = found.get(key, {})
         if not isinstance(found, dict):
-            raise BrokenError(f"{key or 'the whole'} is no table of names and values")
+            raise BrokenError(f"{key or 'the whole'} is not a table of names and values")
     return dict(found)
 
 

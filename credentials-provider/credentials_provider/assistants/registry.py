@@ -118,7 +118,7 @@ class _Asker:
             raise RegistryError(
                 f"the registry {host} gave no list of servers: {explained.cause}"
                 if result.status != _OK
-                else f"{host} is no registry: its answer is no list of servers",
+                else f"{host} is not a registry: its answer is not a list of servers",
                 hint="Check --registry-url.",
             )
         return document

@@ -128,7 +128,7 @@ def main(
     arguments = list(sys.argv[1:] if args is None else args)
     if script:
         arguments = _with_command(arguments)
-    gc.set_threshold(10_000)  # modules are no garbage: looking at them is a tenth of a cold start
+    gc.set_threshold(10_000)  # a search for garbage among the modules takes a tenth of a cold start
     _open_closed_streams()
     streams.install()
     if COMPLETION_VARIABLE in os.environ:

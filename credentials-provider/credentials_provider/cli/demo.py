@@ -56,11 +56,11 @@ def command(root: str, /) -> int:
         third = _run(generate.command, [*arguments, "--refresh-ahead"])
 
     _title(f"What is there now: a token file for each identity, in {folder}")
-    where = ["-i", identities_file, "-o", folder, "--env-file", os.devnull]
-    _run(status.command, where)
+    where = ["-i", identities_file, "-o", folder, "--login-base-url", emulator.base_url]
+    _run(status.command, [*where, "--env-file", os.devnull])
     program = click.get_current_context().find_root().info_name
     _title("To see this table again")
-    click.echo(f"  {program} status {shlex.join(where[:4])}")
+    click.echo(f"  {program} status {shlex.join(where)}")
     _next_steps(program)
     return EXIT_OK if (first, second, third) == (EXIT_FAILED, EXIT_OK, EXIT_OK) else EXIT_FAILED
 

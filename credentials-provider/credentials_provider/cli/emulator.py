@@ -83,7 +83,7 @@ class FaultType(click.ParamType["Injection"]):
     type=click.IntRange(1, 10_000),
     default=3,
     show_default=True,
-    help="So many sample identities, without a file.",
+    help="Number of sample identities, without a file.",
 )
 @click.option(
     "--folder",

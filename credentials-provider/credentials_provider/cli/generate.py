@@ -174,7 +174,7 @@ class GenerateCommand(Command):
     help="Better: ENTRA_CLIENT_SECRET in the environment.",
 )
 @click.option("--ingress-only", is_flag=True, help="Only the identity named ingress.")
-@click.option("--all-agents", is_flag=True, help="All identities, as without it.")
+@click.option("--all-agents", is_flag=True, help="All identities, which is the default.")
 @click.pass_obj
 def command(root: str, /, **options: Any) -> int:
     """Mint an access token for every identity, or the named ones.

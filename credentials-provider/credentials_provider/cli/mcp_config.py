@@ -69,8 +69,18 @@ GATEWAY_HEADER = "X-Authorization"
     metavar="HEADER",
     help="Default: Authorization; X-Authorization with --registry-url.",
 )
-@click.option("--bridge", "way", flag_value="bridge", help="By the bridge, helper or not.")
-@click.option("--static", "way", flag_value="static", help="Write the token itself. It dies.")
+@click.option(
+    "--bridge",
+    "way",
+    flag_value="bridge",
+    help="Always use the bridge, even where the client can run a header helper.",
+)
+@click.option(
+    "--static",
+    "way",
+    flag_value="static",
+    help="Write the token itself, which will expire.",
+)
 @click.option("--write", is_flag=True, help="Merge into the assistant's own file.")
 @click.option("--diff", "as_diff", is_flag=True, help="Show what --write would change.")
 @click.option("--remove", is_flag=True, help="Take the servers out of the file again.")
@@ -195,7 +205,7 @@ def _static(
 
     token, expires_on = _token(identity, settings)
     Console().warn(
-        f"this token dies at {local_time(expires_on, time.time())}, and {client.title} with it "
+        f"this token expires at {local_time(expires_on, time.time())}, and {client.title} with it "
         "until you run this again"
     )
     return static_entries(client, servers, header, token)

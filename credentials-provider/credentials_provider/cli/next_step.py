@@ -33,7 +33,7 @@ def show(root: str, program: str) -> None:
     """Say where things stand in the project of this folder, and what comes next.
 
     Raises:
-        ConfigurationError: settings or identities that cannot be used; it says what to mend.
+        ConfigurationError: settings or identities that cannot be used; it says what to correct.
 
     """
     settings = load_settings(Flags(), os.environ, root)
@@ -75,12 +75,12 @@ def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence
         )
     if without:
         return Step(
-            f"{_of(without, rows)} {'has' if len(without) == 1 else 'have'} no token that serves",
+            f"{_of(without, rows)} {'has' if len(without) == 1 else 'have'} no valid token",
             [("generate --refresh-ahead", "mints what is missing")],
         )
     if any(row.reason for row in rows):
         return Step(
-            "Every token serves, and some are due",
+            "Every token is valid, and some are due",
             [("generate --refresh-ahead", "renews what is due")],
         )
     if not find_timers():
@@ -97,7 +97,7 @@ def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence
         [
             ("status", "says how every token is"),
             (f"token {rows[0].identity_name}", "prints one"),
-            ("mcp-config CLIENT", "gives an AI assistant tokens that never go stale"),
+            ("mcp-config CLIENT", "gives an AI assistant tokens that never expire in a session"),
         ],
     )
 

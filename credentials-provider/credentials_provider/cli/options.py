@@ -36,7 +36,7 @@ class DurationType(click.ParamType[float]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if not seconds and not self._zero:
-            self.fail("must be longer than nothing", param, ctx)
+            self.fail("must be more than 0", param, ctx)
         return seconds
 
 
@@ -69,7 +69,7 @@ def identity_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
         entries = read_entries(load_settings(Flags(**given), os.environ, ctx.obj or "")).entries
     except CredentialsProviderError:
         return []
-    # Nobody has validated them: what is no name could be a command by the time it is run.
+    # Nobody has validated them: in a shell, what is not a name could be a command.
     names = [each.name for each in entries if _NAME_CHARACTERS.issuperset(each.name)]
     return [name for name in names if name and name.startswith(incomplete)]
 

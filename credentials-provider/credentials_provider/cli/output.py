@@ -121,7 +121,7 @@ def _show_failure(outcome: Outcome, failure: Failure, now: float, *, with_cure: 
     state = click.style(outcome.kind, fg=_COLOURS[outcome.kind])
     left = ""
     if outcome.expires_at is not None and outcome.expires_at > now:
-        left = f" (the token on disk lives another {time_left(outcome.expires_at - now)})"
+        left = f" (the token on disk is valid for another {time_left(outcome.expires_at - now)})"
     code = ", ".join(
         part
         for part in (failure.error, f"AADSTS{failure.aadsts}" if failure.aadsts else "")

@@ -1,4 +1,4 @@
-"""`schedule`: prints a timer for this project; installs one only when it is told to."""
+"""`schedule`: prints a timer for this project; installs one only on request."""
 
 from __future__ import annotations
 
@@ -41,7 +41,11 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTION...]"),
         click.option(
-            "--name", type=NameType(), default=NAME, show_default=True, help="Of what is made."
+            "--name",
+            type=NameType(),
+            default=NAME,
+            show_default=True,
+            help="Name of the service and timer.",
         ),
         click.option(
             "--every",
@@ -245,7 +249,7 @@ def _plan(root: str, options: dict[str, Any], more: Sequence[str]) -> Plan:
 
 
 def _checked(more: Sequence[str]) -> str | None:
-    """The metrics file; a mistake in the options is told now, not by the first run at night."""
+    """The metrics file; a mistake in the options is reported now, not by the first run at night."""
     options = generate.command.make_context("generate", ["--refresh-ahead=auto", *more]).params
     for name in ("metrics_file", "ca_bundle"):
         path = options[name]

@@ -97,7 +97,7 @@ def command(
 
 @contextlib.contextmanager
 def _written(place: str, variables: dict[str, str]) -> Iterator[None]:
-    """The file by which programs find the endpoint, for as long as it serves."""
+    """The file by which programs find the endpoint while it runs."""
     text = "".join(f"{name}={value}\n" for name, value in variables.items())
     make_folders(os.path.dirname(place))
     write_private(place, text)

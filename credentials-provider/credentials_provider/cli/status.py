@@ -47,7 +47,7 @@ _COLOURS = {
 }
 _BAR = 10  # cells
 _MOST_ROWS = 50  # that are shown without --all
-_COUNTED = 10  # from so many rows on their states are counted
+_COUNTED = 10  # from this number of rows on, their states are counted
 _EVERY = 1.0  # seconds between two looks of --watch
 _REST_SHARE = 19  # times as long as a look takes: a twentieth of the time is spent looking
 _ENOUGH_TRIES = 2
@@ -157,7 +157,7 @@ def _prune(settings: Settings, *, yes: bool) -> int:
 
 
 def _lines(status: Status, name: str | None, rows: int) -> Iterator[str]:
-    """What is shown: at most so many rows of the table, and all that is said below it."""
+    """What is shown: at most `rows` rows of the table, and everything below it."""
     if not status.rows:
         yield f"No identities, and no tokens in {status.folder}"
     elif name:

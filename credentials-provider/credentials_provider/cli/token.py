@@ -34,14 +34,14 @@ def check_header_names(
     """What an HTTP header may be called."""
     for name in (value,) if isinstance(value, str) else value:
         if not name or not _HEADER_CHARACTERS.issuperset(name):
-            raise click.BadParameter("is no name of an HTTP header", ctx, param)
+            raise click.BadParameter("is not a name of an HTTP header", ctx, param)
     return value
 
 
 def check_variable(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """What an environment variable may be called, in every shell."""
     if not value or value[0] in _DIGITS or not (_LETTERS | _DIGITS).issuperset(value):
-        raise click.BadParameter("is no name of an environment variable", ctx, param)
+        raise click.BadParameter("is not a name of an environment variable", ctx, param)
     return value
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from credentials_provider.model import Outcome, Report, RunOptions
 
 # What a service decides for itself, or has no use for.
-_NOT_HERE = {"refresh_ahead", "force", "dry_run", "as_json"}
+_NOT_HERE = {"help_all", "refresh_ahead", "force", "dry_run", "as_json"}
 _PATIENCE = 0.2  # seconds that a pass waits for the reader of its messages
 _SILENCE = 300.0  # seconds without a sign of life after which the service is not well
 
@@ -47,17 +47,17 @@ _SILENCE = 300.0  # seconds without a sign of life after which the service is no
     credentials-provider watch --health-port 8080 --log-format json
     """,
     params=[each for each in generate.command.params if each.name not in _NOT_HERE],
-    epilog="Renews at once after a change of the identities file; reads its settings anew on "
+    epilog="Renews at once after a change of the identities file; reads its settings again on "
     "SIGHUP. For containers, and for systemd with Type=notify.",
 )
 @click.option(
     "--health-port",
     type=click.IntRange(0, 65535),
-    help="Answer 200 on loopback while every token serves, else 503.",
+    help="Answer 200 on loopback while every token is valid, else 503.",
 )
 @click.pass_obj
 def command(root: str, /, **options: Any) -> int:
-    """Stay, and renew each token ahead of its end."""
+    """Stay in the foreground and renew each token before it expires."""
     health_port = options.pop("health_port")
     options |= {"refresh_ahead": "auto", "force": False, "dry_run": False}
     run_options = generate.options_of(root, options)
@@ -150,7 +150,7 @@ class _Service:
             tell(f"{click.style('error:', fg='red')} {message}; tried again", "error")
 
     def health(self) -> tuple[bool, dict[str, Any]]:
-        """Whether every token serves and the service turns, and the names of those that do not."""
+        """Whether all is well: the service runs and every token is valid; and whose is not."""
         now = time.time()
         silent = time.monotonic() - self._alive_at
         try:
@@ -247,7 +247,7 @@ def _health(port: int | None, service: _Service) -> Iterator[None]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """A probe every few seconds is no news."""
+            """A probe every few seconds is not worth a log line."""
 
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), Handler)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -38,16 +39,14 @@ class CertificateError(Exception):
         self.remedy = remedy
 
 
-class Certificate(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Certificate:
     """A certificate that fits its key and is valid now. Its repr shows neither."""
 
-    key: rsa.RSAPrivateKey
-    pem: str
+    key: rsa.RSAPrivateKey = field(repr=False)
+    pem: str = field(repr=False)
     expires_on: float  # epoch seconds
     thumbprint: str  # SHA-256, hexadecimal
-
-    def __repr__(self) -> str:
-        return f"Certificate({self.thumbprint[:8]}…)"
 
 
 def load_certificate(content: bytes, password: str | None, now: float) -> Certificate:

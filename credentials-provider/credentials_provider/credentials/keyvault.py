@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from credentials_provider.errors import SecretUnavailableError
 from credentials_provider.extras import cure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from credentials_provider.settings import Settings
 
 # https://learn.microsoft.com/en-us/azure/key-vault/general/about-keys-secrets-certificates
@@ -18,25 +22,63 @@ HOSTS_VARIABLE = "ENTRA_KEYVAULT_HOSTS"
 """Other hosts, `host[:port]` with commas between: a private endpoint's name, or an emulator."""
 
 _RETRIES = 2
-_LET_IN = (
-    "Give the machine's own identity the role Key Vault Secrets User, and check the vault's "
-    "firewall."
-)
+_ROLE = "Give the machine's own identity the role Key Vault Secrets User for this vault."
 _REFUSALS = {
     401: ("refused this machine's credential", "Check the tenant that this machine signs in to."),
-    403: ("does not let this machine read the secret, or the secret is disabled", _LET_IN),
+    403: ("does not let this machine read the secret", f"{_ROLE} Check the vault's firewall, too."),
     404: ("has no such secret", "Check its name and version in the vault's Secrets."),
 }
+_FIREWALL = (
+    "does not let this machine's address in",
+    "Add its outgoing address in the vault's Networking, or reach it by a private endpoint.",
+)
+# By the inner code of a 403.
+# https://learn.microsoft.com/azure/key-vault/general/rest-error-codes
+_FORBIDDEN = {
+    "SecretDisabled": (
+        "has disabled the secret",
+        "Enable it in the vault's Secrets, or name another.",
+    ),
+    "SecretNotYetValid": ("has a secret that is not valid yet", "Look at its activation date."),
+    "SecretExpired": ("has a secret that has expired", "Store a new version of it in the vault."),
+    "ForbiddenByFirewall": _FIREWALL,
+    "ForbiddenByConnection": _FIREWALL,
+    "ForbiddenByRbac": ("has no role for this machine's identity", _ROLE),
+    "AccessDenied": (
+        "has no access policy for this machine's identity",
+        "Add one with the permission Get for secrets in the vault's Access policies.",
+    ),
+}
+_PFX = "application/x-pkcs12"
+_PEM = "application/x-pem-file"
 
 
-def fetch_secret(url: str, field: str, settings: Settings, timeout: float) -> str:
-    """The value of `https://{vault}/secrets/{name}[/{version}]`.
+@dataclass(frozen=True, slots=True)
+class VaultSecret:
+    """A vault's answer; a certificate in it is a PFX in base64, or PEM."""
 
-    Signs in as azure-identity does: by the environment, a managed identity, the Azure CLI.
+    value: str = field(repr=False)
+    content_type: str
+
+    @property
+    def is_pem(self) -> bool:
+        """Whether it is a certificate with its key, in PEM."""
+        return self.content_type == _PEM
+
+    @property
+    def is_certificate(self) -> bool:
+        """Whether it is a certificate with its key: no secret, never to be sent."""
+        return self.content_type in {_PFX, _PEM}
+
+
+def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> VaultSecret:
+    """What stands at `https://{vault}/secrets/{name}[/{version}]`.
+
+    Signs in by the environment, a workload identity or a managed identity, and starts no program.
 
     Args:
         url: of a Key Vault; a bearer token goes there, so no other host is taken.
-        field: the identity's, for messages.
+        source: the identity's field, for messages.
         settings: login host and certification authorities.
         timeout: seconds for one request.
 
@@ -49,16 +91,16 @@ def fetch_secret(url: str, field: str, settings: Settings, timeout: float) -> st
     configured = parts.netloc.lower() in own
     if not configured and not (parts.hostname or "").endswith(VAULT_DOMAINS):
         raise SecretUnavailableError(
-            f"{url} ({field}) is not at a Key Vault",
+            f"{url} ({source}) is not at a Key Vault",
             f"Use https://NAME{VAULT_DOMAINS[0]}/secrets/…, or name the host in {HOSTS_VARIABLE}.",
         )
     try:
         from azure.core import exceptions  # noqa: PLC0415  an extra
-        from azure.identity import DefaultAzureCredential  # noqa: PLC0415
+        from azure.identity import ChainedTokenCredential  # noqa: PLC0415
         from azure.keyvault.secrets import SecretClient  # noqa: PLC0415
     except ImportError:
         raise SecretUnavailableError(
-            f"{field} needs packages that are not installed", cure("keyvault")
+            f"{source} needs packages that are not installed", cure("keyvault")
         ) from None
     logger = logging.getLogger("azure")  # what it logs may hold bodies
     logger.addHandler(logging.NullHandler())
@@ -73,9 +115,7 @@ def fetch_secret(url: str, field: str, settings: Settings, timeout: float) -> st
     name, _, version = parts.path.removeprefix("/secrets/").strip("/").partition("/")
     try:
         with (
-            DefaultAzureCredential(
-                authority=settings.login_base_url, disable_instance_discovery=True, **options
-            ) as credential,
+            ChainedTokenCredential(*_links(settings.login_base_url, options)) as credential,
             SecretClient(
                 f"https://{parts.netloc}",
                 credential,
@@ -83,28 +123,53 @@ def fetch_secret(url: str, field: str, settings: Settings, timeout: float) -> st
                 **options,
             ) as client,
         ):
-            return client.get_secret(name, version or None).value or ""
+            found = client.get_secret(name, version or None)
+            kind = (found.properties.content_type or "").strip().lower()
+            return VaultSecret(found.value or "", kind)
     except exceptions.ClientAuthenticationError as error:
         if error.status_code in _REFUSALS:
-            raise _refused(url, field, error.status_code) from None
+            raise _refused(url, source, error.status_code) from None
         raise SecretUnavailableError(
-            f"{url} ({field}): this machine could not sign in to Azure",
-            "Give it a managed identity, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and its "
-            "credential; on a workstation run az login.",
+            f"{url} ({source}): this machine could not sign in to Azure",
+            "Give it a managed identity, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and "
+            "AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE.",
         ) from None
     except exceptions.HttpResponseError as error:
-        raise _refused(url, field, error.status_code or 0) from None
+        raise _refused(url, source, error.status_code or 0, _inner_code(error)) from None
     except (exceptions.AzureError, OSError, ValueError) as error:
         raise SecretUnavailableError(
-            f"{url} ({field}) cannot be reached ({type(error).__name__})",
+            f"{url} ({source}) cannot be reached ({type(error).__name__})",
             "Check the vault's name, this machine's network and the vault's firewall.",
             transient=True,
         ) from None
 
 
-def _refused(url: str, field: str, status: int) -> SecretUnavailableError:
-    problem, remedy = _REFUSALS.get(
+def _refused(url: str, source: str, status: int, inner: str = "") -> SecretUnavailableError:
+    problem, remedy = _FORBIDDEN.get(inner) or _REFUSALS.get(
         status, (f"answered HTTP {status}", "Run again in a minute; look at the vault's logs.")
     )
     transient = status not in _REFUSALS
-    return SecretUnavailableError(f"{url} ({field}) {problem}", remedy, transient=transient)
+    return SecretUnavailableError(f"{url} ({source}) {problem}", remedy, transient=transient)
+
+
+def _inner_code(error: Any) -> str:
+    """The code within the code of a vault's refusal, "" where there is none."""
+    inner = getattr(error.error, "innererror", None)
+    return str(inner.get("code", "")) if isinstance(inner, dict) else ""
+
+
+def _links(authority: str, options: Mapping[str, Any]) -> list[Any]:
+    """The ways to sign in, in azure-identity's order, without those that start a program."""
+    from azure.identity import (  # noqa: PLC0415  an extra
+        EnvironmentCredential,
+        ManagedIdentityCredential,
+        WorkloadIdentityCredential,
+    )
+
+    more = {**options, "authority": authority, "disable_instance_discovery": True}
+    links: list[Any] = [EnvironmentCredential(**more)]
+    names = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE")
+    if all(os.environ.get(name) for name in names):
+        links.append(WorkloadIdentityCredential(**more))
+    client_id = os.environ.get("AZURE_CLIENT_ID")
+    return [*links, ManagedIdentityCredential(client_id=client_id, **options)]

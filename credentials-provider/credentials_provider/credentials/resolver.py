@@ -6,16 +6,28 @@ What cannot be had is a `Failure` of that identity alone; it names the source, n
 
 from __future__ import annotations
 
+import base64
+import binascii
+import contextlib
+import dataclasses
 import os
 import re
 import threading
+import time
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import date, datetime, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from credentials_provider.errors import ConfigurationError, SecretUnavailableError, quoted
 from credentials_provider.identities import rules
-from credentials_provider.identities.fields import LITERALS, PASSWORD_FIELDS, SECRET_KINDS
+from credentials_provider.identities.fields import (
+    CERTIFICATE_FIELDS,
+    FEDERATED_KINDS,
+    LITERALS,
+    SECRET_KINDS,
+)
+from credentials_provider.identities.reading import authority_base
 from credentials_provider.minting import Failure
 from credentials_provider.permissions import EVERYBODY, is_open, read_file
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
@@ -23,30 +35,31 @@ from credentials_provider.tokens.claims import decode_claims, epoch_claim
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from credentials_provider.credentials.keyvault import VaultSecret
     from credentials_provider.identities.fields import Identity
     from credentials_provider.settings import Settings
+    from credentials_provider.transport.retrying import Transport
 
 MAXIMUM_SIZE = 1 << 16  # bytes of a file with a credential; a chain of certificates has some 8,000
 EXPIRY_WARNING = 30 * 86400.0  # seconds before its end
 ASSERTION_LEEWAY = 300  # seconds; Entra ID forgives as much of a clock
 
+_PEM = b"-----BEGIN "
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})", re.ASCII)
 
 
-class Credential(NamedTuple):
-    """What msal takes: a secret, or a dictionary with a key or an assertion. It has no repr.
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What msal takes: a secret, or a dictionary with a key or an assertion; it is not shown.
 
     `field` is the identity's field that it comes from; `expires_on`, in epoch seconds, where its
     end is known; `warnings` begin with a verb and lack their subject.
     """
 
     field: str
-    for_msal: str | dict[str, Any] | None  # None: the machine's own managed identity
+    for_msal: str | dict[str, Any] | None = dataclasses.field(repr=False)  # None: the machine's own
     expires_on: float | None = None
     warnings: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        return f"Credential({self.field!r})"
 
 
 class Resolver:
@@ -54,7 +67,7 @@ class Resolver:
 
     Relative paths belong to the folder of the identities file; `now` gives epoch seconds;
     `timeout`, in seconds, is for one request to a Key Vault; `strict` takes no file that every user
-    of this machine can read.
+    of this machine can read; `transport` asks CI platforms (None: one is made where it is needed).
     """
 
     def __init__(
@@ -64,8 +77,10 @@ class Resolver:
         *,
         timeout: float = 20.0,
         strict: bool = False,
+        transport: Transport | None = None,
     ) -> None:
         self._settings = settings
+        self._transport = transport
         self._timeout = timeout
         self._strict = strict
         self._environment = settings.environment
@@ -80,14 +95,14 @@ class Resolver:
         try:
             if field == "managed_identity":
                 return Credential(field, None)
-            if field == "federated_token_file":  # short-lived: read again at each use
-                return self._federated(field, value)
+            if field in FEDERATED_KINDS:  # short-lived: fetched again at each use
+                return self._federated(identity, field, value)
             if field in LITERALS:
                 found = Credential(field, value)
             elif field == "certificate_file":
-                passwords = tuple(getattr(identity, each) for each in PASSWORD_FIELDS)
+                companions = tuple(getattr(identity, each) for each in CERTIFICATE_FIELDS)
                 found = self._once(
-                    (field, value, passwords), lambda: self._certificate(field, value, identity)
+                    (field, value, companions), lambda: self._certificate(field, value, identity)
                 )
             else:
                 found = self._once((field, value), lambda: self._secret(field, value))
@@ -129,7 +144,10 @@ class Resolver:
             what = f"{place} ({field})"
             from credentials_provider.credentials.keyvault import fetch_secret  # noqa: PLC0415  an extra
 
-            secret = fetch_secret(place, field, self._settings, self._timeout).strip()
+            fetched = fetch_secret(place, field, self._settings, self._timeout)
+            if fetched.is_certificate:
+                return self._loaded(field, what, _vault_certificate(fetched, what), None, ())
+            secret = fetched.value.strip()
         if not secret:
             raise SecretUnavailableError(f"{what} is empty", "Put the secret's Value there.")
         if problem := rules.secret(secret):
@@ -167,11 +185,18 @@ class Resolver:
         expanded = os.path.expanduser(_VARIABLE.sub(value, place))
         return os.path.join(self._folder, expanded)
 
-    def _federated(self, field: str, place: str) -> Credential:
-        path = self._path(place, field)
-        content, warnings = _read(path, field, strict=self._strict)
-        what = f"{path} ({field})"
-        token = _first_line(content, what)
+    def _federated(self, identity: Identity, field: str, place: str) -> Credential:
+        warnings: tuple[str, ...] = ()
+        if field == "federated_token":
+            what, token = f"{place} ({field})", self._platform_token(identity, place)
+        elif field == "federated_token_env":
+            what = f"the environment variable {place} ({field})"
+            token = self._variable(place, field)
+        else:
+            path = self._path(place, field)
+            what = f"{path} ({field})"
+            content, warnings = _read(path, field, strict=self._strict)
+            token = _first_line(content, what)
         if not token:
             raise SecretUnavailableError(
                 f"{what} is empty", "Look at what is to write a token there."
@@ -180,26 +205,57 @@ class Resolver:
         if claims is None:
             raise SecretUnavailableError(
                 f"{what} holds no federated token: a JSON Web Token is expected",
-                "Name the file that the platform writes its token to, in Kubernetes "
+                "Name the place that the platform writes its token to, in Kubernetes "
                 "$AZURE_FEDERATED_TOKEN_FILE.",
             )
         end = epoch_claim(claims, "exp")
         if end is not None and end + ASSERTION_LEEWAY < self._now():
             raise SecretUnavailableError(
                 f"the federated token in {what} expired on {_day(end)}",
-                "Look at what is to renew that file, and at this machine's clock.",
+                "Look at what is to renew it, and at this machine's clock.",
             )
         return Credential(field, {"client_assertion": lambda: token}, warnings=warnings)
 
-    def _certificate(self, field: str, place: str, identity: Identity) -> Credential:
-        # Only a run with a certificate needs the library that reads them.
-        from credentials_provider.credentials.certificates import (  # noqa: PLC0415
-            CertificateError,
-            load_certificate,
+    def _platform_token(self, identity: Identity, platform: str) -> str:
+        from credentials_provider.credentials.platforms import (  # noqa: PLC0415  the network
+            TIMEOUT,
+            platform_token,
         )
+        from credentials_provider.transport.retrying import Transport  # noqa: PLC0415
 
+        base = authority_base(identity.more, self._settings)
+        if self._transport is not None:
+            return platform_token(platform, self._environment, base, self._transport)
+        own = Transport(
+            timeout=self._timeout,
+            max_attempts=2,
+            deadline=time.monotonic() + TIMEOUT,
+            connections=1,
+            ca_bundle=self._settings.ca_bundle,
+        )
+        with contextlib.closing(own):
+            return platform_token(platform, self._environment, base, own)
+
+    def _certificate(self, field: str, place: str, identity: Identity) -> Credential:
         path = self._path(place, field)
         content, warnings = _read(path, field, strict=self._strict)
+        what = f"{path} ({field})"
+        if identity.certificate_key_file:
+            theirs = self._path(identity.certificate_key_file, "certificate_key_file")
+            key, more = _read(theirs, "certificate_key_file", strict=self._strict)
+            if _PEM not in content:
+                raise SecretUnavailableError(
+                    f"{what} is not PEM, so its key cannot stand in another file",
+                    "Leave certificate_key_file out for a PFX, or convert the certificate to PEM.",
+                )
+            if _PEM not in key:
+                raise SecretUnavailableError(
+                    f"{theirs} (certificate_key_file) holds no private key in PEM",
+                    "Name the file with the private key.",
+                )
+            # The key of its own file counts, whatever else the certificate's file holds.
+            content, warnings = key + b"\n" + content, (*warnings, *more)
+            what = f"{path} with {theirs}"
         password = None
         if identity.certificate_password_env:
             name = identity.certificate_password_env
@@ -209,19 +265,34 @@ class Resolver:
             text, more = _read(theirs, "certificate_password_file", strict=self._strict)
             password = _first_line(text, f"{theirs} (certificate_password_file)")
             warnings += more
+        return self._loaded(field, what, content, password, warnings)
+
+    def _loaded(
+        self,
+        field: str,
+        what: str,
+        content: bytes,
+        password: str | None,
+        warnings: tuple[str, ...],
+    ) -> Credential:
+        # Only a run with a certificate needs the library that reads them.
+        from credentials_provider.credentials.certificates import (  # noqa: PLC0415
+            CertificateError,
+            load_certificate,
+        )
+
         try:
             certificate = load_certificate(content, password, self._now())
         except CertificateError as error:
-            message = f"{path} ({field}) {error.problem}"
-            raise SecretUnavailableError(message, error.remedy) from None
+            raise SecretUnavailableError(f"{what} {error.problem}", error.remedy) from None
         for_msal = {"private_key": certificate.key, "public_certificate": certificate.pem}
         found = Credential(field, for_msal, warnings=warnings)
-        return self._with_expiry(found, certificate.expires_on, f"the certificate in {path}")
+        return self._with_expiry(found, certificate.expires_on, f"the certificate in {what}")
 
     def _with_expiry(self, found: Credential, end: float, what: str) -> Credential:
         warning = expiry_warning(what, end, self._now())
         warnings = (*found.warnings, warning) if warning else found.warnings
-        return found._replace(expires_on=end, warnings=warnings)
+        return dataclasses.replace(found, expires_on=end, warnings=warnings)
 
 
 def expiry_warning(what: str, end: float, now: float) -> str | None:
@@ -233,6 +304,19 @@ def expiry_warning(what: str, end: float, now: float) -> str | None:
     days = int((end - now) // 86400)
     left = f"in {days} days" if days > 1 else "within two days"
     return f"{what} expires {left}, on {_day(end)}: replace it before"
+
+
+def _vault_certificate(fetched: VaultSecret, what: str) -> bytes:
+    """The PFX or PEM that a Key Vault keeps a certificate as."""
+    if fetched.is_pem:
+        return fetched.value.encode()
+    try:
+        return base64.b64decode(fetched.value, validate=True)
+    except (ValueError, binascii.Error):
+        raise SecretUnavailableError(
+            f"{what} is called a PFX ({fetched.content_type}), but is none in base64",
+            "Import the certificate into the vault again.",
+        ) from None
 
 
 def _day(epoch: float) -> str:

@@ -152,7 +152,7 @@ def _ends_from_graph(
     identities: Mapping[str, Identity],
     resolver: Resolver,
 ) -> tuple[dict[str, float], list[str]]:
-    """Ends of secrets by identity, and why others cannot be told."""
+    """Ends of secrets by identity, and why others are unknown."""
     from credentials_provider.entra.graph import secret_expiry  # noqa: PLC0415  msal
     from credentials_provider.transport.retrying import Transport  # noqa: PLC0415
 
@@ -173,7 +173,7 @@ def _ends_from_graph(
         base = authority_base(entry.fields, settings)
         end = secret_expiry(identity, credential, base, transport)
         if isinstance(end, str):
-            reasons.append(f"{entry.name}: the end of its secret cannot be told: {end}")
+            reasons.append(f"{entry.name}: the end of its secret is unknown: {end}")
         else:
             ends[entry.name] = end
     transport.close()

@@ -112,7 +112,7 @@ class Status(NamedTuple):
             return None
         first = min(alive, key=_end)
         record = first.record
-        assert record is not None  # noqa: S101  it serves
+        assert record is not None  # noqa: S101  its token is valid
         left = record.expires_on - max(self.at, record.refresh_at)
         return Outage(first.identity_name, record.expires_on, tries(left, self.interval))
 
@@ -143,7 +143,7 @@ class Status(NamedTuple):
 
 
 def tries(seconds: float, interval: float) -> int:
-    """How many runs of a timer surely fall into so many seconds."""
+    """How many runs of a timer surely fall into these seconds."""
     return max(0, int((seconds - TIMER_JITTER) // interval))
 
 

@@ -251,10 +251,23 @@ ROWS = (
     ),
     # The request
     Row(
-        (900144, 90014, 90015, 90023, 9002313, 90013, 90100, 900561),
+        (900144, 90014, 90023, 9002313, 90013, 90100),
         "permanent",
         "the request is malformed: a field of the identity is empty or misspelt",
         CHECK_FIELDS,
+    ),
+    Row(
+        (90015,),
+        "permanent",
+        "the request is too long: a field of the identity is far longer than it can be",
+        CHECK_FIELDS,
+    ),
+    Row(
+        (900561,),
+        "permanent",
+        "something on the way changed the request: the login host got a GET instead of a POST",
+        "Have the proxy pass HTTPS to the login host unchanged, and check the login host "
+        "(--cloud, --login-base-url).",
     ),
     # Policies and regions
     Row(

@@ -147,6 +147,11 @@ _BY_STATUS = {
     502: Diagnosis("a gateway on the way got no proper answer (HTTP 502)", _LATER, True),
     503: Diagnosis("the provider is unavailable or overloaded (HTTP 503)", _LATER, True),
     504: Diagnosis("a gateway on the way waited too long (HTTP 504)", _LATER, True),
+    511: Diagnosis(
+        "the network asks for a sign-in first (HTTP 511): a captive portal",
+        "Sign in to the network's portal, then run again.",
+        True,
+    ),
 }
 _LOGIN_ONLY = {400, 401, 403, 404}  # their words are about the token endpoint
 _BY_STATUS_CLASS = {

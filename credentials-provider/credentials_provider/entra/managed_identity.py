@@ -150,7 +150,7 @@ def _explained(trouble: Trouble, host: str) -> Failure:
         return explain(trouble, host)
     return Failure(
         "secret_unavailable",
-        f"the managed identity endpoint at {host} does not answer: this is no machine of Azure's, "
+        f"the managed identity endpoint at {host} does not answer: this machine is not on Azure, "
         "or it has no identity",
         _ASSIGN,
         transient=True,

@@ -31,7 +31,7 @@ from credentials_provider.permissions import is_open, read_file
 from credentials_provider.settings import CLOUDS, Settings, login_base
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from credentials_provider.settings import Environment
 
@@ -245,13 +245,13 @@ def default_scope(settings: Settings) -> str | None:
     return f"api://{settings.client_id}{SCOPE_END}" if settings.client_id else None
 
 
-def _text(fields: dict[str, Any], field: str) -> str | None:
+def _text(fields: Mapping[str, Any], field: str) -> str | None:
     """A field of an entry that nobody has validated: None unless it is a string."""
     value = fields.get(field)
     return value if isinstance(value, str) else None
 
 
-def authority_base(fields: dict[str, Any], settings: Settings) -> str:
+def authority_base(fields: Mapping[str, Any], settings: Settings) -> str:
     """The login host of an entry: its own `login_base_url` or `cloud`, else the settings'."""
     own = _text(fields, "login_base_url")
     if own is not None:

@@ -168,7 +168,7 @@ def _read(store: TokenStore, name: str) -> tuple[dict[str, Any], TokenRecord] | 
 def _checked(document: dict[str, Any], source: str) -> dict[str, Any]:
     if not _TOKEN_CHARACTERS.issuperset(document["access_token"]):
         raise StorageError(
-            f"{source} holds something that is no bearer token",
+            f"{source} holds something that is not a bearer token",
             hint="Remove the file: the next run makes a new one.",
         )
     return document

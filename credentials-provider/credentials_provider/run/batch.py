@@ -52,6 +52,7 @@ def entra_minter(
         time.time,
         timeout=options.timeout,
         strict=options.strict_permissions,
+        transport=transport,
     )
 
     def mint_entry(entry: Entry) -> Minted | Failure:

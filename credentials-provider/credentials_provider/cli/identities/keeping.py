@@ -1,4 +1,4 @@
-"""`identities remove` and `migrate`: changes of what is there."""
+"""`identities remove` and `migrate`: changes of existing entries."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Validator(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What the registry would say about one thing; `ok` None: it cannot be told from here."""
+    """What the registry would say about one thing; `ok` None: only the registry knows."""
 
     about: str
     ok: bool | None
@@ -130,7 +130,7 @@ def _issuer_cure(tenant: str, validator: Validator) -> str:
     """Which setting to change; the registry compares it letter by letter with the token."""
     written, base = validator.tenant_id or "", validator.login_base_url
     if validator.tenant_set and not is_guid(written):
-        return f"ENTRA_TENANT_ID is no GUID. The registry needs it: set it to {shown(tenant)}."
+        return f"ENTRA_TENANT_ID is not a GUID. The registry needs it: set it to {shown(tenant)}."
     if validator.tenant_set and written.lower() == tenant != written:
         return f"Write ENTRA_TENANT_ID in small letters: {tenant}."
     if base.endswith("/"):
