@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -291,6 +292,25 @@ def test_a_service_of_another_user_reads_its_sink_and_nothing_else(
     assert as_stranger("sh", "-c", f"echo x >> {grouped}").returncode != 0
     assert run("generate").code == 0
     assert (os.stat(owned).st_uid, os.stat(grouped).st_gid) == (STRANGER, STRANGER)
+
+
+@ROOT
+def test_a_sink_on_a_shared_volume_serves_a_container_of_another_user(
+    project: Project, run: Command, shared: str
+) -> None:
+    """As the sidecar's manifest says: a volume and its files belong to the pod's fsGroup."""
+    from credentials_provider.schedule.kubernetes import manifests
+
+    text_of = manifests("sidecar", image="i", every=5, shards=1, name="n")
+    (shown,) = re.findall(r'^#   "sinks": (\[.*\])$', text_of, re.MULTILINE)
+    os.chown(shared, 0, STRANGER)
+    os.chmod(shared, 0o2777)
+    (made,) = apps(1)
+    project.add(made)
+    give(project, *json.loads(shown.replace("/tokens/NAME", f"{shared}/ci")))
+    assert run("generate").code == 0
+    token = project.token(made.name)["access_token"]
+    assert as_stranger("cat", f"{shared}/ci.token").stdout == token
 
 
 @ROOT
