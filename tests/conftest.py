@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed program's defaults are those of the working directory, as in a checkout."""
+    monkeypatch.setenv("CREDENTIALS_PROVIDER_HOME", ".")
+
+
 @pytest.fixture
 def idp(tmp_path: pathlib.Path) -> Iterator[Emulator]:
     """A local Entra ID without an app, whose certificate outlives it."""

@@ -54,13 +54,46 @@ def append(text: str, entry: Mapping[str, Any]) -> str:
 
 def remove(text: str, index: int) -> str:
     """The array without its object number `index`, from 0."""
-    spans = _items(text, _skip(text, 0))
+    begin = _skip(text, 0)
+    spans = _items(text, begin)
     if len(spans) == 1:
-        begin = _skip(text, 0)
         return f"{text[: begin + 1]}{text[text.index(']', spans[0].end) :]}"
-    if index == len(spans) - 1:
-        return text[: spans[index - 1].end] + text[spans[index].end :]
-    return text[: spans[index].begin] + text[spans[index + 1].begin :]
+    return _without(text, spans, index)
+
+
+def _without(text: str, spans: list[Span], number: int) -> str:
+    """The text without one of several elements, or members, and the comma that belongs to it."""
+    if number == len(spans) - 1:
+        return text[: spans[number - 1].end] + text[spans[number].end :]
+    return text[: spans[number].key_begin] + text[spans[number + 1].key_begin :]
+
+
+def update(text: str, index: int, changes: Mapping[str, Any]) -> str:
+    """The array with members of its object number `index` set; taken out where the value is None.
+
+    The object keeps at least one member.
+    """
+    for key, value in changes.items():
+        begin = _items(text, _skip(text, 0))[index].begin
+        members = _items(text, begin)
+        number = next((n for n, member in enumerate(members) if member.key == key), None)
+        shown = json.dumps(value, ensure_ascii=False)
+        if number is None:
+            if value is not None:
+                text = _with_member(text, begin, members, f"{json.dumps(key)}: {shown}")
+        elif value is None:
+            text = _without(text, members, number)
+        else:
+            text = text[: members[number].begin] + shown + text[members[number].end :]
+    return text
+
+
+def _with_member(text: str, begin: int, members: list[Span], shown: str) -> str:
+    last = members[-1]
+    before = members[-2].end if len(members) > 1 else begin + 1
+    between = text[before : last.key_begin]  # a comma perhaps, and white space
+    lead = between if "," in between else f",{between}"
+    return f"{text[: last.end]}{lead}{shown}{text[last.end :]}"
 
 
 def rename(text: str, index: int, key: str, new_key: str, value: str) -> str:

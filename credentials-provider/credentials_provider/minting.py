@@ -7,7 +7,10 @@ neither.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from credentials_provider.errors import Problem
 
 FailureKind = Literal[
     "rejected",
@@ -51,3 +54,4 @@ class Failure:
     attempts: int = 0
     clock_skew: float | None = None  # this machine's clock minus the provider's, seconds
     warnings: tuple[str, ...] = ()  # about the credential
+    problems: tuple[Problem, ...] = ()  # of the entry, for the kind configuration

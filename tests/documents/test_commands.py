@@ -160,7 +160,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         project.write([entry(app) for app in apps], "my-identities.json")
         project.private(
             ".env",
-            f"ENTRA_LOGIN_BASE_URL={idp.base_url}\nREQUESTS_CA_BUNDLE={idp.ca_file}\n"
             f"ENTRA_TENANT_ID={apps[0].tenant_id}\nENTRA_CLIENT_ID={API}\n",
         )
         answer = {"client_id": API, "client_secret": "s3cret", "groups": []}
@@ -173,6 +172,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             os.chmod(path, 0o700)
         os.mkdir(os.path.join(project.folder, "api"))
         assert renew(project).exit_code == 0
+        project.private("host", f"{idp.base_url}\n{idp.ca_file}")
         yield folder / "project"
 
 
@@ -193,6 +193,9 @@ def test_a_command_line_of_the_documents_works(
         monkeypatch.setenv(name, value)
     for name in [name for name in os.environ if name.startswith(("ENTRA_", "XDG_"))]:
         monkeypatch.delenv(name)
+    host, bundle = (folder / "host").read_text(encoding="utf-8").splitlines()
+    monkeypatch.setenv("ENTRA_LOGIN_BASE_URL", host)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
     for words in found:
         if "…" in words:  # in the text, where the rest does not matter
             assert words[0] in COMMANDS

@@ -68,9 +68,11 @@ def run(left: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     for name in [name for name in os.environ if name.startswith("ENTRA_")]:
         monkeypatch.delenv(name)
 
+    named = ("--env-file", os.path.join(left.folder, ".env"))  # it has the login host
+
     def started(*words: str, command: str = "generate") -> int:
         with pytest.raises(SystemExit) as end:
-            main([command, *words], root=left.folder)
+            main([command, *words, *named], root=left.folder)
         assert isinstance(end.value.code, int)
         return end.value.code
 

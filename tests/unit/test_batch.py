@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import replace
@@ -129,16 +130,62 @@ def test_an_old_token_that_ends_while_its_renewal_fails_is_not_kept(project: Pro
     assert (outcomes(report), report.exit_code) == ({"ci": "failed"}, 1)
 
 
-def test_a_wrong_entry_beside_known_ones_is_refused_before_anything_is_asked(
-    project: Project,
-) -> None:
-    """What stands on disk is not validated again; what does not is, with all the others."""
-    project.identities("a", sample_fields("b", tenant_id="common"))
+MISTAKES = {
+    "no object": [1],
+    "a wrong tenant": [sample_fields("b", tenant_id="common")],
+    "a misspelt field": [sample_fields("b", client_secret=..., client_secrt="x")],
+    "no credential": [sample_fields("b", client_secret=...)],
+    "a placeholder": [sample_fields("b", client_secret="your-client-secret")],
+    "no name": [sample_fields("")],
+    "a path for a name": [sample_fields("../b")],
+    "one name twice": [sample_fields("b"), sample_fields("B")],
+}
+
+
+@pytest.mark.parametrize("entries", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_costs_its_own_identity_alone(project: Project, entries: list[Any]) -> None:
+    """The others are renewed as if it were not there; the report has the mistake."""
+    project.content(json.dumps([*entries, sample_fields("a")]))
     put(project, "a", "due")
+    report = project.run(**AHEAD)
+    *invalid, good = report.results
+    assert (good.identity_name, good.kind, report.exit_code) == ("a", "renewed", 1)
+    assert len(invalid) == len(entries)
+    for each in invalid:
+        assert each.failure is not None
+        assert (each.kind, each.failure.kind, each.failure.transient) == (
+            "failed",
+            "configuration",
+            False,
+        )
+        assert "entry" in each.failure.message
+        assert SECRET not in each.failure.message
+
+
+def test_the_token_of_before_a_mistake_is_kept(project: Project) -> None:
+    """As long as it is valid: somebody must act before it expires (78)."""
+    project.identities("a", "b")
+    project.run()
+    project.identities(sample_fields("a", tenant_id="common"), "b")
+    before = project.path("a").read_bytes()
+    report = project.run(now=NOW + 60, **AHEAD)
+    assert (outcomes(report), report.exit_code) == ({"a": "kept", "b": "fresh"}, 78)
+    report = project.run(now=NOW + 60)
+    assert (outcomes(report), report.exit_code) == ({"a": "failed", "b": "renewed"}, 1)
+    report = project.run(now=NOW + LIFE, **AHEAD)
+    assert outcomes(report)["a"] == "failed"
+    assert project.path("a").read_bytes() == before
+
+
+@pytest.mark.parametrize("names", [(), ("b",)], ids=str)
+def test_nothing_is_requested_where_no_selected_entry_is_in_order(
+    project: Project, names: tuple[str, ...]
+) -> None:
+    entries = [sample_fields("b", tenant_id="common"), *([sample_fields("a")] if names else [])]
+    project.content(json.dumps(entries))
     provider = Provider()
-    for names in ((), ("a",)):
-        with pytest.raises(ConfigurationError):
-            project.run(provider, names=names, **AHEAD)
+    with pytest.raises(ConfigurationError, match="has a mistake"):
+        project.run(provider, names=names)
     assert provider.asked == []
 
 
@@ -269,14 +316,15 @@ def test_unknown_names_are_all_told_with_what_may_have_been_meant(project: Proje
 
 
 def test_a_wrong_file_makes_no_request_and_no_folder(project: Project) -> None:
-    """Not even for the entries that are right, nor the one that was named."""
-    project.identities("good", sample_fields("bad", tenant_id="common"))
+    """All of its mistakes are told at once."""
+    project.identities(
+        sample_fields("worse", scope="x"), sample_fields("bad", tenant_id="common", client_id="")
+    )
     settings = project.settings(output_dir=str(project.root / "out"))
     provider = Provider()
-    for names in ((), ("good",)):
-        with pytest.raises(ConfigurationError) as error:
-            project.run(provider, settings=settings, names=names)
-        assert [each.identity_name for each in error.value.problems] == ["bad"]
+    with pytest.raises(ConfigurationError) as error:
+        project.run(provider, settings=settings)
+    assert [each.identity_name for each in error.value.problems] == ["worse", "bad", "bad"]
     assert provider.made == 0
     assert not (project.root / "out").exists()
 

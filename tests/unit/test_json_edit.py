@@ -111,3 +111,35 @@ def test_any_array_is_understood(
             changed = load(json_text.rename(text, index, key, "another key", "v"))
             assert changed[index]["another key"] == "v"
             assert key == "another key" or key not in changed[index]
+
+
+CHANGES = st.dictionaries(
+    st.sampled_from(["a", "b", "n", "x", "new", 'ä"\\']),
+    st.none() | st.text() | st.booleans() | st.lists(st.integers(), max_size=2),
+    max_size=4,
+)
+
+
+@pytest.mark.parametrize("style", STYLES)
+@given(changes=CHANGES)
+def test_members_are_set_and_taken_out_and_the_rest_stays(
+    style: str, changes: dict[str, Any]
+) -> None:
+    """One object changes; the others stay to the letter."""
+    text = STYLES[style]
+    before = load(text)
+    kept = {key: value for key, value in before[0].items() if key not in changes}
+    wanted = kept | {key: value for key, value in changes.items() if value is not None}
+    if len(kept) == 0:  # an object keeps at least one member
+        return
+    new = json_text.update(text, 0, changes)
+    assert load(new) == [wanted, *before[1:]]
+    assert new.partition("{")[0] == text.partition("{")[0]
+
+
+def test_a_member_is_added_in_the_style_of_the_others() -> None:
+    """On a line of its own where the others are."""
+    text = '[\n  {\n    "a": 1,\n    "b": 2\n  }\n]\n'
+    assert json_text.update(text, 0, {"a": None, "c": "d"}) == (
+        '[\n  {\n    "b": 2,\n    "c": "d"\n  }\n]\n'
+    )

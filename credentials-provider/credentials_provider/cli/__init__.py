@@ -273,13 +273,7 @@ def _explain(
 def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:
     import json  # noqa: PLC0415
 
-    errors = [
-        {
-            "entry": problem.entry,
-            "identity_name": problem.identity_name,
-            "field": problem.field,
-            "message": problem.message,
-        }
-        for problem in problems
-    ]
+    from credentials_provider.cli.output import problem_documents  # noqa: PLC0415
+
+    errors = problem_documents(problems)
     click.echo(json.dumps({"version": 1, "exit_code": exit_code, "errors": errors}, indent=2))

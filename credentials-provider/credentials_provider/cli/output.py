@@ -17,7 +17,10 @@ from credentials_provider.model import Observer
 from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from credentials_provider.cli.logs import Level
+    from credentials_provider.errors import Problem
     from credentials_provider.minting import Failure
     from credentials_provider.model import Outcome, Reason, Report
 
@@ -172,7 +175,7 @@ def report_document(report: Report) -> dict[str, Any]:
                 "identity_name": each.identity_name,
                 "outcome": each.kind,
                 "reason": each.reason,
-                "token_file": os.path.abspath(each.token_file),
+                "token_file": os.path.abspath(each.token_file) if each.token_file else None,
                 "expires_at": _iso_or_none(each.expires_at),
                 "refresh_at": _iso_or_none(each.refresh_at),
                 "attempts": each.attempts,
@@ -197,7 +200,21 @@ def _error_document(failure: Failure | None) -> dict[str, Any] | None:
         "transient": failure.transient,
         "trace_id": failure.trace_id,
         "correlation_id": failure.correlation_id,
+        **({"problems": problem_documents(failure.problems)} if failure.problems else {}),
     }
+
+
+def problem_documents(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    """Mistakes of a configuration as `--json` prints them."""
+    return [
+        {
+            "entry": problem.entry,
+            "identity_name": problem.identity_name,
+            "field": problem.field,
+            "message": problem.message,
+        }
+        for problem in problems
+    ]
 
 
 def _iso_or_none(epoch: float | None) -> str | None:

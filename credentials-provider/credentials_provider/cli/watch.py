@@ -22,6 +22,7 @@ from credentials_provider.cli.output import Console, local_time, show_report
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.diagnostics.status import read_status
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError
+from credentials_provider.identities.reading import read_entries
 from credentials_provider.policy import shard_of
 from credentials_provider.run import batch
 from credentials_provider.run.watching import NAP, Moment, Notifier, Watch
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from credentials_provider.model import Outcome, Report, RunOptions
+    from credentials_provider.run.watching import Read
 
 # What a service decides for itself, or has no use for.
 _NOT_HERE = {"help_all", "refresh_ahead", "force", "dry_run", "as_json"}
@@ -92,13 +94,16 @@ class _Service:
         self._quiet, self._verbose = options["quiet"], options["verbose"]
         self._notifier = notifier
         self._ready = False
+        self._problem: str | None = None  # of the identities file, while it is broken
         self._alive_at = time.monotonic()
+        self._read: Read = read_entries
 
-    def run(self, run_options: RunOptions) -> Report:
+    def run(self, run_options: RunOptions, read: Read) -> Report:
         self.options = self.options._replace(settings=run_options.settings)
+        self._read = read
         console = _Log(self) if self._as_json else _Talk(self)
         with contextlib.closing(console):
-            return batch.run(run_options, console)
+            return batch.run(run_options, console, read=read)
 
     def alive(self) -> None:
         self._alive_at = time.monotonic()
@@ -113,14 +118,15 @@ class _Service:
 
     def told(self, moment: Moment) -> None:
         report, now = moment.report, time.time()
-        if moment.error is not None:
-            self._tell_error(moment.error)
+        self._problem = None if moment.error is None else self._tell_error(moment.error)
         if report is not None:
             self._show(report)
         state = "the last pass failed"
         if report is not None:
             bad = report.count("failed") + report.count("kept")
             state = f"{len(report.results) - bad} good, {bad} not renewed"
+        if self._problem and report is not None:
+            state += f"; {self._problem}"
         self._notifier.tell(f"STATUS={state}; next look {local_time(moment.next_at, now)}")
         if not self._ready:
             self._ready = True
@@ -142,19 +148,20 @@ class _Service:
             verbose=self._verbose,
         )
 
-    def _tell_error(self, error: CredentialsProviderError | str) -> None:
+    def _tell_error(self, error: CredentialsProviderError | str) -> str:
         message = error if isinstance(error, str) else "; ".join(map(str, error.problems))
         if self._as_json:
             event("error", "error", message=message)
         else:
             tell(f"{click.style('error:', fg='red')} {message}; tried again", "error")
+        return message
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well: the service runs and every token is valid; and whose is not."""
         now = time.time()
         silent = time.monotonic() - self._alive_at
         try:
-            status = read_status(self.options.settings, self.options.names, now)
+            status = read_status(self.options.settings, self.options.names, now, read=self._read)
         except CredentialsProviderError as error:
             return False, {"healthy": False, "error": error.message}
         shard = self.options.shard
@@ -171,6 +178,7 @@ class _Service:
             "identities": len(wanted),
             "without_token": without,
             "silent_for": round(silent),
+            **({"error": self._problem} if self._problem else {}),
         }
 
 

@@ -22,6 +22,7 @@ from credentials_provider.tokens.store import TokenStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+    from credentials_provider.identities.reading import IdentitiesFile
     from credentials_provider.model import Entry, PlanItem, Reason
     from credentials_provider.settings import Settings
 
@@ -148,7 +149,11 @@ def tries(seconds: float, interval: float) -> int:
 
 
 def read_status(
-    settings: Settings, names: Sequence[str], now: float, interval: float = TIMER_INTERVAL
+    settings: Settings,
+    names: Sequence[str],
+    now: float,
+    interval: float = TIMER_INTERVAL,
+    read: Callable[[Settings], IdentitiesFile] = read_entries,
 ) -> Status:
     """The state of every identity, or of those named; orphans only with all.
 
@@ -157,7 +162,7 @@ def read_status(
             output folder that may not be read.
 
     """
-    file = read_entries(settings)
+    file = read(settings)
     entries = select(file.entries, names, file.path)
     store = TokenStore(settings.output_dir)
     on_disk, _ = store.read(entry.name for entry in entries)

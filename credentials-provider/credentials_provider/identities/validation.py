@@ -16,7 +16,7 @@ from credentials_provider.identities.fields import (
 from credentials_provider.identities.rules import LOOKS_LIKE_ID, SCOPE_END, is_guid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from credentials_provider.identities.reading import IdentitiesFile
     from credentials_provider.model import Entry
@@ -72,15 +72,20 @@ def validate(file: IdentitiesFile) -> tuple[dict[str, Identity], list[str]]:
 
     """
     validated = validate_each(file.entries)
-    problems = [each for some in validated.problems.values() for each in some]
-    if problems:
-        count = "a mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-        raise ConfigurationError(
-            f"{file.path} has {count}; nothing was requested",
-            hint="Correct it there; `credentials-provider identities check` says when all is well.",
-            problems=problems,
-        )
+    if validated.problems:
+        raise mistakes(file.path, validated.problems.values())
     return validated.identities, validated.warnings
+
+
+def mistakes(path: str, problems: Iterable[Sequence[Problem]]) -> ConfigurationError:
+    """The error of a file that cannot be used because of its entries."""
+    found = [each for some in problems for each in some]
+    count = "a mistake" if len(found) == 1 else f"{len(found)} mistakes"
+    return ConfigurationError(
+        f"{path} has {count}; nothing was requested",
+        hint="Correct it there; `credentials-provider identities check` says when all is well.",
+        problems=found,
+    )
 
 
 def warnings_of(entry: Entry, identity: Identity) -> Iterator[str]:

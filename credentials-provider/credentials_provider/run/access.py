@@ -120,7 +120,7 @@ def mint_token(options: RunOptions, file: IdentitiesFile, name: str, observer: O
     from credentials_provider.minting import Minted  # noqa: PLC0415
 
     (entry,) = select(file.entries, (name,), file.path)
-    identities, warnings = validate(file)
+    identities, warnings = validate(file._replace(entries=[entry]))
     minter = batch.entra_minter(options, identities, time.monotonic() + options.deadline)
     try:
         minted = minter.mint(entry)

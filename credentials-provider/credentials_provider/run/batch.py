@@ -12,6 +12,7 @@ from credentials_provider.model import (
     Entry,
     Minter,
     Observer,
+    Outcome,
     PlanItem,
     Report,
     RunOptions,
@@ -24,8 +25,11 @@ from credentials_provider.tokens.store import TokenStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from credentials_provider.errors import Problem
     from credentials_provider.identities.fields import Identity
+    from credentials_provider.identities.reading import IdentitiesFile
     from credentials_provider.minting import Failure, Minted
+    from credentials_provider.settings import Settings
 
 _FILES_A_CONNECTION = 5  # open at once: its socket, and the token files of its workers
 _FILES_BESIDES = 32  # those of the program itself
@@ -72,8 +76,11 @@ def run(
     *,
     make_minter: Callable[[RunOptions, Mapping[str, Identity], float], Minter] = entra_minter,
     now: Callable[[], float] = time.time,
+    read: Callable[[Settings], IdentitiesFile] = read_entries,
 ) -> Report:
     """Renew what is due and say what became of every selected identity.
+
+    A mistake in an entry costs its own identity alone.
 
     Raises:
         ConfigurationError: nothing was requested and no token file written.
@@ -83,7 +90,7 @@ def run(
     started_at = now()
     deadline = time.monotonic() + options.deadline
     settings = options.settings
-    file = read_entries(settings)
+    file = read(settings)
     for warning in (*settings.warnings, *file.warnings):
         observer.warn(warning)
     _look_for_open_files(options, file.entries, observer)
@@ -93,21 +100,21 @@ def run(
     due = any(item.due for item in plan)
 
     identities: Mapping[str, Identity] = {}
-    if due or options.dry_run or not file.obvious:
-        from credentials_provider.identities.validation import validate  # noqa: PLC0415  pydantic
-
-        identities, warnings = validate(file)
-        for warning in warnings:
-            observer.warn(warning)
+    invalid: Mapping[int, Outcome] = {}
+    if due or options.dry_run or not all(entry.obvious for entry in selected):
+        identities, invalid = _validated(options, file, plan, observer, started_at)
+        plan = [item for item in plan if item.entry.index not in invalid]
+        due = any(item.due for item in plan)
     if due and not options.dry_run:
         from credentials_provider.run.renewal import Renewal  # noqa: PLC0415
 
         options = options._replace(concurrency=_affordable(options.concurrency))
+        valid = [item.entry for item in plan]
         renewal = Renewal(
             options,
             store,
             observer,
-            look=lambda: _look(options, store, selected, now())[0],
+            look=lambda: _look(options, store, valid, now())[0],
             make_minter=lambda: make_minter(options, identities, deadline),
             deadline=deadline,
             now=now,
@@ -127,11 +134,63 @@ def run(
         results = deliver(options, store, selected, results, now=now)
     if store.open_to_others():
         observer.warn(f"{store.folder} is open to other users of this machine; chmod 700 closes it")
-    report = Report(started_at, now(), tuple(results))
+    in_order = iter(results)
+    merged = tuple(invalid.get(entry.index) or next(in_order) for entry in selected)
+    report = Report(started_at, now(), merged)
     if options.dry_run:
         return report
     mine = _part(file.entries, options.shard)
     return _after(options, store, mine, report, observer=observer, now=now)
+
+
+def _validated(
+    options: RunOptions,
+    file: IdentitiesFile,
+    plan: Sequence[PlanItem],
+    observer: Observer,
+    now: float,
+) -> tuple[dict[str, Identity], dict[int, Outcome]]:
+    """The valid identities by name, and by place in the file what to say of the others.
+
+    Raises:
+        ConfigurationError: all of them are invalid.
+
+    """
+    from credentials_provider.identities.validation import (  # noqa: PLC0415  only where it is needed
+        mistakes,
+        validate_each,
+    )
+
+    validated = validate_each(item.entry for item in plan)
+    if plan and not validated.identities:
+        raise mistakes(file.path, validated.problems.values())
+    for warning in validated.warnings:
+        observer.warn(warning)
+    return validated.identities, {
+        item.entry.index: _invalid(options, file.path, item, problems, now)
+        for item in plan
+        if (problems := validated.problems.get(item.entry.index))
+    }
+
+
+def _invalid(
+    options: RunOptions, path: str, item: PlanItem, problems: Sequence[Problem], now: float
+) -> Outcome:
+    """What to say of an identity whose entry has mistakes; its old token may still be valid."""
+    from credentials_provider.minting import Failure  # noqa: PLC0415
+
+    entry = item.entry
+    failure = Failure(
+        "configuration",
+        "; ".join(str(each._replace(identity_name=None)) for each in problems),
+        f"Correct the entry in {path}; `credentials-provider identities check` says when all is "
+        "well.",
+        problems=tuple(problems),
+    )
+    kept = item.record is not None and item.record.expires_on > now and not options.everything
+    token_file = TokenStore(options.settings.output_dir).path(entry.name) if item.record else ""
+    outcome = unchanged(item, token_file, "kept" if kept else "failed", failure)
+    return outcome._replace(identity_name=entry.name or f"entry {entry.index}", reason=None)
 
 
 def _after(

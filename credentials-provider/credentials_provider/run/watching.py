@@ -16,11 +16,16 @@ from credentials_provider.errors import (
     CredentialsProviderError,
     unexpected,
 )
+from credentials_provider.identities.reading import read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from credentials_provider.model import Report, RunOptions
+    from credentials_provider.identities.reading import IdentitiesFile
+    from credentials_provider.model import Outcome, Report, RunOptions
+    from credentials_provider.settings import Settings
+
+    Read = Callable[[Settings], IdentitiesFile]
 
 NAP = 5.0  # seconds at most without a look at clock and files
 SHORTEST_PAUSE = 5.0  # seconds between two passes: what falls due together goes together
@@ -42,7 +47,7 @@ class Moment(NamedTuple):
     """What the service reports after each pass."""
 
     report: Report | None  # None: the pass itself failed
-    error: CredentialsProviderError | str | None
+    error: CredentialsProviderError | str | None  # of the pass, or of a file that it went without
     next_at: float  # epoch seconds
 
 
@@ -51,7 +56,7 @@ class Watch:
 
     Args:
         request: what a pass is asked; it renews what is due.
-        run: makes a pass.
+        run: makes a pass, with the identities file that it is given a way to read.
         reload: the request anew, settings and all; called after a hang-up.
         now: epoch seconds.
         nap: sleeps so many seconds; True if it was ended by a hang-up.
@@ -64,7 +69,7 @@ class Watch:
         self,
         options: RunOptions,
         *,
-        run: Callable[[RunOptions], Report],
+        run: Callable[[RunOptions, Read], Report],
         reload: Callable[[], RunOptions],
         now: Callable[[], float],
         nap: Callable[[float], bool],
@@ -84,6 +89,7 @@ class Watch:
         self._selected: tuple[str, ...] = ()
         self._due: dict[str, float] = {}  # by identity, when its token is
         self._next_at = 0.0
+        self._file_read: IdentitiesFile | None = None  # as it was when it could be used last
 
     def serve(self) -> None:
         """Keep the tokens fresh until an exception that is no `Exception` ends it.
@@ -142,7 +148,7 @@ class Watch:
         error: CredentialsProviderError | str | None = None
         if options.names or not (resting and self._selected):
             try:
-                report = self._run(options)
+                report, error = self._run_with_good_file(options)
             except ConfigurationError as problem:
                 if first:
                     raise
@@ -151,10 +157,30 @@ class Watch:
                 error = problem
             except Exception as problem:  # noqa: BLE001  a service outlives what nobody foresaw
                 error = unexpected(problem)
-        self._plan(report, failed=error is not None)
+        self._plan(report, failed=report is None and error is not None)
         self._alive()
         if report is not None or error is not None:
             self._told(Moment(report, error, self._next_at))
+
+    def _run_with_good_file(
+        self, options: RunOptions
+    ) -> tuple[Report, CredentialsProviderError | None]:
+        """A pass; with the identities file of before, and what is wrong, if it cannot be used."""
+        found: list[IdentitiesFile] = []
+
+        def read(settings: Settings) -> IdentitiesFile:
+            found.append(read_entries(settings))
+            return found[0]
+
+        try:
+            report = self._run(options, read)
+        except ConfigurationError as error:
+            good = self._file_read
+            if good is None:
+                raise
+            return self._run(options, lambda _: good), error
+        self._file_read = found[-1] if found else None
+        return report, None
 
     def _plan(self, report: Report | None, *, failed: bool) -> None:
         """When the next pass is due."""
@@ -166,13 +192,15 @@ class Watch:
             self._next_at = self._resting[_RUN].until
             return
         if report is not None:
-            names = tuple(result.identity_name for result in report.results)
+            # One with a mistake in its entry waits for the file to change.
+            valid = [each for each in report.results if not _is_invalid(each)]
+            names = tuple(each.identity_name for each in valid)
             self._selected = tuple(dict.fromkeys((*self._selected, *names)))
             if report.hook is not None and report.hook.message is not None:
                 self._rest(_RUN, now)
             else:
                 self._resting.pop(_RUN, None)
-            for result in report.results:
+            for result in valid:
                 if result.failure is not None or result.refresh_at is None:
                     self._rest(result.identity_name, now)
                 else:
@@ -193,6 +221,10 @@ class Watch:
         except OSError:
             return None
         return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def _is_invalid(result: Outcome) -> bool:
+    return result.failure is not None and result.failure.kind == "configuration"
 
 
 def _renewing(options: RunOptions) -> RunOptions:

@@ -87,7 +87,7 @@ def _groups(question: Question, now: float, ends_at: float) -> Iterator[_Group]:
     if settings is None:
         return
     exam = Examination(settings, now, ends_at)
-    yield "settings", lambda: configuration.environment(exam, question.root, question.flags)
+    yield "settings", lambda: configuration.environment(exam)
     yield "identities", lambda: configuration.identities(exam, question.names)
     yield "files", lambda: storage.files(exam)
     yield "credentials", lambda: configuration.credentials(exam)

@@ -39,9 +39,9 @@ def settings_of(
         ]
 
 
-def environment(exam: Examination, root: str, flags: Flags) -> Iterator[Check]:
+def environment(exam: Examination) -> Iterator[Check]:
     """What `.env` and the environment say."""
-    path = flags.env_file or os.path.join(root, ".env")
+    path = exam.settings.environment.path
     for warning in exam.settings.warnings:
         yield Check(".env", "warning", warning, "Write NAME=value lines.", guide.ENVIRONMENT)
     if not os.path.exists(path):
