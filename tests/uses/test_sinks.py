@@ -459,3 +459,85 @@ def test_doctor_reads_each_sink_as_its_user(
     assert f"the user {STRANGER} cannot read the sink {closed}" in checks[1]["seen"]
     assert f"the group {STRANGER} cannot read" in checks[2]["seen"]
     assert checks[0]["identity_names"] == [app.name]
+
+
+# identities sink
+
+
+def command(project: Project, *args: str) -> subprocess.CompletedProcess[str]:
+    """`identities …`, which needs no provider."""
+    line = [sys.executable, "-m", "credentials_provider", "identities", *args]
+    files = ["-i", project.identities_file, "-o", project.output]
+    env = environment(project.folder, {"ENTRA_LOGIN_BASE_URL": project.idp.base_url})
+    return subprocess.run(
+        [*line, *files], cwd=project.folder, env=env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_sink_is_added_and_removed(app: App, project: Project, run: Command, form: str) -> None:
+    """It has the token at once, and loses it again; what else is in the file stays."""
+    run("generate")
+    path = os.path.join(project.folder, "out")
+    others = OTHERS.get(form, "")
+    project.private(path, others)
+    more = {"dotenv": ["--variable", "ACCESS_TOKEN"], "netrc": ["--machine", HOST]}.get(form, [])
+    done = command(project, "sink", "add", app.name, "out", "--format", form, *more)
+    assert done.returncode == 0, done.stderr
+    token = project.token(app.name)["access_token"]
+    assert token_in(form, text(path)) == token
+    assert project.entries()[0]["sinks"][0]["path"] == path
+    done = command(project, "sink", "remove", app.name, "out")
+    assert (done.returncode, token in done.stdout) == (0, False)
+    assert "sinks" not in project.entries()[0]
+    assert os.path.exists(path) == bool(others)
+    assert not others or text(path) == others
+    assert minted(project) == 1
+
+
+def test_a_sink_without_a_token_waits_for_the_next_run(
+    app: App, project: Project, run: Command
+) -> None:
+    """It is relative to the identities file where it lies below that."""
+    place_ = os.path.join(project.output, "token")
+    done = command(project, "sink", "add", app.name, place_)
+    assert (done.returncode, "the next run writes it" in done.stderr) == (0, True)
+    assert project.entries()[0]["sinks"] == [{"path": place_, "format": "raw"}]
+    assert run("generate").code == 0
+    assert text(place_) == project.token(app.name)["access_token"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("entra-identities.json",), "holds something"),
+        (("x", "--mode", "0777"), "mode"),
+        (("x", "--format", "netrc"), "machine is missing"),
+        (("x", "--format", "dotenv", "--variable", "A B"), "variable"),
+    ],
+)
+def test_a_sink_that_makes_no_sense_is_not_added(
+    app: App, project: Project, words: tuple[str, ...], told: str
+) -> None:
+    """A file that holds something else is never given up for a token."""
+    before = text(project.identities_file)
+    path = os.path.join(project.output, words[0])
+    done = command(project, "sink", "add", app.name, path, *words[1:])
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert text(project.identities_file) == before
+    done = command(project, "sink", "remove", app.name, "x")
+    assert (done.returncode, "has no sink" in done.stderr) == (2, True)
+
+
+def test_remove_takes_the_sinks_along(app: App, project: Project, run: Command) -> None:
+    """Those that hold the token; another file in a sink's place stays."""
+    project.private(place(project, "dotenv"), OTHERS["dotenv"])
+    give(project, sink("raw"), sink("header"), sink("dotenv"))
+    run("generate")
+    project.private(place(project, "header"), "mine")
+    done = command(project, "remove", app.name)
+    assert done.returncode == 0, done.stderr
+    assert not os.path.exists(place(project, "raw"))
+    assert text(place(project, "header")) == "mine"
+    assert text(place(project, "dotenv")) == OTHERS["dotenv"]
+    assert f"{place(project, 'header')} is still there" in done.stdout
