@@ -129,6 +129,12 @@ def parse(text: str) -> Any:
     return _Reader(text).document().content
 
 
+def is_empty(text: str) -> bool:
+    """Whether a text has comments and white space alone."""
+    found = _GAP.match(text)
+    return found is not None and found.end() == len(text)
+
+
 def put(text: str, path: tuple[str, ...], content: Any) -> str:
     """The text with the member at `path` set: replaced where it stands, else added at the end.
 
@@ -140,6 +146,11 @@ def put(text: str, path: tuple[str, ...], content: Any) -> str:
     value = _Reader(text).document()
     depth = 0
     for depth, key in enumerate(path):
+        if value.content is None:  # null: an object that is yet to be
+            for inner in reversed(path[depth:]):
+                content = {inner: content}
+            shown = _render(text, content, _indent_at(text, value.start))
+            return text[: value.start] + shown + text[value.end :]
         if value.members is None:
             raise KeyError(".".join(path[:depth]))
         if key not in value.members:

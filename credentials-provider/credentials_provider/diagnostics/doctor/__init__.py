@@ -99,7 +99,7 @@ def _groups(question: Question, now: float, ends_at: float) -> Iterator[_Group]:
     if url := question.registry_url:
         yield "registry", lambda: registry.registry(exam, url)
     process = without_secrets(question.process, exam.entries, settings)
-    yield "timer", lambda: upkeep.timer(process)
+    yield "timer", lambda: upkeep.timer(process, question.root)
     yield "last run", lambda: upkeep.last_run(exam)
 
 
