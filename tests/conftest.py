@@ -43,3 +43,15 @@ def project(tmp_path: pathlib.Path, idp: Emulator) -> Project:
 def run(project: Project) -> Command:
     """The real command in the project's folder."""
     return Command(project)
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+    """A bare Debian 12 in a folder; a test changes a copy of it (`debian.copy_of`)."""
+    import shutil
+
+    import debian as system
+
+    root = system.make(tmp_path_factory.mktemp("debian"))
+    yield root
+    shutil.rmtree(root)
