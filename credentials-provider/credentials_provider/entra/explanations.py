@@ -282,6 +282,11 @@ def explain_rejection(error: str | None, codes: Sequence[int]) -> Diagnosis:
     return diagnosis
 
 
+def is_known(codes: Sequence[int]) -> bool:
+    """Whether one of these AADSTS codes has an explanation of its own here."""
+    return any(code in _BY_CODE for code in codes)
+
+
 def explain_trouble(trouble: Trouble, host: str, peer: str = LOGIN_HOST) -> Diagnosis:
     """Why a request of the transport to `host` got no answer that can be used.
 

@@ -79,7 +79,7 @@ def update(settings: Settings, name: str, changes: Mapping[str, Any]) -> None:
     def change(text: str) -> str:
         file = _parse(settings, text)
         (entry, *_) = select(file.entries, [name], file.path)
-        new = json_text.update(text, entry.index - 1, changes)
+        new = json_text.update(text, (entry.index - 1,), changes)
         _checked(_parse(settings, new).entries[entry.index - 1])
         return new
 
@@ -108,7 +108,7 @@ def remove(settings: Settings, names: Collection[str]) -> None:
     def change(text: str) -> str:
         for entry in reversed(_parse(settings, text).entries):  # the places before stay right
             if entry.name in names and entry.name:
-                text = json_text.remove(text, entry.index - 1)
+                text = json_text.remove(text, (entry.index - 1,))
         return text
 
     _edit(settings, change)
@@ -227,7 +227,7 @@ def migrate(settings: Settings, env_file: str | None) -> list[Move]:
                     new_field = f"{field}_env"
                     place = _variable(f"{entry.name}_{field}", secret, values, settings)
                     values[place] = secret
-                text = json_text.rename(text, entry.index - 1, field, new_field, place)
+                text = json_text.rename(text, (entry.index - 1, field), new_field, place)
                 moves.append(Move(entry.name, field, new_field, place))
         if env_file is not None and values:
             old = _read(env_file) or ""

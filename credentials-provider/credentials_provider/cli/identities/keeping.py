@@ -8,10 +8,12 @@ import click
 
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.identities.options import FILE_OPTIONS, settings_of, with_options
+from credentials_provider.cli.identities.sinks import withdrawn
 from credentials_provider.cli.options import identity_names
 from credentials_provider.errors import EXIT_OK
 from credentials_provider.identities import editing
 from credentials_provider.identities.reading import read_entries, select
+from credentials_provider.identities.sinks import sinks_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 @click.option(
     "--purge/--keep",
     default=True,
-    help="Delete its token, and its files in .secrets, too; or keep them. Default: --purge",
+    help="Delete its token, also in its sinks, and its files in .secrets; or keep them. "
+    "Default: --purge",
 )
 @click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
 @with_options(FILE_OPTIONS)
@@ -41,12 +44,16 @@ def remove(root: str, /, names: Sequence[str], purge: bool, **options: Any) -> i
     """Take identities out of the file, with their tokens and the secrets that are kept here."""
     settings = settings_of(root, options)
     file = read_entries(settings)
-    going = {entry.name for entry in select(file.entries, names, file.path)}
+    entries = select(file.entries, names, file.path)
+    going = {entry.name for entry in entries}
     files = editing.files_of(settings, going)
     editing.remove(settings, going)
     for name in names:
         click.echo(f"{name} removed from {settings.identities_file}")
     if purge:
+        for entry in entries:
+            for line in withdrawn(settings, entry, sinks_of(entry, settings.identities_file)):
+                click.echo(line)
         editing.discard(files)
     for path in files:
         click.echo(f"  {path} {'deleted' if purge else 'is still there'}")
