@@ -206,7 +206,7 @@ _UNREACHABLE = {
     ),
     "proxy_upstream": Diagnosis(
         "the proxy could not reach {host} (HTTP {detail})",
-        "Check the proxy's own way to {host}, and the spelling of {peer}.",
+        "Check the proxy's own way to {host}, HTTPS_PROXY, and the spelling of {peer}.",
         True,
     ),
     **{name: Diagnosis(*words, transient=False) for name, words in PROBLEMS.items()},
