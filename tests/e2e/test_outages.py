@@ -74,7 +74,7 @@ def test_a_kept_token_is_told_with_the_time_it_has_left(
     ran = run("--refresh-ahead", "30m", "--max-attempts", "1")
 
     assert (ran.code, ran.stdout) == (75, "")
-    assert f"{app.name}: kept (the token on disk lives another 25 min)" in ran.stderr
+    assert f"{app.name}: kept (the token on disk is valid for another 25 min)" in ran.stderr
     assert "HTTP 503" in ran.stderr
     assert "Try again later" in ran.stderr
 
@@ -120,7 +120,7 @@ def test_a_plain_run_that_fails_is_a_failure_and_keeps_the_file(
     ran = run("--max-attempts", "1")
 
     assert (ran.code, ran.stdout) == (1, "")
-    assert f"{app.name}: failed (the token on disk lives another" in ran.stderr
+    assert f"{app.name}: failed (the token on disk is valid for another" in ran.stderr
     assert project.files() == before
 
 
