@@ -126,13 +126,23 @@ def files_of(settings: Settings, names: Collection[str]) -> list[str]:
     for entry in going:
         if rules.identity_name(entry.name) is not None:  # no file can have that name
             continue
-        base = _full(settings, f"{SECRETS_FOLDER}/{entry.name}")
+        base = full_path(settings, f"{SECRETS_FOLDER}/{entry.name}")
         found += [
             os.path.join(settings.output_dir, f"{entry.name}.json"),
-            *(base, f"{base}.previous"),
+            *(base, f"{base}.previous", *_begun(base)),
             *_own_files(settings, entry),
         ]
     return [each for each in dict.fromkeys(found) if each not in others and os.path.lexists(each)]
+
+
+def _begun(base: str) -> list[str]:
+    """What a rotation made for an identity: its files begin with what no name can hold."""
+    folder, name = os.path.split(base)
+    try:
+        found = os.listdir(folder)
+    except OSError:
+        return []
+    return [os.path.join(folder, each) for each in found if each.startswith(f"{name}~")]
 
 
 def discard(paths: Iterable[str]) -> None:
@@ -157,14 +167,14 @@ def discard(paths: Iterable[str]) -> None:
 
 def is_own_alone(settings: Settings, place: str, name: str) -> bool:
     """Whether a path of an entry is a file of our own folder that no other entry names."""
-    return _is_own(settings, place) and _full(settings, place) not in _named(settings, name)
+    return _is_own(settings, place) and full_path(settings, place) not in _named(settings, name)
 
 
 def free_place(settings: Settings, name: str) -> str:
     """Where to put an identity's secret: a path in our own folder that no other entry names."""
     named = _named(settings, name)
     place, number = f"{SECRETS_FOLDER}/{name}", 1
-    while _full(settings, place) in named:
+    while full_path(settings, place) in named:
         number += 1
         place = f"{SECRETS_FOLDER}/{name}~{number}"
     return place
@@ -177,21 +187,22 @@ def _named(settings: Settings, name: str) -> set[str]:
 
 
 def _is_own(settings: Settings, place: str) -> bool:
-    folder = _full(settings, SECRETS_FOLDER)
-    return os.path.dirname(_full(settings, place)) == folder
+    folder = full_path(settings, SECRETS_FOLDER)
+    return os.path.dirname(full_path(settings, place)) == folder
 
 
 def _own_files(settings: Settings, entry: Entry) -> list[str]:
     """The files in our own folder that an entry, valid or not, names."""
     values = (entry.fields.get(field) for field in FIELDS if field.endswith("_file"))
     return [
-        _full(settings, value)
+        full_path(settings, value)
         for value in values
         if isinstance(value, str) and _is_own(settings, value)
     ]
 
 
-def _full(settings: Settings, place: str) -> str:
+def full_path(settings: Settings, place: str) -> str:
+    """Where a path of an entry is: relative ones belong to the folder of the identities file."""
     folder = os.path.dirname(os.path.realpath(settings.identities_file))
     return os.path.normpath(os.path.join(folder, place))
 
