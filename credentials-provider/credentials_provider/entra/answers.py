@@ -137,18 +137,21 @@ def explain(trouble: Trouble, host: str, peer: str = explanations.LOGIN_HOST) ->
     explained = explanations.explain_trouble(trouble, host, peer)
     document = json_object(trouble.answer) if trouble.answer else None
     told = refusal(document) if document and "error" in document else None
-    cause = explained.cause
+    cause, cure, transient = explained.cause, explained.cure, explained.transient
     if told and told.error == "temporarily_unavailable":
         cause = told.message
+        # Entra sends some of these with HTTP 400, of which nothing else is temporary.
+        cure = cure if transient and trouble.retry_after else told.remedy
+        transient = True
     if trouble.out_of_time and trouble.kind != "untrusted":
         cause += "; another try would have passed the run's deadline"
     return Failure(
         trouble.kind,
         cause,
-        explained.cure,
+        cure,
         error=told.error if told else None,
         aadsts=told.aadsts if told else None,
-        transient=explained.transient,
+        transient=transient,
         trace_id=told.trace_id if told else None,
         correlation_id=told.correlation_id if told else None,
         clock_skew=trouble.answer.clock_skew if trouble.answer else None,
