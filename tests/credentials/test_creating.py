@@ -198,9 +198,7 @@ def test_the_administrators_token_can_come_from_a_file(
     assert "has no token" in ran.stderr
 
 
-def test_an_assistant_is_configured_after_the_first_token(
-    project: Project, create: Create
-) -> None:
+def test_an_assistant_is_configured_after_the_first_token(project: Project, create: Create) -> None:
     """As by mcp-config; what that cannot do is its own message, and the identity is complete."""
     ran = create.new("ci", "--assistant", "claude-code")
     assert ran.code != 0
