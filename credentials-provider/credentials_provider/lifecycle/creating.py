@@ -107,8 +107,8 @@ def _made(
         raise LifecycleError(
             f"the registry made the account {name} (client ID {there[0]}) for an earlier run, "
             "which did not get the answer: its secret is lost",
-            f"Delete it with `credentials-provider identities remove {name} --at-registry` and "
-            "the options of this command, then run this again.",
+            f"Delete the account: identities remove {name} --at-registry, with the options of "
+            "this command. Then run this again.",
         )
     if begun is not None:
         tell(f"An earlier run asked for {name}; the registry has no such account: asking again")
