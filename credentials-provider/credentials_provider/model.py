@@ -59,6 +59,8 @@ class TokenRecord(NamedTuple):
     expires_on: float
     refresh_at: float
     fingerprint: str | None  # None: not written by this program
+    tenant_id: str = ""  # what the token itself says, in lower case; empty where it says nothing
+    client_id: str = ""
 
 
 class PlanItem(NamedTuple):
