@@ -10,13 +10,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.entra import explanations
+from credentials_provider.entra.redaction import own_words
 from credentials_provider.identities.rules import is_guid
 from credentials_provider.minting import Failure, Minted
 from credentials_provider.policy import LONGEST_LIFE
 from credentials_provider.tokens.claims import decode_claims, differs, epoch_claim, whose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from credentials_provider.identities.fields import Identity
     from credentials_provider.transport.connections import Answer, Trouble
@@ -97,14 +98,22 @@ def what_body(answer: Answer) -> str:
     return "html" if html else "not_json"
 
 
-def refusal(document: dict[str, Any]) -> Failure:
-    """A refusal in words, from the JSON of an error answer (RFC 6749 section 5.2)."""
+def refusal(document: dict[str, Any], secrets: Iterable[str] | None = None) -> Failure:
+    """A refusal in words, from the JSON of an error answer (RFC 6749 section 5.2).
+
+    A code that is not in our table is told in Entra's own words, without `secrets`; where those
+    are not known (None), without any words of Entra's.
+    """
     error = safe_error(document.get("error"))
     codes = aadsts_codes(document)
     explained = explanations.explain_rejection(error, codes)
+    cause = explained.cause
+    if secrets is not None and codes and not explanations.is_known(codes):
+        words = own_words(document.get("error_description"), secrets)
+        cause = f"Entra ID refuses it with: {words}" if words else cause
     return Failure(
         "rejected",
-        explained.cause,
+        cause,
         explained.cure,
         error=error,
         aadsts=codes[0] if codes else None,
@@ -125,18 +134,21 @@ def explain(trouble: Trouble, host: str, peer: str = explanations.LOGIN_HOST) ->
     explained = explanations.explain_trouble(trouble, host, peer)
     document = json_object(trouble.answer) if trouble.answer else None
     told = refusal(document) if document and "error" in document else None
-    cause = explained.cause
+    cause, cure, transient = explained.cause, explained.cure, explained.transient
     if told and told.error == "temporarily_unavailable":
         cause = told.message
+        # Entra sends some of these with HTTP 400, of which nothing else is temporary.
+        cure = cure if transient and trouble.retry_after else told.remedy
+        transient = True
     if trouble.out_of_time and trouble.kind != "untrusted":
         cause += "; another try would have passed the run's deadline"
     return Failure(
         trouble.kind,
         cause,
-        explained.cure,
+        cure,
         error=told.error if told else None,
         aadsts=told.aadsts if told else None,
-        transient=explained.transient,
+        transient=transient,
         trace_id=told.trace_id if told else None,
         correlation_id=told.correlation_id if told else None,
         clock_skew=trouble.answer.clock_skew if trouble.answer else None,

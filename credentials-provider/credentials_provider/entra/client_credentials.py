@@ -77,11 +77,15 @@ class Response:
 class _HttpClient:
     """msal's `http_client` for one identity: pinned endpoints, retries below."""
 
-    def __init__(self, transport: Transport, authority: str, tenant: str, about: str) -> None:
+    def __init__(
+        self, transport: Transport, authority: str, identity: Identity, credential: Credential
+    ) -> None:
         self._transport = transport
-        self._about = about
+        self._about = f"{identity.identity_name} ({credential.field})"
+        secret = credential.for_msal
+        self._secrets = [secret] if isinstance(secret, str) else []
         self._authority = authority
-        self._tenant = tenant
+        self._tenant = identity.tenant_id
         self.host = urlsplit(authority).netloc
         self.answer: Answer | None = None
         self.token_response: dict[str, Any] = {}
@@ -131,7 +135,7 @@ class _HttpClient:
         self.answer = reply.result
         document = json_object(reply.result)
         if reply.result.status in _REFUSALS and document and "error" in document:
-            self._give_up(refusal(document))
+            self._give_up(refusal(document, self._secrets))
         if reply.result.status != _OK:
             self._give_up(self._odd_status(reply.result))
         if document is None:
@@ -166,8 +170,7 @@ def mint(
 
     """
     authority = f"{authority_base}/{identity.tenant_id}"
-    about = f"{identity.identity_name} ({credential.field})"
-    client = _HttpClient(transport, authority, identity.tenant_id, about)
+    client = _HttpClient(transport, authority, identity, credential)
     try:
         application = msal.ConfidentialClientApplication(
             identity.client_id,
