@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed program's defaults are those of the working directory, as in a checkout."""
+    monkeypatch.setenv("CREDENTIALS_PROVIDER_HOME", ".")
+
+
 @pytest.fixture
 def idp(tmp_path: pathlib.Path) -> Iterator[Emulator]:
     """A local Entra ID without an app, whose certificate outlives it."""
@@ -37,3 +43,15 @@ def project(tmp_path: pathlib.Path, idp: Emulator) -> Project:
 def run(project: Project) -> Command:
     """The real command in the project's folder."""
     return Command(project)
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+    """A bare Debian 12 in a folder; a test changes a copy of it (`debian.copy_of`)."""
+    import shutil
+
+    import debian as system
+
+    root = system.make(tmp_path_factory.mktemp("debian"))
+    yield root
+    shutil.rmtree(root)

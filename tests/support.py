@@ -180,6 +180,7 @@ def environment(home: str, more: Mapping[str, str] | None = None) -> dict[str, s
     return {
         **kept,
         "HOME": home,
+        "CREDENTIALS_PROVIDER_HOME": ".",  # the working directory, as in a checkout
         "LANG": "C.UTF-8",
         "PYTHONPATH": PACKAGES,
         "PYTHONWARNINGS": "error",
@@ -276,7 +277,7 @@ def renew(project: Project, observer: Observer | None = None, **options: Any) ->
         login_base_url=options.pop("login_base_url", project.idp.base_url),
         ca_bundle=project.idp.ca_file,
     )
-    settings = load_settings(flags, {}, project.folder)
+    settings = load_settings(flags, options.pop("process", {}), project.folder)
     return batch.run(RunOptions(settings, **options), observer or Listener())
 
 

@@ -20,7 +20,7 @@ from credentials_provider.cli.emulator import write_identities
 from credentials_provider.emulator import Emulator, sample_apps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PICTURE = os.path.join(PROJECT, "docs", "demo.svg")
@@ -28,12 +28,12 @@ COLUMNS = 100
 LIFE = (4500, 5000)  # seconds: an hour and so many minutes that no column is narrower by chance
 
 
-def terminal(folder: str, words: Sequence[str]) -> str:
+def terminal(folder: str, words: Sequence[str], reach: Mapping[str, str]) -> str:
     """What the program shows on a terminal, colours and all."""
     line = [sys.executable, "-m", "credentials_provider", *words]
     package = os.path.join(PROJECT, "credentials-provider")
     env = {"PATH": os.environ["PATH"], "HOME": folder, "TERM": "xterm-256color", "TZ": "UTC"}
-    env["PYTHONUTF8"] = "1"
+    env |= {"PYTHONUTF8": "1", "CREDENTIALS_PROVIDER_HOME": ".", **reach}
     ours, theirs = pty.openpty()
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
     with subprocess.Popen(
@@ -72,11 +72,10 @@ def shown() -> str:
         os.mkdir(tokens, 0o700)
         stale = {apps[-1].name: "a-secret-of-yesterday"}
         write_identities(os.path.join(tokens, "entra-identities.json"), apps, **stale)
-        with open(os.path.join(folder, ".env"), "w", encoding="utf-8") as file:
-            file.write(f"ENTRA_LOGIN_BASE_URL={idp.base_url}\nREQUESTS_CA_BUNDLE={idp.ca_file}\n")
+        reach = {"ENTRA_LOGIN_BASE_URL": idp.base_url, "REQUESTS_CA_BUNDLE": str(idp.ca_file)}
         parts = []
         for command in ("generate", "status"):
-            lines = terminal(folder, [command]).partition("\n\n")[0].splitlines()
+            lines = terminal(folder, [command], reach).partition("\n\n")[0].splitlines()
             # The progress bar is gone by the end.
             kept = [line for line in lines if re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", line).strip()]
             parts += ["", f"\x1b[32m$\x1b[0m credentials-provider {command}"]

@@ -100,7 +100,7 @@ class Credential:
             cloud=cloud,
             ca_bundle=ca_bundle,
         )
-        settings = load_settings(flags, os.environ, _own_folder())
+        settings = load_settings(flags, os.environ, "")
         file = read_entries(settings)
         self.identity_name = identity_name or only_name(file.entries, file.path)
         (entry,) = select(file.entries, (self.identity_name,), file.path)
@@ -312,9 +312,3 @@ def _check_encrypted(url: str) -> None:
             f"no token is sent to {parts.scheme}://{parts.hostname}: it is not encrypted",
             hint="Use https.",
         )
-
-
-def _own_folder() -> str:
-    from click import get_app_dir  # noqa: PLC0415
-
-    return os.environ.get("CREDENTIALS_PROVIDER_HOME") or get_app_dir("credentials-provider")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from credentials_provider.errors import ConfigurationError
-from credentials_provider.permissions import is_open, read_file
+from credentials_provider.errors import ConfigurationError, quoted
+from credentials_provider.permissions import check_links, check_owner, is_open, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,10 @@ CLOUDS = {
     "china": "https://login.partner.microsoftonline.cn",
 }
 
+HOME_VARIABLE = "CREDENTIALS_PROVIDER_HOME"
+HOSTS_VARIABLE = "ENTRA_LOGIN_HOSTS"
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+_DOTENV = ".env"
 _HOST = re.compile(
     r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.?|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?", re.ASCII
 )
@@ -39,16 +44,34 @@ class Environment:
         process: Mapping[str, str],
         dotenv: Mapping[str, str],
         *,
-        file: str | None = None,
+        path: str = os.devnull,
+        named: bool = False,
         open_file: str | None = None,
     ) -> None:
         self._process = process
         self._dotenv = dotenv
-        self.file = file  # the `.env` that was read
+        self.path = path  # of the `.env`, whether or not it is there
+        self.file = path if dotenv else None  # the `.env`, where it holds anything
+        self._named = named  # by the user, for this run
         self.open_file = open_file  # the `.env`, where other users can read it
 
     def get(self, name: str) -> str | None:
         return self._process.get(name) or self._dotenv.get(name) or None
+
+    def get_named(self, name: str) -> str | None:
+        """As `get`, for what decides where a secret goes: not from a file that nobody named.
+
+        Raises:
+            ConfigurationError: the `.env` of the default place has it.
+
+        """
+        if self._named or self._process.get(name) or not self._dotenv.get(name):
+            return self.get(name)
+        file = self.file or _DOTENV
+        raise ConfigurationError(
+            f"{name} stands in {file}, which nobody named: it decides where secrets go",
+            hint=f"Add --env-file {quoted(file)}, or set {name} in the environment.",
+        )
 
     def in_dotenv(self, name: str) -> bool:
         return bool(self._dotenv.get(name))
@@ -62,7 +85,8 @@ class Environment:
         return "Environment(…)"
 
 
-class Flags(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Flags:
     """What was said on the command line; None where nothing was."""
 
     identities_file: str | None = None
@@ -71,74 +95,154 @@ class Flags(NamedTuple):
     auth_provider: str | None = None
     tenant_id: str | None = None
     client_id: str | None = None
-    client_secret: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
     scope: str | None = None
     login_base_url: str | None = None
     cloud: str | None = None
     ca_bundle: str | None = None
 
-    def __repr__(self) -> str:
-        return "Flags(…)"
 
-
-class Settings(NamedTuple):
-    """What a run works with. `client_secret` makes it unfit for printing: it has no repr."""
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run works with."""
 
     identities_file: str
     identities_file_given: bool  # named by the user: it must be there
     output_dir: str
     login_base_url: str
+    login_hosts: frozenset[str]  # as login_base_url: those that an identity may name
     ca_bundle: str | None
     tenant_id: str | None
     client_id: str | None
-    client_secret: str | None
+    client_secret: str | None = field(repr=False)
     scope: str | None
     environment: Environment
+    moved: (
+        str | None
+    )  # where files of version 1 lie that are not read any more, and how to use them
     warnings: tuple[str, ...]
 
-    def __repr__(self) -> str:
-        return f"Settings(identities_file={self.identities_file!r}, output_dir={self.output_dir!r})"
 
+def load_settings(flags: Flags, process: Mapping[str, str], root: str) -> Settings:
+    """Settings of a run.
 
-def load_settings(flags: Flags, process: Mapping[str, str], base: str) -> Settings:
-    """Settings for a run whose default paths lie below the folder `base`.
+    Args:
+        flags: what was said on the command line.
+        process: the environment.
+        root: the checkout, to which the default paths belong; empty for an installed program,
+            whose defaults lie in the user's own folder and never in the working directory.
 
     Raises:
         ConfigurationError: an `.env` that was named is missing or unreadable, another
             `AUTH_PROVIDER`, a login host that is not `https://host`, a CA bundle that is not there.
 
     """
-    dotenv, warnings, open_file = _read_dotenv(flags.env_file, base)
-    environment = Environment(
-        process,
-        dotenv,
-        file=_dotenv_path(flags.env_file, base) if dotenv else None,
-        open_file=open_file,
-    )
+    environment, warnings = _read_dotenv(flags.env_file, root, process)
     provider = flags.auth_provider or environment.get("AUTH_PROVIDER") or PROVIDER
     if provider.strip().lower() != PROVIDER:
         raise ConfigurationError(
             f"AUTH_PROVIDER is {provider[:40]!r}; this program only supports {PROVIDER!r}",
             hint="Set AUTH_PROVIDER=entra, or use the generator of that provider.",
         )
-    login_base_url = (
-        flags.login_base_url
-        or (CLOUDS[flags.cloud] if flags.cloud else None)
-        or environment.get("ENTRA_LOGIN_BASE_URL")
-        or CLOUDS["public"]
-    )
+    login_base_url = _login_base_url(flags, environment)
+    moved = None if root else _moved(flags, own_folder(process))
     return Settings(
-        identities_file=flags.identities_file or os.path.join(base, TOKEN_FOLDER, IDENTITIES_FILE),
+        identities_file=flags.identities_file
+        or default_path(root, process, TOKEN_FOLDER, IDENTITIES_FILE),
         identities_file_given=flags.identities_file is not None,
-        output_dir=flags.output_dir or os.path.join(base, TOKEN_FOLDER),
-        login_base_url=_checked_login_url(login_base_url),
+        output_dir=flags.output_dir or default_path(root, process, TOKEN_FOLDER),
+        login_base_url=login_base_url,
+        login_hosts=_login_hosts(environment) | {login_base_url, *CLOUDS.values()},
         ca_bundle=_checked_ca_bundle(flags.ca_bundle, environment),
         tenant_id=flags.tenant_id or environment.get("ENTRA_TENANT_ID"),
         client_id=flags.client_id or environment.get("ENTRA_CLIENT_ID"),
         client_secret=flags.client_secret or environment.get("ENTRA_CLIENT_SECRET"),
         scope=flags.scope or environment.get("ENTRA_SCOPE"),
         environment=environment,
-        warnings=warnings,
+        moved=moved,
+        warnings=(*warnings, *([moved] if moved else ())),
+    )
+
+
+def own_folder(process: Mapping[str, str]) -> str:
+    """The user's own folder for this program; empty where the user has no home."""
+    if home := process.get(HOME_VARIABLE):
+        return os.path.expanduser(home)
+    from click import get_app_dir  # noqa: PLC0415  loaded already, or hardly any more than this
+
+    folder = get_app_dir("credentials-provider")
+    return folder if os.path.isabs(folder) else ""
+
+
+def default_path(root: str, process: Mapping[str, str], *parts: str) -> str:
+    """A path below the checkout, or for an installed program (no root) below the own folder.
+
+    Raises:
+        ConfigurationError: the user has no home.
+
+    """
+    if not (base := root or own_folder(process)):
+        raise ConfigurationError(
+            "this user has no home folder for the default files",
+            hint=f"Set {HOME_VARIABLE} to a folder, or name --identities-file and --output-dir.",
+        )
+    return os.path.normpath(os.path.join(base, *parts))
+
+
+def _moved(flags: Flags, base: str) -> str | None:
+    """What to say of files in the working directory that version 1 would have read."""
+    own = os.path.join(TOKEN_FOLDER, IDENTITIES_FILE)
+    if os.path.lexists(os.path.join(base, own)):
+        return None
+    found = [
+        (path, options)
+        for path, given, options in (
+            (_DOTENV, flags.env_file, f"--env-file {_DOTENV}"),
+            (own, flags.identities_file, f"-i {own} -o {TOKEN_FOLDER}"),
+        )
+        if given is None and os.path.lexists(path)
+    ]
+    if not found:
+        return None
+    names = " and ".join(path for path, _ in found)
+    options = " ".join(options for _, options in found)
+    return (
+        f"{names} of the working directory {'are' if len(found) > 1 else 'is'} not read; this "
+        f"program's own folder is {base or f'not set ({HOME_VARIABLE})'}. "
+        f"To use what lies here: credentials-provider generate {options}"
+    )
+
+
+def _login_base_url(flags: Flags, environment: Environment) -> str:
+    if flags.login_base_url or flags.cloud:
+        return _checked_login_url(flags.login_base_url or CLOUDS[flags.cloud or "public"])
+    configured = environment.get("ENTRA_LOGIN_BASE_URL")
+    if configured and login_base(configured) not in CLOUDS.values():
+        configured = environment.get_named("ENTRA_LOGIN_BASE_URL")
+    return _checked_login_url(configured or CLOUDS["public"])
+
+
+def _login_hosts(environment: Environment) -> frozenset[str]:
+    """The hosts of `ENTRA_LOGIN_HOSTS`, as login hosts; with or without `https://`."""
+    listed = (environment.get_named(HOSTS_VARIABLE) or "").replace(",", " ").split()
+    urls = [each if "://" in each else f"https://{each}" for each in listed]
+    for each, url in zip(listed, urls, strict=True):
+        if problem := login_url_problem(url):
+            raise ConfigurationError(
+                f"{HOSTS_VARIABLE}: {each[:80]!r} {problem}",
+                hint="List hosts, with a comma between them: login.example.com, other:8443",
+            )
+    return frozenset(map(login_base, urls))
+
+
+def login_host_problem(url: str, settings: Settings) -> str | None:
+    """Why an identity may not have this login host, if it may not."""
+    if login_url_problem(url) or login_base(url) in settings.login_hosts:
+        return None  # a wrong one is its own mistake
+    host = login_base(url).removeprefix("https://")
+    return (
+        "is a host that only the identities file names. If its secret may go there, set "
+        f"{HOSTS_VARIABLE}={host} in the environment or in the file of --env-file"
     )
 
 
@@ -149,8 +253,12 @@ def _checked_login_url(url: str) -> str:
 
 
 def login_base(url: str) -> str:
-    """A login host as everything compares it: scheme and host in lower case, no slash behind."""
-    return url.strip().rstrip("/").lower()
+    """A login host as everything compares it: `https://host[:port]` in lower case.
+
+    Without the default port. What is no login host loses its blanks and slashes alone.
+    """
+    stripped = url.strip().rstrip("/")
+    return stripped if login_url_problem(url) else stripped.lower().removesuffix(":443")
 
 
 def login_url_problem(url: str) -> str | None:
@@ -180,37 +288,36 @@ def _is_ipv6(text: str) -> bool:
 
 def _checked_ca_bundle(flag: str | None, environment: Environment) -> str | None:
     """The bundle's path; the environment names it as it does for requests, curl and OpenSSL."""
-    for name in ("--ca-bundle", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
-        path = flag if name == "--ca-bundle" else environment.get(name)
+    for name in ("--ca-bundle", *_CA_VARIABLES):
+        path = flag if name == "--ca-bundle" else environment.get_named(name)
         if path:
             expanded = os.path.expanduser(path)
-            if not os.path.exists(expanded):
+            try:
+                found = os.stat(expanded)
+            except (OSError, ValueError):
                 raise ConfigurationError(
                     f"{name}: there is no CA bundle at {expanded}",
                     hint="Name a PEM file with the certification authorities to trust.",
-                )
+                ) from None
+            if os.name == "posix":
+                check_links(expanded)
+                check_owner(expanded, found)
             return expanded
     return None
 
 
-def _dotenv_path(given: str | None, base: str) -> str:
-    return given or os.path.join(base, ".env")
-
-
 def _read_dotenv(
-    given: str | None, base: str
-) -> tuple[dict[str, str], tuple[str, ...], str | None]:
-    """The values of `.env`, read as python-dotenv reads them and never executed.
-
-    With warnings, and with its path where other users can read it.
-    """
-    path = _dotenv_path(given, base)
+    given: str | None, root: str, process: Mapping[str, str]
+) -> tuple[Environment, tuple[str, ...]]:
+    """The values of `.env`, read as python-dotenv reads them and never executed; and warnings."""
+    base = root or own_folder(process)
+    path = given or (os.path.normpath(os.path.join(base, _DOTENV)) if base else os.devnull)
     if path == os.devnull or (given is None and os.path.isdir(path)):  # a virtual environment
-        return {}, (), None
+        return Environment(process, {}, path=path), ()
     content = read_file(path)
     if content is None:
         if given is None:
-            return {}, (), None
+            return Environment(process, {}, path=path), ()
         raise ConfigurationError(
             f"--env-file: there is no file {path}", hint="Name the .env file, or leave it out."
         )
@@ -230,7 +337,14 @@ def _read_dotenv(
     warnings = (f"{path}: line {', '.join(bad)} cannot be understood, ignored",) if bad else ()
     values = dotenv_values(stream=io.StringIO(text))
     known = {name: value for name, value in values.items() if value is not None}
-    return known, warnings, path if is_open(content.mode) else None
+    environment = Environment(
+        process,
+        known,
+        path=path,
+        named=given is not None,
+        open_file=path if is_open(content.mode) else None,
+    )
+    return environment, warnings
 
 
 def dotenv_with(text: str, values: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from credentials_provider.assistants import jsonc
+from credentials_provider import json_text
 from credentials_provider.assistants.clients import CLIENTS, IN_TOKEN_FOLDER
 from credentials_provider.assistants.configure import BACKUP, check_name, check_url, way_of
 from credentials_provider.assistants.documents import (
@@ -84,6 +85,14 @@ FILES = {
             "GOOSE_MODEL: x  # model\n"
         ),
     ),
+    "comments alone": ("jsonc", ("servers",), "// mine\n/* nothing\n   yet */\n"),
+    "null": ("json", ("mcpServers",), '{\n  "a": 1,\n  "mcpServers": null,\n  "b": 2\n}\n'),
+    "null, deep": ("jsonc", ("a", "b"), '{"a": null /* later */}'),
+    "toml, comments alone": ("toml", ("mcp_servers",), "# mine\n"),
+    "toml, windows": ("toml", ("mcp_servers",), '# mine\r\nmodel = "x"\r\n\r\n[tui]\r\nx = 1\r\n'),
+    "yaml, comments alone": ("yaml", ("extensions",), "# mine\n# yours\n"),
+    "yaml, null": ("yaml", ("extensions",), "# mine\nextensions:\nA: x  # model\n"),
+    "yaml, windows": ("yaml", ("extensions",), "# mine\r\nextensions:\r\n  a:\r\n    b: 1 # c\r\n"),
     "yaml, indented": (
         "yaml",
         ("extensions",),
@@ -105,7 +114,13 @@ def test_an_entry_is_put_in_and_nothing_else_changes(name: str) -> None:
     assert entries_of(after, FILES[name][0], FILES[name][1])["gw"] == ENTRY  # type: ignore[arg-type]
     lines = iter(after.splitlines())
     for line in before.splitlines():
-        if "{}" in line or before.count("\n") < 2 or "inline" in name or "deep" in name:
+        if (
+            "{}" in line
+            or "null" in line
+            or before.count("\n") < 2
+            or "inline" in name
+            or "deep" in name
+        ):
             continue  # the entry goes into this line
         assert any(
             line in {new, new.replace("},", "}", 1), new.replace("16,", "16")} for new in lines
@@ -130,7 +145,7 @@ def test_removing_undoes(name: str) -> None:
     """What is put in and taken out leaves the file as it was, an empty table of servers apart."""
     form, root, before = FILES[name]
     back = put(name, None, put(name, ENTRY))
-    if root[0] in before or form == "toml":
+    if (root[0] in before and "null" not in name) or form == "toml":
         assert back == before
     else:
         assert entries_of(back, form, root) == {}  # type: ignore[arg-type]
@@ -194,12 +209,12 @@ def test_any_json_is_changed_as_json_would(
 ) -> None:
     """Put and remove on any document give what the same on its content gives."""
     text = json.dumps(document, indent=indent, ensure_ascii=ascii_only)
-    after = jsonc.put(text, (name,), ENTRY)
+    after = json_text.put(text, (name,), ENTRY)
     assert json.loads(after) == {**document, name: ENTRY}
     gone = {key: value for key, value in document.items() if key != name}
-    assert json.loads(jsonc.remove(after, (name,))) == gone
+    assert json.loads(json_text.remove(after, (name,))) == gone
     if name not in document and document:
-        assert jsonc.remove(after, (name,)) == text
+        assert json_text.remove(after, (name,)) == text
 
 
 # The command
@@ -213,7 +228,9 @@ def app(project: Project) -> App:
 
 
 def config(run: Command, client: str, *args: str, **env: str) -> Ran:
-    return run("mcp-config", client, "--server", f"gw={URL}", *args, env=env)
+    """For a server that nobody has, so nothing that is written is started."""
+    check = ["--no-check"] if "--write" in args else []
+    return run("mcp-config", client, "--server", f"gw={URL}", *args, *check, env=env)
 
 
 def written(project: Project, client: str) -> str:
@@ -239,18 +256,53 @@ def test_each_client_starts_us_with_nothing_of_a_token_in_its_file(
     """
     ran = config(run, client)
     assert ran.code == 0
+    assert app.secrets[0] not in ran.stdout
     assert "eyJ" not in ran.stdout
     (entry,) = found_entries(client, ran.stdout)
     line = command_of(entry)
     assert os.path.isabs(line[0])
-    assert "mcp-bridge" in line or "headers-json" in line
+    assert "mcp-bridge" in line
+    assert ("--login-base-url", project.idp.base_url) in itertools.pairwise(line)
     assert project.idp.token_requests == []
-    if "headers-json" in line:
-        ran_helper = subprocess.run(
-            line, cwd="/", env={}, capture_output=True, text=True, check=True
-        )
-        headers = json.loads(ran_helper.stdout)
-        assert headers == {"Authorization": f"Bearer {project.token(app.name)['access_token']}"}
+
+
+@pytest.mark.parametrize("client", ["claude-code", "codex"])
+def test_a_helper_is_there_for_who_asks_for_it(
+    app: App, project: Project, run: Command, client: str
+) -> None:
+    """It prints headers without an environment; a program of unknown version is a warning."""
+    ran = config(run, client, "--helper", PATH="/nowhere")
+    assert "does not tell its version" in ran.stderr
+    line = command_of(found_entries(client, ran.stdout)[0])
+    done = subprocess.run(line, cwd="/", env={}, capture_output=True, text=True, check=True)
+    token = project.token(app.name)["access_token"]
+    assert json.loads(done.stdout) == {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell script")
+@pytest.mark.parametrize(
+    ("client", "version", "told"),
+    [
+        ("claude-code", "2.1.250 (Claude Code)", ""),
+        ("claude-code", "2.1.246 (Claude Code)", "is 2.1.246. Before 2.1.250"),
+        ("codex", "codex-cli 0.169.0", ""),
+        ("codex", "codex-cli 0.149.9", "is 0.149.9. Before 0.150.0"),
+    ],
+)
+def test_a_program_that_never_runs_its_helper_again_is_told(
+    project: Project, run: Command, client: str, version: str, told: str
+) -> None:
+    """By its own word."""
+    (app,) = apps(1)
+    project.add(app)
+    program = CLIENTS[client].helper_since[0]
+    path = os.path.join(project.folder, program)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"#!/bin/sh\necho '{version}'\n")
+    os.chmod(path, 0o755)
+    ran = config(run, client, "--helper", PATH=f"{project.folder}:/usr/bin:/bin")
+    assert ran.code == 0
+    assert (told in ran.stderr) if told else ("Warning" not in ran.stderr)
 
 
 def found_entries(client: str, text: str) -> list[Any]:
@@ -268,7 +320,7 @@ def command_of(entry: Any) -> list[str]:
     return [entry.get("command") or entry["cmd"], *entry["args"]]
 
 
-@pytest.mark.parametrize("client", sorted(set(CLIENTS) - {"claude-desktop"}))
+@pytest.mark.parametrize("client", sorted(n for n, c in CLIENTS.items() if c.static))
 def test_static_writes_the_token_and_says_when_it_expires(
     app: App, project: Project, run: Command, client: str
 ) -> None:
@@ -300,8 +352,6 @@ def test_the_registry_s_files_have_its_own_forms(app: App, project: Project, run
     assert vscode == {
         "mcp": {"servers": {"gw": {"url": URL, "headers": {"X-Authorization": bearer}}}}
     }
-    agent = config(run, "registry-agent").json
-    assert agent == {"mcp_registry_url": URL, "auth_token": bearer.removeprefix("Bearer ")}
 
 
 def test_the_registry_s_own_files_lie_with_the_tokens(
@@ -428,7 +478,7 @@ def test_paths_with_spaces_and_quotes_survive_the_shell(project: Project, run: C
     project.add(app)
     odd = os.path.join(project.folder, 'it\'s a "folder" $HOME')
     os.makedirs(odd, mode=0o700)
-    ran = config(run, "claude-code", "--output-dir", odd)
+    ran = config(run, "claude-code", "--helper", "--output-dir", odd)
     command = ran.json["mcpServers"]["gw"]["headersHelper"]
     shell = subprocess.run(
         ["/bin/sh", "-c", command], cwd="/", env={}, capture_output=True, text=True, check=True
@@ -497,3 +547,66 @@ def test_through_the_project_s_script_the_command_is_that_script(
     assert environment(project.folder)["PYTHONPATH"]
     assert program("")[0] != script
     assert sys.executable
+
+
+@pytest.mark.parametrize(
+    ("client", "variable", "path"),
+    [
+        ("claude-code", "CLAUDE_CONFIG_DIR", ".claude.json"),
+        ("codex", "CODEX_HOME", "config.toml"),
+        ("opencode", "XDG_CONFIG_HOME", "opencode/opencode.json"),
+        ("goose", "XDG_CONFIG_HOME", "goose/config.yaml"),
+        ("zed", "XDG_CONFIG_HOME", "zed/settings.json"),
+        ("qwen", "QWEN_HOME", "settings.json"),
+        ("copilot-cli", "COPILOT_HOME", "mcp-config.json"),
+    ],
+)
+def test_a_client_s_own_variable_names_the_place(
+    project: Project, run: Command, client: str, variable: str, path: str
+) -> None:
+    """What was written is where the client looks, and it is named."""
+    (app,) = apps(1)
+    project.add(app)
+    place = os.path.join(project.folder, "elsewhere", path)
+    ran = config(run, client, "--write", **{variable: os.path.join(project.folder, "elsewhere")})
+    assert ran.code == 0
+    assert f"Written: {place}." in ran.stdout
+    assert os.path.exists(place)
+
+
+def test_the_first_backup_stays_and_none_holds_a_token(
+    app: App, project: Project, run: Command
+) -> None:
+    """It is what its owner had before we came."""
+    path = project.private("c.json", '{"mine": 1}')
+    assert config(run, "cursor", "--write", "--file", path).code == 0
+    assert config(run, "cursor", "--static", "--write", "--file", path).code == 0
+    run("generate", "--force")
+    assert config(run, "cursor", "--static", "--write", "--file", path).code == 0
+    with open(path + BACKUP, encoding="utf-8") as file:
+        assert file.read() == '{"mine": 1}'
+    os.unlink(path + BACKUP)
+    run("generate", "--force")
+    again = config(run, "cursor", "--static", "--write", "--file", path)
+    assert again.code == 0
+    assert not os.path.exists(path + BACKUP)
+    assert project.token(app.name)["access_token"] not in again.stdout + again.stderr
+
+
+def test_without_an_identity_it_says_how_to_make_one(project: Project, run: Command) -> None:
+    """An empty file is no riddle."""
+    project.write([])
+    ran = config(run, "cursor")
+    assert ran.code == 2
+    assert "there is no identity yet" in ran.stderr
+    assert "identities init" in ran.stderr
+
+
+def test_what_this_shell_alone_has_is_named(project: Project, run: Command) -> None:
+    """The assistant does not have it; the entry is written all the same."""
+    (app,) = apps(1)
+    project.add(app, client_secret=None, client_secret_env="MY_SECRET")
+    ran = config(run, "cursor", MY_SECRET=app.secrets[0], HTTPS_PROXY="http://proxy.example:3128")
+    assert ran.code == 0
+    assert "Warning: HTTPS_PROXY, MY_SECRET are set in this shell alone" in ran.stderr
+    assert app.secrets[0] not in ran.stdout + ran.stderr

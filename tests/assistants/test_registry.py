@@ -1,16 +1,17 @@
-"""`mcp-config --registry-url`: the servers of either API, all pages, none that is disabled."""
+"""`mcp-config --registry-url`: all servers that can be reached, by their paths alone."""
 
 from __future__ import annotations
 
 import http.server
 import json
+import re
 import threading
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from support import Command, Project, apps
+from support import Command, Project, Ran, apps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ class Registry(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: Answers = {}
+        self.statuses: dict[str, int] = {}
         self.asked: list[str] = []
         self.token = ""
 
@@ -45,10 +47,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         answer = self.server.answers.get(parts.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         body = json.dumps(answer(query) if answer else {}).encode()
-        self.send_response(403 if not allowed else 200 if answer else 404)
+        status = self.server.statuses.get(parts.path, 200) if answer else 404
+        self.send_response(status if allowed else 403)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
 
     def log_message(self, *_: object) -> None:
         """Keeps quiet."""
@@ -66,84 +73,153 @@ def registry(project: Project) -> Iterator[Registry]:
         thread.join()
 
 
+def ask(run: Command, registry: Registry, *args: str) -> Ran:
+    words = ("--registry-url", registry.url, *args)
+    return run("mcp-config", "cursor", *words, env={"NO_PROXY": "localhost"})
+
+
 def found(run: Command, registry: Registry) -> dict[str, str]:
     """Servers by name, as the bridge would be started for them."""
-    ran = run("mcp-config", "cursor", "--registry-url", registry.url, env={"NO_PROXY": "localhost"})
+    ran = ask(run, registry)
     assert ran.code == 0, ran.stderr
     entries = ran.json["mcpServers"]
     assert all("X-Authorization" in entry["args"] for entry in entries.values())
     return {name: entry["args"][-1] for name, entry in entries.items()}
 
 
-def test_its_own_api_is_read_page_by_page(run: Command, registry: Registry) -> None:
-    """Every enabled server of all pages, under its address for clients."""
-    servers = [
-        {"path": f"/s{n}/", "is_enabled": n != 1, "proxy_pass_url": "http://x:1/"} for n in range(5)
-    ]
-    servers += [
-        {"path": "/own", "is_enabled": True, "proxy_pass_url": "http://x:1/sse"},
-        {"path": "/named", "is_enabled": True, "mcp_endpoint": f"{registry.url}/other/place"},
-    ]
+def listing(*servers: dict[str, Any]) -> dict[str, Any]:
+    return {"servers": [*servers], "total_count": len(servers)}
+
+
+def test_every_page_is_read(run: Command, registry: Registry) -> None:
+    """Until the registry's own count is reached; disabled servers are none; no tools are sent."""
+    servers = [{"path": f"/s{n}/", "is_enabled": n != 1} for n in range(5)]
 
     def page(query: dict[str, str]) -> dict[str, Any]:
+        assert query["include_tools"] == "false"
         start = int(query["offset"])
-        return {"servers": servers[start : start + 3], "has_next": start + 3 < len(servers)}
+        return {"servers": servers[start : start + 2], "total_count": 5}
 
     registry.answers["/api/servers"] = page
-    assert found(run, registry) == {
-        **{f"s{n}": f"{registry.url}/s{n}/mcp" for n in (0, 2, 3, 4)},
-        "own": f"{registry.url}/own",
-        "named": f"{registry.url}/other/place",
+    assert found(run, registry) == {f"s{n}": f"{registry.url}/s{n}/mcp" for n in (0, 2, 3, 4)}
+
+
+def test_an_older_one_pages_by_another_word_or_not_at_all(run: Command, registry: Registry) -> None:
+    """`has_next`, or nothing."""
+    pages: dict[str, dict[str, Any]] = {
+        "0": {"servers": [{"path": "/a"}], "has_next": True},
+        "1": {"servers": [{"path": "/b"}]},
     }
-
-
-def test_a_server_elsewhere_is_left_out_and_told(run: Command, registry: Registry) -> None:
-    """Whoever registers a server must not get the tokens of all who configure it."""
-    elsewhere = ("https://evil.example/mcp", "http://evil.example/mcp", "https://a\x1b[2J/", "x")
-    servers = [
-        {"path": f"/s{n}", "is_enabled": True, "mcp_endpoint": url}
-        for n, url in enumerate(elsewhere)
-    ]
-    home = {"path": "/home", "is_enabled": True}
-    registry.answers["/api/servers"] = lambda _: {"servers": [*servers, home]}
-    ran = run("mcp-config", "cursor", "--registry-url", registry.url, env={"NO_PROXY": "localhost"})
-    assert ran.code == 0, ran.stderr
-    assert list(ran.json["mcpServers"]) == ["home"]
-    assert "--server s0=https://evil.example/mcp" in ran.stderr
-    assert ran.stderr.count("is left out") == len(elsewhere)
-    assert "\x1b" not in ran.stdout + ran.stderr
-
-
-def test_an_older_one_that_pages_nothing(run: Command, registry: Registry) -> None:
-    """All at once, as before there were pages: asked once."""
-    registry.answers["/api/servers"] = lambda _: {"servers": [{"path": "/a", "is_enabled": True}]}
-    assert found(run, registry) == {"a": f"{registry.url}/a/mcp"}
-    assert len(registry.asked) == 1
-
-
-@pytest.mark.parametrize("api", ["/v0.1/servers", "/api/registry/v0.1/servers"])
-def test_the_standard_api_is_read_by_cursor(run: Command, registry: Registry, api: str) -> None:
-    """Where its own API is not there: both places of the standard one, to the last cursor."""
-
-    def item(path: str, *, enabled: bool) -> dict[str, Any]:
-        meta = {"io.mcpgateway/internal": {"path": path, "is_enabled": enabled}}
-        return {"server": {"name": f"io.x{path}", "_meta": meta}}
-
-    def page(query: dict[str, str]) -> dict[str, Any]:
-        if "cursor" not in query:
-            first = [item("/a", enabled=True), item("/off", enabled=False)]
-            return {"servers": first, "metadata": {"nextCursor": "n", "count": 2}}
-        return {"servers": [item("/b", enabled=True)], "metadata": {"nextCursor": None}}
-
-    registry.answers[api] = page
+    registry.answers["/api/servers"] = lambda query: pages[query["offset"]]
     assert found(run, registry) == {
         "a": f"{registry.url}/a/mcp",
         "b": f"{registry.url}/b/mcp",
     }
 
 
+def test_the_address_is_the_gateway_s_whatever_is_behind_it(
+    run: Command, registry: Registry
+) -> None:
+    """Its path and /mcp, unless the server says that it has none; virtual servers too."""
+    registry.answers["/api/servers"] = lambda _: listing(
+        {"path": "/sse", "proxy_pass_url": "https://evil.example/sse"},
+        {"path": "/named", "mcp_endpoint": "https://evil.example:8443/mcp"},
+        {"path": "/root"},
+        {"path": "/told", "append_mcp_path": False},
+        {"path": "/here", "deployment": "local"},
+    )
+    registry.answers["/api/servers/root/connect-config"] = lambda _: {"append_mcp_path": False}
+    registry.answers["/api/servers/sse/connect-config"] = lambda _: {"append_mcp_path": None}
+    registry.answers["/api/virtual-servers"] = lambda _: {
+        "virtual_servers": [
+            {"path": "/virtual/dev"},
+            {"path": "/virtual/off", "is_enabled": False},
+        ],
+        "total_count": 2,
+    }
+    ran = ask(run, registry)
+    assert {name: e["args"][-1] for name, e in ran.json["mcpServers"].items()} == {
+        "sse": f"{registry.url}/sse/mcp",
+        "named": f"{registry.url}/named/mcp",
+        "root": f"{registry.url}/root",
+        "told": f"{registry.url}/told",
+        "virtual-dev": f"{registry.url}/virtual/dev/mcp",
+    }
+    assert "/here is left out: it runs on its users' own machines" in ran.stderr
+    assert "evil" not in ran.stdout + ran.stderr
+
+
+# What several assistants take for a variable, and a shell for a command.
+HOSTILE = [
+    "/evil/${DB_PASSWORD}",
+    "/a/$HOME",
+    "/a/{env:SECRET}",
+    "/a/%PATH%",
+    "/a/`id`;$(id)'\"|&<>",
+    "/a/${{ secrets.X }}",
+    "//evil.example:8443",
+    "/\\evil.example",
+    "/a?b=c#d",
+    "/a b\r\nHost: x",
+    "/\x1b[2J",
+    "/ü",
+    "@evil.example/x",
+    "https://evil.example/mcp",
+]
+
+
+@pytest.mark.parametrize("path", HOSTILE)
+def test_what_a_stranger_registers_is_a_path_and_nothing_else(
+    run: Command, registry: Registry, path: str
+) -> None:
+    """Re-encoded by RFC 3986, on the registry's own scheme, host and port."""
+    registry.answers["/api/servers"] = lambda _: listing({"path": path})
+    (address,) = found(run, registry).values()
+    assert address.startswith(f"{registry.url}/")
+    rest = address.removeprefix(registry.url)
+    assert re.fullmatch(r"/(?:[A-Za-z0-9._~/-]|%[0-9A-F]{2})+/mcp", rest)
+    assert unquote(rest) == f"/{path.strip('/')}/mcp"
+
+
+@pytest.mark.parametrize("path", ["/..", "/a/../../b", "/.", "/", "", None, 5])
+def test_what_is_no_path_of_a_server_is_left_out(
+    run: Command, registry: Registry, path: object
+) -> None:
+    """It could lead out of the gateway's servers."""
+    registry.answers["/api/servers"] = lambda _: listing({"path": path}, {"path": "/home"})
+    assert list(found(run, registry)) == ["home"]
+
+
+def test_two_paths_of_one_name_get_a_number(run: Command, registry: Registry) -> None:
+    """An assistant wants letters, digits, _ and -."""
+    registry.answers["/api/servers"] = lambda _: listing({"path": "/a.b"}, {"path": "/a-b"})
+    assert found(run, registry) == {
+        "a-b": f"{registry.url}/a.b/mcp",
+        "a-b-2": f"{registry.url}/a-b/mcp",
+    }
+
+
+def test_no_access_is_told_as_such(run: Command, registry: Registry) -> None:
+    """The registry says nothing but an empty list, with status 200."""
+    registry.answers["/api/servers"] = lambda _: listing()
+    ran = ask(run, registry)
+    assert (ran.code, ran.stdout) == (1, "")
+    assert "no server is visible to this identity at localhost" in ran.stderr
+    assert "Give the identity a group at the registry" in ran.stderr
+
+
+def test_a_registry_without_a_gateway_gets_no_entries(run: Command, registry: Registry) -> None:
+    """It lists servers and passes nothing on to them."""
+    registry.answers["/api/servers"] = lambda _: listing({"path": "/a"})
+    registry.statuses["/a/mcp"] = 503
+    registry.answers["/a/mcp"] = lambda _: {"error": "gateway_proxy_disabled"}
+    ran = ask(run, registry, "--write", "--file", "x.json")
+    assert (ran.code, ran.stdout) == (1, "")
+    assert "is a registry without a gateway" in ran.stderr
+
+
 def test_an_address_without_a_registry_is_told(run: Command, registry: Registry) -> None:
     """No API there: exit 1 and the cure, nothing on stdout."""
-    ran = run("mcp-config", "cursor", "--registry-url", registry.url, env={"NO_PROXY": "localhost"})
+    ran = ask(run, registry)
     assert (ran.code, ran.stdout) == (1, "")
     assert "has no list of servers" in ran.stderr

@@ -4,79 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import stat
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from credentials.commanding import PLAIN, Tell, converse, ids, mode
 from credentials.making import certificate, key_pem, pem
-from support import SCOPE, Project, Ran, apps, assert_no_secret, entry, environment, renew
+from credentials_provider.cli.identities.options import KINDS
+from support import SCOPE, Project, assert_no_secret, entry, renew
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from io import FileIO
-
     from credentials_provider.emulator import App
-
-PLAIN = "v5u8Q~plain.secret-value_1"
-
-
-@dataclass(frozen=True)
-class Tell:
-    """The real `identities` command in a project's folder, with something on its stdin."""
-
-    project: Project
-
-    def __call__(
-        self,
-        *args: str,
-        stdin: str = "",
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-    ) -> Ran:
-        done = subprocess.run(
-            [sys.executable, "-m", "credentials_provider", "identities", *args],
-            cwd=cwd or self.project.folder,
-            env=environment(self.project.folder, env),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        for each in (done.stdout, done.stderr):
-            assert PLAIN not in each
-            assert "Traceback" not in each
-        return Ran(done.returncode, done.stdout, done.stderr)
-
-    def add(self, name: str, app: App, *options: str, stdin: str = "") -> Ran:
-        return self("add", name, *ids(app), *options, stdin=stdin)
-
-
-@pytest.fixture
-def tell(project: Project) -> Tell:
-    return Tell(project)
-
-
-@pytest.fixture
-def app(project: Project) -> App:
-    (made,) = apps(1)
-    project.idp.add_app(made)
-    return made
-
-
-def ids(app: App) -> list[str]:
-    return ["--tenant-id", app.tenant_id, "--client-id", app.client_id, "--scope", SCOPE]
-
-
-def mode(path: str) -> int:
-    return stat.S_IMODE(os.stat(path).st_mode)
-
 
 # init, add, import
 
@@ -127,8 +66,8 @@ def test_init_never_touches_a_file_that_is_there(project: Project, tell: Tell, a
             {"client_secret_keyvault": "https://v.vault.azure.net/secrets/a"},
         ),
         (
-            ["--certificate-file", "~/c.pem", "--certificate-password-env", "P"],
-            {"certificate_file": "~/c.pem", "certificate_password_env": "P"},
+            ["--certificate-file", "$DIR/c.pem", "--certificate-password-env", "P"],
+            {"certificate_file": "$DIR/c.pem", "certificate_password_env": "P"},
         ),
         (
             ["--federated-token-file", "$AZURE_FEDERATED_TOKEN_FILE"],
@@ -296,38 +235,6 @@ def test_a_masked_secret_is_not_imported(project: Project, tell: Tell, app: App)
 # On a terminal
 
 
-def converse(project: Project, *args: str, answers: list[tuple[str, str]]) -> tuple[int, str]:
-    """Runs `identities` on a terminal: waits for each question, answers it; code and screen."""
-    terminal, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "credentials_provider", "identities", *args],
-        cwd=project.folder,
-        env={**environment(project.folder), "TERM": "dumb"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    screen = ""
-    waiting = list(answers)
-    with process, open(terminal, "r+b", buffering=0) as there:
-        # On Linux the end of a terminal reads as an error.
-        while seen := _seen(there):
-            screen += seen.decode()
-            if waiting and waiting[0][0] in screen.rpartition("\n")[2]:
-                there.write(f"{waiting.pop(0)[1]}\n".encode())
-    assert not waiting, screen
-    return process.returncode, screen
-
-
-def _seen(there: FileIO) -> bytes:
-    try:
-        return there.read(4096) or b""
-    except OSError:
-        return b""
-
-
 def test_init_asks_on_a_terminal_and_hides_the_secret(project: Project, app: App) -> None:
     """A wrong answer is asked for again; what is typed as the secret is not shown."""
     code, screen = converse(
@@ -339,6 +246,7 @@ def test_init_asks_on_a_terminal_and_hides_the_secret(project: Project, app: App
             ("Tenant ID", app.tenant_id),
             ("Client ID", app.client_id),
             ("Scope", SCOPE),
+            ("Number", "1"),
             ("Client secret", app.secrets[0]),
         ],
     )
@@ -499,17 +407,82 @@ def test_remove_leaves_the_rest_as_it_was_written(project: Project, tell: Tell, 
 
 
 def test_remove_purges_what_was_made_for_it(project: Project, tell: Tell, app: App) -> None:
-    """Token and secret; without --purge it only names them."""
+    """Token and secret; with --keep it only names them."""
     tell.add("ci", app, "--client-secret-stdin", stdin=app.secrets[0])
     renew(project)
     secret = os.path.join(project.output, ".secrets", "ci")
-    ran = tell("remove", "ci")
+    ran = tell("remove", "ci", "--keep")
     assert ".secrets/ci is still there" in ran.stdout
     tell.add("ci", app, "--client-secret-env", "A")
-    assert tell("remove", "ci", "--purge").code == 0
+    assert tell("remove", "ci").code == 0
     assert not os.path.exists(secret)
     assert not os.path.exists(project.path("ci"))
     assert project.entries() == []
+
+
+def test_migrate_and_remove_leave_no_secret(project: Project, tell: Tell, app: App) -> None:
+    """Not the previous one either; what another entry uses stays."""
+    shared = entry(app, identity_name="other", client_secret=None, client_secret_file=".secrets/b")
+    project.write(
+        [
+            entry(app, identity_name="a", client_secret_previous=PLAIN),
+            entry(app, identity_name="b"),
+            shared,
+        ]
+    )
+    assert tell("migrate").code == 0
+    secrets = os.path.join(project.output, ".secrets")
+    assert {*os.listdir(secrets)} == {".gitignore", "a", "a.previous", "b"}
+    assert tell("remove", "a", "b").code == 0
+    assert {*os.listdir(secrets)} == {".gitignore", "b"}
+    assert project.entries() == [shared]
+
+
+def test_remove_deletes_nothing_outside_its_folders(project: Project, tell: Tell, app: App) -> None:
+    """Whatever an entry is called, and whatever it names."""
+    victim = project.private("victim.json", "{}")
+    named = project.private("elsewhere", PLAIN)
+    for name in ("../victim", os.path.splitext(victim)[0], "../../victim"):
+        project.write([entry(app, identity_name=name, client_secret_file=named)])
+        assert tell("remove", name).code == 0
+        assert project.entries() == []
+    assert os.path.exists(victim)
+    assert os.path.exists(named)
+
+
+def test_remove_reports_what_it_cannot_delete(project: Project, tell: Tell, app: App) -> None:
+    """After everything else is gone; a folder in the place of a file is no mistake of ours."""
+    tell.add("ci", app, "--client-secret-stdin", stdin=app.secrets[0])
+    os.mkdir(project.path("ci"))
+    ran = tell("remove", "ci")
+    assert ran.code == 1
+    assert "ci.json" in ran.stderr
+    assert "mistake of this program" not in ran.stderr
+    assert not os.path.exists(os.path.join(project.output, ".secrets", "ci"))
+    assert project.entries() == []
+
+
+@pytest.mark.parametrize("content", [None, "", "no key", "certificate alone"])
+def test_a_certificate_that_cannot_work_is_refused_at_once(
+    project: Project, tell: Tell, app: App, content: str | None
+) -> None:
+    """Not at the first run; one whose path only a service knows is taken as it is."""
+    if content is not None:
+        text = pem(certificate()) if content == "certificate alone" else content
+        project.private("c.pem", text)
+    ran = tell.add("ci", app, "--certificate-file", "c.pem")
+    assert ran.code == 2
+    assert "nothing was added" in ran.stderr
+    assert not os.path.exists(project.identities_file)
+
+
+def test_a_mistake_elsewhere_keeps_nobody_from_adding(
+    project: Project, tell: Tell, app: App
+) -> None:
+    """It costs its own entry."""
+    project.write([entry(app, identity_name="wrong", scope=5)])
+    assert tell.add("ci", app, "--client-secret-env", "A").code == 0
+    assert [each["identity_name"] for each in project.entries()] == ["wrong", "ci"]
 
 
 def test_remove_of_an_unknown_name_changes_nothing(project: Project, tell: Tell, app: App) -> None:
@@ -603,3 +576,22 @@ def test_without_a_file_each_command_says_so(tell: Tell, command: str) -> None:
     ran = tell(*command.split())
     assert ran.code == 2
     assert "no identities file" in ran.stderr
+
+
+def test_init_asks_for_the_kind_of_credential(project: Project, app: App) -> None:
+    """And for what that kind needs."""
+    questions = [
+        ("Name", "ci"),
+        ("Tenant ID", app.tenant_id),
+        ("Client ID", app.client_id),
+        ("Scope", SCOPE),
+    ]
+    number = str(KINDS.index("client_secret_env") + 2)
+    code, screen = converse(
+        project,
+        "init",
+        answers=[*questions, ("Number", number), ("client_secret_env", "CI_SECRET")],
+    )
+    assert code == 0, screen
+    (made,) = project.entries()
+    assert made["client_secret_env"] == "CI_SECRET"

@@ -88,7 +88,7 @@ def test_the_sample_settings_work_as_they_are_and_filled_in(tmp_path: Path) -> N
     )
     for text, tenant in ((sample, None), (filled, "12345678-1234-1234-1234-123456789012")):
         (tmp_path / ".env").write_text(text)
-        settings = load_settings(Flags(), {}, str(tmp_path))
+        settings = load_settings(Flags(env_file=str(tmp_path / ".env")), {}, str(tmp_path))
         assert (settings.tenant_id, settings.warnings) == (tenant, ())
         assert settings.login_base_url == "https://login.microsoftonline.com"
 
@@ -96,5 +96,5 @@ def test_the_sample_settings_work_as_they_are_and_filled_in(tmp_path: Path) -> N
 def test_the_sample_settings_have_every_variable_of_the_readme() -> None:
     """Those of this program: proxies are the system's."""
     named = re.findall(r"`((?:ENTRA|AUTH|REQUESTS)_[A-Z_]+)`", text_of("README.md"))
-    assert len(set(named)) == 8
+    assert len(set(named)) == 9
     assert set(named) <= set(re.findall(r"^#?([A-Z_]+)=", text_of(".env.example"), re.MULTILINE))

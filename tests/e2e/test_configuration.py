@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ import jwt
 import pytest
 
 from credentials_provider.emulator import Emulator
+from credentials_provider.errors import ConfigurationError
 from support import OTHER_TENANT, Command, Project, apps, entry, renew, wait
 
 # Wrong identities files
@@ -322,16 +324,18 @@ def test_the_environment_fills_in_tenant_and_scope(project: Project, run: Comman
 
 @pytest.mark.parametrize("place", ["environment", ".env", "--entra-login-url", "entry"])
 def test_the_login_host_may_be_said_anywhere(project: Project, run: Command, place: str) -> None:
-    """Flag, environment, .env or the entry itself name the login host; a final slash is nothing."""
+    """Flag, environment, the named .env or an entry; a final slash is nothing, nor is the case."""
     (app,) = apps(1)
-    url = f"{project.idp.base_url}/"
+    url = f"{project.idp.base_url}/".replace("https", "HTTPS")
     project.add(app, login_base_url=url if place == "entry" else None)
     args: tuple[str, ...] = ("--ca-bundle", project.idp.ca_file)
     env = {}
     if place == "environment":
         env = {"ENTRA_LOGIN_BASE_URL": url}
     elif place == ".env":
-        project.private(".env", f'ENTRA_LOGIN_BASE_URL="{url}" # here\n')
+        args += ("--env-file", project.private("my.env", f'ENTRA_LOGIN_BASE_URL="{url}" # here\n'))
+    elif place == "entry":
+        env = {"ENTRA_LOGIN_HOSTS": url.removeprefix("HTTPS://").strip("/")}
     elif place == "--entra-login-url":
         args += (place, url)
 
@@ -365,7 +369,7 @@ def test_a_path_belongs_to_the_working_directory(project: Project, run: Command)
 
 
 def test_one_identity_may_have_its_own_cloud(project: Project, idp: Emulator) -> None:
-    """`login_base_url` of an entry sends its secret there and nowhere else."""
+    """`login_base_url` of an entry sends its secret there, if whoever runs it allows the host."""
     here, there = apps(1)[0], apps(1, OTHER_TENANT)[0]
     with Emulator([there], ca_file=os.path.join(project.folder, "there.pem")) as second:
         project.add(here, identity_name="here")
@@ -375,12 +379,16 @@ def test_one_identity_may_have_its_own_cloud(project: Project, idp: Emulator) ->
                 entry(there, identity_name="there", login_base_url=second.base_url),
             ]
         )
-        report = renew(project)
+        with contextlib.suppress(ConfigurationError):
+            renew(project)
+        assert (second.connections, project.tokens().keys() & {"there.json"}) == (0, set())
+        process = {"ENTRA_LOGIN_HOSTS": second.base_url.removeprefix("https://")}
+        report = renew(project, process=process)
 
         # Another authority signs for it, so it is not even trusted with the request.
         assert [each.kind for each in report.results] == ["renewed", "failed"]
         assert second.requests == []
-    assert [each.tenant for each in idp.requests] == [here.tenant_id]
+    assert {each.tenant for each in idp.requests} == {here.tenant_id}
 
 
 def test_json_is_ascii_safe(project: Project, run: Command) -> None:

@@ -68,9 +68,11 @@ def run(left: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     for name in [name for name in os.environ if name.startswith("ENTRA_")]:
         monkeypatch.delenv(name)
 
+    named = ("--env-file", os.path.join(left.folder, ".env"))  # it has the login host
+
     def started(*words: str, command: str = "generate") -> int:
         with pytest.raises(SystemExit) as end:
-            main([command, *words], root=left.folder)
+            main([command, *words, *named], root=left.folder)
         assert isinstance(end.value.code, int)
         return end.value.code
 
@@ -139,7 +141,7 @@ def test_a_dry_run_and_status_only_look(
     assert run(command="status") == 0
     assert run("--prune", "--yes", command="status") == 0
     assert left.tokens() == before
-    assert "not of this program" in capsys.readouterr().out
+    assert "another program's file" in capsys.readouterr().out
 
 
 def test_secrets_leave_the_file_and_the_rest_stays(

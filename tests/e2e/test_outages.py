@@ -47,6 +47,20 @@ def test_an_outage_leaves_tokens_that_serve(project: Project, run: Command) -> N
     assert project.files() == before
 
 
+def test_a_passing_fault_that_entra_sends_with_http_400_is_for_a_later_run(
+    project: Project, run: Command, idp: Emulator
+) -> None:
+    """The status alone would call it a refusal that no retry heals."""
+    project.add(apps(1)[0])
+    assert run().code == 0
+    idp.inject(Fault("aadsts", code=90033), None)
+    ran = run("--json", "--max-attempts", "1", *DUE)
+    (result,) = ran.json["results"]
+    assert ran.code == 75
+    assert result["error"]["transient"] is True
+    assert "Run again" in result["error"]["remedy"]
+
+
 def test_a_kept_token_is_told_with_the_time_it_has_left(
     project: Project, run: Command, idp: Emulator
 ) -> None:

@@ -82,6 +82,11 @@ class Checkout:
             check=False,
         )
 
+    @property
+    def named(self) -> tuple[str, str]:
+        """The `.env` has the login host: it counts where somebody names the file."""
+        return "--env-file", os.path.join(self.root, ".env")
+
     def has_token(self) -> bool:
         return os.path.exists(os.path.join(self.root, ".oauth-tokens", "ci-agent.json"))
 
@@ -217,7 +222,7 @@ def test_printing_installs_nothing(checkout: Checkout, tmp_path: pathlib.Path) -
 
 
 def test_the_line_works_in_crons_environment_and_is_quiet(checkout: Checkout) -> None:
-    (line,) = checkout.run("schedule", "cron").stdout.splitlines()
+    (line,) = checkout.run("schedule", "cron", *checkout.named).stdout.splitlines()
     minutes, hour, day, month, weekday, command = line.split(" ", 5)
     assert (minutes, hour, day, month, weekday) == ("*/5", "*", "*", "*", "*")
     assert "%" not in command.replace("\\%", "")

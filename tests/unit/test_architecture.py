@@ -41,7 +41,7 @@ ROOMS = [
         "minting",
         "model",
     ),
-    *("transport", "tokens", "identities", "credentials", "entra", "run"),
+    *("transport", "tokens", "identities", "credentials", "entra", "run", "lifecycle"),
     *("endpoint", "python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
 ]
 OWNERS = {
@@ -142,7 +142,11 @@ print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)
 
 def run(project: Project, *arguments: str) -> tuple[int, set[str], str]:
     """Exit code, modules that were loaded, and what a process of its own printed."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE.parent)}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(PACKAGE.parent),
+        "CREDENTIALS_PROVIDER_HOME": ".",
+    }
     done = subprocess.run(
         [sys.executable, "-c", RUN, *arguments],
         cwd=project.root,

@@ -18,6 +18,7 @@ from credentials_provider.identities.problems import Model
 from credentials_provider.identities.reading import make_entry, read_entries
 from credentials_provider.identities.rules import is_placeholder
 from credentials_provider.identities.validation import validate, validate_each
+from credentials_provider.settings import CLOUDS
 from unit.making import CLIENT, GATEWAY, SECRET, TENANT, Project, sample_fields
 
 if TYPE_CHECKING:
@@ -288,7 +289,7 @@ def test_an_entry_with_a_known_fingerprint_and_nothing_odd_is_valid(
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"cloud": "usgov"}, {"login_base_url": "https://h"}, {"cloud": None}],
+    [{}, {"cloud": "usgov"}, {"login_base_url": CLOUDS["china"]}, {"cloud": None}],
     ids=str,
 )
 def test_an_ordinary_entry_is_obvious(project: Project, changes: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from credentials_provider.identities.fields import FIELDS, keeps_the_rules
 from credentials_provider.identities.problems import problems_of
 from credentials_provider.identities.reading import make_entry, read_entries, select
 from credentials_provider.identities.validation import validate, validate_each
+from credentials_provider.settings import CLOUDS
 from unit.making import CLIENT, GATEWAY, SECRET, TENANT, Project, sample_fields
 from unit.test_credential_fields import BAD, GOOD
 
@@ -75,7 +76,7 @@ ACCEPTED: dict[str, list[Any]] = {
             "https://x.example//.default",
         ),
     ],
-    "login_base_url": ["https://login.example", "https://login.example/", "https://h:8443", None],
+    "login_base_url": [CLOUDS["usgov"], f"{CLOUDS['china']}/", f"{CLOUDS['public']}:443", None],
     "cloud": ["public", "usgov", "china", None],
 }
 REFUSED: dict[str, list[Any]] = {
@@ -394,7 +395,7 @@ def test_sinks_are_no_part_of_the_definition(project: Project) -> None:
 
 def test_a_host_is_named_in_one_way(project: Project) -> None:
     """Which of two would win is nobody's to guess."""
-    changes = {"login_base_url": "https://h", "cloud": "usgov"}
+    changes = {"login_base_url": CLOUDS["usgov"], "cloud": "usgov"}
     (problem,) = refuse(project, sample_fields(**changes))
     assert "login_base_url and cloud exclude one another" in problem.message
 

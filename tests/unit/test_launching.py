@@ -25,7 +25,9 @@ def test_paths_and_hosts_go_along_as_options(
     bundle.touch()
     (project.root / ".env").write_text("ENTRA_LOGIN_BASE_URL=https://login.microsoftonline.us\n")
     monkeypatch.chdir(project.root)
-    settings = load_settings(Flags(), {"REQUESTS_CA_BUNDLE": "ca.pem"}, "")
+    settings = load_settings(
+        Flags(), {"REQUESTS_CA_BUNDLE": "ca.pem", "CREDENTIALS_PROVIDER_HOME": "."}, ""
+    )
     line = options_of(settings)
     assert dict(zip(line[::2], line[1::2], strict=True)) == {
         "--identities-file": str(project.root / ".oauth-tokens" / "entra-identities.json"),

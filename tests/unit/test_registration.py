@@ -42,7 +42,7 @@ Service Principal ID: 1
 def test_both_forms_give_client_and_secret(text: str) -> None:
     """And the repr shows no secret."""
     found = read_registration(text)
-    assert found == (CLIENT, SECRET)
+    assert (found.client_id, found.client_secret) == (CLIENT, SECRET)
     assert SECRET not in repr(found)
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from click import get_app_dir
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from credentials_provider.errors import ConfigurationError
+from credentials_provider.permissions import UntrustedOwnerError
 from credentials_provider.settings import (
     CLOUDS,
     Environment,
     Flags,
     Settings,
     load_settings,
+    login_host_problem,
     login_url_problem,
 )
 from unit.making import SECRET
@@ -47,7 +51,7 @@ def test_a_flag_beats_the_environment_beats_dotenv_beats_the_default(
 ) -> None:
     """One source after the other falls silent; an empty value is none."""
     variable, default = SOURCES[field]
-    dotenv = f"{variable}=https://dotenv\n"
+    dotenv = f"{variable}={CLOUDS['china']}\n"
     process = {variable: "https://process"}
 
     def value(settings: Settings) -> object:
@@ -56,8 +60,8 @@ def test_a_flag_beats_the_environment_beats_dotenv_beats_the_default(
     assert value(load(tmp_path, process, dotenv, **{field: "https://flag"})) == "https://flag"
     assert value(load(tmp_path, process, dotenv, **{field: ""})) == "https://process"
     assert value(load(tmp_path, process, dotenv)) == "https://process"
-    assert value(load(tmp_path, {variable: ""}, dotenv)) == "https://dotenv"
-    assert value(load(tmp_path, {}, dotenv)) == "https://dotenv"
+    assert value(load(tmp_path, {variable: ""}, dotenv)) == CLOUDS["china"]
+    assert value(load(tmp_path, {}, dotenv)) == CLOUDS["china"]
     assert value(load(tmp_path, {}, f"{variable}=\n")) == default
     assert value(load(tmp_path, {}, f"{variable}\n")) == default
     assert value(load(tmp_path)) == default
@@ -73,7 +77,6 @@ def test_default_paths_lie_below_the_base_and_given_ones_stand_as_they_are(tmp_p
     settings = load(tmp_path, identities_file="mine.json", output_dir="out")
     assert (settings.identities_file, settings.output_dir) == ("mine.json", "out")
     assert settings.identities_file_given
-    assert load_settings(Flags(), {}, "").output_dir == ".oauth-tokens"
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
@@ -255,7 +258,6 @@ def test_the_ca_bundle_is_taken_from_the_first_that_names_one(tmp_path: Path) ->
         assert load(tmp_path, process).ca_bundle == str(tmp_path / name)
         process[name] = ""
     assert load(tmp_path, process).ca_bundle is None
-    assert load(tmp_path, {}, f"SSL_CERT_FILE={flag}").ca_bundle == str(flag)
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
@@ -268,8 +270,9 @@ def test_a_ca_bundle_that_is_not_there_is_told_with_who_named_it(tmp_path: Path,
 
 
 def test_a_home_folder_in_the_ca_bundles_path_is_expanded(tmp_path: Path) -> None:
-    """In `.env` no shell does it."""
-    settings = load(tmp_path, {}, "SSL_CERT_FILE=~\n")
+    """In a `.env` no shell does it."""
+    (tmp_path / "named").write_text("SSL_CERT_FILE=~\n")
+    settings = load(tmp_path, env_file=str(tmp_path / "named"))
     assert settings.ca_bundle == os.path.expanduser("~")
 
 
@@ -284,3 +287,173 @@ def test_nothing_that_holds_the_secret_shows_it(tmp_path: Path) -> None:
     ):
         assert SECRET not in f"{value} {value!r}"
     assert settings.client_secret == SECRET
+
+
+def test_an_installed_program_reads_nothing_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repository that somebody opens decides neither what is read nor where a secret goes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CREDENTIALS_PROVIDER_HOME")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / ".env").write_text("ENTRA_TENANT_ID=planted\nENTRA_LOGIN_BASE_URL=https://evil\n")
+    settings = load_settings(Flags(), {}, "")
+    own = os.path.join(get_app_dir("credentials-provider"), ".oauth-tokens")
+    assert settings.output_dir == own
+    assert settings.identities_file == os.path.join(own, "entra-identities.json")
+    assert (settings.tenant_id, settings.login_base_url) == (None, CLOUDS["public"])
+
+
+def test_the_own_folder_is_that_of_the_variable(tmp_path: Path) -> None:
+    """With a `.env` of its own."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".env").write_text("ENTRA_TENANT_ID=mine\n")
+    settings = load_settings(Flags(), {"CREDENTIALS_PROVIDER_HOME": str(home)}, "")
+    assert settings.output_dir == str(home / ".oauth-tokens")
+    assert settings.tenant_id == "mine"
+
+
+def test_a_user_without_a_home_names_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory takes no home's place; what is named needs none."""
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    with pytest.raises(ConfigurationError, match="no home folder") as error:
+        load_settings(Flags(), {}, "")
+    assert "CREDENTIALS_PROVIDER_HOME" in str(error.value.hint)
+    given = Flags(identities_file="i", output_dir="o")
+    assert load_settings(given, {}, "").output_dir == "o"
+
+
+@pytest.mark.parametrize(
+    ("left", "options"),
+    [
+        ([".env"], "--env-file .env"),
+        ([".oauth-tokens"], "-i .oauth-tokens/entra-identities.json -o .oauth-tokens"),
+        (
+            [".env", ".oauth-tokens"],
+            "--env-file .env -i .oauth-tokens/entra-identities.json -o .oauth-tokens",
+        ),
+    ],
+)
+def test_where_a_default_of_version_1_lies_is_said_with_the_command_that_uses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: list[str], options: str
+) -> None:
+    """Until the own folder has identities; a checkout and who names the files hear nothing."""
+    monkeypatch.chdir(tmp_path)
+    home = tmp_path / "home"
+    process = {"CREDENTIALS_PROVIDER_HOME": str(home)}
+    assert load_settings(Flags(), process, "").warnings == ()
+    (tmp_path / ".oauth-tokens").mkdir()
+    if ".oauth-tokens" in left:
+        (tmp_path / ".oauth-tokens" / "entra-identities.json").touch()
+    if ".env" in left:
+        (tmp_path / ".env").touch()
+    settings = load_settings(Flags(), process, "")
+    assert settings.warnings == (settings.moved,)
+    assert f"credentials-provider generate {options}" in str(settings.moved)
+    assert str(home) in str(settings.moved)
+    assert load_settings(Flags(), {}, str(tmp_path)).moved is None
+    given = Flags(identities_file="i", output_dir="o", env_file=os.devnull)
+    assert load_settings(given, process, "").moved is None
+    (home / ".oauth-tokens").mkdir(parents=True)
+    (home / ".oauth-tokens" / "entra-identities.json").touch()
+    assert load_settings(Flags(), process, "").moved is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ENTRA_LOGIN_BASE_URL", "https://evil"),
+        ("ENTRA_LOGIN_HOSTS", "evil"),
+        ("REQUESTS_CA_BUNDLE", "ca.pem"),
+        ("CURL_CA_BUNDLE", "ca.pem"),
+        ("SSL_CERT_FILE", "ca.pem"),
+    ],
+)
+def test_where_secrets_go_comes_from_no_file_that_nobody_named(
+    tmp_path: Path, variable: str, value: str
+) -> None:
+    """An error names the file and how to name it; the environment is over it, as always."""
+    (tmp_path / "ca.pem").touch()
+    value = str(tmp_path / value) if value == "ca.pem" else value
+    line = f"{variable}={value}\n"
+    with pytest.raises(ConfigurationError, match=f"{variable} stands in .*nobody named") as error:
+        load(tmp_path, {}, line)
+    assert f"--env-file {tmp_path / '.env'}" in str(error.value.hint)
+    named = load(tmp_path, {}, line, env_file=str(tmp_path / ".env"))
+    assert value in f"{named.login_base_url} {named.login_hosts} {named.ca_bundle}"
+    assert load(tmp_path, {variable: value}, line) is not None
+
+
+def test_a_host_of_microsofts_may_stand_in_any_dotenv(tmp_path: Path) -> None:
+    """A national cloud is nobody else's."""
+    for cloud in CLOUDS.values():
+        assert load(tmp_path, {}, f"ENTRA_LOGIN_BASE_URL={cloud}/").login_base_url == cloud
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        (CLOUDS["usgov"], True),
+        ("HTTPS://LOGIN.Microsoftonline.us:443/", True),
+        ("https://mine", True),
+        ("https://listed", True),
+        ("https://listed:8443", False),
+        ("https://other:8443", True),
+        ("https://other", False),
+        ("https://login.microsoftonline.com.evil", False),
+        ("https://evil", False),
+    ],
+)
+def test_an_identity_may_name_microsofts_hosts_the_configured_and_the_listed_ones(
+    tmp_path: Path, url: str, *, allowed: bool
+) -> None:
+    """No identities file widens the list; the message says how its owner can."""
+    process = {"ENTRA_LOGIN_HOSTS": "listed, OTHER:8443"}
+    settings = load(tmp_path, process, login_base_url="https://mine")
+    problem = login_host_problem(url, settings)
+    assert (problem is None) is allowed
+    if problem:
+        assert f"ENTRA_LOGIN_HOSTS={url.removeprefix('https://')}" in problem
+
+
+@pytest.mark.parametrize("listed", ["http://h", "h/path", "u@h", "a b c/d"])
+def test_what_is_no_host_cannot_be_listed(tmp_path: Path, listed: str) -> None:
+    """Else it would allow something that nobody meant, or nothing."""
+    with pytest.raises(ConfigurationError, match="ENTRA_LOGIN_HOSTS: "):
+        load(tmp_path, {"ENTRA_LOGIN_HOSTS": listed})
+
+
+@pytest.mark.timeout(10)
+def test_a_dotenv_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    """Nobody writes to it, and nobody waits for that."""
+    os.mkfifo(tmp_path / ".env")
+    with pytest.raises(ConfigurationError, match="is not a regular file"):
+        load_settings(Flags(), {}, str(tmp_path))
+
+
+def test_the_null_device_is_an_empty_dotenv(tmp_path: Path) -> None:
+    """So that one can be left out."""
+    settings = load(tmp_path, {}, "ENTRA_TENANT_ID=t\n", env_file=os.devnull)
+    assert settings.tenant_id is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_dotenv_or_authority_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    """By its name and its owner's."""
+    for name, flags in ((".env", {}), ("ca.pem", {"ca_bundle": str(tmp_path / "ca.pem")})):
+        (tmp_path / name).touch()
+        os.chown(tmp_path / name, 12345, 12345)
+        with pytest.raises(UntrustedOwnerError, match=f"{name} belongs to the user 12345"):
+            load_settings(Flags(**flags), {}, str(tmp_path))
+        (tmp_path / name).unlink()
+
+
+def test_no_value_that_holds_a_secret_is_a_tuple(tmp_path: Path) -> None:
+    """`json.dumps` prints what is in a tuple."""
+    settings = load(tmp_path, client_secret=SECRET)
+    for value in (settings, Flags(client_secret=SECRET)):
+        with pytest.raises(TypeError):
+            json.dumps(value)
+        assert SECRET not in repr(value)

@@ -20,14 +20,20 @@ Entry = dict[str, Any]
 
 
 class Place(NamedTuple):
-    """A file by platform; `~` and `%NAME%` are expanded, a relative one is the project's."""
+    """A file by platform; `~` and `%NAME%` are expanded, a relative one is the project's.
+
+    Where the client lets a variable name another folder: the variable, and the path in it.
+    """
 
     linux: str
     macos: str = ""
     windows: str = ""
+    variable: tuple[str, str] | None = None
 
     def path(self, platform: str, environment: Mapping[str, str]) -> str:
         """The absolute path on a platform, `sys.platform`'s name for it."""
+        if self.variable is not None and (folder := environment.get(self.variable[0])):
+            return os.path.abspath(os.path.expanduser(os.path.join(folder, self.variable[1])))
         by_platform = {"darwin": self.macos, "win32": self.windows}
         template = by_platform.get(platform) or self.linux
         for name in ("APPDATA", "USERPROFILE"):
@@ -38,8 +44,10 @@ class Place(NamedTuple):
 class Client(NamedTuple):
     """How one assistant is configured.
 
-    `bridge` makes an entry from a command line, `helper` from a URL and a command for a shell that
-    prints headers, `static` from a URL and headers. None: the client has no such way.
+    `bridge` makes an entry from a name and a command line, `helper` from a URL and a command for a
+    shell that prints headers, `static` from a URL and headers. None: the client has no such way.
+    `helper_since` names the program that tells its version, and the first one that runs the helper
+    again after a 401.
     """
 
     title: str
@@ -50,7 +58,7 @@ class Client(NamedTuple):
     bridge: Callable[[str, list[str]], Entry] | None
     static: Callable[[str, Headers], Entry] | None
     helper: Callable[[str, str], Entry] | None = None
-    note: str = ""
+    helper_since: tuple[str, str] = ("", "")
 
     def place(self, scope: str | None) -> tuple[Place | None, str]:
         """The file of a scope, and which scope that is where none was named."""
@@ -87,22 +95,23 @@ CLIENTS = {
         "Claude Code",
         "json",
         _SERVERS,
-        Place("~/.claude.json"),
+        Place("~/.claude.json", variable=("CLAUDE_CONFIG_DIR", ".claude.json")),
         Place(".mcp.json"),
         _typed_bridge,
         _remote("http"),
         lambda url, command: {"type": "http", "url": url, "headersHelper": command},
+        ("claude", "2.1.250"),
     ),
     "codex": Client(
         "Codex",
         "toml",
         ("mcp_servers",),
-        Place("~/.codex/config.toml"),
+        Place("~/.codex/config.toml", variable=("CODEX_HOME", "config.toml")),
         Place(".codex/config.toml"),
         _plain_bridge,
         lambda url, headers: {"url": url, "http_headers": headers},
         lambda url, command: {"url": url, "http_headers_helper": command},
-        "Codex before 0.150 knows no http_headers_helper: use --bridge.",
+        ("codex", "0.150.0"),
     ),
     "claude-desktop": Client(
         "Claude Desktop",
@@ -179,7 +188,10 @@ CLIENTS = {
         "OpenCode",
         "jsonc",
         ("mcp",),
-        Place("~/.config/opencode/opencode.json"),
+        Place(
+            "~/.config/opencode/opencode.json",
+            variable=("XDG_CONFIG_HOME", "opencode/opencode.json"),
+        ),
         Place("opencode.json"),
         lambda _, line: {"type": "local", "command": line, "enabled": True},
         lambda url, headers: {"type": "remote", "url": url, "headers": headers, "oauth": False},
@@ -188,7 +200,12 @@ CLIENTS = {
         "Zed",
         "jsonc",
         ("context_servers",),
-        Place("~/.config/zed/settings.json", "", "%APPDATA%/Zed/settings.json"),
+        Place(
+            "~/.config/zed/settings.json",
+            "",
+            "%APPDATA%/Zed/settings.json",
+            ("XDG_CONFIG_HOME", "zed/settings.json"),
+        ),
         Place(".zed/settings.json"),
         lambda _, line: {"source": "custom", "command": line[0], "args": line[1:]},
         _untyped,
@@ -197,7 +214,12 @@ CLIENTS = {
         "Goose",
         "yaml",
         ("extensions",),
-        Place("~/.config/goose/config.yaml", "", "%APPDATA%/Block/goose/config/config.yaml"),
+        Place(
+            "~/.config/goose/config.yaml",
+            "",
+            "%APPDATA%/Block/goose/config/config.yaml",
+            ("XDG_CONFIG_HOME", "goose/config.yaml"),
+        ),
         None,
         lambda name, line: {
             "name": name,
@@ -223,6 +245,70 @@ CLIENTS = {
         Place(".kiro/settings/mcp.json"),
         _plain_bridge,
         _untyped,
+    ),
+    "qwen": Client(
+        "Qwen Code",
+        "jsonc",
+        _SERVERS,
+        Place("~/.qwen/settings.json", variable=("QWEN_HOME", "settings.json")),
+        Place(".qwen/settings.json"),
+        _plain_bridge,
+        lambda url, headers: {"httpUrl": url, "headers": headers},
+    ),
+    "copilot-cli": Client(
+        "GitHub Copilot CLI",
+        "json",
+        _SERVERS,
+        Place("~/.copilot/mcp-config.json", variable=("COPILOT_HOME", "mcp-config.json")),
+        None,
+        lambda _, line: {"type": "local", "command": line[0], "args": line[1:], "tools": ["*"]},
+        lambda url, headers: {"type": "http", "url": url, "headers": headers, "tools": ["*"]},
+    ),
+    "amp": Client(
+        "Amp",
+        "jsonc",
+        ("amp.mcpServers",),
+        Place("~/.config/amp/settings.json"),
+        Place(".amp/settings.json"),
+        _plain_bridge,
+        _untyped,
+    ),
+    # It reads the files of other assistants in this folder.
+    "continue": Client(
+        "Continue",
+        "json",
+        _SERVERS,
+        None,
+        Place(".continue/mcpServers/credentials-provider.json"),
+        _plain_bridge,
+        None,
+    ),
+    "junie": Client(
+        "JetBrains Junie",
+        "json",
+        _SERVERS,
+        Place("~/.junie/mcp/mcp.json"),
+        Place(".junie/mcp/mcp.json"),
+        _plain_bridge,
+        None,
+    ),
+    "amazon-q": Client(
+        "Amazon Q Developer",
+        "json",
+        _SERVERS,
+        Place("~/.aws/amazonq/mcp.json"),
+        Place(".amazonq/mcp.json"),
+        _plain_bridge,
+        _untyped,
+    ),
+    "librechat": Client(
+        "LibreChat",
+        "yaml",
+        _SERVERS,
+        None,
+        Place("librechat.yaml"),
+        _typed_bridge,
+        _remote("streamable-http"),
     ),
     "inspector": Client(
         "MCP Inspector",
@@ -252,18 +338,6 @@ CLIENTS = {
         None,
         _untyped,
     ),
-    "registry-agent": Client(
-        "MCP Gateway Registry, an agent's mcp_registry_url and auth_token",
-        "json",
-        (),
-        None,
-        Place("agent.json"),
-        None,
-        lambda url, headers: {
-            "mcp_registry_url": url,
-            "auth_token": next(iter(headers.values())).removeprefix("Bearer "),
-        },
-    ),
 }
-IN_TOKEN_FOLDER = frozenset({"registry", "registry-vscode", "registry-agent"})
+IN_TOKEN_FOLDER = frozenset({"registry", "registry-vscode"})
 PLATFORM = sys.platform

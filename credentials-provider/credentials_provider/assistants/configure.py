@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from credentials_provider.assistants.documents import (
@@ -19,7 +21,7 @@ from credentials_provider.errors import (
     CredentialsProviderError,
     StorageError,
 )
-from credentials_provider.files import make_folders, write_private, write_whole
+from credentials_provider.files import make_folders, not_written, write_private, write_whole
 from credentials_provider.permissions import read_file
 
 if TYPE_CHECKING:
@@ -34,25 +36,24 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _LONGEST_NAME = 64
 _OURS = ("mcp-bridge", "headers-json")
+_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{10}[A-Za-z0-9._~+/=-]*")
 
 
 class Unwritten(CredentialsProviderError):  # noqa: N818  a refusal rather than an error
     """The file was left as it is, because changing it would lose what its owner wrote."""
 
 
-class Edit(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Edit:
     """What is to become of a file; `before` is None where there is none yet."""
 
     path: str
-    before: str | None
-    after: str
+    before: str | None = field(repr=False)
+    after: str = field(repr=False)
 
     @property
     def changes(self) -> bool:
         return self.after != (self.before or "")
-
-    def __repr__(self) -> str:
-        return f"Edit({self.path!r})"
 
 
 def check_name(name: str) -> str:
@@ -94,15 +95,15 @@ def check_url(url: str) -> str:
 
 
 def way_of(client: Client, asked: Way | None) -> Way:
-    """How the token gets there: as asked, else by the best way that never goes stale.
+    """How the token gets there: as asked, else by the bridge where the client can start one.
 
     Raises:
         ConfigurationError: the client has no such way.
 
     """
     ways: dict[Way, object] = {
-        "helper": client.helper,
         "bridge": client.bridge,
+        "helper": client.helper,
         "static": client.static,
     }
     for way, shape in ways.items():
@@ -131,15 +132,7 @@ def static_entries(
     """Entries that hold the token itself."""
     if client.static is None:
         raise AssertionError("a way that the client does not have")
-    headers = {header: f"Bearer {token}"}
-    entries = {name: client.static(url, dict(headers)) for name, url in servers.items()}
-    if client.root:
-        return entries
-    if len(entries) != 1:  # no servers by name: the fields of one stand alone
-        raise ConfigurationError(
-            f"{client.title}: takes one server", hint="Name it: --server NAME=URL, once."
-        )
-    return next(iter(entries.values()))
+    return {name: client.static(url, {header: f"Bearer {token}"}) for name, url in servers.items()}
 
 
 def plan_edit(path: str, client: Client, entries: Mapping[str, Mapping[str, Any] | None]) -> Edit:
@@ -154,7 +147,7 @@ def plan_edit(path: str, client: Client, entries: Mapping[str, Mapping[str, Any]
     try:
         found = entries_of(before or "", client.form, client.root)
         for name, entry in entries.items():
-            if client.root and name in found and not _is_ours(found[name], entry):
+            if name in found and not _is_ours(found[name], entry):
                 raise ConfigurationError(
                     f"{path} has another server named {name}",
                     hint="Choose another name, or remove that one first.",
@@ -181,7 +174,8 @@ def _is_ours(found: Any, wanted: Mapping[str, Any] | None) -> bool:
         return True
     if wanted is None:
         return "'Bearer " in str(found)
-    addresses = {str(found.get(key)) for key in ("url", "serverUrl", "uri") if key in found}
+    keys = ("url", "serverUrl", "httpUrl", "uri")
+    addresses = {str(found.get(key)) for key in keys if key in found}
     return bool(addresses & {str(value) for value in wanted.values()})
 
 
@@ -191,9 +185,10 @@ def _read(path: str) -> str | None:
 
 
 def apply_edit(edit: Edit) -> str | None:
-    """Write the file whole, for its owner's eyes only; the path of what was there before.
+    """Write the file whole, for its owner's eyes only; the path of a copy that was made of it.
 
-    A symbolic link stays one: what it leads to is written. A mode stricter than 0600 stays.
+    The first copy stays: it is what its owner had before we came. A file that holds a token is not
+    copied. A symbolic link stays one: what it leads to is written. A mode stricter than 0600 stays.
 
     Raises:
         StorageError: it could not be written; what was there is there still.
@@ -209,17 +204,35 @@ def apply_edit(edit: Edit) -> str | None:
             f"{path} cannot be written: {error.strerror}",
             hint="Check owner and permissions of its folder, or name another file with --file.",
         ) from None
-    if edit.before is not None:
+    if edit.before and not os.path.lexists(path + BACKUP) and not _TOKEN.search(edit.before):
         backup = path + BACKUP
         write_private(backup, edit.before)
     write_whole(path, edit.after, mode & 0o600)
     return backup
 
 
+def undo_edit(edit: Edit, backup: str | None) -> None:
+    """Put back what `apply_edit` has changed.
+
+    Raises:
+        StorageError: it could not be written.
+
+    """
+    path = os.path.realpath(edit.path)
+    try:
+        if edit.before is not None:
+            write_whole(path, edit.before, stat.S_IMODE(os.stat(path).st_mode) & 0o600)
+        else:
+            os.unlink(path)
+        if backup is not None:
+            os.unlink(backup)
+    except OSError as error:
+        raise not_written(path, error) from None
+
+
 def diff(edit: Edit) -> str:
     """The change as a unified diff, without what follows `Bearer`."""
     import difflib  # noqa: PLC0415
-    import re  # noqa: PLC0415
 
     lines = difflib.unified_diff(
         (edit.before or "").splitlines(keepends=True),
@@ -229,7 +242,7 @@ def diff(edit: Edit) -> str:
         n=1,
     )
     text = "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
-    return re.sub(r"eyJ[A-Za-z0-9._~+/=-]+", "…", text)
+    return _TOKEN.sub("…", text)
 
 
 def unique(servers: Iterable[tuple[str, str]]) -> dict[str, str]:

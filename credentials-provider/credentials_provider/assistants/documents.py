@@ -6,7 +6,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from credentials_provider.assistants import jsonc
+from credentials_provider import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,8 @@ def entries_of(text: str, form: Form, root: tuple[str, ...]) -> dict[str, Any]:
     found: Any = _parse(text.removeprefix(_BOM), form)
     for key in (None, *root):
         if key is not None:
-            found = found.get(key, {})
+            found = found.get(key)
+            found = {} if found is None else found
         if not isinstance(found, dict):
             raise BrokenError(f"{key or 'the whole'} is not a table of names and values")
     return dict(found)
@@ -64,7 +65,12 @@ def changed(text: str, form: Form, change: Change) -> str:
     if wanted == entries_of(text, form, change.root):
         return text
     bare = text.removeprefix(_BOM)
-    after = {"toml": _toml, "yaml": _yaml}.get(form, _json)(bare, change)
+    lines = bare.replace("\r\n", "\n")
+    after = {"toml": _toml, "yaml": _yaml}.get(form, _json)(lines, change)
+    if "\r\n" in bare:
+        if lines.count("\n") != bare.count("\r\n"):
+            raise FormattingError("its lines end in two different ways")
+        after = after.replace("\n", "\r\n")
     if entries_of(after, form, change.root) != wanted:
         raise FormattingError("the entry could not be put in its place")
     return text[: len(text) - len(bare)] + after
@@ -100,19 +106,22 @@ def _parse(text: str, form: Form) -> Any:
             )
             raise BrokenError(f"it is not JSON{place}") from None
     try:
-        return jsonc.parse(text)
-    except jsonc.JSONCError as error:
-        raise BrokenError(f"it is not JSON: {error}") from None
+        return {} if json_text.is_empty(text) else json_text.parse(text)
+    except json_text.JSONError as error:
+        raise BrokenError(f"it is not JSON: {error.place}") from None
 
 
 def _json(text: str, change: Change) -> str:
-    text = text if text.strip() else "{}\n"
+    if json_text.is_empty(text):
+        text = f"{text.rstrip()}\n{{}}\n".lstrip()
     for name, entry in change.entries.items():
         path = (*change.root, name)
         try:
-            text = jsonc.remove(text, path) if entry is None else jsonc.put(text, path, entry)
-        except jsonc.JSONCError as error:  # a key that stands twice: which one counts?
-            raise BrokenError(f"the same name stands twice in one object: {error}") from None
+            text = (
+                json_text.remove(text, path) if entry is None else json_text.put(text, path, entry)
+            )
+        except json_text.JSONError as error:  # a key that stands twice: which one counts?
+            raise BrokenError(f"the same name stands twice in one object: {error.place}") from None
     return text
 
 
@@ -185,9 +194,10 @@ def _yaml(text: str, change: Change) -> str:
         yaml.preserve_quotes = True
         yaml.width = 1 << 16
         yaml.indent(mapping=mapping, sequence=sequence, offset=offset)
-        yaml.line_break = "\r\n" if "\r\n" in text else None
-        document = yaml.load(text) if text.strip() else {}
-        if text.strip() and _dump_yaml(yaml, document) != text:
+        document = yaml.load(text)
+        if document is None:  # comments, or nothing
+            return _with_first(text, _dump_yaml(yaml, _nested(change)))
+        if _dump_yaml(yaml, document) != text:
             continue
         place: Any = document
         for key in change.root:
@@ -201,6 +211,18 @@ def _yaml(text: str, change: Change) -> str:
                 place[name] = dict(entry)
         return _dump_yaml(yaml, document)
     raise FormattingError("its layout or comments would not survive")
+
+
+def _nested(change: Change) -> Any:
+    """The entries under their root, in a document of their own."""
+    found: Any = {name: dict(entry) for name, entry in change.entries.items() if entry is not None}
+    for key in reversed(change.root):
+        found = {key: found}
+    return found
+
+
+def _with_first(text: str, content: str) -> str:
+    return f"{text.rstrip()}\n{content}".lstrip()
 
 
 def _dump_yaml(yaml: Any, document: Any) -> str:

@@ -1,130 +1,197 @@
-"""The servers that an identity may use at an MCP Gateway Registry."""
+"""The servers that an identity may use at an MCP Gateway Registry, by their paths at its gateway.
+
+A registry names paths and nothing else: whoever may register a server there must not decide which
+host gets the token, nor what an assistant makes of the address.
+"""
 
 from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from credentials_provider.assistants.configure import check_url
 from credentials_provider.entra import explanations
-from credentials_provider.errors import ConfigurationError, CredentialsProviderError
-from credentials_provider.transport.connections import Answer
+from credentials_provider.errors import CredentialsProviderError, printable
+from credentials_provider.transport.connections import Answer, Trouble
 from credentials_provider.transport.retrying import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-PAGE = 500  # servers asked for at once; older registries answer all whatever is asked
+PAGE = 500  # servers asked for at once
 _MOST_PAGES = 100
+_AT_ONCE = 8  # requests
 _DEADLINE = 60.0  # seconds
 _TIMEOUT = 20.0  # seconds
-_OK = 200
-_NOT_FOUND = 404
+_OK, _NOT_FOUND, _UNAVAILABLE = 200, 404, 503
 _REFUSALS = {401, 403}
-_MCP_ENDS = ("/mcp", "/sse", "/v1")
-_META = "io.mcpgateway/internal"
+_NO_GATEWAY = b"gateway_proxy_disabled"
+_LONGEST_NAME = 56
 
 
 class RegistryError(CredentialsProviderError):
     """The registry gave no list of servers."""
 
 
-def discover(
-    registry_url: str, token: str, ca_bundle: str | None, warn: Callable[[str], None]
-) -> dict[str, str]:
-    """Name and address of every enabled server, by the registry's own API or the standard one.
+class Registry:
+    """One registry, asked with one token. To be closed.
 
-    One at another host than the registry is left out, with a warning: whoever may register a
-    server could collect the tokens of all who configure it.
-
-    Raises:
-        RegistryError: none of its APIs answered with a list.
+    Args:
+        url: its address, without an API's path.
+        token: goes in X-Authorization, as the gateway wants it.
+        ca_bundle: authorities to trust in place of the system's.
 
     """
-    base = registry_url.rstrip("/")
-    transport = Transport(
-        timeout=_TIMEOUT,
-        max_attempts=3,
-        deadline=time.monotonic() + _DEADLINE,
-        connections=1,
-        ca_bundle=ca_bundle,
-    )
-    ask = _Asker(transport, base, token)
-    try:
-        for read in (_own_api, _new_standard_api, _standard_api):
-            found = read(ask)
-            if found is not None:
-                return _at_home(found, base, warn)
-    finally:
-        transport.close()
-    raise RegistryError(
-        f"{base} has no list of servers",
-        hint="Name the registry's own address, without a path: --registry-url https://host",
-    )
 
-
-def _at_home(found: dict[str, str], base: str, warn: Callable[[str], None]) -> dict[str, str]:
-    home = urlsplit(base).hostname
-    known = {}
-    for name, url in found.items():
-        try:
-            host = urlsplit(check_url(url)).hostname
-        except ConfigurationError as error:
-            warn(f"{name} is left out: {error.message}")
-            continue
-        if host == home:
-            known[name] = url
-        else:
-            warn(
-                f"{name} is left out: it is at {host}, which is not the registry and would get the "
-                f"token; if it may, add --server {name}={url}"
-            )
-    return known
-
-
-class _Asker:
-    def __init__(self, transport: Transport, base: str, token: str) -> None:
-        self._transport = transport
+    def __init__(
+        self, url: str, token: str, ca_bundle: str | None, *, timeout: float = _TIMEOUT
+    ) -> None:
+        self.base = url.rstrip("/")
+        self._host = urlsplit(self.base).netloc
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "X-Authorization": f"Bearer {token}",
         }
-        self.base = base
+        self._transport = Transport(
+            timeout=timeout,
+            max_attempts=2,
+            deadline=time.monotonic() + _DEADLINE,
+            connections=_AT_ONCE,
+            ca_bundle=ca_bundle,
+        )
 
-    def get(self, path: str, **query: object) -> dict[str, Any] | None:
-        """The JSON object at a path, None where there is no such path."""
-        result = self._transport.get(f"{self.base}{path}?{urlencode(query)}", self._headers).result
-        host = urlsplit(self.base).netloc
+    def close(self) -> None:
+        self._transport.close()
+
+    def servers(self, warn: Callable[[str], None]) -> dict[str, str]:
+        """Name and address of every server that a client can reach through the gateway.
+
+        Raises:
+            RegistryError: there is no list, or no server in it, or no gateway before them.
+
+        """
+        found = list(self._listed("/api/servers", "servers", needed=True))
+        found += self._listed("/api/virtual-servers", "virtual_servers")
+        usable = [server for server in found if self._is_usable(server, warn)]
+        if not usable:
+            raise RegistryError(
+                f"no server is visible to this identity at {self._host}"
+                if not found
+                else f"no server at {self._host} can be reached through its gateway",
+                hint="Give the identity a group at the registry (IAM > M2M), or map its group to "
+                "the registry's scopes.",
+            )
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            addresses = list(pool.map(self._address, usable))
+        self._check_gateway(addresses[0])
+        return _named(usable, addresses)
+
+    def is_there(self) -> bool:
+        """Whether an address has a registry's list of servers."""
+        answer = self._get("/api/servers", limit=1, include_tools="false")
+        document = _json_object(answer) if isinstance(answer, Answer) else None
+        return document is not None and isinstance(document.get("servers"), list)
+
+    def _listed(self, path: str, key: str, *, needed: bool = False) -> Iterator[dict[str, Any]]:
+        """The objects of a list, page by page."""
+        offset = 0
+        for _ in range(_MOST_PAGES):
+            answer = self._get(path, limit=PAGE, offset=offset, include_tools="false")
+            document = self._checked(answer) if needed else _json_object(answer)
+            page = document.get(key) if document is not None else None
+            if not isinstance(page, list):
+                if needed:
+                    raise RegistryError(
+                        f"{self._host} has no list of servers",
+                        hint="Name the registry's own address, without a path: "
+                        "--registry-url https://host",
+                    )
+                return
+            yield from (each for each in page if isinstance(each, dict))
+            offset += len(page)
+            total = document.get("total_count") if document else None
+            more = (
+                offset < total if isinstance(total, int) else document and document.get("has_next")
+            )
+            if not page or not more:
+                return
+
+    def _is_usable(self, server: dict[str, Any], warn: Callable[[str], None]) -> bool:
+        path = server.get("path")
+        shown = printable(str(path))[:100]
+        if not isinstance(path, str) or not server.get("is_enabled", True):
+            return False
+        if server.get("deployment") == "local":
+            warn(f"{shown} is left out: it runs on its users' own machines, not at the gateway")
+            return False
+        segments = path.strip("/").split("/")
+        if not path.strip("/") or {".", ".."} & set(segments):
+            warn(f"{shown} is left out: this is no path of a server")
+            return False
+        return True
+
+    def _address(self, server: dict[str, Any]) -> str:
+        """Its path at the gateway, and /mcp unless it says that this is not wanted.
+
+        Encoded by RFC 3986, with everything that an assistant or a shell could take for a variable.
+        """
+        path = quote(str(server["path"]).strip("/"), safe="/")
+        settings = server
+        if "append_mcp_path" not in server and not path.startswith("virtual/"):
+            settings = _json_object(self._get(f"/api/servers/{path}/connect-config")) or {}
+        return f"{self.base}/{path}" + ("" if settings.get("append_mcp_path") is False else "/mcp")
+
+    def _check_gateway(self, address: str) -> None:
+        """See that calls are passed on at all: a registry can be one without a gateway."""
+        headers = {**self._headers, "Content-Type": "application/json"}
+        result = self._transport.post(address, "{}", headers).result  # a GET could be a long stream
+        answer = result.answer if isinstance(result, Trouble) else result
+        if answer is not None and answer.status == _UNAVAILABLE and _NO_GATEWAY in answer.body:
+            raise RegistryError(
+                f"{self._host} is a registry without a gateway: it lists servers and passes no "
+                "calls on to them (gateway_proxy_disabled)",
+                hint="Ask its administrator for the servers' own addresses, and configure those: "
+                "--server NAME=URL",
+            )
+
+    def _get(self, path: str, **query: object) -> Answer | Trouble:
+        asked = f"?{urlencode(query)}" if query else ""
+        return self._transport.get(f"{self.base}{path}{asked}", self._headers).result
+
+    def _checked(self, result: Answer | Trouble) -> dict[str, Any] | None:
+        """An answer's JSON object; None where there is no such path."""
         if not isinstance(result, Answer):
-            explained = explanations.explain_trouble(result, host, explanations.REGISTRY)
+            explained = explanations.explain_trouble(result, self._host, explanations.REGISTRY)
             raise RegistryError(
                 f"the registry gave no list of servers: {explained.cause}",
                 hint="Check --registry-url, the proxy (HTTPS_PROXY, NO_PROXY) and --ca-bundle.",
             )
         if result.status in _REFUSALS:
             raise RegistryError(
-                f"the registry {host} refuses this identity's token ({result.status})",
-                hint="Its scope must be the gateway's application, and its group one that the "
-                "registry knows.",
+                f"the registry {self._host} refuses this identity's token ({result.status})",
+                hint="Its scope must be the gateway's application.",
             )
-        if result.status == _NOT_FOUND:
-            return None
         document = _json_object(result)
-        if result.status != _OK or document is None:
-            explained = explanations.explain_status(result.status, None, explanations.REGISTRY)
+        if result.status == _OK and document is None:
             raise RegistryError(
-                f"the registry {host} gave no list of servers: {explained.cause}"
-                if result.status != _OK
-                else f"{host} is not a registry: its answer is not a list of servers",
+                f"{self._host} is not a registry: its answer is not a list of servers",
+                hint="Check --registry-url.",
+            )
+        if result.status not in {_OK, _NOT_FOUND}:
+            cause = explanations.explain_status(result.status, None, explanations.REGISTRY).cause
+            raise RegistryError(
+                f"the registry {self._host} gave no list of servers: {cause}",
                 hint="Check --registry-url.",
             )
         return document
 
 
-def _json_object(answer: Answer) -> dict[str, Any] | None:
+def _json_object(answer: Answer | Trouble) -> dict[str, Any] | None:
+    if not isinstance(answer, Answer) or answer.status != _OK:
+        return None
     try:
         document = json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -132,73 +199,15 @@ def _json_object(answer: Answer) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _own_api(ask: _Asker) -> dict[str, str] | None:
+def _named(servers: list[dict[str, Any]], addresses: list[str]) -> dict[str, str]:
+    """Addresses by names made of the paths; two that would be the same get a number."""
     found: dict[str, str] = {}
-    offset = 0
-    for _ in range(_MOST_PAGES):
-        page = ask.get("/api/servers", limit=PAGE, offset=offset)
-        if page is None or not isinstance(page.get("servers"), list):
-            return found or None
-        for server in page["servers"]:
-            if isinstance(server, dict) and server.get("is_enabled", True):
-                _add(found, server.get("path"), _address(ask.base, server))
-        offset += len(page["servers"])
-        if not page.get("has_next") or not page["servers"]:
-            break
+    for server, address in zip(servers, addresses, strict=True):
+        path = str(server["path"]).strip("/")
+        name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in path)
+        name = unused = name[:_LONGEST_NAME]
+        number = 2
+        while unused in found:
+            unused, number = f"{name}-{number}", number + 1
+        found[unused] = address
     return found
-
-
-def _address(base: str, server: dict[str, Any]) -> str | None:
-    """Its `mcp_endpoint`, else its path, with /mcp unless the address behind it has an end."""
-    endpoint, path = server.get("mcp_endpoint"), server.get("path")
-    if isinstance(endpoint, str) and endpoint:
-        return endpoint
-    if not isinstance(path, str):
-        return None
-    own = str(server.get("proxy_pass_url") or "").rstrip("/").endswith(_MCP_ENDS)
-    return _under(base, path) + ("" if own else "/mcp")
-
-
-def _under(base: str, path: str) -> str:
-    return f"{base}/{quote(path.strip('/'), safe='/')}"
-
-
-def _new_standard_api(ask: _Asker) -> dict[str, str] | None:
-    return _standard(ask, "/api/registry/v0.1/servers")
-
-
-def _standard_api(ask: _Asker) -> dict[str, str] | None:
-    return _standard(ask, "/v0.1/servers")
-
-
-def _standard(ask: _Asker, api: str) -> dict[str, str] | None:
-    found: dict[str, str] = {}
-    cursor: dict[str, object] = {}
-    for _ in range(_MOST_PAGES):
-        page = ask.get(api, limit=100, **cursor)
-        if page is None or not isinstance(page.get("servers"), list):
-            return found or None
-        for each in page["servers"]:
-            server = each.get("server") if isinstance(each, dict) else None
-            meta = (server.get("_meta") or {}).get(_META) if isinstance(server, dict) else None
-            if isinstance(meta, dict) and meta.get("is_enabled", True):
-                _add(found, meta.get("path"), _address(ask.base, meta))
-        following = (page.get("metadata") or {}).get("nextCursor")
-        if not following:
-            break
-        cursor = {"cursor": following}
-    return found
-
-
-def _add(found: dict[str, str], path: object, url: str | None) -> None:
-    """Under a name made of its path; two paths that make the same one get a number."""
-    if not isinstance(path, str) or url is None:
-        return
-    name = "".join(
-        c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in path.strip("/")
-    )
-    name = name[:56] or "registry"
-    unused, number = name, 2
-    while unused in found:
-        unused, number = f"{name}-{number}", number + 1
-    found[unused] = url

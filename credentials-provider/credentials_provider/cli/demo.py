@@ -13,7 +13,8 @@ from credentials_provider.cli.emulator import write_identities
 from credentials_provider.cli.helping import Command
 from credentials_provider.emulator import Emulator, sample_apps
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK
-from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER
+from credentials_provider.files import make_folders
+from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER, default_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +35,8 @@ _WRONG = "a-secret-that-was-rotated-away"
 @click.pass_obj
 def command(root: str, /) -> int:
     """Mint, repair and renew sample identities on a local emulator, in .oauth-tokens/demo/."""
-    folder = os.path.join(root, TOKEN_FOLDER, "demo")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    folder = default_path(root, os.environ, TOKEN_FOLDER, "demo")
+    make_folders(folder)
     identities_file = os.path.join(folder, IDENTITIES_FILE)
     apps = sample_apps(4)
     broken = apps[-1].name

@@ -22,7 +22,13 @@ from credentials_provider.files import write_private
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.identities.validation import validate
 from credentials_provider.minting import Failure
-from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER, Flags, load_settings
+from credentials_provider.settings import (
+    IDENTITIES_FILE,
+    TOKEN_FOLDER,
+    Flags,
+    default_path,
+    load_settings,
+)
 
 try:
     from credentials_provider.emulator import App, Emulator, Fault, sample_apps
@@ -122,7 +128,7 @@ def command(
     as_json: bool,
 ) -> int:
     """Run a local Entra ID over TLS on loopback, for demos and tests."""
-    folder = os.path.abspath(folder or os.path.join(root, TOKEN_FOLDER, "emulator"))
+    folder = os.path.abspath(folder or default_path(root, os.environ, TOKEN_FOLDER, "emulator"))
     if identities_file is None:
         apps = [replace(app, secrets_end=(_NEVER,)) for app in sample_apps(identities)]
         identities_file = os.path.join(folder, IDENTITIES_FILE)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 import time
+from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +25,7 @@ from credentials_provider.assistants.configure import (
     live_entries,
     plan_edit,
     static_entries,
+    undo_edit,
     unique,
     way_of,
 )
@@ -28,16 +34,25 @@ from credentials_provider.assistants.program import Launch
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import identity_names, settings_of, settings_options
 from credentials_provider.cli.token import check_header_names
-from credentials_provider.errors import ConfigurationError
+from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
 from credentials_provider.identities.reading import read_entries
-from credentials_provider.run.launching import left_behind, left_behind_warning, options_of, program
+from credentials_provider.run.launching import (
+    is_temporary,
+    left_behind,
+    left_behind_warning,
+    options_of,
+    program,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from credentials_provider.settings import Settings
 
 GATEWAY_HEADER = "X-Authorization"
+_PROBE_TIMEOUT = 5.0  # seconds to find out whether a server's host is a gateway
+_ENOUGH = ("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "PATHEXT")  # to tell a version
+_VERSION_TIMEOUT = 10.0  # seconds for an assistant's program to tell its version
 
 
 @click.command(
@@ -51,6 +66,7 @@ GATEWAY_HEADER = "X-Authorization"
     credentials-provider mcp-config vscode --identity ci \\
         --registry-url https://gateway.example.com --write
     """,
+    epilog="--write starts what it wrote, in an empty environment, and says whether it works.",
 )
 @click.argument("client_name", metavar="CLIENT", type=click.Choice(list(CLIENTS)))
 @click.option(
@@ -64,88 +80,232 @@ GATEWAY_HEADER = "X-Authorization"
     "--registry-url", metavar="URL", help="Every server that the identity may use at this registry."
 )
 @click.option(
+    "--gateway", is_flag=True, help="The servers are behind an MCP gateway: X-Authorization."
+)
+@click.option(
     "--header-name",
     callback=lambda ctx, param, value: value and check_header_names(ctx, param, value),
     metavar="HEADER",
-    help="Default: Authorization; X-Authorization with --registry-url.",
+    help="Default: Authorization, or X-Authorization for a gateway.",
+)
+@click.option("--bridge", "way", flag_value="bridge", hidden=True, help="The default.")
+@click.option(
+    "--helper",
+    "way",
+    flag_value="helper",
+    help="The assistant runs a command for its headers (Claude Code, Codex).",
 )
 @click.option(
-    "--bridge",
-    "way",
-    flag_value="bridge",
-    help="Always use the bridge, even where the client can run a header helper.",
-)
-@click.option(
-    "--static",
-    "way",
-    flag_value="static",
-    help="Write the token itself, which will expire.",
+    "--static", "way", flag_value="static", help="Write the token itself, which will expire."
 )
 @click.option("--write", is_flag=True, help="Merge into the assistant's own file.")
+@click.option(
+    "--check/--no-check", default=True, help="After --write, start what was written. Default: yes."
+)
+@click.option(
+    "--if-check-fails",
+    type=click.Choice(["ask", "keep", "undo"]),
+    default="ask",
+    help="Without a terminal, `ask` keeps the entries.",
+)
 @click.option("--diff", "as_diff", is_flag=True, help="Show what --write would change.")
 @click.option("--remove", is_flag=True, help="Take the servers out of the file again.")
 @click.option("--scope", type=click.Choice(["user", "project"]), help="Which of its files.")
 @click.option("--file", metavar="FILE", help="Another file than the assistant's own.")
 @settings_options
 @click.pass_obj
-def command(
-    root: str,
-    /,
-    client_name: str,
-    *,
-    identity: str | None,
-    servers: Sequence[str],
-    registry_url: str | None,
-    header_name: str | None,
-    way: Way | None,
-    write: bool,
-    as_diff: bool,
-    remove: bool,
-    scope: str | None,
-    file: str | None,
-    **options: Any,
-) -> int:
-    """Make CLIENT use remote MCP servers with a token that never goes stale."""
-    client = CLIENTS[client_name]
+def command(root: str, /, client_name: str, **options: Any) -> int:
+    """Make CLIENT use remote MCP servers with a token that is always valid."""
     settings = settings_of(options, root)
-    path = _path(client_name, client, scope, file, settings)
-    header = header_name or (
-        GATEWAY_HEADER if registry_url or client_name in IN_TOKEN_FOLDER else "Authorization"
-    )
-    if remove:
-        names = {each.partition("=")[0]: None for each in servers}
-        if registry_url:
-            identity = _identity(identity, settings)
-            names |= dict.fromkeys(_discover(registry_url, identity, settings))
+    client = CLIENTS[client_name]
+    work = _Work(root, client_name, client, settings, _Options(**options))
+    return work.remove() if options["remove"] else work.configure()
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What was asked for, as the options name it."""
+
+    client_name: str = ""
+    identity: str | None = None
+    servers: Sequence[str] = ()
+    registry_url: str | None = None
+    gateway: bool = False
+    header_name: str | None = None
+    way: Way | None = None
+    write: bool = False
+    check: bool = True
+    if_check_fails: str = "ask"
+    as_diff: bool = False
+    remove: bool = False
+    scope: str | None = None
+    file: str | None = None
+
+
+class _Work:
+    """One run for one client."""
+
+    def __init__(
+        self, root: str, client_name: str, client: Client, settings: Settings, options: _Options
+    ) -> None:
+        self.root = root
+        self.client_name = client_name
+        self.client = client
+        self.settings = settings
+        self.options = options
+        self.path = _path(client_name, client, options.scope, options.file, settings)
+
+    def remove(self) -> int:
+        names: dict[str, None] = {each.partition("=")[0]: None for each in self.options.servers}
+        if self.options.registry_url:
+            names |= dict.fromkeys(self._discovered(self._identity()))
         if not names:
             raise click.UsageError("Name what to remove: --server NAME, or --registry-url URL.")
-        return _edit(plan_edit(path, client, names), client, write=not as_diff, as_diff=as_diff)
+        self._apply(plan_edit(self.path, self.client, names), write=not self.options.as_diff)
+        return EXIT_OK
 
-    identity = _identity(identity, settings)
-    wanted = unique(_server(each) for each in servers)
-    if registry_url:
-        wanted |= _discover(registry_url, identity, settings)
-    if not wanted:
-        raise click.UsageError("Name a server: --server NAME=URL, or --registry-url URL.")
-    chosen = way_of(client, way)
-    if chosen == "static":
-        entries = _static(client, wanted, identity, header, settings)
-    else:
-        launch = Launch(program(root), identity, header, options_of(settings))
-        _warn_of_left_behind(settings, identity)
-        entries = live_entries(client, chosen, wanted, launch)
-    if not (write or as_diff):
-        click.echo(shown(client.form, Change(client.root, entries)), nl=False)
-        click.echo(f"For {client.title}: {path}; --write puts it there.", err=True)
-        _note(client, chosen)
-        return 0
-    try:
-        edit = plan_edit(path, client, entries)
-    except Unwritten:
-        click.echo(shown(client.form, Change(client.root, entries)), nl=False)
-        raise
-    _note(client, chosen)
-    return _edit(edit, client, write=write, as_diff=as_diff)
+    def configure(self) -> int:
+        options, client = self.options, self.client
+        identity = self._identity()
+        servers = unique(_server(each) for each in options.servers)
+        if options.registry_url:
+            servers |= self._discovered(identity)
+        if not servers:
+            raise click.UsageError("Name a server: --server NAME=URL, or --registry-url URL.")
+        way = way_of(client, options.way)
+        header = self._header(identity, servers)
+        launch = Launch(program(self.root), identity, header, options_of(self.settings))
+        if way == "static":
+            entries = self._static(servers, identity, header)
+        else:
+            self._warn_of_what_is_missing(launch)
+            entries = live_entries(client, way, servers, launch)
+        if way == "helper":
+            _check_version(client)
+        if not (options.write or options.as_diff):
+            click.echo(shown(client.form, Change(client.root, entries)), nl=False)
+            click.echo(f"For {client.title}: {self.path}; --write puts it there.", err=True)
+            return EXIT_OK
+        try:
+            edit = plan_edit(self.path, client, entries)
+        except Unwritten:
+            click.echo(shown(client.form, Change(client.root, entries)), nl=False)
+            raise
+        backup = self._apply(edit, write=options.write)
+        if not (options.write and options.check) or way == "static":
+            return EXIT_OK
+        lines = {name: launch.bridge(url) for name, url in servers.items()}
+        if _prove(lines, launch.helper() if way == "helper" else None):
+            return EXIT_OK
+        self._decide(edit, backup)
+        return EXIT_FAILED
+
+    def _apply(self, edit: Edit, *, write: bool) -> str | None:
+        if self.options.as_diff:
+            click.echo(diff(edit), nl=False)
+        if not edit.changes:
+            click.echo(f"{edit.path}: nothing to change", err=True)
+        elif write:
+            backup = apply_edit(edit)
+            kept = f"; what was there is in {backup}" if backup else ""
+            title = self.client.title
+            click.echo(f"Written: {edit.path}{kept}. Restart {title} to let it read this.")
+            return backup
+        return None
+
+    def _decide(self, edit: Edit, backup: str | None) -> None:
+        """Keep what does not work yet, or take it back, as the user says."""
+        answer = self.options.if_check_fails
+        if not edit.changes:
+            return
+        if answer == "ask":
+            kept = not sys.stdin.isatty() or click.confirm("Keep it?", default=True, err=True)
+            answer = "keep" if kept else "undo"
+        if answer == "undo":
+            undo_edit(edit, backup)
+            click.echo(f"{edit.path} is as it was before.", err=True)
+        else:
+            click.echo(f"{edit.path} keeps it; run this again after the cure.", err=True)
+
+    def _identity(self) -> str:
+        name = self.options.identity
+        names = [entry.name for entry in read_entries(self.settings).entries]
+        if name is None and len(names) == 1:
+            return names[0]
+        if not names:
+            raise ConfigurationError(
+                "there is no identity yet",
+                hint="Make one: `credentials-provider identities init`",
+            )
+        if name is None or name not in names:
+            problem = f"no identity is named {name}" if name else "which identity?"
+            raise ConfigurationError(problem, hint=f"--identity {' or '.join(names[:20])}")
+        return name
+
+    def _header(self, identity: str, servers: Mapping[str, str]) -> str:
+        options = self.options
+        if options.header_name:
+            return options.header_name
+        if options.gateway or options.registry_url or self.client_name in IN_TOKEN_FOLDER:
+            return GATEWAY_HEADER
+        if options.write and options.check and self._at_a_gateway(identity, servers):
+            click.echo(f"This is an MCP gateway: the token goes in {GATEWAY_HEADER}.", err=True)
+            return GATEWAY_HEADER
+        return "Authorization"
+
+    def _at_a_gateway(self, identity: str, servers: Mapping[str, str]) -> bool:
+        """Whether the servers' own host answers like a registry, whose gateway it then is."""
+        from urllib.parse import urlsplit  # noqa: PLC0415
+
+        from credentials_provider.assistants.registry import Registry  # noqa: PLC0415  the network
+
+        bases = {"{0.scheme}://{0.netloc}".format(urlsplit(url)) for url in servers.values()}
+        if len(bases) != 1:
+            return False
+        token, _ = self._token(identity)
+        bundle = self.settings.ca_bundle
+        with closing(Registry(bases.pop(), token, bundle, timeout=_PROBE_TIMEOUT)) as registry:
+            return registry.is_there()
+
+    def _discovered(self, identity: str) -> dict[str, str]:
+        from credentials_provider.assistants.registry import Registry  # noqa: PLC0415  the network
+        from credentials_provider.cli.output import Console  # noqa: PLC0415
+
+        token, _ = self._token(identity)
+        url = check_url(self.options.registry_url or "")
+        with closing(Registry(url, token, self.settings.ca_bundle)) as registry:
+            return registry.servers(Console().warn)
+
+    def _token(self, identity: str) -> tuple[str, float]:
+        """A token with most of its life before it: it may be written down."""
+        from credentials_provider.cli.output import Console  # noqa: PLC0415
+        from credentials_provider.model import RunOptions  # noqa: PLC0415
+        from credentials_provider.run.access import get_token  # noqa: PLC0415
+
+        access = get_token(RunOptions(self.settings), identity, 600.0, Console())
+        return access.token, access.expires_on
+
+    def _static(self, servers: Mapping[str, str], identity: str, header: str) -> dict[str, Any]:
+        from credentials_provider.cli.output import Console, local_time  # noqa: PLC0415
+
+        token, expires_on = self._token(identity)
+        Console().warn(
+            f"this token expires at {local_time(expires_on, time.time())}; until you run this "
+            f"again, {self.client.title} then has none that is valid"
+        )
+        return static_entries(self.client, servers, header, token)
+
+    def _warn_of_what_is_missing(self, launch: Launch) -> None:
+        entries = read_entries(self.settings).entries
+        mine = (each for each in entries if each.name == launch.identity)
+        if names := left_behind(self.settings, mine):
+            click.echo(f"Warning: {left_behind_warning(names, self.settings)}", err=True)
+        if is_temporary(launch.start):
+            click.echo(
+                f"Warning: {launch.start[0]} is in uv's cache, which `uv cache prune` empties. "
+                "Install the program with `uv tool install`, and run this again.",
+                err=True,
+            )
 
 
 def _path(
@@ -163,16 +323,6 @@ def _path(
     return f"{path}c" if client.form == "jsonc" and os.path.isfile(f"{path}c") else path
 
 
-def _identity(name: str | None, settings: Settings) -> str:
-    names = [entry.name for entry in read_entries(settings).entries]
-    if name is None and len(names) == 1:
-        return names[0]
-    if name is None or name not in names:
-        problem = f"no identity is named {name}" if name else "which identity?"
-        raise ConfigurationError(problem, hint=f"--identity {' or '.join(names[:20])}")
-    return name
-
-
 def _server(text: str) -> tuple[str, str]:
     name, separator, url = text.partition("=")
     if not separator:
@@ -180,55 +330,51 @@ def _server(text: str) -> tuple[str, str]:
     return check_name(name), check_url(url)
 
 
-def _discover(registry_url: str, identity: str, settings: Settings) -> dict[str, str]:
-    from credentials_provider.assistants.registry import discover  # noqa: PLC0415  the network
-    from credentials_provider.cli.output import Console  # noqa: PLC0415
-
-    token, _ = _token(identity, settings)
-    return discover(check_url(registry_url), token, settings.ca_bundle, Console().warn)
-
-
-def _token(identity: str, settings: Settings) -> tuple[str, float]:
-    """A token with most of its life before it: it is to be written down."""
-    from credentials_provider.cli.output import Console  # noqa: PLC0415
-    from credentials_provider.model import RunOptions  # noqa: PLC0415
-    from credentials_provider.run.access import get_token  # noqa: PLC0415
-
-    access = get_token(RunOptions(settings), identity, 600.0, Console())
-    return access.token, access.expires_on
-
-
-def _static(
-    client: Client, servers: dict[str, str], identity: str, header: str, settings: Settings
-) -> dict[str, Any]:
-    from credentials_provider.cli.output import Console, local_time  # noqa: PLC0415
-
-    token, expires_on = _token(identity, settings)
-    Console().warn(
-        f"this token expires at {local_time(expires_on, time.time())}, and {client.title} with it "
-        "until you run this again"
+def _check_version(client: Client) -> None:
+    """Warn where the client's program is not known to run the helper again after a 401."""
+    name, since = client.helper_since
+    found = _version(name)
+    if found is not None and found >= _numbers(since):
+        return
+    told = f"is {'.'.join(map(str, found))}" if found else f"does not tell its version (`{name}`)"
+    click.echo(
+        f"Warning: {client.title} {told}. Before {since} it does not run the helper again when a "
+        "token is refused, and stays without one until it is restarted. Leave out --helper for "
+        "the bridge, which works with every version.",
+        err=True,
     )
-    return static_entries(client, servers, header, token)
 
 
-def _warn_of_left_behind(settings: Settings, identity: str) -> None:
-    entries = (each for each in read_entries(settings).entries if each.name == identity)
-    if names := left_behind(settings, entries):
-        click.echo(f"Warning: {left_behind_warning(names, settings)}", err=True)
+def _version(name: str) -> tuple[int, ...] | None:
+    try:
+        done = subprocess.run(  # noqa: S603  the assistant's own program, by its name
+            [name, "--version"],
+            env={name: os.environ[name] for name in _ENOUGH if name in os.environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_VERSION_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+        return None
+    found = re.search(r"[0-9]+\.[0-9]+\.[0-9]+", done.stdout)
+    return _numbers(found[0]) if found else None
 
 
-def _note(client: Client, way: Way) -> None:
-    if way == "helper" and client.note:
-        click.echo(client.note, err=True)
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(each) for each in version.split("."))
 
 
-def _edit(edit: Edit, client: Client, *, write: bool, as_diff: bool) -> int:
-    if as_diff:
-        click.echo(diff(edit), nl=False)
-    if not edit.changes:
-        click.echo(f"{edit.path}: nothing to change", err=True)
-    elif write:
-        backup = apply_edit(edit)
-        kept = f"; what was there is in {backup}" if backup else ""
-        click.echo(f"Written: {edit.path}{kept}. Restart {client.title} to let it read this.")
-    return 0
+def _prove(lines: Mapping[str, Sequence[str]], helper: str | None) -> bool:
+    """Start what was written, and say what each server answers; whether all did."""
+    from credentials_provider.assistants.proving import prove_all  # noqa: PLC0415  seldom
+
+    proofs = prove_all(lines, helper)
+    for name, proof in proofs.items():
+        if proof.problem is not None:
+            click.echo(f"Does not work: {name}: {proof.problem}", err=True)
+        else:
+            tools = "1 tool" if proof.tools == 1 else f"{proof.tools} tools"
+            click.echo(f"Works: {name}: {proof.server or 'the server'}, {tools}")
+    return not any(proof.problem for proof in proofs.values())

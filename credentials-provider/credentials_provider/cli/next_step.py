@@ -37,12 +37,16 @@ def show(root: str, program: str) -> None:
 
     """
     settings = load_settings(Flags(), os.environ, root)
-    step = next_step(settings, time.time(), lambda: timers(os.environ))
+    step = next_step(settings, time.time(), lambda: _working_timers(root))
     click.echo(f"{step.found}. Next:\n")
     width = max(len(command) for command, _ in step.commands)
     for command, does in step.commands:
         click.echo(f"  {program} {command:{width}}  {does}")
     click.echo(f"\n{program} --help lists every command.")
+
+
+def _working_timers(root: str) -> list[str]:
+    return [each.where for each in timers(os.environ, root) if each.problem is None]
 
 
 def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence[str]]) -> Step:

@@ -13,10 +13,10 @@ import click
 from credentials_provider.cli import generate
 from credentials_provider.cli.helping import Group
 from credentials_provider.errors import ConfigurationError, StorageError
-from credentials_provider.files import write_whole
+from credentials_provider.files import make_folders, write_whole
 from credentials_provider.policy import TIMER_INTERVAL
 from credentials_provider.schedule import NAME, Plan, cron, kubernetes, systemd
-from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER
+from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER, default_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -231,18 +231,20 @@ def _plan(root: str, options: dict[str, Any], more: Sequence[str]) -> Plan:
     checkout = bool(script) and os.path.exists(script)
     program = [script] if checkout else [sys.executable, "-m", "credentials_provider", "generate"]
     words = [*program, "--refresh-ahead"]
-    output_dir = os.path.abspath(options["output_dir"] or os.path.join(root, TOKEN_FOLDER))
+    output_dir = os.path.abspath(
+        options["output_dir"] or default_path(root, os.environ, TOKEN_FOLDER)
+    )
     identities_file = options["identities_file"]
     if not checkout and not identities_file:
-        default = os.path.join(TOKEN_FOLDER, IDENTITIES_FILE)
+        default = default_path(root, os.environ, TOKEN_FOLDER, IDENTITIES_FILE)
         identities_file = default if os.path.exists(default) else None
     if identities_file:
         path = identities_file
         words += ["--identities-file", path if path.startswith("$") else os.path.abspath(path)]
     if options["output_dir"] or not checkout:
         words += ["--output-dir", output_dir]
-    env_file = options["env_file"] or (".env" if not checkout and os.path.exists(".env") else None)
-    if env_file:
+    env_file = options["env_file"] or default_path(root, os.environ, ".env")
+    if options["env_file"] or (not checkout and os.path.exists(env_file)):
         words += ["--env-file", os.path.abspath(env_file)]
     writes = (output_dir, os.path.dirname(metrics_file)) if metrics_file else (output_dir,)
     return Plan((*words, *more), writes, int(options["every"]), options["name"])
@@ -281,7 +283,7 @@ def _owner(folder: str) -> str:
 def _make_folders(units: str, output_dir: str) -> None:
     try:
         os.makedirs(units, exist_ok=True)
-        os.makedirs(output_dir, mode=0o700, exist_ok=True)
+        make_folders(output_dir)
     except OSError as error:
         raise StorageError(
             f"{error.filename} cannot be made: {error.strerror}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -177,7 +178,7 @@ def settings_of_token(root: str, options: dict[str, Any]) -> Settings:
     if not options["client_id"] and (options["tenant_id"] or options["scope"]):
         raise click.UsageError("--tenant-id and --scope need --client-id.")
     given = {name: options[name] for name in ("tenant_id", "client_id", "scope")}
-    return load_settings(flags._replace(**given), os.environ, root)
+    return load_settings(dataclasses.replace(flags, **given), os.environ, root)
 
 
 def take_token(name: str, settings: Settings, options: dict[str, Any]) -> Access:

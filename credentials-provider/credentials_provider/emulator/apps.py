@@ -42,7 +42,8 @@ class Federated:
 class Added:
     """A secret, or a certificate (PEM), that was added while the emulator runs.
 
-    `end`: ISO 8601, "" for never. `works_at`: epoch seconds; the login host knows it from then on.
+    `start` and `end`: ISO 8601, "" for never. `works_at`: epoch seconds; the login host knows it
+    from then on.
     """
 
     key_id: str
@@ -50,6 +51,7 @@ class Added:
     end: str = ""
     name: str = ""
     works_at: float = 0.0
+    start: str = ""
 
 
 @dataclass(frozen=True)

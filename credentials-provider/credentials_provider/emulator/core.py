@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import trustme
 
@@ -19,7 +19,7 @@ from .apps import App, Directory, Lifetime, is_guid, random_guid
 from .endpoints import Endpoints
 from .faults import Fault, Injection
 from .graph import Graph
-from .machine import APP_SERVICE_PATH, Machine
+from .machine import Machine
 from .platforms import Platforms
 from .registry import Registry
 from .server import Connection, Server
@@ -30,6 +30,8 @@ from .wire import Call, RecordedRequest, Reply, Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
+
+    from .machine import Kind, Times
 
 
 class Emulator:
@@ -46,7 +48,9 @@ class Emulator:
     range, else 60 to 90 minutes. `seed`: makes ids and lifetimes repeat. `clock`: epoch seconds.
     `ca_file`: where to write the CA's certificate, else in a private folder that goes on close.
     `machine`: also be the Azure machine that the clients run on, with its managed identities, over
-    plain HTTP; `machine_environment` leads clients there. `vault`: secrets by name, at
+    plain HTTP at `machine_address`; `machine_environment` leads clients there. `machine_times`: how
+    the old API of App Service writes dates; `arc_keys`: where Azure Arc's agent leaves its files.
+    `vault`: secrets by name, at
     `base_url/secrets/{name}` as in a Key Vault, for apps with the role Key Vault Secrets User.
     `propagation`: seconds until the login host knows what Graph or the registry made.
     `registry_groups`: also be a registry that knows these groups, for its IAM calls. `platforms`
@@ -67,6 +71,9 @@ class Emulator:
         ca_file: str | os.PathLike[str] | None = None,
         machine: bool = False,
         vault: Mapping[str, str | VaultSecret] | None = None,
+        machine_address: tuple[str, int] = ("127.0.0.1", 0),
+        machine_times: Times = "seconds",
+        arc_keys: str | None = None,
         propagation: float = 0.0,
         registry_groups: Iterable[str] | None = None,
     ) -> None:
@@ -94,8 +101,12 @@ class Emulator:
         )
         self._ca = trustme.CA()
         self._server: Server | None = None
-        self._identity_header = random_guid(random.Random())  # noqa: S311 - guards nothing real
-        self._machine = Machine(self._directory, self._endpoints, self._identity_header)
+        header = random_guid(random.Random())  # noqa: S311 - guards nothing real
+        self._arc_keys = arc_keys or tempfile.gettempdir()
+        self._machine = Machine(
+            self._directory, self._endpoints, header, machine_times, self._arc_keys
+        )
+        self._machine_address = machine_address
         self._machine_server: Server | None = None
         self._with_machine = machine
         self._numbers = itertools.count(1)
@@ -120,14 +131,17 @@ class Emulator:
         self._write_ca()
         try:
             self._server = Server(
-                self._port,
+                ("127.0.0.1", self._port),
                 self._tls(),
                 partial(self._answer, self._endpoints.answer),
                 self._numbers,
             )
             if self._with_machine:
                 self._machine_server = Server(
-                    0, None, partial(self._answer, self._machine.answer), self._numbers
+                    self._machine_address,
+                    None,
+                    partial(self._answer, self._machine.answer),
+                    self._numbers,
                 )
         except OSError:
             self.close()
@@ -180,17 +194,12 @@ class Emulator:
             raise RuntimeError("the emulator has no CA file before its start")
         return self._ca_file
 
-    def machine_environment(self, kind: Literal["imds", "app_service"]) -> dict[str, str]:
+    def machine_environment(self, kind: Kind) -> dict[str, str]:
         """The variables that lead a client to the machine's endpoint. RuntimeError without one."""
         if self._machine_server is None:
             raise RuntimeError("the emulator is no machine now")
-        url = f"http://127.0.0.1:{self._machine_server.port}"
-        if kind == "imds":
-            return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": url}
-        return {
-            "IDENTITY_ENDPOINT": f"{url}{APP_SERVICE_PATH}",
-            "IDENTITY_HEADER": self._identity_header,
-        }
+        host = self._machine_address[0]
+        return self._machine.environment(kind, f"http://{host}:{self._machine_server.port}")
 
     # What clients did
 

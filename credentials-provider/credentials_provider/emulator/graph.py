@@ -106,15 +106,12 @@ class Graph:
             end=_text(end),
             name=str(wanted.get("displayName") or ""),
             works_at=call.now + self._propagation,
+            start=_text(start),
         )
         self._directory.change(
             tenant, app.client_id, lambda now: replace(now, passwords=(*now.passwords, password))
         )
-        shown = _password(password) | {
-            "secretText": password.content,
-            "startDateTime": _text(start),
-        }
-        return call.json(200, shown)
+        return call.json(200, _password(password) | {"secretText": password.content})
 
     def _remove_password(self, call: Call, tenant: str, app: App) -> Reply:
         key_id = str((call.request.json() or {}).get("keyId", "")).lower()
@@ -213,6 +210,7 @@ def _password(each: Added) -> dict[str, object]:
         "keyId": each.key_id,
         "displayName": each.name or None,
         "hint": each.content[:3],
+        "startDateTime": each.start or None,
         "endDateTime": each.end,
     }
 

@@ -65,7 +65,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def __init__(
         self,
-        port: int,
+        address: tuple[str, int],
         context: ssl.SSLContext | None,
         answer: Callable[[Request, Connection], Reply],
         numbers: Iterator[int],
@@ -77,7 +77,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._open: set[Connection] = set()
         self._changed = threading.Condition()
         self._stopped = False
-        super().__init__(("127.0.0.1", port), _Handler)
+        super().__init__(address, _Handler)
         self._thread = threading.Thread(
             target=self.serve_forever, args=(_POLL_INTERVAL,), name="emulator", daemon=True
         )

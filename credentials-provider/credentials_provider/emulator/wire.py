@@ -61,7 +61,9 @@ class Request:
     def endpoint(self) -> Endpoint:
         """Which kind of endpoint the path names."""
         match self.segments[1:]:
-            case ["oauth2", "v2.0", "token"] | ["identity", "oauth2", "token"] | ["token"]:
+            case (
+                ["oauth2", "v2.0", "token"] | ["identity", "oauth2", "token"] | ["token"] | ["auth"]
+            ):
                 return "token"
             case ["discovery", *_, "keys"]:
                 return "keys"

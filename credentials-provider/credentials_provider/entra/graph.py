@@ -80,6 +80,7 @@ class Password:
     end: float  # epoch seconds
     hint: str
     name: str
+    start: float | None = None  # epoch seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class Key:
     end: float  # epoch seconds
     name: str
     document: Mapping[str, Any] = field(repr=False)
+    start: float | None = None  # epoch seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,12 +264,17 @@ def _password(entry: Mapping[str, Any]) -> Password:
         _epoch(entry["endDateTime"]),
         str(entry.get("hint") or ""),
         str(entry.get("displayName") or ""),
+        _start(entry),
     )
 
 
 def _key(entry: Mapping[str, Any]) -> Key:
     name = str(entry.get("displayName") or "")
-    return Key(entry["keyId"], _epoch(entry["endDateTime"]), name, entry)
+    return Key(entry["keyId"], _epoch(entry["endDateTime"]), name, entry, _start(entry))
+
+
+def _start(entry: Mapping[str, Any]) -> float | None:
+    return _epoch(entry["startDateTime"]) if entry.get("startDateTime") else None
 
 
 def _epoch(text: str) -> float:

@@ -9,19 +9,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from credentials_provider import json_text
 from credentials_provider.errors import ConfigurationError, StorageError
 from credentials_provider.files import Folder, make_folders, write_private
-from credentials_provider.identities.fields import LITERALS
-from credentials_provider.identities.reading import MAXIMUM_SIZE, IdentitiesFile, parse_entries
-from credentials_provider.identities.validation import validate
+from credentials_provider.identities import rules
+from credentials_provider.identities.fields import FIELDS, LITERALS, Identity
+from credentials_provider.identities.reading import (
+    MAXIMUM_SIZE,
+    IdentitiesFile,
+    parse_entries,
+    read_entries,
+    select,
+)
+from credentials_provider.identities.validation import validate_entry
 from credentials_provider.permissions import read_file
 from credentials_provider.settings import dotenv_with
 from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
 SECRETS_FOLDER = ".secrets"
+VALUE_HINT = "Give the secret's Value, and nothing else."
 LOCK_TIMEOUT = 30.0  # seconds
 
 
@@ -37,10 +46,8 @@ class Move(NamedTuple):
 def add(settings: Settings, fields: Mapping[str, Any], secret: str | None = None) -> str | None:
     """Append an entry, making the file if there is none; where its `secret` was put, if any.
 
-    The file must be in order with it.
-
     Raises:
-        ConfigurationError: the file or the entry cannot be used; nothing was written.
+        ConfigurationError: the file cannot be read, or the entry has mistakes; nothing was written.
 
     """
     name = fields.get("identity_name", "")
@@ -49,16 +56,48 @@ def add(settings: Settings, fields: Mapping[str, Any], secret: str | None = None
 
     def change(text: str) -> str:
         new = json_text.append(text or "[]\n", entry)
-        validate(_parse(settings, new))
+        _checked(_parse(settings, new).entries[-1])
         if place and secret:
-            _keep(settings, place, secret)
+            problem = rules.secret(secret)
+            if problem:
+                raise ConfigurationError(f"the client secret {problem}", hint=VALUE_HINT)
+            keep(settings, place, secret)
         return new
 
     _edit(settings, change)
     return place
 
 
-def remove(settings: Settings, names: Sequence[str]) -> None:
+def update(settings: Settings, name: str, changes: Mapping[str, Any]) -> None:
+    """Set fields of an entry, or take them out where the value is None.
+
+    Raises:
+        ConfigurationError: there is no such entry, or it would have mistakes; nothing was written.
+
+    """
+
+    def change(text: str) -> str:
+        file = _parse(settings, text)
+        (entry, *_) = select(file.entries, [name], file.path)
+        new = json_text.update(text, (entry.index - 1,), changes)
+        _checked(_parse(settings, new).entries[entry.index - 1])
+        return new
+
+    _edit(settings, change)
+
+
+def _checked(entry: Entry) -> None:
+    found = validate_entry(entry)
+    if not isinstance(found, Identity):
+        count = "a mistake" if len(found) == 1 else f"{len(found)} mistakes"
+        raise ConfigurationError(
+            f"the identity has {count}; nothing was written",
+            hint="Each line names the field.",
+            problems=found,
+        )
+
+
+def remove(settings: Settings, names: Collection[str]) -> None:
     """Take entries out, whatever else is wrong with the file.
 
     Raises:
@@ -67,23 +106,105 @@ def remove(settings: Settings, names: Sequence[str]) -> None:
     """
 
     def change(text: str) -> str:
-        entries = _parse(settings, text).entries
-        for entry in reversed(entries):  # from the end, so that the places before stay right
-            if entry.name in names:
-                text = json_text.remove(text, entry.index - 1)
+        for entry in reversed(_parse(settings, text).entries):  # the places before stay right
+            if entry.name in names and entry.name:
+                text = json_text.remove(text, (entry.index - 1,))
         return text
 
     _edit(settings, change)
 
 
-def leftovers(settings: Settings, name: str) -> list[str]:
-    """What there still is of an identity: its token, and the secret that `add` put into a file."""
-    folder = os.path.dirname(settings.identities_file)
-    paths = (
-        os.path.join(settings.output_dir, f"{name}.json"),
-        os.path.join(folder, SECRETS_FOLDER, name),
-    )
-    return [path for path in paths if os.path.lexists(path)]
+def files_of(settings: Settings, names: Collection[str]) -> list[str]:
+    """The files that were made for identities and for nobody else, as far as they are there.
+
+    Those are their tokens, and their secrets in our own folder. Asked before the entries go.
+    """
+    known = read_entries(settings).entries
+    going = [entry for entry in known if entry.name in names]
+    others = {path for entry in known if entry not in going for path in _own_files(settings, entry)}
+    found: list[str] = []
+    for entry in going:
+        if rules.identity_name(entry.name) is not None:  # no file can have that name
+            continue
+        base = full_path(settings, f"{SECRETS_FOLDER}/{entry.name}")
+        found += [
+            os.path.join(settings.output_dir, f"{entry.name}.json"),
+            *(base, f"{base}.previous", *_begun(base)),
+            *_own_files(settings, entry),
+        ]
+    return [each for each in dict.fromkeys(found) if each not in others and os.path.lexists(each)]
+
+
+def _begun(base: str) -> list[str]:
+    """What a rotation made for an identity: its files begin with what no name can hold."""
+    folder, name = os.path.split(base)
+    try:
+        found = os.listdir(folder)
+    except OSError:
+        return []
+    return [os.path.join(folder, each) for each in found if each.startswith(f"{name}~")]
+
+
+def discard(paths: Iterable[str]) -> None:
+    """Delete files; all that can be are gone before the first that cannot is reported.
+
+    Raises:
+        StorageError: some could not be deleted.
+
+    """
+    left = []
+    for path in filter(os.path.lexists, paths):
+        try:
+            os.unlink(path)
+        except OSError as error:  # noqa: PERF203  each has its own reason
+            left.append(f"{path} ({error.strerror})")
+    if left:
+        raise StorageError(
+            f"cannot be deleted: {', '.join(left)}",
+            hint="Check what is there, and who owns the folder; then delete it by hand.",
+        )
+
+
+def is_own_alone(settings: Settings, place: str, name: str) -> bool:
+    """Whether a path of an entry is a file of our own folder that no other entry names."""
+    return _is_own(settings, place) and full_path(settings, place) not in _named(settings, name)
+
+
+def free_place(settings: Settings, name: str) -> str:
+    """Where to put an identity's secret: a path in our own folder that no other entry names."""
+    named = _named(settings, name)
+    place, number = f"{SECRETS_FOLDER}/{name}", 1
+    while full_path(settings, place) in named:
+        number += 1
+        place = f"{SECRETS_FOLDER}/{name}~{number}"
+    return place
+
+
+def _named(settings: Settings, name: str) -> set[str]:
+    """The files in our own folder that other entries than this name."""
+    entries = (each for each in read_entries(settings).entries if each.name != name)
+    return {path for entry in entries for path in _own_files(settings, entry)}
+
+
+def _is_own(settings: Settings, place: str) -> bool:
+    folder = full_path(settings, SECRETS_FOLDER)
+    return os.path.dirname(full_path(settings, place)) == folder
+
+
+def _own_files(settings: Settings, entry: Entry) -> list[str]:
+    """The files in our own folder that an entry, valid or not, names."""
+    values = (entry.fields.get(field) for field in FIELDS if field.endswith("_file"))
+    return [
+        full_path(settings, value)
+        for value in values
+        if isinstance(value, str) and _is_own(settings, value)
+    ]
+
+
+def full_path(settings: Settings, place: str) -> str:
+    """Where a path of an entry is: relative ones belong to the folder of the identities file."""
+    folder = os.path.dirname(os.path.realpath(settings.identities_file))
+    return os.path.normpath(os.path.join(folder, place))
 
 
 def migrate(settings: Settings, env_file: str | None) -> list[Move]:
@@ -91,17 +212,20 @@ def migrate(settings: Settings, env_file: str | None) -> list[Move]:
 
     The secrets are in their new place before the entries say so.
 
+    An entry with mistakes stays as it is.
+
     Raises:
-        ConfigurationError: the file is not in order; nothing was written.
+        ConfigurationError: the file cannot be read; nothing was written.
 
     """
     moves: list[Move] = []
 
     def change(text: str) -> str:
         file = _parse(settings, text)
-        validate(file)
         values: dict[str, str] = {}
         for entry in file.entries:
+            if not isinstance(validate_entry(entry), Identity):
+                continue
             for field in LITERALS:
                 if field not in entry.fields:
                     continue
@@ -109,12 +233,12 @@ def migrate(settings: Settings, env_file: str | None) -> list[Move]:
                 if env_file is None:
                     suffix = "" if field == "client_secret" else ".previous"
                     new_field, place = f"{field}_file", f"{SECRETS_FOLDER}/{entry.name}{suffix}"
-                    _keep(settings, place, secret)
+                    keep(settings, place, secret)
                 else:
                     new_field = f"{field}_env"
                     place = _variable(f"{entry.name}_{field}", secret, values, settings)
                     values[place] = secret
-                text = json_text.rename(text, entry.index - 1, field, new_field, place)
+                text = json_text.rename(text, (entry.index - 1, field), new_field, place)
                 moves.append(Move(entry.name, field, new_field, place))
         if env_file is not None and values:
             old = _read(env_file) or ""
@@ -141,6 +265,7 @@ def _edit(settings: Settings, change: Callable[[str], str]) -> None:
     path = os.path.realpath(settings.identities_file)
     store = TokenStore(os.path.dirname(path))
     with store.lock(LOCK_TIMEOUT):
+        store.sweep()
         text = _read(path)
         new = change(text or "")
         if new != text:
@@ -162,7 +287,7 @@ def _parse(settings: Settings, text: str) -> IdentitiesFile:
     return parse_entries(text.encode(), settings)
 
 
-def _keep(settings: Settings, place: str, secret: str) -> None:
+def keep(settings: Settings, place: str, secret: str) -> None:
     """Write a secret to a private file beside the identities file, and keep git away from it."""
     path = os.path.join(os.path.dirname(os.path.realpath(settings.identities_file)), place)
     path, name = os.path.split(path)
@@ -174,5 +299,6 @@ def _keep(settings: Settings, place: str, secret: str) -> None:
             f"the folder {path} cannot be made: {error.strerror}",
             hint="Check owner and permissions of the folder above; it must not be a link.",
         ) from None
+    folder.sweep()
     folder.ignore_in_git()
     folder.write(name, f"{secret}\n")

@@ -28,7 +28,7 @@ from credentials_provider.identities.fields import (
 from credentials_provider.identities.rules import SCOPE_END, composed, identity_name, name_key
 from credentials_provider.model import Entry
 from credentials_provider.permissions import is_open, read_file
-from credentials_provider.settings import CLOUDS, Settings, login_base
+from credentials_provider.settings import CLOUDS, Settings, login_base, login_host_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -196,6 +196,9 @@ def make_entry(
                 for field in given.names
             ),
         ]
+    host = _text(fields, "login_base_url")
+    if host is not None and (problem := login_host_problem(host, settings)):
+        problems = [*problems, Problem(problem, index, shown[:64] or None, "login_base_url")]
     obvious = (
         not problems
         and all(definition)
@@ -274,7 +277,9 @@ def _from_environment(settings: Settings) -> IdentitiesFile:
         raise ConfigurationError(
             f"there is no identities file at {path}",
             hint=(
-                f"Set {' and '.join(missing)} as well, or create the file."
+                settings.moved
+                if settings.moved and not settings.identities_file_given
+                else f"Set {' and '.join(missing)} as well, or create the file."
                 if not settings.identities_file_given and 0 < len(missing) < _PARTS
                 else "Make it with `credentials-provider identities init`, which asks for what it "
                 "needs, or by hand: a JSON array of objects with identity_name, tenant_id, "

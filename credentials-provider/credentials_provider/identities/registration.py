@@ -1,73 +1,116 @@
-"""What the MCP Gateway Registry answers when it makes a machine identity, read for its identity.
+"""A machine account as others write it down, read for an identity.
 
-`POST /api/management/iam/users/m2m` answers JSON, the registry's `user-create-m2m` prints text.
-Both tell client and secret, and neither tenant, scope nor name. Newer ones mask the secret.
+That is what the MCP Gateway Registry gives (the JSON of `POST /api/management/iam/users/m2m`, what
+`user-create-m2m` prints, the file `.m2m_client_secret_….txt` that it writes), what `az ad sp
+create-for-rbac` prints, and every other `NAME=value` or `Name: value`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from credentials_provider.errors import ConfigurationError
+from credentials_provider.identities import rules
 
-_CLIENT = re.compile(r"^\W*client[ _]id\W*:\s*(\S+)\s*$", re.IGNORECASE | re.MULTILINE)
-_SECRET = re.compile(r"^\W*client[ _]secret\W*:\s*(\S+)\s*$", re.IGNORECASE | re.MULTILINE)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_LINE = re.compile(
+    r"^[^A-Za-z0-9\n]*(?:export +|set +|\$env:)?([A-Za-z][A-Za-z0-9 _.-]{0,60}?)[\"'`*]*"
+    r"[ \t]*[:=][ \t]*(.+?)[ \t\r,;]*$",
+    re.MULTILINE,
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# Eight characters, three dots, four; or stars, or bullets.
-_MASKED = re.compile(r".{0,8}(\.\.\.|…|\*{3,}|•{3,}).{0,4}")
+# Ends of names, written in small letters and without anything between.
+_CLIENT = ("clientid", "appid", "applicationid")
+_SECRET = ("clientsecret", "password", "clientsecretvalue", "secretvalue")
+_TENANT = ("tenantid", "tenant", "directoryid")
+_WRITTEN_TO = ("secretwrittento", "secretfile", "secretsavedto")
 
 
-class Registration(NamedTuple):
-    """A client and its secret. Its repr shows no secret."""
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A client and its secret; `files` hold the secret in the clear."""
 
     client_id: str
-    client_secret: str
+    client_secret: str = field(repr=False)
+    tenant_id: str | None = None
+    files: tuple[str, ...] = ()
 
-    def __repr__(self) -> str:
-        return f"Registration({self.client_id!r})"
 
-
-def read_registration(text: str) -> Registration:
+def read_registration(
+    text: str, read: Callable[[str], str] | None = None, path: str | None = None
+) -> Registration:
     """The client of an answer, JSON or text.
 
+    Args:
+        text: the answer.
+        read: the text of a file that the answer says the secret was written to.
+        path: the file that the answer comes from.
+
     Raises:
-        ConfigurationError: it names no client or no secret, or the secret is masked.
+        ConfigurationError: it names no client or no secret, several, or the secret is masked.
 
     """
-    text = _COLOUR.sub("", text.lstrip("\ufeff"))
-    client_id, secret = _from_json(text) or _from_text(text)
+    pairs = list(_pairs(_COLOUR.sub("", text.lstrip("\ufeff"))))
+    files = [path] if path else []
+    if not _value(pairs, _SECRET, "client secrets") and read is not None:
+        other = _value(pairs, _WRITTEN_TO, "files")
+        if other:
+            other = os.path.join(os.path.dirname(path), other) if path else other
+            pairs += _pairs(read(other))
+            files = [other]
+    client_id = _value(pairs, _CLIENT, "client IDs")
+    secret = _value(pairs, _SECRET, "client secrets")
     if not client_id or not secret:
-        missing = "a client ID" if not client_id else "a client secret"
+        missing = "a client secret" if client_id else "a client ID"
         raise ConfigurationError(
             f"the registry's answer holds no {missing[2:]}",
-            hint="Give the JSON of POST /api/management/iam/users/m2m, or all that user-create-m2m "
-            "prints.",
+            hint="Give the file .m2m_client_secret_….txt that user-create-m2m wrote, all that it "
+            "printed, or the JSON of POST /api/management/iam/users/m2m.",
         )
-    if _MASKED.fullmatch(secret):
+    if rules.is_masked(secret):
         raise ConfigurationError(
             "the client secret in the registry's answer is masked",
-            hint="Take the JSON of its API instead, or create a new secret in App registrations > "
-            "(the app) > Certificates & secrets, and use "
+            hint="Give the file .m2m_client_secret_….txt that user-create-m2m wrote, or create a "
+            "new secret in App registrations > (the app) > Certificates & secrets and use "
             "`credentials-provider identities add NAME`.",
         )
-    return Registration(client_id, secret)
+    return Registration(
+        client_id, secret, _value(pairs, _TENANT, "tenants"), tuple(files) if secret else ()
+    )
 
 
-def _from_json(text: str) -> tuple[str, str] | None:
+def _pairs(text: str) -> Iterable[tuple[str, str]]:
+    """Names, in small letters and without anything between, with their values."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict):
-        return "", ""
-    values = (found.get("client_id"), found.get("client_secret"))
-    client_id, secret = (value if isinstance(value, str) else "" for value in values)
-    return client_id, secret
+        found = None
+    if isinstance(found, dict):
+        named = [(name, value) for name, value in found.items() if isinstance(value, str)]
+    else:
+        named = _LINE.findall(text)
+    for name, value in named:
+        yield "".join(filter(str.isalnum, name.lower())), _unquoted(value)
 
 
-def _from_text(text: str) -> tuple[str, str]:
-    found = (_CLIENT.search(text), _SECRET.search(text))
-    client_id, secret = (match[1] if match else "" for match in found)
-    return client_id, secret
+def _unquoted(value: str) -> str:
+    value = value.strip()
+    if len(value) > 1 and value[0] in "\"'`" and value[-1] == value[0]:
+        return value[1:-1]
+    return value
+
+
+def _value(pairs: list[tuple[str, str]], ends: tuple[str, ...], what: str) -> str | None:
+    values = {value for name, value in pairs if name.endswith(ends) and value}
+    if len(values) > 1:
+        raise ConfigurationError(
+            f"the registry's answer holds several {what}",
+            hint="Give the answer for one machine account.",
+        )
+    return next(iter(values), None)

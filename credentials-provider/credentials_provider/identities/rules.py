@@ -45,6 +45,8 @@ _PLACEHOLDERS = {
     *("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "xxxxx~xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
 }
 _SAMPLE = "still holds the guide's sample value: put yours in its place"
+# Eight characters, three dots and four, as the registry masks a secret; or stars, or bullets.
+_MASKED = r".{0,8}(\.\.\.|\u2026|\*{3,}|\u2022{3,}).{0,4}"
 # What stands where a secret belongs when something else failed: (pattern, what it is).
 _NO_SECRETS = (
     (
@@ -55,7 +57,7 @@ _NO_SECRETS = (
         r"\$\{?[A-Za-z_][A-Za-z0-9_]*\}?|\$\([A-Za-z_][A-Za-z0-9_.]*\)|\$?\{\{.*\}\}|%[A-Z_]+%",
         "is the name of a variable that nothing resolved",
     ),
-    (r".{0,8}(\.\.\.|\u2026|\*{3,}|\u2022{3,}).{0,4}", "is masked: it is not the whole secret"),
+    (_MASKED, "is masked: it is not the whole secret"),
     (
         r"(?:export )?(?:(?i:[a-z0-9_]*(?:secret|password)) ?[=:] ?|[A-Z0-9]+(?:_[A-Z0-9]+)+=).+",
         "begins with a name: put only the secret's Value there",
@@ -213,6 +215,11 @@ def secret(value: str) -> str | None:
         )
     found = (what for pattern, what in _NO_SECRETS if re.fullmatch(pattern, value))
     return next(found, None)
+
+
+def is_masked(value: str) -> bool:
+    """Whether a text is what is shown in place of a secret."""
+    return re.fullmatch(_MASKED, value) is not None
 
 
 def variable(value: str) -> str | None:

@@ -1,42 +1,139 @@
-"""Timers of this program that are set up on this machine."""
+"""What renews the tokens on this machine: timers and services that somebody has set up."""
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from credentials_provider.schedule import NAME
+from credentials_provider.schedule.systemd import unit_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _PATIENCE = 10.0  # seconds for a command that is asked
-_UNIT = f"{NAME}.timer"
-_PROGRAMS = ("generate_creds.sh", "credentials_provider", "credentials-provider")
+_PROGRAM = "credentials-provider"
+_SCRIPT = "generate_creds.sh"
+_CRON_MARK = re.compile(r"# \S+ \(schedule cron\)\s*$")
+# https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#Process%20Exit%20Codes
+_EXIT_STATUS = {
+    "200": "its working directory cannot be used (200/CHDIR)",
+    "203": "its program cannot be started (203/EXEC)",
+    "217": "its user does not exist or cannot be used (217/USER)",
+    "218": "this machine does not allow its capabilities (218/CAPABILITIES)",
+    "226": "this machine does not allow its namespaces (226/NAMESPACE)",
+    "243": "its credentials cannot be read (243/CREDENTIALS)",
+}
 
 
-def timers(process: Mapping[str, str]) -> list[str]:
-    """What renews the tokens, in words: this user's systemd, the system's, the crontab.
+class Timer(NamedTuple):
+    """Something that renews; `problem`: why it does not, in words."""
 
-    `process` is the environment that the commands that tell get.
+    where: str
+    problem: str | None = None
+
+
+def timers(process: Mapping[str, str], root: str = "") -> list[Timer]:
+    """The timers and services of this user and the system, and the lines of the crontab.
+
+    `process`: the environment for the commands that are asked. `root`: the checkout whose script
+    counts; another program's generate_creds.sh does not.
     """
-    found = []
-    if shutil.which("systemctl"):
-        for scope, words in (("user's", ["--user"]), ("system's", [])):
-            if _output(["systemctl", *words, "is-active", _UNIT], process).strip() == "active":
-                found.append(f"the {scope} {_UNIT}")
-    if shutil.which("crontab"):
-        lines = _output(["crontab", "-l"], process).splitlines()
-        if any(
-            any(program in line for program in _PROGRAMS)
-            for line in lines
-            if not line.lstrip().startswith("#")
-        ):
-            found.append("a line in the crontab")
+    found = [*_systemd(process, root), *_crontab(process, root)]
     if process.get("KUBERNETES_SERVICE_HOST"):
-        found.append("Kubernetes, if a CronJob or a sidecar is set up there")
+        found.append(Timer("Kubernetes, if a CronJob or a sidecar is set up there"))
     return found
+
+
+def _systemd(process: Mapping[str, str], root: str) -> Iterator[Timer]:
+    systemctl = shutil.which("systemctl", path=process.get("PATH"))
+    if systemctl is None:
+        return
+    for scope, words in (("user's", ["--user"]), ("system's", [])):
+        names = list(_units(unit_folder(of_user=bool(words)), root))
+        if not names:
+            continue
+        ids = [f"{name}.{kind}" for name in names for kind in ("timer", "service")]
+        options = ["-p", "Id,LoadState,ActiveState,Result,ExecMainStatus"]
+        answer = _output([systemctl, *words, "show", *options, "--", *ids], process)
+        shown = [dict(_pairs(block)) for block in answer.split("\n\n")]
+        states = {each.get("Id", ""): each for each in shown}
+        for name in names:
+            timer, service = (states.get(f"{name}.{kind}", {}) for kind in ("timer", "service"))
+            if found := _judged(f"the {scope} {name}", timer, service):
+                yield found
+
+
+def _judged(what: str, timer: Mapping[str, str], service: Mapping[str, str]) -> Timer | None:
+    """A timer that is active, or a service of its own; what its last run came to."""
+    if timer.get("LoadState") == "loaded":
+        what += ".timer"
+        if timer.get("ActiveState") != "active":
+            return Timer(what, "it is not active")
+    elif service.get("ActiveState") in {"active", "activating", "reloading", "failed"}:
+        what += ".service"
+    else:
+        return None
+    if service.get("Result", "success") == "success":
+        return Timer(what)
+    status = service.get("ExecMainStatus", "")
+    return Timer(what, _EXIT_STATUS.get(status, f"its last run failed with exit code {status}"))
+
+
+def _units(folder: str, root: str) -> Iterator[str]:
+    """Names of the services in a folder that start this program."""
+    try:
+        files = sorted(os.listdir(folder))
+    except OSError:
+        return
+    for file in files:
+        name, extension = os.path.splitext(file)
+        if extension != ".service":
+            continue
+        try:
+            with open(os.path.join(folder, file), encoding="utf-8", errors="replace") as unit:
+                lines = unit.read(1 << 16).splitlines()
+        except OSError:
+            continue
+        commands = [line.partition("=")[2] for line in lines if line.startswith("ExecStart=")]
+        if any(_starts_us(command, root) for command in commands):
+            yield name
+
+
+def _crontab(process: Mapping[str, str], root: str) -> Iterator[Timer]:
+    crontab = shutil.which("crontab", path=process.get("PATH"))
+    if crontab is None:
+        return
+    for line in _output([crontab, "-l"], process).splitlines():
+        if not line.lstrip().startswith("#") and (
+            _CRON_MARK.search(line) or _starts_us(line, root)
+        ):
+            yield Timer("a line in the crontab")
+            return
+
+
+def _starts_us(command: str, root: str) -> bool:
+    """Whether a command line starts this program: by its name, or by the script of the checkout."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    script = os.path.join(os.path.realpath(root), _SCRIPT) if root else None
+    return any(
+        os.path.basename(word) == _PROGRAM
+        or word == "credentials_provider"
+        or (os.path.basename(word) == _SCRIPT and os.path.realpath(word) == script)
+        for word in words
+    )
+
+
+def _pairs(block: str) -> Iterator[tuple[str, str]]:
+    for line in block.splitlines():
+        name, _, value = line.partition("=")
+        yield name, value
 
 
 def _output(command: Sequence[str], process: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from credentials_provider.cli.helping import Group
-from credentials_provider.cli.identities import adding, keeping, showing
+from credentials_provider.cli.identities import adding, keeping, replacing, rotating, showing, sinks
 
 
 @click.group(
@@ -23,8 +23,9 @@ def command() -> None:
 
 
 for each in (
-    *(adding.init, adding.add, adding.import_),
+    *(adding.init, adding.add, replacing.import_),
     *(showing.list_, showing.check),
+    *(replacing.secret, rotating.rotate, sinks.command),
     *(keeping.remove, keeping.migrate),
 ):
     command.add_command(each)

@@ -1,9 +1,10 @@
-"""`identities init`, `add` and `import`: new entries."""
+"""`identities init` and `add`: new entries, from options or from questions."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,8 +22,10 @@ from credentials_provider.cli.identities.options import (
 )
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.identities.fields import FIELDS
-from credentials_provider.identities.reading import default_scope
+from credentials_provider.identities.fields import FIELDS, Identity
+from credentials_provider.identities.reading import default_scope, make_entry
+from credentials_provider.identities.validation import validate_entry
+from credentials_provider.minting import Failure
 
 if TYPE_CHECKING:
     from credentials_provider.settings import Settings
@@ -82,56 +85,67 @@ def add(root: str, /, name: str, **options: Any) -> int:
     return _add(settings_of(root, options), {"identity_name": name, **options})
 
 
-@click.command(
-    "import",
-    cls=Command,
-    short_help="Add what the registry's user-create-m2m gave.",
-    examples="""
-    # From the registry's answer in a file
-    credentials-provider identities import ci answer.json
-    # From the clipboard
-    pbpaste | credentials-provider identities import ci
-    """,
-)
-@click.argument("name")
-@click.argument("answer", type=click.File(encoding="utf-8"), default="-")
-@with_options(IDENTITY_OPTIONS, FILE_OPTIONS)
-@click.pass_obj
-def import_(root: str, /, name: str, answer: Any, **options: Any) -> int:
-    """Add the identity that the MCP Gateway Registry made: its JSON, or what it printed.
-
-    ANSWER is a file, or standard input.
-    """
-    from credentials_provider.identities.registration import read_registration  # noqa: PLC0415
-
-    settings = settings_of(root, options)
-    if answer.isatty():
-        click.echo("Paste what the registry answered, then press Ctrl-D.", err=True)
-    found = read_registration(answer.read())
-    fields = _fields(settings, {"identity_name": name, "client_id": found.client_id, **options})
-    return _added(settings, fields, found.client_secret)
-
-
 def _add(settings: Settings, options: dict[str, Any]) -> int:
     if options["managed_identity"] not in {None, "true"} and not options["client_id"]:
         options["client_id"] = options["managed_identity"]
-    fields = _fields(settings, options)
+    fields = entry_fields(settings, options)
+    if not options["client_secret_stdin"] and not any(options[kind] for kind in KINDS):
+        _ask_kind(options)
     folder = os.path.dirname(os.path.abspath(settings.identities_file))
     for field in CREDENTIAL_FIELDS:
         if options[field]:
             is_path = field.endswith("_file")
-            fields[field] = _stored_path(options[field], folder) if is_path else options[field]
+            fields[field] = stored_path(options[field], folder) if is_path else options[field]
     if fields.get("managed_identity") == "true":
         fields["managed_identity"] = True
+    if "certificate_file" in fields:
+        _check_certificate(settings, fields)
     secret = None
     if options["client_secret_stdin"]:
         secret = sys.stdin.readline().strip()
     elif not any(options[kind] for kind in KINDS):
-        secret = _ask_secret()
-    return _added(settings, fields, secret)
+        secret = ask_secret()
+    return added(settings, fields, secret)
 
 
-def _stored_path(typed: str, folder: str) -> str:
+def _ask_kind(options: dict[str, Any]) -> None:
+    """Ask where the credential is; the answer goes into the options. No answer: a typed secret."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            "Say where the secret is: --client-secret-stdin reads it from standard input, "
+            f"{', '.join(FIELDS[kind].option for kind in KINDS)} name a place."
+        )
+    click.echo("What is its credential?\n  1. client_secret: its Value, typed now", err=True)
+    for number, kind in enumerate(KINDS, start=2):
+        click.echo(f"  {number}. {kind}: {FIELDS[kind].help}", err=True)
+    choice: int = click.prompt(
+        "Number", default=1, type=click.IntRange(1, len(KINDS) + 1), err=True
+    )
+    if choice == 1:
+        return
+    kind = KINDS[choice - 2]
+    options[kind] = _ask(kind, kind, "true" if kind == "managed_identity" else None)
+    if kind == "certificate_file":
+        key = click.prompt(
+            "Private key, where it is not in that file", default="", show_default=False, err=True
+        )
+        options["certificate_key_file"] = key or None
+
+
+def _check_certificate(settings: Settings, fields: dict[str, Any]) -> None:
+    """Refuse a certificate that is not there or has no key, unless its path is for elsewhere."""
+    paths = [value for name, value in fields.items() if name.endswith("_file")]
+    identity = validate_entry(make_entry(1, fields, settings))
+    if any("$" in path for path in paths) or not isinstance(identity, Identity):
+        return
+    from credentials_provider.credentials.resolver import Resolver  # noqa: PLC0415  cryptography
+
+    found = Resolver(settings, time.time).resolve(identity, "certificate_file")
+    if isinstance(found, Failure):
+        raise ConfigurationError(f"{found.message}; nothing was added", hint=found.remedy)
+
+
+def stored_path(typed: str, folder: str) -> str:
     """A path for the file, where it is relative to that; typed, it is to the working directory."""
     if typed.startswith(("~", "$")) or os.path.isabs(typed):
         return typed
@@ -139,7 +153,7 @@ def _stored_path(typed: str, folder: str) -> str:
     return os.path.relpath(full, folder) if full.startswith(folder + os.sep) else full
 
 
-def _fields(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+def entry_fields(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
     """What every entry has, from options, environment and, on a terminal, questions."""
     defaults = {"tenant_id": settings.tenant_id, "scope": default_scope(settings)}
     fields: dict[str, Any] = {}
@@ -160,7 +174,8 @@ def _fields(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
 
 def _ask(field: str, question: str, default: str | None) -> str:
     def checked(value: str) -> str:
-        if problem := FIELDS[field].problem(value.strip()):
+        plain: Any = True if value.strip() == "true" else value.strip()
+        if problem := FIELDS[field].problem(plain):
             raise click.UsageError(problem)
         return value.strip()
 
@@ -168,17 +183,14 @@ def _ask(field: str, question: str, default: str | None) -> str:
     return answer
 
 
-def _ask_secret() -> str:
-    if not sys.stdin.isatty():
-        raise click.UsageError(
-            "Say where the secret is: --client-secret-stdin reads it from standard input, "
-            f"{', '.join(FIELDS[kind].option for kind in KINDS)} name a place."
-        )
+def ask_secret() -> str:
+    """A client secret that is typed where nobody sees it."""
     text: str = click.prompt("Client secret (its Value; not shown)", hide_input=True, err=True)
     return text.strip()
 
 
-def _added(settings: Settings, fields: dict[str, Any], secret: str | None) -> int:
+def added(settings: Settings, fields: dict[str, Any], secret: str | None) -> int:
+    """Add an entry and report it; the exit code."""
     place = editing.add(settings, fields, secret)
     click.echo(f"{fields['identity_name']} added to {settings.identities_file}")
     if place:

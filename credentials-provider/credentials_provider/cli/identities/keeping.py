@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.identities.options import FILE_OPTIONS, settings_of, with_options
+from credentials_provider.cli.identities.sinks import withdrawn
 from credentials_provider.cli.options import identity_names
 from credentials_provider.errors import EXIT_OK
 from credentials_provider.identities import editing
 from credentials_provider.identities.reading import read_entries, select
+from credentials_provider.identities.sinks import sinks_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,30 +22,41 @@ if TYPE_CHECKING:
 @click.command(
     "remove",
     cls=Command,
-    short_help="Take identities out.",
+    short_help="Take identities out, with what was made for them.",
     examples="""
-    # The entry alone
-    credentials-provider identities remove ci
     # With its token and its secret
-    credentials-provider identities remove ci --purge
+    credentials-provider identities remove ci
+    # The entry alone
+    credentials-provider identities remove ci --keep
     """,
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=identity_names)
-@click.option("--purge", is_flag=True, help="Delete its token, and its file in .secrets, too.")
+@click.option(
+    "--purge/--keep",
+    default=True,
+    help="Delete its token, also in its sinks, and its files in .secrets; or keep them. "
+    "Default: --purge",
+)
 @click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
 @with_options(FILE_OPTIONS)
 @click.pass_obj
 def remove(root: str, /, names: Sequence[str], purge: bool, **options: Any) -> int:
-    """Take identities out of the file."""
+    """Take identities out of the file, with their tokens and the secrets that are kept here."""
     settings = settings_of(root, options)
-    select(read_entries(settings).entries, names, settings.identities_file)
-    editing.remove(settings, names)
+    file = read_entries(settings)
+    entries = select(file.entries, names, file.path)
+    going = {entry.name for entry in entries}
+    files = editing.files_of(settings, going)
+    editing.remove(settings, going)
     for name in names:
         click.echo(f"{name} removed from {settings.identities_file}")
-        for path in editing.leftovers(settings, name):
-            if purge:
-                os.unlink(path)
-            click.echo(f"  {path} {'deleted' if purge else 'is still there'}")
+    if purge:
+        for entry in entries:
+            for line in withdrawn(settings, entry, sinks_of(entry, settings.identities_file)):
+                click.echo(line)
+        editing.discard(files)
+    for path in files:
+        click.echo(f"  {path} {'deleted' if purge else 'is still there'}")
     return EXIT_OK
 
 
@@ -71,7 +83,7 @@ def remove(root: str, /, names: Sequence[str], purge: bool, **options: Any) -> i
 def migrate(root: str, /, to: str, **options: Any) -> int:
     """Move secrets out of the identities file, and let it say where they are."""
     settings = settings_of(root, options)
-    env_file = (options["env_file"] or os.path.join(root, ".env")) if to == "env" else None
+    env_file = settings.environment.path if to == "env" else None
     moves = editing.migrate(settings, env_file)
     for move in moves:
         click.echo(f"{move.identity_name}: {move.field} is now {move.new_field} {move.place}")

@@ -15,6 +15,7 @@ from credentials_provider.diagnostics.doctor import (
     machine,
     network,
     registry,
+    sinks,
     storage,
     tokens,
     upkeep,
@@ -86,7 +87,7 @@ def _groups(question: Question, now: float, ends_at: float) -> Iterator[_Group]:
     if settings is None:
         return
     exam = Examination(settings, now, ends_at)
-    yield "settings", lambda: configuration.environment(exam, question.root, question.flags)
+    yield "settings", lambda: configuration.environment(exam)
     yield "identities", lambda: configuration.identities(exam, question.names)
     yield "files", lambda: storage.files(exam)
     yield "credentials", lambda: configuration.credentials(exam)
@@ -94,10 +95,11 @@ def _groups(question: Question, now: float, ends_at: float) -> Iterator[_Group]:
         yield "connection", lambda base=base: network.connection(exam, base)  # type: ignore[misc]  # mypy and defaults of lambdas
     yield "token", lambda: tokens.minted(exam)
     yield "claims", lambda: tokens.claims(exam, question.scopes_file)
+    yield "sinks", lambda: sinks.read_as_their_users(exam)
     if url := question.registry_url:
         yield "registry", lambda: registry.registry(exam, url)
     process = without_secrets(question.process, exam.entries, settings)
-    yield "timer", lambda: upkeep.timer(process)
+    yield "timer", lambda: upkeep.timer(process, question.root)
     yield "last run", lambda: upkeep.last_run(exam)
 
 

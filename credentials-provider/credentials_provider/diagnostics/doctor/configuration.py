@@ -39,9 +39,9 @@ def settings_of(
         ]
 
 
-def environment(exam: Examination, root: str, flags: Flags) -> Iterator[Check]:
+def environment(exam: Examination) -> Iterator[Check]:
     """What `.env` and the environment say."""
-    path = flags.env_file or os.path.join(root, ".env")
+    path = exam.settings.environment.path
     for warning in exam.settings.warnings:
         yield Check(".env", "warning", warning, "Write NAME=value lines.", guide.ENVIRONMENT)
     if not os.path.exists(path):
@@ -93,8 +93,11 @@ def credentials(exam: Examination) -> Iterator[Check]:
     resolver = Resolver(exam.settings, time.time, timeout=TIMEOUT)
     good = 0
     for name, identity in list(exam.identities.items())[:MOST_IDENTITIES]:
-        for field in filter(None, (identity.credential, identity.previous)):
-            found = resolver.resolve(identity, field)
+        fields = [field for field in (identity.credential, identity.previous) if field]
+        answers = [resolver.resolve(identity, field) for field in fields]
+        if all(isinstance(found, Failure) for found in answers):
+            exam.without_credential.add(name)
+        for found in answers:
             if isinstance(found, Failure):
                 yield Check(
                     "credentials", "failure", found.message, found.remedy, guide.SECRET, (name,)

@@ -19,11 +19,18 @@ if TYPE_CHECKING:
     from credentials_provider.diagnostics.status import Row
 
 
-def timer(process: Mapping[str, str]) -> Iterator[Check]:
-    """Whether anything renews the tokens; `process`: the environment of the commands that tell."""
-    if found := timers(process):
-        yield Check("timer", "ok", " and ".join(found))
-    else:
+def timer(process: Mapping[str, str], root: str) -> Iterator[Check]:
+    """Whether anything renews the tokens; `process`: the environment of the commands asked."""
+    found = timers(process, root)
+    for each in found:
+        if each.problem is not None:
+            name = each.where.rpartition(" ")[2]
+            user = "--user " if "user's" in each.where else ""
+            cure = f"Look at its log: journalctl {user}-u {name.rpartition('.')[0]}"
+            yield Check("timer", "failure", f"{each.where}: {each.problem}", cure)
+    if good := [each.where for each in found if each.problem is None]:
+        yield Check("timer", "ok", " and ".join(good))
+    elif not found:
         yield Check(
             "timer",
             "warning",

@@ -1,0 +1,241 @@
+"""Starts what was written into an assistant's file, as the assistant will, and says what it finds.
+
+The environment is empty: what lives in this shell alone is missing for the assistant as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from credentials_provider import __version__
+from credentials_provider.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PATIENCE = 30.0  # seconds for all that a server must answer
+_GRACE = 3.0  # seconds for the program to end
+_AT_ONCE = 4  # programs: each is a Python that starts
+_VERSION, _MODERN = "2025-06-18", "2026-07-28"
+_NO_SUCH_METHOD = -32601
+_ERRORS_OF_2026 = frozenset({_NO_SUCH_METHOD, *range(-32099, -32019)})
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What became of a start: the server's own name and its number of tools, or a problem."""
+
+    server: str = ""
+    tools: int = 0
+    problem: str | None = None
+
+
+class _ProblemError(Exception):
+    pass
+
+
+def prove_all(lines: Mapping[str, Sequence[str]], helper: str | None = None) -> dict[str, Proof]:
+    """The command lines by name, started in turn, with what came of each.
+
+    `helper` is the command of a shell that prints headers; it comes first.
+    """
+    problem = _helper_problem(helper) if helper is not None else None
+    if problem is not None:
+        return {name: Proof(problem=problem) for name in lines}
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(zip(lines, pool.map(_prove, lines.values()), strict=True))
+
+
+def _helper_problem(command: str) -> str | None:
+    """What is wrong with a helper; None where it prints headers."""
+    try:
+        done = subprocess.run(  # noqa: S602  as the assistant does
+            command,
+            shell=True,
+            cwd=_folder(),
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"the helper cannot be run: {type(error).__name__}"
+    try:
+        headers = json.loads(done.stdout)
+    except ValueError:
+        headers = None
+    if done.returncode or not isinstance(headers, dict):
+        return _last_lines(done.stderr) or "the helper prints no headers"
+    return None
+
+
+def _prove(line: Sequence[str]) -> Proof:
+    try:
+        process = subprocess.Popen(  # noqa: S603  the line that was written
+            list(line),
+            cwd=_folder(),
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except OSError as error:
+        return Proof(problem=f"{line[0]} cannot be started: {error.strerror}")
+    talk = _Talk(process)
+    try:
+        return talk.prove()
+    except _ProblemError as error:
+        return Proof(problem=str(error))
+    finally:
+        talk.end()
+
+
+class _Talk:
+    """Messages with a program on its standard streams."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._ends_at = time.monotonic() + PATIENCE
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._errors: list[bytes] = []
+        self._readers = [
+            threading.Thread(target=self._read, daemon=True),
+            threading.Thread(target=self._read_errors, daemon=True),
+        ]
+        for each in self._readers:
+            each.start()
+
+    def prove(self) -> Proof:
+        """`initialize` and `tools/list`, in the protocol that the server speaks."""
+        client = {"name": "credentials-provider", "version": __version__}
+        hello = {"protocolVersion": _VERSION, "capabilities": {}, "clientInfo": client}
+        answer = self._ask(1, "initialize", hello)
+        params: dict[str, Any] = {}
+        if "error" in answer and _is_of_2026(answer["error"]):
+            prefix = "io.modelcontextprotocol"
+            params["_meta"] = {
+                f"{prefix}/protocolVersion": _MODERN,
+                f"{prefix}/clientInfo": client,
+                f"{prefix}/clientCapabilities": {},
+            }
+        elif "error" in answer:
+            raise _ProblemError(_message(answer["error"]))
+        else:
+            self._send({"method": "notifications/initialized"})
+        listed = self._ask(2, "tools/list", params)
+        error = listed.get("error")
+        if error is not None and not (
+            isinstance(error, dict) and error.get("code") == _NO_SUCH_METHOD
+        ):
+            raise _ProblemError(_message(error))
+        return Proof(_name(answer), len(_part(listed, "result", "tools", []) or []))
+
+    def _ask(self, number: int, method: str, params: object) -> dict[str, Any]:
+        self._send({"id": number, "method": method, "params": params})
+        while True:
+            message = self._next()
+            if message.get("id") == number and "method" not in message:
+                return message
+
+    def _send(self, message: Mapping[str, object]) -> None:
+        stdin = self._process.stdin
+        with contextlib.suppress(OSError):  # why it ended is read from its other end
+            if stdin is not None:
+                stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+                stdin.flush()
+
+    def _next(self) -> dict[str, Any]:
+        try:
+            line = self._lines.get(timeout=max(self._ends_at - time.monotonic(), 0.0))
+        except queue.Empty:
+            raise _ProblemError(f"no answer for {PATIENCE:g} s") from None
+        if line is None:
+            self._process.wait()
+            self._readers[1].join(_GRACE)
+            said = _last_lines(b"".join(self._errors))
+            raise _ProblemError(said or f"it ended with {self._process.returncode}")
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise _ProblemError("it prints what is no message on its standard output")
+        return message
+
+    def _read(self) -> None:
+        if self._process.stdout is not None:
+            for line in self._process.stdout:
+                self._lines.put(line)
+        self._lines.put(None)
+
+    def _read_errors(self) -> None:
+        if self._process.stderr is not None:
+            self._errors.extend(self._process.stderr)
+
+    def end(self) -> None:
+        """Hang up; a program that does not end is killed."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for each in self._readers:
+            each.join(_GRACE)
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def _environment() -> dict[str, str]:
+    names = ("SYSTEMROOT", "PATH", "PATHEXT", "COMSPEC") if sys.platform == "win32" else ()
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _folder() -> str:
+    return os.path.abspath(os.sep)
+
+
+def _is_of_2026(error: object) -> bool:
+    """Whether a server knows no `initialize` any more."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return code in _ERRORS_OF_2026
+
+
+def _message(error: object) -> str:
+    text = error.get("message") if isinstance(error, dict) else None
+    return printable(text if isinstance(text, str) else "an error without a message")[:1000]
+
+
+def _name(answer: Mapping[str, Any]) -> str:
+    name, version = (_part(answer, "result", "serverInfo", {}).get(k) for k in ("name", "version"))
+    return printable(" ".join(each for each in (name, version) if isinstance(each, str)))[:100]
+
+
+def _part(message: Mapping[str, Any], *path: Any) -> Any:
+    """What stands at a path in a message; the last of the words where nothing of its type does."""
+    *keys, default = path
+    found: Any = message
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, type(default)) else default
+
+
+def _last_lines(content: bytes) -> str:
+    """What a program said at its end, in one line."""
+    lines = [line.strip() for line in content.decode(errors="replace").splitlines()]
+    text = " ".join(line for line in lines if line)[-600:]
+    return printable(text).removeprefix("error: ")

@@ -1,0 +1,174 @@
+"""`identities import` and `secret`: secrets that others made, put away and proven."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.identities.adding import added, ask_secret, entry_fields
+from credentials_provider.cli.identities.options import (
+    FILE_OPTIONS,
+    IDENTITY_OPTIONS,
+    PROVIDER_OPTIONS,
+    settings_of,
+    with_options,
+)
+from credentials_provider.cli.options import DURATION_OR_NONE, identity_names
+from credentials_provider.errors import EXIT_OK, ConfigurationError
+from credentials_provider.identities import editing
+from credentials_provider.permissions import read_file
+
+if TYPE_CHECKING:
+    from credentials_provider.identities.registration import Registration
+    from credentials_provider.settings import Settings
+
+_MAXIMUM_SIZE = 1 << 16  # bytes of an answer
+_PATIENCE = 180.0  # seconds that Entra ID may take to know what the registry made just now
+
+_WAIT_OPTION = click.option(
+    "--wait",
+    type=DURATION_OR_NONE,
+    default=0.0,
+    metavar="DURATION",
+    help="Try for as long while Entra ID refuses it: a secret made just now takes some minutes.",
+)
+
+
+@click.command(
+    "import",
+    cls=Command,
+    short_help="Add what the registry's user-create-m2m gave.",
+    examples="""
+    # From the file that the registry wrote, which is deleted then
+    credentials-provider identities import ci answer.json --delete
+    # From the clipboard
+    pbpaste | credentials-provider identities import ci
+    # A new secret for an identity that is there
+    credentials-provider identities import ci answer.json --replace
+    """,
+)
+@click.argument("name")
+@click.argument("answer", type=click.File(encoding="utf-8-sig", errors="replace"), default="-")
+@click.option("--replace", is_flag=True, help="NAME is there: give it this secret, once proven.")
+@click.option("--delete", is_flag=True, help="Delete the file with the secret, once it is proven.")
+@with_options(IDENTITY_OPTIONS, PROVIDER_OPTIONS[-1:], FILE_OPTIONS)
+@click.pass_obj
+def import_(
+    root: str, /, name: str, answer: Any, *, replace: bool, delete: bool, **options: Any
+) -> int:
+    """Add the machine account that the MCP Gateway Registry made.
+
+    ANSWER is the file that `user-create-m2m` wrote, what it printed, or the JSON of the registry's
+    API; standard input without it. Other spellings of a client ID and a secret are read, too.
+    """
+    from credentials_provider.identities.registration import read_registration  # noqa: PLC0415
+
+    settings = settings_of(root, options)
+    if answer.isatty():
+        click.echo("Paste what the registry answered, then press Ctrl-D.", err=True)
+    path = None if answer is sys.stdin else str(answer.name)
+    found = read_registration(answer.read(_MAXIMUM_SIZE), _read, path)
+    if replace:
+        _replace(settings, name, found)
+    else:
+        tenant_id = options.pop("tenant_id") or found.tenant_id
+        given = {"identity_name": name, "client_id": found.client_id, "tenant_id": tenant_id}
+        added(settings, entry_fields(settings, {**options, **given}), found.client_secret)
+    if found.files:
+        _delete(settings, name, found, delete=delete, proven=replace)
+    return EXIT_OK
+
+
+def _replace(settings: Settings, name: str, found: Registration) -> None:
+    from credentials_provider.lifecycle.replacing import find, replace_secret  # noqa: PLC0415
+
+    own = find(settings, name).fields.get("client_id")
+    if str(own).lower() != found.client_id.lower():
+        raise ConfigurationError(
+            f"the answer is for the application {found.client_id[:64]}, and {name} is another one",
+            hint="Leave out --replace and choose another NAME to add it.",
+        )
+    done = replace_secret(settings, name, found.client_secret, wait=_PATIENCE, tell=_tell)
+    _show(name, done.place, done.before)
+
+
+def _delete(
+    settings: Settings, name: str, found: Registration, *, delete: bool, proven: bool
+) -> None:
+    """Delete the file that still has the secret, if that is wanted and the secret is proven."""
+    (path,) = found.files
+    if not delete and sys.stdin.isatty():
+        question = f"Delete {path}, which has the secret in the clear, once it is proven?"
+        delete = click.confirm(question, default=True, err=True)
+    if not delete:
+        click.echo(f"  {path} still has the secret in the clear: delete it", err=True)
+        return
+    if not proven:
+        from credentials_provider.lifecycle.replacing import prove_entry  # noqa: PLC0415
+
+        prove_entry(settings, name, wait=_PATIENCE, tell=_tell)
+    editing.discard([path])
+    click.echo(f"  {path} deleted")
+
+
+@click.command(
+    "secret",
+    cls=Command,
+    short_help="Replace a client secret.",
+    examples="""
+    # Be asked for the new one
+    credentials-provider identities secret ci
+    # From a password manager
+    op read op://vault/ci/secret | credentials-provider identities secret ci
+    """,
+)
+@click.argument("name", shell_complete=identity_names)
+@click.option("--from-file", metavar="FILE", help="Read the new secret from a file's first line.")
+@click.option("--client-secret-expires-on", metavar="DATE", help="Its last day, YYYY-MM-DD.")
+@_WAIT_OPTION
+@with_options(PROVIDER_OPTIONS, FILE_OPTIONS)
+@click.pass_obj
+def secret(root: str, /, name: str, from_file: str | None, wait: float, **options: Any) -> int:
+    """Replace the client secret of an identity.
+
+    The new one is typed where nobody sees it, or read from standard input or a file. It gets a
+    token first; the old one is dropped only then.
+    """
+    from credentials_provider.lifecycle.replacing import replace_secret  # noqa: PLC0415  msal
+
+    settings = settings_of(root, options)
+    if from_file is not None:
+        value = next(iter(_read(from_file).splitlines()), "").strip()
+    else:
+        value = ask_secret() if sys.stdin.isatty() else sys.stdin.readline().strip()
+    done = replace_secret(
+        settings,
+        name,
+        value,
+        expires_on=options["client_secret_expires_on"],
+        wait=wait,
+        tell=_tell,
+    )
+    _show(name, done.place, done.before)
+    return EXIT_OK
+
+
+def _show(name: str, place: str, before: tuple[str, str] | None) -> None:
+    click.echo(f"{name} has its new secret, in {place}")
+    if before is not None:
+        field, value = before
+        click.echo(f"  {field} {value} is not used any more: clear what it names", err=True)
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _read(path: str) -> str:
+    content = read_file(path, maximum=_MAXIMUM_SIZE)
+    if content is None:
+        raise ConfigurationError(f"there is no file {path}", hint="Name the file with the secret.")
+    return content.text()

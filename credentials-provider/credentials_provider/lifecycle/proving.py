@@ -1,0 +1,78 @@
+"""A credential is proven by a token that it gets, before anything relies on it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from credentials_provider.errors import EXIT_FAILED, EXIT_TRY_LATER, CredentialsProviderError
+from credentials_provider.minting import Failure
+from credentials_provider.model import RunOptions
+from credentials_provider.run.batch import entra_minter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credentials_provider.identities.fields import Identity
+    from credentials_provider.model import Entry
+    from credentials_provider.settings import Settings
+
+# What Entra ID says of applications and credentials that were made just now, for seconds to some
+# minutes: https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+PROPAGATING = frozenset({7000215, 700016, 7000229, 700027})
+_REQUEST = 60.0  # seconds for one request, its retries included
+_FIRST_PAUSE = 1.0  # seconds
+_LONGEST_PAUSE = 15.0
+
+
+class LifecycleError(CredentialsProviderError):
+    """A step in the life of a credential failed; the message says what was left as it was."""
+
+    def __init__(self, message: str, hint: str, *, transient: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = EXIT_TRY_LATER if transient else EXIT_FAILED
+
+
+def prove(
+    settings: Settings,
+    entry: Entry,
+    identity: Identity,
+    *,
+    wait: float,
+    tell: Callable[[str], None],
+) -> None:
+    """Ask for a token with the identity's credential; it is stored nowhere.
+
+    Args:
+        settings: where the provider is, and how it is reached.
+        entry: of the identity, for its login host.
+        identity: with the credential in question.
+        wait: seconds to try again for, while Entra ID may not know of what was made just now.
+        tell: gets a line when it waits.
+
+    Raises:
+        LifecycleError: there is no token.
+
+    """
+    begun = time.monotonic()
+    pause = _FIRST_PAUSE
+    while True:
+        result = _ask(settings, entry, identity)
+        if not isinstance(result, Failure):
+            return
+        left = begun + wait - time.monotonic()
+        if not (result.aadsts in PROPAGATING or result.transient) or left <= 0:
+            raise LifecycleError(result.message, result.remedy, transient=result.transient)
+        if pause == _FIRST_PAUSE:
+            tell(f"{entry.name}: not accepted yet; trying again for up to {wait:.0f} s")
+        time.sleep(min(pause, left))
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _ask(settings: Settings, entry: Entry, identity: Identity) -> object:
+    options = RunOptions(settings, deadline=_REQUEST)
+    minter = entra_minter(options, {entry.name: identity}, time.monotonic() + _REQUEST)
+    try:
+        return minter.mint(entry)
+    finally:
+        minter.close()
