@@ -13,7 +13,8 @@ from credentials_provider.entra import explanations
 from credentials_provider.entra.redaction import own_words
 from credentials_provider.identities.rules import is_guid
 from credentials_provider.minting import Failure, Minted
-from credentials_provider.tokens.claims import decode_claims, epoch_claim
+from credentials_provider.policy import LONGEST_LIFE
+from credentials_provider.tokens.claims import decode_claims, differs, epoch_claim, whose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,10 +47,10 @@ def checked(
     claims = decode_claims(token) if _BEARER_TOKEN.fullmatch(token) else None
     if claims is None or str(result.get("token_type", "bearer")).lower() != "bearer":
         return refuse("no_access_token")
-    tenant, client = claims.get("tid"), claims.get("azp", claims.get("appid"))
-    if is_guid(identity.tenant_id) and _differs(tenant, identity.tenant_id):
+    tenant, client = whose(claims)
+    if differs(tenant, identity.tenant_id):
         return refuse("wrong_tenant")
-    if _differs(client, identity.client_id):
+    if differs(client, identity.client_id):
         return refuse("wrong_client")
     # The life that is left by the provider's own clock: ours may be wrong.
     left = None
@@ -65,15 +66,11 @@ def checked(
     return Minted(
         access_token=token,
         issued_at=int(answer.sent_at),
-        expires_in=life,
+        expires_in=min(life, LONGEST_LIFE),
         refresh_in=whole_seconds(result.get("refresh_in")),
         attempts=0,
         clock_skew=answer.clock_skew,
     )
-
-
-def _differs(claim: object, asked: str) -> bool:
-    return claim is not None and str(claim).lower() != asked.lower()
 
 
 def whole_seconds(value: object) -> int | None:
