@@ -176,7 +176,8 @@ class Accounts:
 
     def _unreadable(self) -> LifecycleError:
         return LifecycleError(
-            f"{self._host} is not a registry: its answer is not a list of users", "Check --registry-url."
+            f"{self._host} is not a registry: its answer is not a list of users",
+            "Check --registry-url.",
         )
 
 
