@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fleet import PACKAGES, ROOT, Place, fleet
 from measuring import Command, Ratio, Took, console_script, in_turn, ratio, run
 from provider import RETRY_AFTER, Provider
+from serving import REQUESTS, ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -133,6 +134,19 @@ class Bench:
         fresh = self._command(self._minted(VERY_MANY), "generate", "--refresh-ahead")
         yield _seconds("nothing due, 10,000 identities", in_turn([fresh], LONG)[0])
 
+    def serving(self) -> Iterator[Row]:
+        """The local token endpoint, on one core."""
+        minted = self._minted(MANY)
+        command = self._command(minted, "serve", "worker-00000")
+        runs = [ask(command, minted.place.tokens) for _ in range(LONG)]
+        rates = [run.wall / REQUESTS * 1000 for run in runs]
+        yield Row(
+            "local endpoint, one core: a request", "ms", min(rates), statistics.median(rates), 1
+        )
+        slow = [run.percentile(99) * 1000 for run in runs]
+        what = "local endpoint, 8 clients: 99 of 100 requests within"
+        yield Row(what, "ms", min(slow), statistics.median(slow), 10)
+
     def _at(self, count: int, tenants: int = 1) -> Place:
         """The place with so many identities."""
         place = Place(os.path.join(self._folder, f"{count}-{tenants}"))
@@ -224,6 +238,7 @@ def main() -> None:
         "batch": Bench.batch,
         "throttled": Bench.throttled,
         "fleet": Bench.fleet,
+        "serving": Bench.serving,
     }
     parser = argparse.ArgumentParser(prog="benchmarks/run", description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="write the table there as well")

@@ -1,7 +1,8 @@
-"""Changes to the text of a JSON array of objects; whatever is not changed stays as it was written.
+"""Changes to a JSON text, comments allowed; whatever is not changed stays as it was written.
 
-Order, indentation, line ends and a byte order mark are the author's. Each function takes a text
-that is known to be a JSON array and gives the new one.
+Order, indentation, line ends, comments and a byte order mark are the author's. A path leads from
+the whole to a place by keys and indices. No library on PyPI that is kept up writes comments back,
+so this finds the places and cuts there.
 """
 
 from __future__ import annotations
@@ -10,124 +11,307 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from credentials_provider.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SPACE = re.compile(r"[ \t\r\n\ufeff]*")
-_INDENT = "  "
-_decode = json.JSONDecoder().raw_decode
+Path = tuple["str | int", ...]
+
+_GAP = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
+_STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
+_WORD = re.compile(r"[-+0-9.eE]+|true|false|null|NaN|-?Infinity")
+_INDENT = re.compile(r"\n([ \t]+)\S")
+_BOM = "\ufeff"
+_INDENTATION = "  "
+_DEEPEST = 200  # levels; each takes two calls of this module
 
 
-class Span(NamedTuple):
-    """Where a value stands, and in an object its key: `begin` to `end`."""
+class JSONError(ConfigurationError):
+    """Where a text is not JSON, or cannot be changed; line and column count from 1."""
+
+    def __init__(self, text: str, position: int) -> None:
+        line = text.count("\n", 0, position) + 1
+        self.place = f"line {line}, column {position - text.rfind(chr(10), 0, position)}"
+        super().__init__(
+            f"the JSON text cannot be changed: {self.place}", hint="Correct it there by hand."
+        )
+
+
+class _Child(NamedTuple):
+    """A member of an object, or an element of an array: it begins with its key, if it has one."""
 
     begin: int
+    value: _Value
+    comma: int | None  # where the comma after it stands
+
+
+class _Value(NamedTuple):
+    begin: int
     end: int
-    key: str = ""
-    key_begin: int = 0
+    content: Any
+    children: dict[str | int, _Child] | None  # by key or index; None: neither object nor array
+    doubled: bool = False  # a key stands twice
 
 
-def append(text: str, entry: Mapping[str, Any]) -> str:
-    """The array with one more object at its end, indented as the others are."""
-    newline = "\r\n" if "\r\n" in text else "\n"
-    spans = _items(text, _skip(text, 0))
-    if not spans:
-        begin = _skip(text, 0)
-        end = text.index("]", begin) + 1
-        inner = _rendered(entry, _INDENT, _INDENT, newline)
-        return f"{text[:begin]}[{newline}{_INDENT}{inner}{newline}]{text[end:] or newline}"
-    first, last = spans[0], spans[-1]
-    lead = text[_skip(text, 0) + 1 : first.begin]
-    if len(spans) > 1:
-        lead = text[spans[-2].end : last.begin].rpartition(",")[2] or lead
-    outer = lead.rpartition("\n")[2]
-    members = _items(text, first.begin)
-    within = text[first.begin + 1 : members[0].key_begin] if members else newline
-    if "\n" in within:
-        inner = within.rpartition("\n")[2]
-        unit = inner.removeprefix(outer) or _INDENT
-        shown = _rendered(entry, outer, unit, newline)
-    else:
-        shown = json.dumps(entry, ensure_ascii=False)
-    return f"{text[: last.end]},{lead or ' '}{shown}{text[last.end :]}"
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = len(_BOM) if text.startswith(_BOM) else 0
+
+    def document(self) -> _Value:
+        self._gap()
+        value = self._value(0)
+        self._gap()
+        if self.at != len(self.text):
+            raise JSONError(self.text, self.at)
+        return value
+
+    def _gap(self) -> None:
+        found = _GAP.match(self.text, self.at)
+        self.at = found.end() if found else self.at
+
+    def _take(self, character: str) -> bool:
+        if self.text.startswith(character, self.at):
+            self.at += 1
+            return True
+        return False
+
+    def _scalar(self, pattern: re.Pattern[str]) -> Any:
+        found = pattern.match(self.text, self.at)
+        try:
+            content = json.loads(found[0]) if found else None
+        except ValueError:
+            found = None
+        if not found:
+            raise JSONError(self.text, self.at)
+        self.at = found.end()
+        return content
+
+    def _value(self, depth: int) -> _Value:
+        if depth > _DEEPEST:
+            raise JSONError(self.text, self.at)
+        begin = self.at
+        if self._take("{"):
+            children: dict[str | int, _Child] = {}
+            count = 0
+            self._gap()
+            while not self._take("}"):
+                count += 1
+                key, child = self._member(depth)
+                children[key] = child
+            content: Any = {key: child.value.content for key, child in children.items()}
+            return _Value(begin, self.at, content, children, doubled=count > len(children))
+        if self._take("["):
+            elements: dict[str | int, _Child] = {}
+            self._gap()
+            while not self._take("]"):
+                at = self.at
+                elements[len(elements)] = _Child(at, self._value(depth + 1), self._comma("]"))
+            found = [each.value.content for each in elements.values()]
+            return _Value(begin, self.at, found, elements)
+        content = self._scalar(_STRING if self.text[begin : begin + 1] == '"' else _WORD)
+        return _Value(begin, self.at, content, None)
+
+    def _member(self, depth: int) -> tuple[str, _Child]:
+        begin = self.at
+        key = self._scalar(_STRING)
+        self._gap()
+        if not self._take(":"):
+            raise JSONError(self.text, self.at)
+        self._gap()
+        return key, _Child(begin, self._value(depth + 1), self._comma("}"))
+
+    def _comma(self, end: str) -> int | None:
+        self._gap()
+        at = self.at
+        comma = self._take(",")
+        if not comma and not self.text.startswith(end, at):
+            raise JSONError(self.text, at)
+        self._gap()
+        return at if comma else None
 
 
-def remove(text: str, index: int) -> str:
-    """The array without its object number `index`, from 0."""
-    begin = _skip(text, 0)
-    spans = _items(text, begin)
-    if len(spans) == 1:
-        return f"{text[: begin + 1]}{text[text.index(']', spans[0].end) :]}"
-    return _without(text, spans, index)
+def parse(text: str) -> Any:
+    """The content of a JSON text that may have comments and trailing commas.
 
+    Raises:
+        JSONError: it is not one.
 
-def _without(text: str, spans: list[Span], number: int) -> str:
-    """The text without one of several elements, or members, and the comma that belongs to it."""
-    if number == len(spans) - 1:
-        return text[: spans[number - 1].end] + text[spans[number].end :]
-    return text[: spans[number].key_begin] + text[spans[number + 1].key_begin :]
-
-
-def update(text: str, index: int, changes: Mapping[str, Any]) -> str:
-    """The array with members of its object number `index` set; taken out where the value is None.
-
-    The object keeps at least one member.
     """
+    return _Reader(text).document().content
+
+
+def is_empty(text: str) -> bool:
+    """Whether a text has comments and white space alone."""
+    found = _GAP.match(text)
+    return found is not None and found.end() == len(text)
+
+
+def put(text: str, path: Path, content: Any) -> str:
+    """The text with the value at `path` set: replaced where it stands, else added at the end.
+
+    Raises:
+        JSONError: the text is not JSON, or an object on the way has a key twice.
+        KeyError: something on the path is not an object.
+
+    """
+    value = _Reader(text).document()
+    for depth, key in enumerate(path):
+        if value.content is None:  # null: an object that is yet to be
+            return _replaced(text, value, _nested(path[depth:], content))
+        if value.children is None:
+            raise KeyError(key)
+        if value.doubled:
+            raise JSONError(text, value.begin)
+        if key not in value.children:
+            return _added(text, value, str(key), _nested(path[depth + 1 :], content))
+        value = value.children[key].value
+    return text if value.content == content else _replaced(text, value, content)
+
+
+def append(text: str, content: Any) -> str:
+    """The array with one more element at its end, in the layout of the others."""
+    array = _Reader(text).document()
+    elements = list((array.children or {}).values())
+    newline = _newline(text)
+    if not elements:
+        shown = _rendered(text, content, _INDENTATION, _INDENTATION)
+        end = text[array.end :] or newline
+        return f"{text[: array.begin]}[{newline}{_INDENTATION}{shown}{newline}]{end}"
+    first, last = elements[0], elements[-1]
+    lead = text[array.begin + 1 : first.begin]
+    if len(elements) > 1:
+        lead = text[elements[-2].value.end : last.begin].rpartition(",")[2] or lead
+    outer = lead.rpartition("\n")[2]
+    members = list((first.value.children or {}).values())
+    within = text[first.begin + 1 : members[0].begin] if members else newline
+    if "\n" in within:
+        unit = within.rpartition("\n")[2].removeprefix(outer) or _INDENTATION
+        shown = _rendered(text, content, outer, unit)
+    else:
+        shown = json.dumps(content, ensure_ascii=False)
+    return f"{text[: last.value.end]},{lead or ' '}{shown}{text[last.value.end :]}"
+
+
+def update(text: str, path: Path, changes: Mapping[str, Any]) -> str:
+    """The object at `path` with members set; taken out where the value is None."""
     for key, value in changes.items():
-        begin = _items(text, _skip(text, 0))[index].begin
-        members = _items(text, begin)
-        number = next((n for n, member in enumerate(members) if member.key == key), None)
-        shown = json.dumps(value, ensure_ascii=False)
-        if number is None:
-            if value is not None:
-                text = _with_member(text, begin, members, f"{json.dumps(key)}: {shown}")
-        elif value is None:
-            text = _without(text, members, number)
-        else:
-            text = text[: members[number].begin] + shown + text[members[number].end :]
+        place = (*path, key)
+        text = remove(text, place) if value is None else put(text, place, value)
     return text
 
 
-def _with_member(text: str, begin: int, members: list[Span], shown: str) -> str:
-    last = members[-1]
-    before = members[-2].end if len(members) > 1 else begin + 1
-    between = text[before : last.key_begin]  # a comma perhaps, and white space
-    lead = between if "," in between else f",{between}"
-    return f"{text[: last.end]}{lead}{shown}{text[last.end :]}"
+def rename(text: str, path: Path, new_key: str, content: Any) -> str:
+    """The member at `path` under another key, with another value, in its old place."""
+    child = (_find(text, path[:-1]).children or {})[path[-1]]
+    key_end = json.JSONDecoder().raw_decode(text, child.begin)[1]
+    between = text[key_end : child.value.begin]  # colon and white space
+    shown = f"{json.dumps(new_key)}{between}{json.dumps(content, ensure_ascii=False)}"
+    return text[: child.begin] + shown + text[child.value.end :]
 
 
-def rename(text: str, index: int, key: str, new_key: str, value: str) -> str:
-    """The array with a member of its object number `index` under another key, of another value."""
-    spans = _items(text, _skip(text, 0))
-    member = next(each for each in _items(text, spans[index].begin) if each.key == key)
-    between = text[_decode(text, member.key_begin)[1] : member.begin]  # colon and white space
-    shown = f"{json.dumps(new_key)}{between}{json.dumps(value, ensure_ascii=False)}"
-    return text[: member.key_begin] + shown + text[member.end :]
+def remove(text: str, path: Path) -> str:
+    """The text without the value at `path` and its comma; as it is where there is none.
+
+    Raises:
+        JSONError: the text is not JSON.
+
+    """
+    try:
+        parent = _find(text, path[:-1])
+        child = (parent.children or {})[path[-1]]
+    except KeyError:
+        return text
+    siblings = list((parent.children or {}).values())
+    number = siblings.index(child)
+    before = siblings[number - 1] if number else None
+    if isinstance(parent.content, list):
+        if number + 1 < len(siblings):
+            return text[: child.begin] + text[siblings[number + 1].begin :]
+        if before is not None:
+            return text[: before.value.end] + text[child.value.end :]
+        return text[: parent.begin + 1] + text[parent.end - 1 :]
+    begin = len(text[: child.begin].rstrip(" \t"))
+    if begin and text[begin - 1] == "\n":
+        begin -= 2 if text[begin - 2 : begin] == "\r\n" else 1
+    end = child.value.end if child.comma is None else child.comma + 1
+    text = text[:begin] + text[end:]
+    rest = text[begin:].lstrip()
+    if text[:begin].endswith("{") and rest.startswith("}"):
+        return text[:begin] + rest
+    if child.comma is None and before is not None and before.comma is not None:
+        text = text[: before.comma] + text[before.comma + 1 :]
+    return text
 
 
-def _rendered(entry: Mapping[str, Any], outer: str, unit: str, newline: str) -> str:
-    lines = json.dumps(entry, indent=unit, ensure_ascii=False).split("\n")
-    return (newline + outer).join(lines)
+def _find(text: str, path: Path) -> _Value:
+    """What stands at a path. Raises KeyError: nothing does."""
+    value = _Reader(text).document()
+    for key in path:
+        value = (value.children or {})[key].value
+    return value
 
 
-def _items(text: str, begin: int) -> list[Span]:
-    """The elements of the array, or the members of the object, that begins there."""
-    closing = "]" if text[begin] == "[" else "}"
-    spans: list[Span] = []
-    place = _skip(text, begin + 1)
-    while text[place] != closing:
-        key, key_begin = "", place
-        if closing == "}":
-            key, place = _decode(text, place)
-            place = _skip(text, _skip(text, place) + 1)  # the colon
-        end = _decode(text, place)[1]
-        spans.append(Span(place, end, key, key_begin))
-        place = _skip(text, end)
-        if text[place] == ",":
-            place = _skip(text, place + 1)
-    return spans
+def _nested(path: Path, content: Any) -> Any:
+    for key in reversed(path):
+        content = {key: content}
+    return content
 
 
-def _skip(text: str, place: int) -> int:
-    found = _SPACE.match(text, place)
-    return found.end() if found else place
+def _replaced(text: str, value: _Value, content: Any) -> str:
+    one_line = "\n" not in text[value.begin : value.end] and value.children
+    shown = (
+        json.dumps(content, ensure_ascii=False)
+        if one_line
+        else _rendered(text, content, _indent_at(text, value.begin))
+    )
+    return text[: value.begin] + shown + text[value.end :]
+
+
+def _added(text: str, parent: _Value, key: str, content: Any) -> str:
+    newline, close = _newline(text), parent.end - 1
+    outer = _indent_at(text, parent.begin)
+    shown_key = f"{json.dumps(key, ensure_ascii=False)}: "
+    if not parent.children:
+        inner = outer + _unit(text)
+        shown = shown_key + _rendered(text, content, inner)
+        gap = text[parent.begin + 1 : close].rstrip()
+        start = text[: parent.begin + 1] + gap
+        return f"{start}{newline}{inner}{shown}{newline}{outer}{text[close:]}"
+    last = list(parent.children.values())[-1]
+    if "\n" not in text[parent.begin : last.begin]:  # all on one line
+        comma = "" if last.comma is not None else ","
+        at = last.value.end if last.comma is None else last.comma + 1
+        shown = shown_key + json.dumps(content, ensure_ascii=False)
+        return f"{text[:at]}{comma} {shown}{text[at:]}"
+    inner = _indent_at(text, last.begin)
+    shown = f"{newline}{inner}{shown_key}{_rendered(text, content, inner)}"
+    if last.comma is not None:  # in the style of those before
+        shown += ","
+    else:
+        text = f"{text[: last.value.end]},{text[last.value.end :]}"
+        close += 1
+    # After a comment that belongs to the member before.
+    at = len(text[:close].rstrip())
+    return text[:at] + shown + text[at:]
+
+
+def _rendered(text: str, content: Any, indent: str, unit: str | None = None) -> str:
+    shown = json.dumps(content, indent=unit or _unit(text), ensure_ascii=False)
+    return shown.replace("\n", _newline(text) + indent)
+
+
+def _newline(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
+
+
+def _unit(text: str) -> str:
+    found = _INDENT.search(text)
+    return found[1] if found else _INDENTATION
+
+
+def _indent_at(text: str, position: int) -> str:
+    """The white space that the line of a position begins with."""
+    line = text[text.rfind("\n", 0, position) + 1 : position]
+    return line[: len(line) - len(line.lstrip(" \t"))]

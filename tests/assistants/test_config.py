@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from credentials_provider.assistants import jsonc
+from credentials_provider import json_text
 from credentials_provider.assistants.clients import CLIENTS, IN_TOKEN_FOLDER
 from credentials_provider.assistants.configure import BACKUP, check_name, check_url, way_of
 from credentials_provider.assistants.documents import (
@@ -209,12 +209,12 @@ def test_any_json_is_changed_as_json_would(
 ) -> None:
     """Put and remove on any document give what the same on its content gives."""
     text = json.dumps(document, indent=indent, ensure_ascii=ascii_only)
-    after = jsonc.put(text, (name,), ENTRY)
+    after = json_text.put(text, (name,), ENTRY)
     assert json.loads(after) == {**document, name: ENTRY}
     gone = {key: value for key, value in document.items() if key != name}
-    assert json.loads(jsonc.remove(after, (name,))) == gone
+    assert json.loads(json_text.remove(after, (name,))) == gone
     if name not in document and document:
-        assert jsonc.remove(after, (name,)) == text
+        assert json_text.remove(after, (name,)) == text
 
 
 # The command

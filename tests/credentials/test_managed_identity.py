@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +14,11 @@ import jwt
 import pytest
 
 from credentials_provider.emulator import App, Emulator, Fault
-from support import SCOPE, Command, Project, apps, closed_port, connect_proxy, entry, renew
+from credentials_provider.entra import metadata
+from support import PACKAGES, SCOPE, Project, apps, closed_port, connect_proxy, entry, renew
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Callable, Iterator, Mapping
 
     from credentials_provider.minting import Failure
@@ -19,16 +26,21 @@ if TYPE_CHECKING:
 
     Mint = Callable[..., Outcome]
 
-KINDS = ("imds", "app_service")
+KINDS = ("imds", "app_service", "arc", "azure_ml")  # those that know assigned identities, too
+ALL_KINDS = (*KINDS, "cloud_shell")
+WORDS_OF_OTHERS = ("login host", "--cloud", "--login-base-url", "tenant_id")
 
 
 pytestmark = pytest.mark.usefixtures("no_backoff")
 
 
 @pytest.fixture
-def idp() -> Iterator[Emulator]:
+def idp(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """A provider whose machine this is."""
-    with Emulator(machine=True) as emulator:
+    keys = tmp_path / "tokens"
+    keys.mkdir()
+    monkeypatch.setattr(metadata, "ARC_KEYS", str(keys))
+    with Emulator(machine=True, arc_keys=str(keys)) as emulator:
         yield emulator
 
 
@@ -64,6 +76,8 @@ def mint(project: Project, monkeypatch: pytest.MonkeyPatch) -> Mint:
 def told(outcome: Outcome) -> Failure:
     assert outcome.kind == "failed"
     assert outcome.failure is not None
+    words = f"{outcome.failure.message} {outcome.failure.remedy}"
+    assert not [each for each in WORDS_OF_OTHERS if each in words]
     return outcome.failure
 
 
@@ -71,21 +85,21 @@ def managed(app: App, value: object = True, **changes: object) -> dict[str, Any]
     return entry(app, client_secret=None, managed_identity=value, **changes)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.usefixtures("assigned")
 def test_the_machines_own_identity_mints_a_token(
-    project: Project, run: Command, system: App, kind: Any
+    project: Project, mint: Mint, system: App, kind: Any
 ) -> None:
-    """On a virtual machine and on App Service; the login host is not asked."""
+    """On each kind of host; the login host is not asked."""
     project.write([managed(system)])
-    ran = run("--json", env=project.idp.machine_environment(kind))
-    assert ran.code == 0, ran.stderr
-    assert ran.results[system.name]["credential"] == "managed_identity"
+    outcome = mint(project.idp.machine_environment(kind))
+    assert outcome.failure is None, outcome.failure
+    assert outcome.credential == "managed_identity"
     token = project.token(system.name)
     claims = jwt.decode(token["access_token"], options={"verify_signature": False})
     assert claims["azp"] == system.client_id
     assert abs(claims["exp"] - token["expires_on"]) <= 5
-    assert project.idp.token_requests == []
+    assert not [each for each in project.idp.requests if "/v2.0/" in each.path]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,7 +125,7 @@ def test_an_identity_that_the_machine_has_not_is_refused(
     assert failure.kind == "rejected"
     assert "no such managed identity" in failure.message
     assert "Azure portal" in failure.remedy
-    assert len(project.idp.requests) == 1
+    assert len(project.idp.requests) == (2 if kind == "arc" else 1)  # with its challenge
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -179,29 +193,252 @@ def test_a_machine_without_an_endpoint_says_so(project: Project, mint: Mint, sys
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.com", "http://10.0.0.1", "https://127.0.0.1", "http://metadata"]
+    "url", ["http://93.184.216.34", "http://[2606:2800::1]", "ftp://127.0.0.1", "127.0.0.1"]
 )
-def test_no_endpoint_but_the_machines_own_is_asked(
+def test_no_public_address_is_asked_over_plain_http(
     project: Project, mint: Mint, system: App, url: str
 ) -> None:
-    """Plain HTTP goes to loopback and link-local addresses alone."""
+    """The token, and what proves who asks, would go over the network as they are."""
     project.write([managed(system)])
     failure = told(mint({"AZURE_POD_IDENTITY_AUTHORITY_HOST": url}))
     assert (failure.kind, failure.attempts) == ("secret_unavailable", 0)
-    assert "machine's own" in failure.message
+    assert "a private one" in failure.message
 
 
-def test_a_service_fabric_machine_is_told_apart(project: Project, mint: Mint, system: App) -> None:
-    """It is not served, and says so by a sentence."""
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://10.0.0.4:2579", "http://172.16.1.1", "http://169.254.129.2:8081/msi/token"),
+        *("http://[fd00::1]", "http://localhost:42356/msi/token", "https://managed.example.com/x"),
+    ],
+)
+def test_the_addresses_of_azures_hosts_are_taken(url: str) -> None:
+    """Link-local on App Service, private in a cluster, a name on this machine."""
+    named = {"IDENTITY_ENDPOINT": url, "IDENTITY_HEADER": "h"}
+    assert metadata.find_endpoint(named).url == url
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        (
+            {"IDENTITY_ENDPOINT": "https://127.0.0.1:2377/x", "IDENTITY_SERVER_THUMBPRINT": "0"},
+            "Service Fabric",
+        ),
+        ({"IDENTITY_ENDPOINT": "http://127.0.0.1/x"}, "without IDENTITY_HEADER"),
+    ],
+)
+def test_a_host_that_is_not_supported_is_told(
+    project: Project, mint: Mint, system: App, env: dict[str, str], says: str
+) -> None:
+    """By a sentence of its own; nobody is asked."""
     project.write([managed(system)])
-    env = {
-        "IDENTITY_ENDPOINT": "https://127.0.0.1:2377/metadata/identity/oauth2/token",
-        "IDENTITY_HEADER": "h",
-        "IDENTITY_SERVER_THUMBPRINT": "0" * 40,
-    }
     failure = told(mint(env))
     assert failure.kind == "secret_unavailable"
-    assert "cannot be used" in failure.message
+    assert says in failure.message
+
+
+# What hosts answer
+
+
+@pytest.mark.parametrize("times", ["linux", "windows"])
+def test_the_old_api_writes_dates(project: Project, system: App, mint: Mint, times: Any) -> None:
+    """As its operating system does."""
+    with Emulator([system], machine=True, machine_times=times) as machine:
+        project.write([managed(system)])
+        assert mint(machine.machine_environment("azure_ml")).failure is None
+    token = project.token(system.name)
+    claims = jwt.decode(token["access_token"], options={"verify_signature": False})
+    assert abs(claims["exp"] - token["expires_on"]) <= 5
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *({"expires_on": "soon"}, {"expires_on": None}, {}, {"expires_in": "0"}),
+        *({"expires_on": "25.11.2026 09:00"}, {"expires_in": [], "expires_on": {}}),
+    ],
+    ids=str,
+)
+def test_an_end_that_cannot_be_read_is_the_tokens_own(
+    project: Project, mint: Mint, system: App, idp: Emulator, form: dict[str, object]
+) -> None:
+    """Its `exp` counts, as with the login host."""
+    project.write([managed(system)])
+    assert mint(idp.machine_environment("imds")).failure is None
+    token = project.token(system.name)["access_token"]
+    body = json.dumps({"access_token": token, "token_type": "Bearer", **form})
+    idp.inject(Fault("status", status=200, body=body), 1)
+    outcome = mint(idp.machine_environment("imds"))
+    assert outcome.failure is None
+    exp = jwt.decode(token, options={"verify_signature": False})["exp"]
+    assert abs(project.token(system.name)["expires_on"] - exp) <= 5
+
+
+REFUSALS = {
+    "several on IMDS": (
+        400,
+        {
+            "error": "invalid_request",
+            "error_description": "Multiple user assigned identities exist, please specify the "
+            "clientId / resourceId of the identity in the token request",
+        },
+        "several identities",
+    ),
+    "none on IMDS": (
+        400,
+        {"error": "invalid_request", "error_description": "Identity not found"},
+        "no such managed identity",
+    ),
+    "none on Container Apps": (
+        400,
+        {
+            "statusCode": 400,
+            "message": "No User Assigned or Delegated Managed Identity found for specified "
+            "ClientId/ResourceId/PrincipalId",
+        },
+        "no such managed identity",
+    ),
+    "scope": (
+        400,
+        {
+            "error": "invalid_resource",
+            "error_description": "AADSTS500011: The resource principal named api://x was not found",
+        },
+        "the API in scope does not exist",
+    ),
+    "Docker Desktop": (
+        403,
+        {"message": "connecting to 169.254.169.254: unreachable"},
+        "not on Azure",
+    ),
+    "nothing known": (400, {}, "no token for this scope"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_refusals_have_words_of_their_own(
+    project: Project, mint: Mint, system: App, idp: Emulator, case: str
+) -> None:
+    """By what the host means; an identity that has to be named is told so."""
+    status, body, says = REFUSALS[case]
+    idp.inject(Fault("status", status=status, body=json.dumps(body)), None)
+    project.write([managed(system)])
+    failure = told(mint(idp.machine_environment("imds")))
+    assert says in failure.message
+    if "several" in case or "none" in case:
+        assert '"managed_identity": "CLIENT_ID"' in failure.remedy
+
+
+def test_a_machine_with_assigned_identities_alone_says_which_to_name(
+    project: Project, mint: Mint, assigned: App, idp: Emulator
+) -> None:
+    """One answers for `true`, of two none does."""
+    idp.add_app(replace(apps(3)[2], secrets=(), managed="user"))
+    project.write([managed(assigned)])
+    failure = told(mint(idp.machine_environment("app_service")))
+    assert "several identities" in failure.message
+
+
+def test_a_service_that_is_away_is_asked_for_longer_than_a_login_host(
+    project: Project, mint: Mint, system: App, idp: Emulator
+) -> None:
+    """It may be updated for over a minute: attempts do not count, time does."""
+    idp.inject(Fault("status", status=410), 9)
+    project.write([managed(system)])
+    outcome = mint(idp.machine_environment("imds"), max_attempts=2)
+    assert (outcome.kind, outcome.attempts) == ("renewed", 10)
+
+
+# Azure Arc
+
+
+@pytest.mark.parametrize(
+    ("challenge", "says"),
+    [
+        ("Basic realm=/etc/shadow", "not its own"),
+        ("Basic realm={keys}/../x.key", "not its own"),
+        ("Basic realm={keys}/absent.key", "cannot be read"),
+        ("Basic realm={keys}/large.key", "holds no key"),
+        ("Basic realm={keys}/secret.txt", "not its own"),
+        ("", "not its own"),
+    ],
+)
+def test_arc_gets_no_file_but_its_agents_own(
+    tmp_path: pathlib.Path, challenge: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever listens there could ask for any that this user can read."""
+    monkeypatch.setattr(metadata, "ARC_KEYS", str(tmp_path))
+    (tmp_path / "large.key").write_text("x" * 5000)
+    (tmp_path / "secret.txt").write_text("x")
+    with pytest.raises(metadata.NoEndpointError, match=says):
+        metadata.arc_key(challenge.format(keys=tmp_path))
+
+
+def test_an_old_agent_of_arc_that_ignores_the_client_id_is_found_out(
+    project: Project, mint: Mint, system: App, assigned: App, idp: Emulator
+) -> None:
+    """It answers with the machine's own identity."""
+    project.write([managed(system)])
+    assert mint(idp.machine_environment("arc")).failure is None
+    token = project.token(system.name)["access_token"]
+    body = json.dumps({"access_token": token, "expires_in": "3600", "client_id": system.client_id})
+    project.write([managed(assigned, assigned.client_id)])
+    idp.inject(Fault("status", status=200, body=body), 1)
+    assert "another client" in told(mint(idp.machine_environment("arc"))).message
+
+
+# Addresses that no loopback has
+
+IN_A_NAMESPACE = """
+import json, os, subprocess, sys
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+subprocess.run(["ip", "addr", "add", f"{sys.argv[1]}/32", "dev", "lo"], check=True)
+sys.path[:0] = json.loads(sys.argv[2])
+from credentials_provider.emulator import App, Emulator
+app = App("6f1d3c52-8c0e-4a7b-9d15-2b7c6a40e9f3", "14c8ccfc-dc9c-4397-aa1e-37461544567d",
+          managed="system")
+with Emulator([app], machine=True, machine_address=(sys.argv[1], int(sys.argv[3]))) as idp:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(json.loads(sys.argv[2]))}
+    if sys.argv[4] != "imds":
+        env |= idp.machine_environment(sys.argv[4])
+    words = [sys.executable, "-m", "credentials_provider", "generate", "-i", sys.argv[5],
+             "-o", sys.argv[6], "--json"]
+    print(subprocess.run(words, env=env, capture_output=True, text=True).stdout)
+"""
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or shutil.which("ip") is None or os.geteuid() != 0,
+    reason="a network namespace needs root",
+)
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("169.254.169.254", 80, "imds"),
+        ("169.254.129.2", 8081, "app_service"),
+        ("10.0.0.4", 46808, "azure_ml"),
+    ],
+    ids=str,
+)
+def test_hosts_at_their_own_addresses(
+    project: Project, system: App, tmp_path: pathlib.Path, place: tuple[str, int, str]
+) -> None:
+    """IMDS without any variable, App Service link-local, a compute node in its network."""
+    address, port, kind = place
+    project.write([managed(system)])
+    paths = json.dumps([PACKAGES, *sys.path])
+    words = [sys.executable, "-c", IN_A_NAMESPACE, address, paths, str(port), kind]
+    done = subprocess.run(
+        ["unshare", "-n", *words, project.identities_file, str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+    )
+    document = json.loads(done.stdout)
+    assert document["exit_code"] == 0, document
 
 
 def test_the_endpoint_is_never_asked_through_a_proxy(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from credentials_provider.emulator import Emulator, Fault
-from support import Listener, Project, apps, entry, renew
+from support import Command, Listener, Project, apps, assert_no_secret, entry, renew
 
 if TYPE_CHECKING:
     from credentials_provider.model import Outcome
@@ -371,3 +371,18 @@ def test_the_emulators_own_refusals_come_through(project: Project, idp: Emulator
     ]
     assert [each.attempts for each in report.results] == [1, 1, 1]
     assert len(idp.requests) == 3
+
+
+def test_a_number_that_is_new_is_told_in_entras_words(
+    project: Project, run: Command, idp: Emulator
+) -> None:
+    """With Microsoft's page about it, and never with the secret."""
+    many = apps(1)
+    project.add_all(many)
+    idp.inject(Fault("aadsts", code=4999999), None)
+    ran = run("--json")
+    error = ran.json["results"][0]["error"]
+    assert (error["kind"], error["aadsts"]) == ("rejected", 4999999)
+    assert "The request could not be processed." in error["message"]
+    assert "error?code=4999999" in error["remedy"]
+    assert_no_secret(ran.stdout + ran.stderr, many)

@@ -141,7 +141,7 @@ def test_a_dry_run_and_status_only_look(
     assert run(command="status") == 0
     assert run("--prune", "--yes", command="status") == 0
     assert left.tokens() == before
-    assert "not of this program" in capsys.readouterr().out
+    assert "another program's file" in capsys.readouterr().out
 
 
 def test_secrets_leave_the_file_and_the_rest_stays(

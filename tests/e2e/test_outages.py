@@ -18,7 +18,7 @@ def _debris(project: Project) -> list[str]:
     return [name for name in os.listdir(project.output) if name.endswith(".tmp")]
 
 
-DUE = ("--refresh-ahead", "100%")
+DUE = ("--refresh-before", "100%")
 
 
 def test_an_outage_leaves_tokens_that_serve(project: Project, run: Command) -> None:
@@ -47,6 +47,20 @@ def test_an_outage_leaves_tokens_that_serve(project: Project, run: Command) -> N
     assert project.files() == before
 
 
+def test_a_passing_fault_that_entra_sends_with_http_400_is_for_a_later_run(
+    project: Project, run: Command, idp: Emulator
+) -> None:
+    """The status alone would call it a refusal that no retry heals."""
+    project.add(apps(1)[0])
+    assert run().code == 0
+    idp.inject(Fault("aadsts", code=90033), None)
+    ran = run("--json", "--max-attempts", "1", *DUE)
+    (result,) = ran.json["results"]
+    assert ran.code == 75
+    assert result["error"]["transient"] is True
+    assert "Run again" in result["error"]["remedy"]
+
+
 def test_a_kept_token_is_told_with_the_time_it_has_left(
     project: Project, run: Command, idp: Emulator
 ) -> None:
@@ -57,10 +71,10 @@ def test_a_kept_token_is_told_with_the_time_it_has_left(
     project.age(app.name, left=25 * 60 + 30)
     idp.inject(Fault("unavailable"), None)
 
-    ran = run("--refresh-ahead", "30m", "--max-attempts", "1")
+    ran = run("--refresh-ahead=30m", "--max-attempts", "1")
 
     assert (ran.code, ran.stdout) == (75, "")
-    assert f"{app.name}: kept (the token on disk lives another 25 min)" in ran.stderr
+    assert f"{app.name}: kept (the token on disk is valid for another 25 min)" in ran.stderr
     assert "HTTP 503" in ran.stderr
     assert "Try again later" in ran.stderr
 
@@ -106,7 +120,7 @@ def test_a_plain_run_that_fails_is_a_failure_and_keeps_the_file(
     ran = run("--max-attempts", "1")
 
     assert (ran.code, ran.stdout) == (1, "")
-    assert f"{app.name}: failed (the token on disk lives another" in ran.stderr
+    assert f"{app.name}: failed (the token on disk is valid for another" in ran.stderr
     assert project.files() == before
 
 

@@ -32,7 +32,6 @@ from support import (
     environment,
     wait,
 )
-from unit.test_diagnosis import NEW, PERMANENT, TRANSIENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,20 +96,6 @@ def test_a_healthy_project_passes_every_check(run: Program) -> None:
 def test_what_it_asks_for_is_not_written(healthy: Project, run: Program) -> None:
     assert run("doctor").code == 0
     assert os.listdir(healthy.output) == ["entra-identities.json"]
-
-
-@pytest.mark.parametrize("code", [*PERMANENT, *NEW, *TRANSIENT])
-def test_every_refusal_of_entra_is_found_with_its_number_cause_cure_and_link(
-    healthy: Project, code: int
-) -> None:
-    healthy.idp.inject(Fault("aadsts", code=code), None)
-    (found,) = bad(examine(healthy), "token")
-    assert found.verdict == "failure"
-    assert f"AADSTS{code}" in found.seen
-    assert found.trace_id
-    assert found.cure
-    assert found.link.startswith(guide.GUIDE)
-    assert found.identity_names == ("ci-agent",)
 
 
 @pytest.mark.parametrize(

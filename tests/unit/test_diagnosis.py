@@ -64,7 +64,12 @@ ERRORS = {
     "unsupported_grant_type": False,
 }
 UNREACHABLE = tuple(explanations._UNREACHABLE)
-SETTINGS = {"proxy_url", "proxy_scheme", "proxy_login"}  # last until somebody changes them
+SETTINGS = {
+    "proxy_url",
+    "proxy_scheme",
+    "proxy_login",
+    "proxy_forbidden",
+}  # last until somebody changes them
 UNTRUSTED = tuple(untrusted.UNTRUSTED)
 BAD_RESPONSE = (
     *("html", "not_json", "too_large", "no_access_token", "no_expiry", "expired", "wrong_tenant"),

@@ -67,20 +67,20 @@ def test_a_removed_object_takes_its_comma_along(style: str) -> None:
     for index in range(len(load(text))):
         expected = load(text)
         del expected[index]
-        assert load(json_text.remove(text, index)) == expected
+        assert load(json_text.remove(text, (index,))) == expected
 
 
 def test_appending_and_removing_gives_the_text_back() -> None:
     """To the letter, whatever the style."""
     for text in STYLES.values():
-        assert json_text.remove(json_text.append(text, NEW), len(load(text))) == text
+        assert json_text.remove(json_text.append(text, NEW), (len(load(text)),)) == text
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_renamed_member_keeps_its_place(style: str) -> None:
     """And all that stands around it."""
     text = STYLES[style]
-    assert json_text.rename(text, 0, "a", "c", "2ä") == text.replace('"a"', '"c"', 1).replace(
+    assert json_text.rename(text, (0, "a"), "c", "2ä") == text.replace('"a"', '"c"', 1).replace(
         '"1"', '"2ä"', 1
     )
 
@@ -106,9 +106,9 @@ def test_any_array_is_understood(
     assert load(json_text.append(text, new)) == [*objects, new]
     for index, each in enumerate(objects):
         rest = [*objects[:index], *objects[index + 1 :]]
-        assert load(json_text.remove(text, index)) == rest
+        assert load(json_text.remove(text, (index,))) == rest
         for key in each:
-            changed = load(json_text.rename(text, index, key, "another key", "v"))
+            changed = load(json_text.rename(text, (index, key), "another key", "v"))
             assert changed[index]["another key"] == "v"
             assert key == "another key" or key not in changed[index]
 
@@ -132,7 +132,7 @@ def test_members_are_set_and_taken_out_and_the_rest_stays(
     wanted = kept | {key: value for key, value in changes.items() if value is not None}
     if len(kept) == 0:  # an object keeps at least one member
         return
-    new = json_text.update(text, 0, changes)
+    new = json_text.update(text, (0,), changes)
     assert load(new) == [wanted, *before[1:]]
     assert new.partition("{")[0] == text.partition("{")[0]
 
@@ -140,6 +140,46 @@ def test_members_are_set_and_taken_out_and_the_rest_stays(
 def test_a_member_is_added_in_the_style_of_the_others() -> None:
     """On a line of its own where the others are."""
     text = '[\n  {\n    "a": 1,\n    "b": 2\n  }\n]\n'
-    assert json_text.update(text, 0, {"a": None, "c": "d"}) == (
+    assert json_text.update(text, (0,), {"a": None, "c": "d"}) == (
         '[\n  {\n    "b": 2,\n    "c": "d"\n  }\n]\n'
     )
+
+
+COMMENTED = """\
+// mine
+[
+  // the first
+  {"a": 1, /* one */ "b": 2},
+  {
+    "c": 3, // three
+  }, // the end
+]
+"""
+
+
+def test_comments_stay_where_they_are() -> None:
+    """In arrays and objects, whatever is done between them."""
+    text = json_text.update(COMMENTED, (1,), {"d": 4})
+    text = json_text.rename(text, (0, "a"), "z", 0)
+    assert text == COMMENTED.replace('"a": 1', '"z": 0').replace(
+        "// three\n", '// three\n    "d": 4,\n'
+    )
+    assert json_text.remove(text, (1, "d")) == COMMENTED.replace('"a": 1', '"z": 0')
+    assert json_text.parse(json_text.remove(COMMENTED, (0,))) == [{"c": 3}]
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 3000, "[1 2]", '{"a" 1}', '{"a": 1', "// nothing", "", "[1] x", "{'a': 1}"]
+)
+def test_what_is_not_json_is_told_with_its_place(text: str) -> None:
+    """And never changed."""
+    with pytest.raises(json_text.JSONError, match=r"line 1, column [0-9]+"):
+        json_text.put(text, ("a",), 1)
+
+
+def test_an_object_with_a_key_twice_is_not_changed() -> None:
+    """Which one counts is its reader's secret; elsewhere in the text it does no harm."""
+    with pytest.raises(json_text.JSONError):
+        json_text.put('{"a": 1, "a": 2}', ("b",), 1)
+    text = '{"x": {"a": 1, "a": 2}, "y": {}}'
+    assert json_text.parse(json_text.put(text, ("y", "b"), 1))["y"] == {"b": 1}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from credentials_provider.emulator import Fault
 from credentials_provider.identities.sinks import Sink
 from credentials_provider.run import sinks
 from faults.tracing import tracing
-from support import apps, assert_no_secret, wait
+from support import apps, assert_no_secret, environment, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -293,6 +295,25 @@ def test_a_service_of_another_user_reads_its_sink_and_nothing_else(
 
 
 @ROOT
+def test_a_sink_on_a_shared_volume_serves_a_container_of_another_user(
+    project: Project, run: Command, shared: str
+) -> None:
+    """As the sidecar's manifest says: a volume and its files belong to the pod's fsGroup."""
+    from credentials_provider.schedule.kubernetes import manifests
+
+    text_of = manifests("sidecar", image="i", every=5, shards=1, name="n")
+    (shown,) = re.findall(r'^#   "sinks": (\[.*\])$', text_of, re.MULTILINE)
+    os.chown(shared, 0, STRANGER)
+    os.chmod(shared, 0o2777)
+    (made,) = apps(1)
+    project.add(made)
+    give(project, *json.loads(shown.replace("/tokens/NAME", f"{shared}/ci")))
+    assert run("generate").code == 0
+    token = project.token(made.name)["access_token"]
+    assert as_stranger("cat", f"{shared}/ci.token").stdout == token
+
+
+@ROOT
 def test_a_file_that_a_stranger_put_there_gets_no_token(
     app: App, project: Project, run: Command, shared: str
 ) -> None:
@@ -387,3 +408,136 @@ def test_a_sink_is_kept_through_an_outage(app: App, project: Project, run: Comma
     os.unlink(place(project, "raw"))
     assert run("generate", "--refresh-ahead").code == 78
     assert text(place(project, "raw")) == project.token(app.name)["access_token"]
+
+
+# What is said of them
+
+
+def test_status_shows_each_sink(app: App, project: Project, run: Command) -> None:
+    """Of one identity; whether it holds the token."""
+    give(project, sink("raw"), sink("header"), sink("json"))
+    run("generate")
+    os.unlink(place(project, "header"))
+    project.private(place(project, "json"), "{}")
+    shown = " ".join(status(project, app.name).split())
+    assert f"Sink {place(project, 'raw')} (raw) holds the token." in shown
+    assert f"Sink {place(project, 'header')} (header) is not there" in shown
+    document = json.loads(status(project, app.name, "--json"))
+    assert [each["state"] for each in document["identities"][0]["sinks"]] == [
+        *("current", "missing", "other"),
+    ]
+
+
+def status(project: Project, *args: str) -> str:
+    """It needs no provider, and takes no options about one."""
+    line = [sys.executable, "-m", "credentials_provider", "status", *args]
+    files = ["-i", project.identities_file, "-o", project.output]
+    env = environment(project.folder, {"COLUMNS": "500"})
+    return subprocess.run(
+        [*line, *files], cwd=project.folder, env=env, capture_output=True, text=True, check=False
+    ).stdout
+
+
+@ROOT
+def test_doctor_reads_each_sink_as_its_user(
+    app: App, project: Project, run: Command, shared: str
+) -> None:
+    """The rights of the file and of the folders above it."""
+    good, closed = f"{shared}/good", f"{shared}/closed/out"
+    os.mkdir(f"{shared}/closed", 0o700)
+    give(
+        project,
+        sink("raw", good, owner=str(STRANGER), group=str(STRANGER + 1), mode="0640"),
+        sink("raw", closed, owner=str(STRANGER)),
+        sink("raw", f"{shared}/grouped", group=str(STRANGER)),
+        sink("raw", f"{shared}/gone"),
+    )
+    assert run("generate").code == 0
+    os.unlink(f"{shared}/gone")
+    checks = [each for each in run("doctor", "--json").json["checks"] if each["name"] == "sinks"]
+    assert [each["verdict"] for each in checks] == ["ok", "failure", "failure", "warning"]
+    assert f"the user {STRANGER} cannot read the sink {closed}" in checks[1]["seen"]
+    assert f"the group {STRANGER} cannot read" in checks[2]["seen"]
+    assert checks[0]["identity_names"] == [app.name]
+
+
+# identities sink
+
+
+def command(project: Project, *args: str) -> subprocess.CompletedProcess[str]:
+    """`identities …`, which needs no provider."""
+    line = [sys.executable, "-m", "credentials_provider", "identities", *args]
+    files = ["-i", project.identities_file, "-o", project.output]
+    env = environment(project.folder, {"ENTRA_LOGIN_BASE_URL": project.idp.base_url})
+    return subprocess.run(
+        [*line, *files], cwd=project.folder, env=env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_sink_is_added_and_removed(app: App, project: Project, run: Command, form: str) -> None:
+    """It has the token at once, and loses it again; what else is in the file stays."""
+    run("generate")
+    path = os.path.join(project.folder, "out")
+    others = OTHERS.get(form, "")
+    project.private(path, others)
+    more = {"dotenv": ["--variable", "ACCESS_TOKEN"], "netrc": ["--machine", HOST]}.get(form, [])
+    done = command(project, "sink", "add", app.name, "out", "--format", form, *more)
+    assert done.returncode == 0, done.stderr
+    token = project.token(app.name)["access_token"]
+    assert token_in(form, text(path)) == token
+    assert project.entries()[0]["sinks"][0]["path"] == path
+    done = command(project, "sink", "remove", app.name, "out")
+    assert (done.returncode, token in done.stdout) == (0, False)
+    assert "sinks" not in project.entries()[0]
+    assert os.path.exists(path) == bool(others)
+    assert not others or text(path) == others
+    assert minted(project) == 1
+
+
+def test_a_sink_without_a_token_waits_for_the_next_run(
+    app: App, project: Project, run: Command
+) -> None:
+    """It is relative to the identities file where it lies below that."""
+    place_ = os.path.join(project.output, "token")
+    done = command(project, "sink", "add", app.name, place_)
+    assert (done.returncode, "the next run writes it" in done.stderr) == (0, True)
+    assert project.entries()[0]["sinks"] == [{"path": place_, "format": "raw"}]
+    assert run("generate").code == 0
+    assert text(place_) == project.token(app.name)["access_token"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("entra-identities.json",), "holds something"),
+        (("x", "--mode", "0777"), "mode"),
+        (("x", "--format", "netrc"), "machine is missing"),
+        (("x", "--format", "dotenv", "--variable", "A B"), "variable"),
+    ],
+)
+def test_a_sink_that_makes_no_sense_is_not_added(
+    app: App, project: Project, words: tuple[str, ...], told: str
+) -> None:
+    """A file that holds something else is never given up for a token."""
+    before = text(project.identities_file)
+    path = os.path.join(project.output, words[0])
+    done = command(project, "sink", "add", app.name, path, *words[1:])
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert text(project.identities_file) == before
+    done = command(project, "sink", "remove", app.name, "x")
+    assert (done.returncode, "has no sink" in done.stderr) == (2, True)
+
+
+def test_remove_takes_the_sinks_along(app: App, project: Project, run: Command) -> None:
+    """Those that hold the token; another file in a sink's place stays."""
+    project.private(place(project, "dotenv"), OTHERS["dotenv"])
+    give(project, sink("raw"), sink("header"), sink("dotenv"))
+    run("generate")
+    project.private(place(project, "header"), "mine")
+    done = command(project, "remove", app.name)
+    assert done.returncode == 0, done.stderr
+    assert not os.path.exists(place(project, "raw"))
+    assert text(place(project, "header")) == "mine"
+    assert text(place(project, "dotenv")) == OTHERS["dotenv"]
+    assert f"{place(project, 'header')} is still there" in done.stdout

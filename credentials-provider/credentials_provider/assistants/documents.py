@@ -6,7 +6,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from credentials_provider.assistants import jsonc
+from credentials_provider import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,20 +106,22 @@ def _parse(text: str, form: Form) -> Any:
             )
             raise BrokenError(f"it is not JSON{place}") from None
     try:
-        return {} if jsonc.is_empty(text) else jsonc.parse(text)
-    except jsonc.JSONCError as error:
-        raise BrokenError(f"it is not JSON: {error}") from None
+        return {} if json_text.is_empty(text) else json_text.parse(text)
+    except json_text.JSONError as error:
+        raise BrokenError(f"it is not JSON: {error.place}") from None
 
 
 def _json(text: str, change: Change) -> str:
-    if jsonc.is_empty(text):
+    if json_text.is_empty(text):
         text = f"{text.rstrip()}\n{{}}\n".lstrip()
     for name, entry in change.entries.items():
         path = (*change.root, name)
         try:
-            text = jsonc.remove(text, path) if entry is None else jsonc.put(text, path, entry)
-        except jsonc.JSONCError as error:  # a key that stands twice: which one counts?
-            raise BrokenError(f"the same name stands twice in one object: {error}") from None
+            text = (
+                json_text.remove(text, path) if entry is None else json_text.put(text, path, entry)
+            )
+        except json_text.JSONError as error:  # a key that stands twice: which one counts?
+            raise BrokenError(f"the same name stands twice in one object: {error.place}") from None
     return text
 
 

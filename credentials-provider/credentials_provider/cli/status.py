@@ -264,7 +264,7 @@ def _outlook(status: Status) -> Iterator[str]:
         yield _warning(
             f"{_some(hurried)}: due less than {time_left(2 * status.interval + TIMER_JITTER)} "
             f"before the end, too little for two tries of a timer every {every}. Run it more "
-            "often, or with --refresh-ahead 50%."
+            "often, or with --refresh-before 50%."
         )
     if overdue := status.overdue:
         yield _warning(
@@ -294,6 +294,12 @@ def _some(names: list[str]) -> str:
 
 # One identity
 
+_SINKS = {
+    "current": "holds the token",
+    "missing": "is not there: the next run writes it",
+    "other": "holds something else or has other rights: the next run writes it",
+}
+
 
 def _explained(status: Status, row: Row) -> Iterator[str]:
     at = status.at
@@ -322,6 +328,8 @@ def _explained(status: Status, row: Row) -> Iterator[str]:
         elif row.reason == "changed":
             yield "  The token on disk is for another definition and cannot be used."
     yield "  Next: " + _next(row, at)
+    for sink in row.sinks:
+        yield f"  Sink {sink.path} ({sink.format}) {_SINKS[sink.state]}."
     yield from _last_failure(row, at)
 
 
@@ -434,5 +442,6 @@ def _row_document(row: Row, at: float) -> dict[str, Any]:
         "refresh_at": iso(record.refresh_at) if record and record.fingerprint else None,
         "seconds_left": max(0, int(record.expires_on - at)) if record else None,
         "ours": row.ours,
+        "sinks": [sink._asdict() for sink in row.sinks],
         "last_failure": row.failure and {**row.failure._asdict(), "at": iso(row.failure.at)},
     }

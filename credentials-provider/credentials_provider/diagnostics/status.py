@@ -46,6 +46,14 @@ _TO_ACT_ON: dict[Condition, int] = {"invalid": 1, "refused": 2, "throttled": 3}
 _NO_TOKENS = {"mcp", "vscode_mcp"}
 
 
+class SinkState(NamedTuple):
+    """One sink of an identity, and whether it holds the token."""
+
+    path: str
+    format: str
+    state: Literal["current", "missing", "other"]
+
+
 class Row(NamedTuple):
     """One identity, or an orphan: a token file whose identity is gone. Times in epoch seconds."""
 
@@ -58,6 +66,7 @@ class Row(NamedTuple):
     failure: LastFailure | None = None
     ours: bool = True  # an orphan that this program wrote
     problems: tuple[str, ...] = ()  # mistakes of its entry
+    sinks: tuple[SinkState, ...] = ()
 
 
 class Outage(NamedTuple):
@@ -163,6 +172,20 @@ def read_status(
         _row(item, store, state, problems.get(item.entry.index, ()), now)
         for item in make_plan(entries, on_disk, now)
     ]
+    if with_sinks := {entry.name: entry for entry in entries if entry.fields.get("sinks")}:
+        from credentials_provider.run.sinks import states  # noqa: PLC0415  only where there are any
+
+        rows = [
+            row._replace(
+                sinks=tuple(
+                    SinkState(sink.path, sink.format, found)
+                    for sink, found in states(store, entry, settings.identities_file)
+                )
+            )
+            if (entry := with_sinks.get(row.identity_name))
+            else row
+            for row in rows
+        ]
     rows.sort(key=_urgency)
     if not names:
         rows += _orphans(store, {entry.name for entry in file.entries}, file.path)

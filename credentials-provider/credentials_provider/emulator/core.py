@@ -11,25 +11,27 @@ import tempfile
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import trustme
 
-from .apps import App, Directory, Lifetime, is_guid, random_guid
-from .endpoints import Endpoints
-from .faults import Fault, Injection
-from .graph import Graph
-from .machine import APP_SERVICE_PATH, Machine
-from .platforms import Platforms
-from .registry import Registry
-from .server import Connection, Server
-from .tokens import signing_key
-from .vault import Vault, VaultSecret
-from .wire import Call, RecordedRequest, Reply, Request
+from credentials_provider.emulator.apps import App, Directory, Lifetime, is_guid, random_guid
+from credentials_provider.emulator.endpoints import Endpoints
+from credentials_provider.emulator.faults import Fault, Injection
+from credentials_provider.emulator.graph import Graph
+from credentials_provider.emulator.machine import Machine
+from credentials_provider.emulator.platforms import Platforms
+from credentials_provider.emulator.registry import Registry
+from credentials_provider.emulator.server import Connection, Server
+from credentials_provider.emulator.tokens import signing_key
+from credentials_provider.emulator.vault import Vault, VaultSecret
+from credentials_provider.emulator.wire import Call, RecordedRequest, Reply, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
+
+    from credentials_provider.emulator.machine import Kind, Times
 
 
 class Emulator:
@@ -46,7 +48,9 @@ class Emulator:
     range, else 60 to 90 minutes. `seed`: makes ids and lifetimes repeat. `clock`: epoch seconds.
     `ca_file`: where to write the CA's certificate, else in a private folder that goes on close.
     `machine`: also be the Azure machine that the clients run on, with its managed identities, over
-    plain HTTP; `machine_environment` leads clients there. `vault`: secrets by name, at
+    plain HTTP at `machine_address`; `machine_environment` leads clients there. `machine_times`: how
+    the old API of App Service writes dates; `arc_keys`: where Azure Arc's agent leaves its files.
+    `vault`: secrets by name, at
     `base_url/secrets/{name}` as in a Key Vault, for apps with the role Key Vault Secrets User.
     `propagation`: seconds until the login host knows what Graph or the registry made.
     `registry_groups`: also be a registry that knows these groups, for its IAM calls. `platforms`
@@ -67,6 +71,9 @@ class Emulator:
         ca_file: str | os.PathLike[str] | None = None,
         machine: bool = False,
         vault: Mapping[str, str | VaultSecret] | None = None,
+        machine_address: tuple[str, int] = ("127.0.0.1", 0),
+        machine_times: Times = "seconds",
+        arc_keys: str | None = None,
         propagation: float = 0.0,
         registry_groups: Iterable[str] | None = None,
     ) -> None:
@@ -94,8 +101,12 @@ class Emulator:
         )
         self._ca = trustme.CA()
         self._server: Server | None = None
-        self._identity_header = random_guid(random.Random())  # noqa: S311 - guards nothing real
-        self._machine = Machine(self._directory, self._endpoints, self._identity_header)
+        header = random_guid(random.Random())  # noqa: S311 - guards nothing real
+        self._arc_keys = arc_keys or tempfile.gettempdir()
+        self._machine = Machine(
+            self._directory, self._endpoints, header, machine_times, self._arc_keys
+        )
+        self._machine_address = machine_address
         self._machine_server: Server | None = None
         self._with_machine = machine
         self._numbers = itertools.count(1)
@@ -106,28 +117,31 @@ class Emulator:
         self._injections: list[_Armed] = []
 
     def __repr__(self) -> str:
-        state = "serving" if self._server else "stopped"
+        state = "running" if self._server else "stopped"
         return f"<Emulator port={self._port} apps={len(self._directory)} {state}>"
 
     # Life
 
     def start(self) -> None:
-        """Serves in background threads. OSError if the port is taken, RuntimeError if it serves."""
+        """Serve in background threads. OSError if the port is taken, RuntimeError if it runs."""
         if self._server is not None:
-            raise RuntimeError("the emulator serves already")
+            raise RuntimeError("the emulator runs already")
         self._closing.clear()
         signing_key()
         self._write_ca()
         try:
             self._server = Server(
-                self._port,
+                ("127.0.0.1", self._port),
                 self._tls(),
                 partial(self._answer, self._endpoints.answer),
                 self._numbers,
             )
             if self._with_machine:
                 self._machine_server = Server(
-                    0, None, partial(self._answer, self._machine.answer), self._numbers
+                    self._machine_address,
+                    None,
+                    partial(self._answer, self._machine.answer),
+                    self._numbers,
                 )
         except OSError:
             self.close()
@@ -135,7 +149,7 @@ class Emulator:
         self._port = self._server.port
 
     def close(self) -> None:
-        """Ends every connection and frees the port; `start` serves on the same port again."""
+        """End every connection and frees the port; `start` takes the same port again."""
         self._closing.set()
         server, self._server = self._server, None
         if server is not None:
@@ -180,17 +194,12 @@ class Emulator:
             raise RuntimeError("the emulator has no CA file before its start")
         return self._ca_file
 
-    def machine_environment(self, kind: Literal["imds", "app_service"]) -> dict[str, str]:
+    def machine_environment(self, kind: Kind) -> dict[str, str]:
         """The variables that lead a client to the machine's endpoint. RuntimeError without one."""
         if self._machine_server is None:
             raise RuntimeError("the emulator is no machine now")
-        url = f"http://127.0.0.1:{self._machine_server.port}"
-        if kind == "imds":
-            return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": url}
-        return {
-            "IDENTITY_ENDPOINT": f"{url}{APP_SERVICE_PATH}",
-            "IDENTITY_HEADER": self._identity_header,
-        }
+        host = self._machine_address[0]
+        return self._machine.environment(kind, f"http://{host}:{self._machine_server.port}")
 
     # What clients did
 
@@ -213,11 +222,11 @@ class Emulator:
     # Changes
 
     def add_app(self, app: App) -> None:
-        """Registers the app, or replaces the one of the same tenant and client id."""
+        """Register the app, or replaces the one of the same tenant and client id."""
         self._directory.add(app)
 
     def remove_app(self, app: App | str) -> None:
-        """Removes the app, or every one of that client id. KeyError if there is none."""
+        """Remove the app, or every one of that client id. KeyError if there is none."""
         self._directory.remove(app if isinstance(app, str) else app.client_id)
 
     def inject(
@@ -227,7 +236,7 @@ class Emulator:
         client_id: str | None = None,
         tenant_id: str | None = None,
     ) -> None:
-        """Lets the fault strike the next `times` requests (None: all), of one client or tenant.
+        """Let the fault strike the next `times` requests (None: all), of one client or tenant.
 
         Faults strike in the order of their injection, one a request.
         """
@@ -235,7 +244,7 @@ class Emulator:
             self._injections.append(_Armed(Injection(fault, times, client_id, tenant_id)))
 
     def clear_faults(self) -> None:
-        """Forgets every fault."""
+        """Forget every fault."""
         with self._lock:
             self._injections.clear()
 
@@ -283,7 +292,7 @@ class Emulator:
         )
 
     def _record(self, call: Call, connection: Connection) -> Fault | None:
-        """Notes the request and takes the fault that strikes it."""
+        """Note the request and takes the fault that strikes it."""
         request = call.request
         record = RecordedRequest(
             method=request.method,

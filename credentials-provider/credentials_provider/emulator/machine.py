@@ -1,82 +1,162 @@
-"""An Azure machine's own endpoints for its managed identities: IMDS and App Service.
+"""An Azure machine's own endpoints for its managed identities, one path for each kind of host.
 
 Formats and refusals as in
 https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
 https://learn.microsoft.com/azure/app-service/overview-managed-identity
+https://learn.microsoft.com/azure/azure-arc/servers/managed-identity-authentication
+and, for what has no public page (Azure ML, Cloud Shell), as azure-identity expects it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from .apps import App, Directory
-    from .endpoints import Endpoints
-    from .wire import Call, Reply
+    from credentials_provider.emulator.apps import App, Directory
+    from credentials_provider.emulator.endpoints import Endpoints
+    from credentials_provider.emulator.wire import Call, Reply
 
 IMDS_PATH = "/metadata/identity/oauth2/token"
 APP_SERVICE_PATH = "/msi/token"
+ML_PATH = "/MSI/auth"
+CLOUD_SHELL_PATH = "/oauth2/token"
+
+# By the header that has to be right, and the version of the API.
+_GUARDED = {
+    APP_SERVICE_PATH: ("x-identity-header", "2019-08-01"),
+    ML_PATH: ("secret", "2017-09-01"),
+}
+
+Kind = Literal["imds", "app_service", "arc", "azure_ml", "cloud_shell"]
+Times = Literal["seconds", "linux", "windows"]
+"""How the old API writes the end of a token: since 1970, or as its system writes dates."""
+
+_FORMS = {"linux": "%m/%d/%Y %H:%M:%S +00:00", "windows": "%m/%d/%Y %I:%M:%S %p +00:00"}
 
 
 class Machine:
-    """Gives tokens to whoever is on the machine; `header` is what App Service wants to see."""
+    """Gives tokens to whoever is on the machine.
 
-    def __init__(self, directory: Directory, endpoints: Endpoints, header: str) -> None:
+    `header` is what App Service and Azure ML want to see; `keys` the folder where Arc's agent
+    leaves files that prove who reads them.
+    """
+
+    def __init__(
+        self, directory: Directory, endpoints: Endpoints, header: str, times: Times, keys: str
+    ) -> None:
         self._directory = directory
         self._endpoints = endpoints
         self._header = header
+        self._times = times
+        self._keys = keys
+        self._arc_key = ""
+
+    def environment(self, kind: Kind, url: str) -> dict[str, str]:
+        """The variables of a process on such a machine."""
+        match kind:
+            case "imds":
+                return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": url}
+            case "app_service":
+                return {
+                    "IDENTITY_ENDPOINT": f"{url}{APP_SERVICE_PATH}",
+                    "IDENTITY_HEADER": self._header,
+                }
+            case "arc":
+                return {"IDENTITY_ENDPOINT": f"{url}{IMDS_PATH}", "IMDS_ENDPOINT": url}
+            case "azure_ml":
+                return {"MSI_ENDPOINT": f"{url}{ML_PATH}", "MSI_SECRET": self._header}
+            case "cloud_shell":
+                return {"MSI_ENDPOINT": f"{url}{CLOUD_SHELL_PATH}"}
 
     def answer(self, call: Call) -> Reply:
         """The regular answer to the call."""
         request = call.request
+        if request.path == CLOUD_SHELL_PATH:
+            return self._cloud_shell(call)
         if request.method != "GET":
             return call.json(405, {"error": "method_not_allowed"})
         if request.path == IMDS_PATH:
             if request.headers.get("metadata", "").lower() != "true":
                 return _refusal(call, "Required metadata header not specified")
+            if request.query.get("api-version") == "2020-06-01":
+                return self._arc(call)
             return self._token(call, version="2018-02-01")
-        if request.path == APP_SERVICE_PATH:
-            if request.headers.get("x-identity-header") != self._header:
+        if request.path in _GUARDED:
+            name, version = _GUARDED[request.path]
+            if request.headers.get(name) != self._header:
                 return call.json(401, {"statusCode": 401, "message": "Unauthorized"})
-            return self._token(call, version="2019-08-01")
+            return self._token(call, version=version)
         return call.json(404, {"error": "not_found"})
+
+    def _arc(self, call: Call) -> Reply:
+        """First a file that only members of a group can read, then the token for what it holds."""
+        if self._arc_key and call.request.headers.get("authorization") == f"Basic {self._arc_key}":
+            self._arc_key = ""
+            return self._token(call, version="2020-06-01")
+        self._arc_key = secrets.token_urlsafe(24)
+        path = os.path.join(self._keys, f"{secrets.token_hex(8)}.key")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(self._arc_key)
+        return call.json(401, {}, (("WWW-Authenticate", f"Basic realm={path}"),))
+
+    def _cloud_shell(self, call: Call) -> Reply:
+        request = call.request
+        if request.method != "POST" or request.headers.get("metadata", "").lower() != "true":
+            return _refusal(call, "Required metadata header not specified")
+        return self._issue(call, request.form.get("resource", ""), None)
 
     def _token(self, call: Call, *, version: str) -> Reply:
         query = call.request.query
         if query.get("api-version") != version:
             return _refusal(call, "Required query variable 'api-version' is missing or wrong")
-        resource = query.get("resource", "")
+        name = "clientid" if version == "2017-09-01" else "client_id"
+        return self._issue(call, query.get("resource", ""), query.get(name))
+
+    def _issue(self, call: Call, resource: str, client_id: str | None) -> Reply:
         if not resource:
             return _refusal(call, "Required query variable 'resource' is missing")
-        app = self._app(query.get("client_id"))
-        if app is None:
+        apps = self._apps(client_id)
+        if not apps:
             return _refusal(call, "Identity not found")
+        if len(apps) > 1:
+            return _refusal(
+                call,
+                "Multiple user assigned identities exist, please specify the clientId / "
+                "resourceId of the identity in the token request",
+            )
+        (app,) = apps
         if not self._directory.knows_resource(resource):
             return _refusal(call, f"AADSTS500011: The resource {resource} was not found.")
         tenant = self._directory.tenant_guid(app.tenant_id)
         token, lifetime = self._endpoints.token(call, app, tenant, resource, acr="2")
-        now = int(call.now)
+        end = int(call.now) + lifetime
         document = {
             "access_token": token,
             "client_id": app.client_id,
-            "expires_on": str(now + lifetime),
+            "expires_on": str(end),
             "resource": resource,
             "token_type": "Bearer",
         }
-        if call.request.path == IMDS_PATH:  # numbers are strings, and App Service has fewer
+        if call.request.path == ML_PATH and self._times != "seconds":
+            document["expires_on"] = time.strftime(_FORMS[self._times], time.gmtime(end))
+        if call.request.path in {IMDS_PATH, CLOUD_SHELL_PATH}:  # numbers are strings
             document |= {"expires_in": str(lifetime), "ext_expires_in": str(lifetime)}
-            document |= {"not_before": str(now)}
+            document |= {"not_before": str(int(call.now))}
         return call.json(200, document)
 
-    def _app(self, client_id: str | None) -> App | None:
-        kind = "user" if client_id else "system"
-        for app in self._directory.managed():
-            if app.managed == kind and client_id in (None, app.client_id):
-                return app
-        return None
+    def _apps(self, client_id: str | None) -> list[App]:
+        """Those that are meant: without a client id the machine's own, or all that it has."""
+        managed = self._directory.managed()
+        if client_id:
+            return [app for app in managed if (app.managed, app.client_id) == ("user", client_id)]
+        own = [app for app in managed if app.managed == "system"]
+        return own or managed
 
 
 def _refusal(call: Call, text: str) -> Reply:
-    if call.request.path == APP_SERVICE_PATH:
+    if call.request.path in {APP_SERVICE_PATH, ML_PATH}:
         return call.json(400, {"statusCode": 400, "message": text})
     return call.json(400, {"error": "invalid_request", "error_description": text})

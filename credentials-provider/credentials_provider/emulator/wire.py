@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, unquote_plus
 
-from .aadsts import describe
+from credentials_provider.emulator.aadsts import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -61,7 +61,9 @@ class Request:
     def endpoint(self) -> Endpoint:
         """Which kind of endpoint the path names."""
         match self.segments[1:]:
-            case ["oauth2", "v2.0", "token"] | ["identity", "oauth2", "token"] | ["token"]:
+            case (
+                ["oauth2", "v2.0", "token"] | ["identity", "oauth2", "token"] | ["token"] | ["auth"]
+            ):
                 return "token"
             case ["discovery", *_, "keys"]:
                 return "keys"

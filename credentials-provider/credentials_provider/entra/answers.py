@@ -10,12 +10,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.entra import explanations
+from credentials_provider.entra.redaction import own_words
 from credentials_provider.identities.rules import is_guid
 from credentials_provider.minting import Failure, Minted
-from credentials_provider.tokens.claims import decode_claims, epoch_claim
+from credentials_provider.policy import LONGEST_LIFE
+from credentials_provider.tokens.claims import decode_claims, differs, epoch_claim, whose
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from credentials_provider.identities.fields import Identity
     from credentials_provider.transport.connections import Answer, Trouble
@@ -32,41 +34,43 @@ _MOST_CODES = 8
 
 
 def checked(
-    result: dict[str, Any], answer: Answer, identity: Identity, host: str
+    result: dict[str, Any],
+    answer: Answer,
+    identity: Identity,
+    refuse: Callable[[str], Failure],
 ) -> Minted | Failure:
-    """A token fit to replace the old one: it decodes, lives, and is the one that was asked for."""
+    """A token fit to replace the old one: it decodes, is valid, and is the one that was asked for.
+
+    `refuse` makes a failure of a reason, one of `explanations.explain_bad_response`.
+    """
     token = result["access_token"]
     claims = decode_claims(token) if _BEARER_TOKEN.fullmatch(token) else None
     if claims is None or str(result.get("token_type", "bearer")).lower() != "bearer":
-        return bad("no_access_token", host)
-    tenant, client = claims.get("tid"), claims.get("azp", claims.get("appid"))
-    if is_guid(identity.tenant_id) and _differs(tenant, identity.tenant_id):
-        return bad("wrong_tenant", host)
-    if _differs(client, identity.client_id):
-        return bad("wrong_client", host)
+        return refuse("no_access_token")
+    tenant, client = whose(claims)
+    if differs(tenant, identity.tenant_id):
+        return refuse("wrong_tenant")
+    if differs(client, identity.client_id):
+        return refuse("wrong_client")
     # The life that is left by the provider's own clock: ours may be wrong.
     left = None
     if (exp := epoch_claim(claims, "exp")) is not None:
         left = exp - (answer.sent_at - (answer.clock_skew or 0.0))
         if left <= 0:
-            return bad("expired", host)
+            return refuse("expired")
     life = whole_seconds(result.get("expires_in"))
     if life is None or (left is not None and left < life - _ROUNDING):
         life = None if left is None else int(left)
     if not life:
-        return bad("no_expiry", host)
+        return refuse("no_expiry")
     return Minted(
         access_token=token,
         issued_at=int(answer.sent_at),
-        expires_in=life,
+        expires_in=min(life, LONGEST_LIFE),
         refresh_in=whole_seconds(result.get("refresh_in")),
         attempts=0,
         clock_skew=answer.clock_skew,
     )
-
-
-def _differs(claim: object, asked: str) -> bool:
-    return claim is not None and str(claim).lower() != asked.lower()
 
 
 def whole_seconds(value: object) -> int | None:
@@ -94,14 +98,22 @@ def what_body(answer: Answer) -> str:
     return "html" if html else "not_json"
 
 
-def refusal(document: dict[str, Any]) -> Failure:
-    """A refusal in words, from the JSON of an error answer (RFC 6749 section 5.2)."""
+def refusal(document: dict[str, Any], secrets: Iterable[str] | None = None) -> Failure:
+    """A refusal in words, from the JSON of an error answer (RFC 6749 section 5.2).
+
+    A code that is not in our table is explained in Entra's own words, without `secrets`; where
+    those are not known (None), without any words of Entra's.
+    """
     error = safe_error(document.get("error"))
     codes = aadsts_codes(document)
     explained = explanations.explain_rejection(error, codes)
+    cause = explained.cause
+    if secrets is not None and codes and not explanations.is_known(codes):
+        words = own_words(document.get("error_description"), secrets)
+        cause = f"Entra ID refuses it with: {words}" if words else cause
     return Failure(
         "rejected",
-        explained.cause,
+        cause,
         explained.cure,
         error=error,
         aadsts=codes[0] if codes else None,
@@ -111,9 +123,9 @@ def refusal(document: dict[str, Any]) -> Failure:
     )
 
 
-def bad(reason: str, host: str) -> Failure:
+def bad(reason: str, host: str, peer: str = explanations.LOGIN_HOST) -> Failure:
     """An answer that is no token; the reasons are those of `explanations.explain_bad_response`."""
-    explained = explanations.explain_bad_response(reason, host)
+    explained = explanations.explain_bad_response(reason, host, peer)
     return Failure("bad_response", explained.cause, explained.cure, transient=explained.transient)
 
 
@@ -121,21 +133,24 @@ def explain(trouble: Trouble, host: str, peer: str = explanations.LOGIN_HOST) ->
     """A failure of the transport, in words; what an answer says of itself goes along."""
     explained = explanations.explain_trouble(trouble, host, peer)
     document = json_object(trouble.answer) if trouble.answer else None
-    told = refusal(document) if document and "error" in document else None
-    cause = explained.cause
-    if told and told.error == "temporarily_unavailable":
-        cause = told.message
+    refused = refusal(document) if document and "error" in document else None
+    cause, cure, transient = explained.cause, explained.cure, explained.transient
+    if refused and refused.error == "temporarily_unavailable":
+        cause = refused.message
+        # Entra sends some of these with HTTP 400, of which nothing else is temporary.
+        cure = cure if transient and trouble.retry_after else refused.remedy
+        transient = True
     if trouble.out_of_time and trouble.kind != "untrusted":
         cause += "; another try would have passed the run's deadline"
     return Failure(
         trouble.kind,
         cause,
-        explained.cure,
-        error=told.error if told else None,
-        aadsts=told.aadsts if told else None,
-        transient=explained.transient,
-        trace_id=told.trace_id if told else None,
-        correlation_id=told.correlation_id if told else None,
+        cure,
+        error=refused.error if refused else None,
+        aadsts=refused.aadsts if refused else None,
+        transient=transient,
+        trace_id=refused.trace_id if refused else None,
+        correlation_id=refused.correlation_id if refused else None,
         clock_skew=trouble.answer.clock_skew if trouble.answer else None,
     )
 

@@ -77,10 +77,15 @@ class Response:
 class _HttpClient:
     """msal's `http_client` for one identity: pinned endpoints, retries below."""
 
-    def __init__(self, transport: Transport, authority: str, tenant: str) -> None:
+    def __init__(
+        self, transport: Transport, authority: str, identity: Identity, credential: Credential
+    ) -> None:
         self._transport = transport
+        self._about = f"{identity.identity_name} ({credential.field})"
+        secret = credential.for_msal
+        self._secrets = [secret] if isinstance(secret, str) else []
         self._authority = authority
-        self._tenant = tenant
+        self._tenant = identity.tenant_id
         self.host = urlsplit(authority).netloc
         self.answer: Answer | None = None
         self.token_response: dict[str, Any] = {}
@@ -122,6 +127,7 @@ class _HttpClient:
             },
             tenant=self._tenant,
             is_temporary=_is_temporary,
+            about=self._about,
         )
         self.attempts = reply.attempts
         if isinstance(reply.result, Trouble):
@@ -129,7 +135,7 @@ class _HttpClient:
         self.answer = reply.result
         document = json_object(reply.result)
         if reply.result.status in _REFUSALS and document and "error" in document:
-            self._give_up(refusal(document))
+            self._give_up(refusal(document, self._secrets))
         if reply.result.status != _OK:
             self._give_up(self._odd_status(reply.result))
         if document is None:
@@ -164,7 +170,7 @@ def mint(
 
     """
     authority = f"{authority_base}/{identity.tenant_id}"
-    client = _HttpClient(transport, authority, identity.tenant_id)
+    client = _HttpClient(transport, authority, identity, credential)
     try:
         application = msal.ConfidentialClientApplication(
             identity.client_id,
@@ -181,30 +187,10 @@ def mint(
         return replace(bad("no_access_token", client.host), attempts=client.attempts)
     # The response itself: msal keeps `refresh_in` from its callers.
     response = client.token_response
-    minted = checked(response, client.answer, identity, urlsplit(authority).netloc)
+    minted = checked(response, client.answer, identity, lambda why: bad(why, client.host))
     if isinstance(minted, Failure):
         return replace(minted, attempts=client.attempts, clock_skew=client.answer.clock_skew)
     return replace(minted, attempts=client.attempts, credential=credential.field)
-
-
-def ask_managed_identity(
-    client_id: str | None, resource: str, http_client: object
-) -> dict[str, Any]:
-    """Msal's answer for this machine's own identity, or (by client id) one assigned to it.
-
-    Raises:
-        GivenUpError: from `http_client`.
-        OSError, ValueError: msal cannot ask this kind of machine.
-
-    """
-    who = (
-        msal.UserAssignedManagedIdentity(client_id=client_id)
-        if client_id
-        else msal.SystemAssignedManagedIdentity()
-    )
-    client = msal.ManagedIdentityClient(who, http_client=http_client)
-    answer: dict[str, Any] = client.acquire_token_for_client(resource=resource)
-    return answer
 
 
 def _normalised(document: dict[str, Any]) -> dict[str, Any]:

@@ -198,6 +198,17 @@ _UNREACHABLE = {
         True,
     ),
     "proxy_login": _BY_STATUS[407],
+    "proxy_forbidden": Diagnosis(
+        "the proxy does not let this machine through to {host} (HTTP {detail})",
+        "Have the proxy's administrator allow {host}, or list it in NO_PROXY if it can be reached "
+        "directly.",
+        False,
+    ),
+    "proxy_upstream": Diagnosis(
+        "the proxy could not reach {host} (HTTP {detail})",
+        "Check the proxy's own way to {host}, HTTPS_PROXY, and the spelling of {peer}.",
+        True,
+    ),
     **{name: Diagnosis(*words, transient=False) for name, words in PROBLEMS.items()},
     "unreachable": Diagnosis(
         "there is no route to {host}",
@@ -269,6 +280,11 @@ def explain_rejection(error: str | None, codes: Sequence[int]) -> Diagnosis:
     if codes:
         return diagnosis._replace(cure=_LOOKUP.format(code=codes[0]))
     return diagnosis
+
+
+def is_known(codes: Sequence[int]) -> bool:
+    """Whether one of these AADSTS codes has an explanation of its own here."""
+    return any(code in _BY_CODE for code in codes)
 
 
 def explain_trouble(trouble: Trouble, host: str, peer: str = LOGIN_HOST) -> Diagnosis:

@@ -1,18 +1,18 @@
-"""A token by this machine's managed identity: msal on top, our transport below.
-
-Azure gives it over plain HTTP from an address that is the machine's own; no other is asked.
-"""
+"""A token by this machine's managed identity: its endpoint asked, its answer judged."""
 
 from __future__ import annotations
 
-import ipaddress
-import json
+import calendar
+import os
+import re
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
+from credentials_provider.entra import explanations
 from credentials_provider.entra.answers import (
+    aadsts_codes,
     bad,
     checked,
     explain,
@@ -22,161 +22,232 @@ from credentials_provider.entra.answers import (
     what_body,
     whole_seconds,
 )
-from credentials_provider.entra.client_credentials import (
-    GivenUpError,
-    Response,
-    ask_managed_identity,
-)
+from credentials_provider.entra.metadata import Endpoint, NoEndpointError, arc_key, find_endpoint
 from credentials_provider.identities.rules import SCOPE_END
 from credentials_provider.minting import Failure, Minted
-from credentials_provider.transport.connections import Answer, Trouble
+from credentials_provider.transport.connections import Answer, HttpRequest, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import NoReturn
 
     from credentials_provider.identities.fields import Identity
     from credentials_provider.transport.retrying import Transport
 
-TIMEOUT = 5.0  # seconds for one request; the endpoint is on this machine
-_OK = 200
-_CHALLENGE = 401  # Azure Arc's: msal answers it with a file that only the machine's own can read
-# Not there yet, or just being updated: asked again, as Microsoft advises.
+TIMEOUT = 5.0  # seconds for one request; the endpoint is near
+_OK, _CHALLENGE, _FORBIDDEN = 200, 401, 403
+# Not there yet, or being updated, which takes up to 70 seconds: asked again, as Microsoft advises.
 # https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
 _PASSING = frozenset({404, 410})
+_PEER = "the managed identity of this machine's resource in the Azure portal (Identity)"
 _ASSIGN = (
     "Look at Identity of this machine's resource in the Azure portal: switch on the "
     "system-assigned one, or assign the one whose client ID managed_identity names."
 )
+_NAME_IT = (
+    'Set managed_identity to the client ID of the one to use: "managed_identity": "CLIENT_ID". '
+    "Azure ML has it in DEFAULT_IDENTITY_CLIENT_ID."
+)
+# Why a machine refuses, by the words of its answer; the words themselves are not shown.
+_SEVERAL = re.compile(r"multiple user.assigned|specify the client", re.IGNORECASE)
+_NONE = re.compile(r"identity not found|no .{0,40}identity.{0,60}found|not assigned", re.IGNORECASE)
+_NOT_THEIRS = {
+    "wrong_tenant": (
+        "the machine's identity belongs to another tenant than the entry",
+        "Set the entry's tenant to that of the machine's subscription.",
+    ),
+    "wrong_client": (
+        "the machine answered with a token of another client than the entry's",
+        f"Compare client_id with the identity in the portal. {_NAME_IT}",
+    ),
+}
+# https://learn.microsoft.com/azure/app-service/overview-managed-identity (2017-09-01), by system
+_TIMES = ("%m/%d/%Y %H:%M:%S +00:00", "%m/%d/%Y %I:%M:%S %p +00:00", "%Y-%m-%dT%H:%M:%S")
+_MOMENT = 1e9  # a number above it counts from 1970, not from now
 
 
-class MetadataClient:
-    """msal's `http_client` for the metadata endpoint of the machine; retries below."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self.answer: Answer | None = None
-        self.token_response: dict[str, Any] = {}
-        self.attempts = 0
-
-    def get(
-        self,
-        url: str,
-        *,
-        params: Mapping[str, str],
-        headers: Mapping[str, str],
-    ) -> Response:
-        """The one kind of request; raises `GivenUpError` for what msal could make no sense of."""
-        host = urlsplit(url).hostname or ""
-        if urlsplit(url).scheme != "http" or not _is_own(host):
-            self._give_up(
-                Failure(
-                    "secret_unavailable",
-                    f"the managed identity endpoint {host or 'of this machine'} is not at an "
-                    "address of the machine's own",
-                    "Check IDENTITY_ENDPOINT, MSI_ENDPOINT and AZURE_POD_IDENTITY_AUTHORITY_HOST.",
-                )
-            )
-        reply = self._transport.get(
-            f"{url}?{urlencode(params)}",
-            headers,
-            tenant="",
-            is_temporary=lambda answer: answer.status in _PASSING,
-            timeout=TIMEOUT,
-        )
-        self.attempts += reply.attempts
-        if isinstance(reply.result, Trouble):
-            self._give_up(_explained(reply.result, host))
-        self.answer = answer = reply.result
-        if answer.status == _CHALLENGE and "www-authenticate" in answer.headers:
-            challenge = answer.headers["www-authenticate"]
-            return Response(answer.status, "", {"www-authenticate": challenge})
-        document = json_object(answer)
-        if answer.status != _OK:
-            self._give_up(_refusal(document or {}))
-        if document is None:
-            self._give_up(bad(what_body(answer), host))
-        self.token_response = _normalised(document)
-        if "access_token" not in self.token_response:
-            self._give_up(bad("no_access_token", host))
-        if "expires_in" not in self.token_response:
-            self._give_up(bad("no_expiry", host))
-        return Response(_OK, json.dumps(self.token_response))
-
-    def close(self) -> None:
-        """The pool is the transport's."""
-
-    def _give_up(self, failure: Failure) -> NoReturn:
-        raise GivenUpError(replace(failure, attempts=self.attempts))
-
-
-def mint_managed(identity: Identity, transport: Transport) -> Minted | Failure:
+def mint_managed(
+    identity: Identity, transport: Transport, environment: Mapping[str, str] = os.environ
+) -> Minted | Failure:
     """Ask this machine for a token of its identity, and check it before anybody sees it."""
-    client = MetadataClient(transport)
+    try:
+        endpoint = find_endpoint(environment)
+        result, attempts = _ask(endpoint, identity, transport)
+    except NoEndpointError as error:
+        return Failure("secret_unavailable", error.message, error.remedy)
+    judged = _judged(endpoint, identity, result)
+    if isinstance(judged, Failure):
+        return replace(judged, attempts=attempts)
+    return replace(judged, attempts=attempts, credential="managed_identity")
+
+
+def _ask(
+    endpoint: Endpoint, identity: Identity, transport: Transport
+) -> tuple[Answer | Trouble, int]:
+    """The endpoint's last word, and the requests that it took."""
+    wanted = _parameters(endpoint, identity)
+    headers = {**endpoint.headers, "Accept-Encoding": "identity"}
+    body = None
+    url = f"{endpoint.url}?{wanted}"
+    if endpoint.method == "POST":
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        body, url = wanted, endpoint.url
+    request = HttpRequest(endpoint.method, url, headers, body, TIMEOUT)
+    reply = _send(request, identity, transport)
+    challenge = isinstance(reply.result, Answer) and reply.result.status == _CHALLENGE
+    if not (endpoint.challenges and challenge and isinstance(reply.result, Answer)):
+        return reply.result, reply.attempts
+    key = arc_key(reply.result.headers.get("www-authenticate", ""))
+    proven = replace(request, headers={**headers, "Authorization": f"Basic {key}"})
+    second = _send(proven, identity, transport)
+    return second.result, reply.attempts + second.attempts
+
+
+def _send(request: HttpRequest, identity: Identity, transport: Transport) -> Any:
+    return transport.send(
+        request,
+        is_temporary=lambda answer: answer.status in _PASSING,
+        about=f"{identity.identity_name} (managed identity)",
+        patient=True,
+    )
+
+
+def _parameters(endpoint: Endpoint, identity: Identity) -> str:
+    wanted = {"resource": identity.scope.removesuffix(SCOPE_END)}
+    if endpoint.version:
+        wanted["api-version"] = endpoint.version
     assigned = identity.managed_identity
-    resource = identity.scope.removesuffix(SCOPE_END)
-    try:
-        ask_managed_identity(assigned if isinstance(assigned, str) else None, resource, client)
-    except GivenUpError as given_up:
-        return given_up.failure
-    except (OSError, ValueError) as error:
-        return Failure(
-            "secret_unavailable",
-            f"this machine's kind of managed identity cannot be used ({type(error).__name__})",
-            "Virtual machines, App Service, Functions, Container Apps, Automation and Arc are "
-            "served. On Arc, run as a member of the group himds.",
-            attempts=client.attempts,
-        )
-    if client.answer is None or not client.token_response:
-        return replace(bad("no_access_token", "this machine"), attempts=client.attempts)
-    minted = checked(client.token_response, client.answer, identity, "this machine's endpoint")
-    if isinstance(minted, Failure):
-        return replace(minted, attempts=client.attempts)
-    return replace(minted, attempts=client.attempts, credential="managed_identity")
+    if isinstance(assigned, str):
+        if endpoint.client_id is None:
+            raise NoEndpointError(
+                f"{endpoint.host} has one identity alone, its user's",
+                'Set "managed_identity": true.',
+            )
+        wanted[endpoint.client_id] = assigned
+    return urlencode(wanted)
 
 
-def _is_own(host: str) -> bool:
-    if host == "localhost":
+def _judged(endpoint: Endpoint, identity: Identity, result: Answer | Trouble) -> Minted | Failure:
+    host = urlsplit(endpoint.url).netloc
+    if isinstance(result, Trouble):
+        return _explained(result, host)
+    document = json_object(result)
+    if result.status != _OK:
+        return _refusal(endpoint, identity, result, document or {})
+    if document is None:
+        return _bad(what_body(result), host)
+    if not isinstance(document.get("access_token"), str):
+        return _bad("no_access_token", host)
+    if endpoint.challenges and not _is_confirmed(identity, document):
+        return _not_theirs("wrong_client")
+    minted = checked(_normalised(document, result), result, identity, lambda why: _bad(why, host))
+    return replace(minted, clock_skew=result.clock_skew) if isinstance(minted, Failure) else minted
+
+
+def _is_confirmed(identity: Identity, document: Mapping[str, Any]) -> bool:
+    """Old agents of Arc answer with the machine's own identity, whichever is asked for."""
+    assigned = identity.managed_identity
+    if not isinstance(assigned, str):
         return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_link_local
+    return str(document.get("client_id", "")).lower() == assigned.lower()
+
+
+def _bad(reason: str, host: str) -> Failure:
+    if reason in _NOT_THEIRS:
+        return _not_theirs(reason)
+    return bad(reason, host, _PEER)
+
+
+def _not_theirs(reason: str) -> Failure:
+    return Failure("bad_response", *_NOT_THEIRS[reason])
 
 
 def _explained(trouble: Trouble, host: str) -> Failure:
     if trouble.kind != "unreachable":
-        return explain(trouble, host)
+        return explain(trouble, host, _PEER)
     return Failure(
         "secret_unavailable",
-        f"the managed identity endpoint at {host} does not answer: this machine is not on Azure, "
-        "or it has no identity",
+        f"the managed identity endpoint at {host} does not answer ({trouble.reason}): this machine "
+        "is not on Azure, or it has no identity",
         _ASSIGN,
         transient=True,
     )
 
 
-def _refusal(document: Mapping[str, Any]) -> Failure:
+def _refusal(
+    endpoint: Endpoint, identity: Identity, answer: Answer, document: Mapping[str, Any]
+) -> Failure:
+    words = _words(document)
+    codes = aadsts_codes({"error_description": words})
+    own = identity.managed_identity is True
+    here = not (answer.status == _FORBIDDEN and not codes)
+    cause = f"{endpoint.host} gives no token for this scope (HTTP {answer.status})"
+    cure = f"Compare scope with the gateway's Application ID URI. {_ASSIGN}"
+    if not here:  # as Docker Desktop answers in place of an address that it cannot reach
+        cause = "the metadata service is forbidden (HTTP 403): this machine is not on Azure"
+        cure = _ASSIGN
+    elif codes:
+        cause = explanations.explain_rejection(None, codes).cause
+        cure = "Compare scope with the gateway's Application ID URI (its app, Expose an API)."
+    elif _SEVERAL.search(words):
+        cause, cure = "this machine has several identities, and the entry names none", _NAME_IT
+    elif _NONE.search(words):
+        cause = "this machine has no such managed identity"
+        cure = f"{_NAME_IT} {_ASSIGN}" if own else _ASSIGN
     return Failure(
-        "rejected",
-        "this machine has no such managed identity, or gets no token for this scope",
-        f"{_ASSIGN} Then compare scope with the gateway's Application ID URI.",
+        "rejected" if here else "secret_unavailable",
+        cause,
+        cure,
         error=safe_error(document.get("error")),
+        aadsts=codes[0] if codes else None,
         correlation_id=safe_id(document.get("correlation_id")),
     )
 
 
-def _normalised(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that msal reads, in its types: endpoints write numbers as strings."""
-    wanted: dict[str, Any] = {}
-    if isinstance(document.get("access_token"), str):
-        wanted["access_token"] = document["access_token"]
+def _words(document: Mapping[str, Any]) -> str:
+    """All that an error answer says in words, in whichever of its forms."""
+    error = document.get("error")
+    nested: Mapping[str, Any] = error if isinstance(error, dict) else {}
+    found = (
+        document.get("error_description"),
+        document.get("message"),
+        document.get("Message"),
+        nested.get("message"),
+    )
+    return " ".join(each for each in found if isinstance(each, str))[:4096]
+
+
+def _normalised(document: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
+    """Access token and seconds; where neither form of the end can be read, the token's own counts.
+
+    Endpoints write numbers as strings, and `expires_on` as a date or in seconds since 1970.
+    """
+    wanted: dict[str, Any] = {"access_token": document["access_token"]}
+    now = answer.sent_at - (answer.clock_skew or 0.0)
     seconds = whole_seconds(document.get("expires_in"))
-    if seconds is None:  # App Service tells the moment alone, in epoch seconds
-        moment = str(document.get("expires_on"))
-        seconds = whole_seconds(int(moment) - time.time()) if moment.isdecimal() else None
+    if seconds is None and (moment := _moment(document.get("expires_on"))) is not None:
+        seconds = whole_seconds(moment - now)
     if seconds is not None:
         wanted["expires_in"] = seconds
-        wanted["expires_on"] = int(time.time()) + seconds
+    if (refresh := whole_seconds(document.get("refresh_in"))) is not None:
+        wanted["refresh_in"] = refresh
     return wanted
+
+
+def _moment(value: object) -> float | None:
+    """Epoch seconds of an `expires_on`, None where it is in no known form."""
+    text = str(value).strip()
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if number > _MOMENT:
+        return number
+    found = (_parsed(text, form) for form in _TIMES)
+    return next((each for each in found if each is not None), None)
+
+
+def _parsed(text: str, form: str) -> float | None:
+    try:
+        return float(calendar.timegm(time.strptime(text[:19] if "T" in form else text, form)))
+    except ValueError:
+        return None

@@ -79,7 +79,7 @@ def update(settings: Settings, name: str, changes: Mapping[str, Any]) -> None:
     def change(text: str) -> str:
         file = _parse(settings, text)
         (entry, *_) = select(file.entries, [name], file.path)
-        new = json_text.update(text, entry.index - 1, changes)
+        new = json_text.update(text, (entry.index - 1,), changes)
         _checked(_parse(settings, new).entries[entry.index - 1])
         return new
 
@@ -108,7 +108,7 @@ def remove(settings: Settings, names: Collection[str]) -> None:
     def change(text: str) -> str:
         for entry in reversed(_parse(settings, text).entries):  # the places before stay right
             if entry.name in names and entry.name:
-                text = json_text.remove(text, entry.index - 1)
+                text = json_text.remove(text, (entry.index - 1,))
         return text
 
     _edit(settings, change)
@@ -126,13 +126,23 @@ def files_of(settings: Settings, names: Collection[str]) -> list[str]:
     for entry in going:
         if rules.identity_name(entry.name) is not None:  # no file can have that name
             continue
-        base = _full(settings, f"{SECRETS_FOLDER}/{entry.name}")
+        base = full_path(settings, f"{SECRETS_FOLDER}/{entry.name}")
         found += [
             os.path.join(settings.output_dir, f"{entry.name}.json"),
-            *(base, f"{base}.previous"),
+            *(base, f"{base}.previous", *_begun(base)),
             *_own_files(settings, entry),
         ]
     return [each for each in dict.fromkeys(found) if each not in others and os.path.lexists(each)]
+
+
+def _begun(base: str) -> list[str]:
+    """What a rotation made for an identity: its files begin with what no name can hold."""
+    folder, name = os.path.split(base)
+    try:
+        found = os.listdir(folder)
+    except OSError:
+        return []
+    return [os.path.join(folder, each) for each in found if each.startswith(f"{name}~")]
 
 
 def discard(paths: Iterable[str]) -> None:
@@ -157,14 +167,14 @@ def discard(paths: Iterable[str]) -> None:
 
 def is_own_alone(settings: Settings, place: str, name: str) -> bool:
     """Whether a path of an entry is a file of our own folder that no other entry names."""
-    return _is_own(settings, place) and _full(settings, place) not in _named(settings, name)
+    return _is_own(settings, place) and full_path(settings, place) not in _named(settings, name)
 
 
 def free_place(settings: Settings, name: str) -> str:
     """Where to put an identity's secret: a path in our own folder that no other entry names."""
     named = _named(settings, name)
     place, number = f"{SECRETS_FOLDER}/{name}", 1
-    while _full(settings, place) in named:
+    while full_path(settings, place) in named:
         number += 1
         place = f"{SECRETS_FOLDER}/{name}~{number}"
     return place
@@ -177,21 +187,22 @@ def _named(settings: Settings, name: str) -> set[str]:
 
 
 def _is_own(settings: Settings, place: str) -> bool:
-    folder = _full(settings, SECRETS_FOLDER)
-    return os.path.dirname(_full(settings, place)) == folder
+    folder = full_path(settings, SECRETS_FOLDER)
+    return os.path.dirname(full_path(settings, place)) == folder
 
 
 def _own_files(settings: Settings, entry: Entry) -> list[str]:
     """The files in our own folder that an entry, valid or not, names."""
     values = (entry.fields.get(field) for field in FIELDS if field.endswith("_file"))
     return [
-        _full(settings, value)
+        full_path(settings, value)
         for value in values
         if isinstance(value, str) and _is_own(settings, value)
     ]
 
 
-def _full(settings: Settings, place: str) -> str:
+def full_path(settings: Settings, place: str) -> str:
+    """Where a path of an entry is: relative ones belong to the folder of the identities file."""
     folder = os.path.dirname(os.path.realpath(settings.identities_file))
     return os.path.normpath(os.path.join(folder, place))
 
@@ -227,7 +238,7 @@ def migrate(settings: Settings, env_file: str | None) -> list[Move]:
                     new_field = f"{field}_env"
                     place = _variable(f"{entry.name}_{field}", secret, values, settings)
                     values[place] = secret
-                text = json_text.rename(text, entry.index - 1, field, new_field, place)
+                text = json_text.rename(text, (entry.index - 1, field), new_field, place)
                 moves.append(Move(entry.name, field, new_field, place))
         if env_file is not None and values:
             old = _read(env_file) or ""

@@ -241,6 +241,8 @@ AUTHORITY_FIELDS = _of("authority")
 CREDENTIAL_KINDS = _of("credential")
 PREVIOUS_KINDS = _of("previous")
 SECRET_KINDS = tuple(kind for kind in CREDENTIAL_KINDS if kind.startswith("client_secret"))
+# Those that can be made anew through Microsoft Graph, and that nobody else keeps.
+ROTATED = ("client_secret_file", "client_secret_env", "client_secret", "certificate_file")
 FEDERATED_KINDS = tuple(kind for kind in CREDENTIAL_KINDS if kind.startswith("federated_token"))
 PASSWORD_FIELDS = ("certificate_password_env", "certificate_password_file")
 CERTIFICATE_FIELDS = ("certificate_key_file", *PASSWORD_FIELDS)

@@ -12,7 +12,7 @@ import stat
 from typing import TYPE_CHECKING, Any, Literal
 
 from credentials_provider.errors import CredentialsProviderError, StorageError
-from credentials_provider.files import Folder, write_whole
+from credentials_provider.files import Folder, not_written, write_whole
 from credentials_provider.identities.sinks import Sink, sinks_of
 from credentials_provider.permissions import EVERYBODY, check_links, is_open, is_trusted, read_file
 from credentials_provider.run.sink_formats import with_token, without_token
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 State = Literal["current", "missing", "other"]
 _PRIVATE = 0o600
+_NOBODY = 65534
 
 
 def deliver(
@@ -43,7 +44,7 @@ def deliver(
     wanted = {entry.name: entry for entry in entries if sinks.get(entry.name)}
 
     def behind() -> dict[str, list[Sink]]:
-        found = {name: _valid(store, entry, now()) for name, entry in wanted.items()}
+        found = {name: valid_token(store, entry, now()) for name, entry in wanted.items()}
         return {
             name: each
             for name, document in found.items()
@@ -56,12 +57,18 @@ def deliver(
     try:
         with store.lock(options.lock_timeout):
             for name, late in behind().items():
-                if document := _valid(store, wanted[name], now()):
+                if document := valid_token(store, wanted[name], now()):
                     errors = [error for sink in late if (error := _try(sink, document))]
                     wrong.update((name, error) for error in errors[:1])
     except StorageError as error:
         wrong = dict.fromkeys(behind(), error)
     return [_with_failure(each, wrong.get(each.identity_name), options) for each in results]
+
+
+def states(store: TokenStore, entry: Entry, identities_file: str) -> list[tuple[Sink, State]]:
+    """An identity's sinks, and whether each holds the token of its token file."""
+    document = store.document(f"{entry.name}.json") or {"access_token": ""}
+    return [(sink, state(sink, document)) for sink in sinks_of(entry, identities_file)]
 
 
 def state(sink: Sink, document: Mapping[str, Any]) -> State:
@@ -86,6 +93,22 @@ def state(sink: Sink, document: Mapping[str, Any]) -> State:
         return "other"
 
 
+def readers(sink: Sink) -> dict[str, tuple[int, int] | None]:
+    """Who is to read a sink, with the numbers of user and group; None: this user.
+
+    Root knows its owner, and a member of its group that is nobody else.
+    """
+    if os.name != "posix" or os.geteuid() != 0 or sink.owner is sink.group is None:
+        return {"this user": None}
+    owner, group = _ids(sink)
+    found: dict[str, tuple[int, int] | None] = {}
+    if owner is not None:
+        found[f"the user {sink.owner}"] = (owner, _NOBODY)
+    if group is not None:
+        found[f"the group {sink.group}"] = (_NOBODY, group)
+    return found
+
+
 def write(sink: Sink, document: Mapping[str, Any]) -> None:
     """Put the token into a sink, whole; what else is in the file stays.
 
@@ -99,28 +122,27 @@ def write(sink: Sink, document: Mapping[str, Any]) -> None:
     _replace(sink, lambda old: with_token(sink, old, document))
 
 
-def withdraw(entry: Entry, identities_file: str, document: Mapping[str, Any]) -> list[str]:
-    """Take a token out of the sinks that hold it; the files that changed or went.
+def withdraw(sink: Sink, document: Mapping[str, Any]) -> bool:
+    """Take a token out of a sink that holds it, or the file away; False where it holds another.
 
     Raises:
-        CredentialsProviderError: one could not be changed.
+        CredentialsProviderError: it could not be changed.
 
     """
-    changed = []
-    for sink in sinks_of(entry, identities_file):
-        if state(sink, document) != "current":
-            continue
-        content = read_file(sink.path, owned=False)
-        left = without_token(sink, content.data.decode()) if content else ""
-        if left:
-            _replace(sink, lambda old, sink=sink: without_token(sink, old))  # type: ignore[misc]
-        else:
-            os.unlink(sink.path)
-        changed.append(sink.path)
-    return changed
+    content = read_file(sink.path, owned=False) if os.path.isfile(sink.path) else None
+    if content is None or str(document["access_token"]).encode() not in content.data:
+        return False
+    if without_token(sink, content.data.decode()):
+        _replace(sink, lambda old: without_token(sink, old))
+        return True
+    try:
+        os.unlink(sink.path)
+    except OSError as error:
+        raise not_written(sink.path, error) from None
+    return True
 
 
-def _valid(store: TokenStore, entry: Entry, now: float) -> dict[str, Any] | None:
+def valid_token(store: TokenStore, entry: Entry, now: float) -> dict[str, Any] | None:
     """The content of an identity's token file, if its token is valid."""
     document = store.document(f"{entry.name}.json")
     if document is None:

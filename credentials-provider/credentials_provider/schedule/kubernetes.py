@@ -25,6 +25,11 @@ _HEAD = f"""\
 #     --from-file={_FILE}=.oauth-tokens/{_FILE}
 """
 
+_SINK = f"""\
+# A container of another user reads a sink of the identity, by the pod's fsGroup:
+#   "sinks": [{{"path": "{_TOKENS}/NAME.token", "format": "raw", "mode": "0640"}}]
+"""
+
 
 def manifests(
     kind: Kind, *, image: str, every: int, shards: int, name: str, more: Sequence[str] = ()
@@ -44,7 +49,7 @@ def manifests(
     yaml.representer.ignore_aliases = lambda _: True  # what stands twice is written twice
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.dump_all(documents, stream)
-    return _HEAD + stream.getvalue()
+    return _HEAD + (_SINK if kind == "sidecar" else "") + stream.getvalue()
 
 
 def _cronjob(image: str, every: int, name: str, more: Sequence[str]) -> list[dict[str, Any]]:
@@ -82,7 +87,7 @@ def _fleet(
 
 
 def _sidecar(image: str, name: str, more: Sequence[str]) -> list[dict[str, Any]]:
-    """The tokens live in memory, shared by the two; both run as one user, whose files they are."""
+    """The tokens are in memory, shared by the two: token files by one user, sinks by a group."""
     watch = _container(NAME, image, [NAME, "watch", *_paths(_SHARED), *more])
     probe = {"exec": {"command": [NAME, "status", "--any", *_paths(_SHARED)[:-2]]}}
     watch |= {

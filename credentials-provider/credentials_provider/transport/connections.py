@@ -1,11 +1,12 @@
 """HTTPS to the provider: one pool, bounded answers, a deadline that holds for every byte.
 
 A request goes to the one address it was given: no redirect is followed, no cookie kept, no netrc
-read. What cannot be answered is told by a value (`Trouble`), never by an exception.
+read. What comes in the way is a value (`Trouble`), never an exception.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
@@ -29,7 +30,10 @@ MAXIMUM_BODY = 1 << 20  # bytes; a token answer has a few thousand
 MAXIMUM_LISTING = 1 << 24  # bytes of a document; a registry's list of servers can be long
 CHUNK = 1 << 14  # bytes
 
-_PROXY_LOGIN = "Tunnel connection failed: 407"  # what http.client makes of the proxy's answer
+# What http.client makes of a proxy's answer to CONNECT.
+_TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})", re.ASCII)
+_PROXY_LOGIN = 407
+_SERVER_ERRORS = range(500, 600)
 # Parts of OpenSSL's names for a peer that speaks no TLS, or none that both know.
 _NO_TLS = (
     *("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "PROTOCOL_VERSION"),
@@ -215,9 +219,16 @@ def _proxy_trouble(error: Exception, chain: list[BaseException]) -> Trouble | No
         return None
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
         return Trouble("untrusted", "proxy")
-    if any(_PROXY_LOGIN in str(cause) for cause in chain):
+    answers = [found for cause in chain if (found := _TUNNEL.search(str(cause)))]
+    status = int(answers[0][1]) if answers else None
+    if status == _PROXY_LOGIN:
         return Trouble("unreachable", "proxy_login", connected=False, final=True)
-    return Trouble("unreachable", "proxy", connected=False)
+    if status is None:
+        return Trouble("unreachable", "proxy", connected=False)
+    upstream = status in _SERVER_ERRORS
+    reason = "proxy_upstream" if upstream else "proxy_forbidden"
+    detail = str(status)
+    return Trouble("unreachable", reason, detail=detail, connected=False, final=not upstream)
 
 
 def _tls_trouble(chain: list[BaseException]) -> Trouble | None:

@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 FIRST_BACKOFF = 1.0  # seconds, doubling, with full jitter
 MAXIMUM_BACKOFF = 30.0  # seconds
+PATIENCE = 75.0  # seconds; a machine's metadata service may be away for 70
 
 _SOON = 1e-3  # seconds: a place in a window becomes free with the next answer
 _TOO_MANY_REQUESTS = 429
@@ -57,6 +58,7 @@ class _Call:
     host: _Circuit
     tenant: _Tenant
     once: bool = False
+    patient: bool = False
     attempts: int = 0
     spent: int = 0  # of its attempts, those that count
     began: float = float("inf")  # monotonic time of the first attempt
@@ -214,16 +216,18 @@ class Transport:
         is_temporary: Callable[[Answer], bool] = lambda _: False,
         about: str = "",
         once: bool = False,
+        patient: bool = False,
     ) -> Reply:
         """Send any request in the same way.
 
         `once`: it must not take effect twice, so it is sent again only where it surely had none:
-        nobody was there, or it was throttled.
+        nobody was there, or it was throttled. `patient`: whoever answers that it is not available
+        for now is asked for `PATIENCE` seconds, however many requests that takes.
         """
         timeout = min(request.timeout, self._timeout)
         circuits = self._circuits(request.url, tenant)
-        call = _Call(replace(request, timeout=timeout), is_temporary, about, *circuits, once=once)
-        return self._ask(call)
+        request = replace(request, timeout=timeout)
+        return self._ask(_Call(request, is_temporary, about, *circuits, once=once, patient=patient))
 
     def _circuits(self, url: str, tenant: str) -> tuple[_Circuit, _Tenant]:
         name = urlsplit(url).netloc.lower()
@@ -276,6 +280,8 @@ class Transport:
 
     def _is_spent(self, call: _Call, state: tenacity.RetryCallState) -> bool:
         resumes_at = self._monotonic() + state.upcoming_sleep
+        if call.patient and isinstance(call.result, Trouble) and call.result.kind == "unavailable":
+            return resumes_at >= min(call.began + PATIENCE, self._deadline)
         return call.spent >= self._max_attempts or resumes_at >= self._deadline
 
     def _sleep(self, call: _Call, seconds: float) -> None:

@@ -135,20 +135,20 @@ class Stream:
         finally:
             self._response.close()  # without effect on a connection that went back to the pool
 
-    def read(self, most: int | None = None) -> bytes:
+    def read(self, most: int | None = None) -> bytearray:
         """The whole body, or its first `most` bytes.
 
         Raises:
             BrokenError: it broke off.
 
         """
-        body = bytearray()
+        body = bytearray()  # as it is: a copy of a large one costs
         with contextlib.closing(self.chunks()) as chunks:  # type: ignore[type-var]
             for chunk in chunks:
                 body += chunk
                 if most is not None and len(body) >= most:
-                    return bytes(body[:most])
-        return bytes(body)
+                    return body[:most]
+        return body
 
     def close(self) -> None:
         """Have done with it, read or not."""

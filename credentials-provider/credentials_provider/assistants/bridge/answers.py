@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from credentials_provider.assistants.bridge.events import events
-from credentials_provider.assistants.bridge.messages import dumped, parse
+from credentials_provider.assistants.bridge.messages import dumped, parse, skimmed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,14 +18,21 @@ TALK = {"accept": f"{JSON}, {EVENTS}", "content-type": JSON}
 
 
 class Place:
-    """How far the events of a stream have been read, for who must go on elsewhere."""
+    """How far the events of a stream have been read, for who must go on elsewhere.
 
-    def __init__(self) -> None:
+    A large result of the call `expects` need not be read to its end.
+    """
+
+    def __init__(self, expects: Any = None) -> None:
+        self.expects = expects
         self.event_id: str | None = None
         self.retry: float | None = None  # seconds
 
 
-def messages_in(stream: Stream, place: Place) -> Iterator[tuple[bytes, Message]]:
+Content = bytes | bytearray
+
+
+def messages_in(stream: Stream, place: Place) -> Iterator[tuple[Content, Message]]:
     """Each message as it came and as it reads.
 
     Raises:
@@ -37,13 +44,13 @@ def messages_in(stream: Stream, place: Place) -> Iterator[tuple[bytes, Message]]
             place.event_id = event.id or place.event_id
             place.retry = event.retry if event.retry is not None else place.retry
             if event.kind == "message" and event.data:
-                yield from _parsed(event.data)
+                yield from _parsed(event.data, place)
     else:
-        yield from _parsed(stream.read())
+        yield from _parsed(stream.read(), place)
 
 
-def _parsed(content: bytes) -> Iterator[tuple[bytes, Message]]:
-    found = parse(content)
+def _parsed(content: Content, place: Place) -> Iterator[tuple[Content, Message]]:
+    found = skimmed(content, place.expects) or parse(content)
     if isinstance(found, dict):
         yield content, found
     elif isinstance(found, list):  # a batch of the protocol of 2025-03-26

@@ -51,6 +51,7 @@ _REPEATABLE = frozenset(
     }
 )
 _REREADABLE = _REPEATABLE - {"initialize", "subscriptions/listen"}
+_READ = frozenset({"initialize", "tools/list"})  # whose results say what we must know
 _FIRST = frozenset({"initialize", "server/discover"})
 _MOST_TRIES = 3  # of one call: a new session, other headers, a connection that broke
 _MOST_PAGES = 100
@@ -69,7 +70,7 @@ class Asker:
     def __init__(
         self,
         remote: Remote,
-        write: Callable[[bytes], None],
+        write: Callable[[bytes | bytearray], None],
         sleep: Callable[[float], object],
     ) -> None:
         self._remote = remote
@@ -181,7 +182,7 @@ class Asker:
             self._session.id = stream.headers.get(HEADER)
         elif not call.modern:
             self._session.keep(call.message, call.body)
-        place = Place()
+        place = Place(None if call.method in _READ else call.id)
         while True:
             try:
                 for content, message in messages_in(stream, place):

@@ -53,7 +53,9 @@ class Calls:
     """
 
     def __init__(
-        self, write: Callable[[bytes], None], seen: Callable[[Call, Message], Message | None]
+        self,
+        write: Callable[[bytes | bytearray], None],
+        seen: Callable[[Call, Message], Message | None],
     ) -> None:
         self._write = write
         self._seen = seen
@@ -77,7 +79,7 @@ class Calls:
                 self._changed.notify_all()
         return call
 
-    def deliver(self, content: bytes, message: Message, asked: Call | None) -> None:
+    def deliver(self, content: bytes | bytearray, message: Message, asked: Call | None) -> None:
         """Pass on what the server says; `asked` is the call in whose answer it came.
 
         A response that names no call which is under way belongs to `asked`: servers answer what
@@ -100,7 +102,7 @@ class Calls:
             message, changed = replaced, True
         self.answer(call, dumped({**message, "id": call.id}) if changed else line_of(content))
 
-    def answer(self, call: Call, line: bytes) -> None:
+    def answer(self, call: Call, line: bytes | bytearray) -> None:
         """End a call, once, with a line."""
         with self._changed:
             wanted = call.waits

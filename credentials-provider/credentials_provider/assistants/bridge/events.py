@@ -41,8 +41,11 @@ def events(chunks: Iterable[bytes]) -> Iterator[Event]:
                 yield Event(kind or "message", b"\n".join(data), last_id, retry)
             kind, data, news, retry = "", [], False, None
             continue
-        name, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
+        colon = line.find(b":")
+        name = line if colon < 0 else line[:colon]
+        value = (
+            b"" if colon < 0 else line[colon + (2 if line[colon + 1 : colon + 2] == b" " else 1) :]
+        )
         if name == b"data":
             data.append(value)
         elif name == b"event":
@@ -63,7 +66,8 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         after_return = chunk.endswith(b"\r")
         begin = 0
         for end in _LINE_END.finditer(rest, searched):
-            line = bytes(rest[begin : end.start()])
+            with memoryview(rest) as view:  # one copy
+                line = bytes(view[begin : end.start()])
             yield line.removeprefix(_BOM) if first else line
             first, begin = False, end.end()
         del rest[:begin]

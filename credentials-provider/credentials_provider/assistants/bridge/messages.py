@@ -21,7 +21,12 @@ CLIENT_KEY = "io.modelcontextprotocol/clientInfo"
 
 # How every token of Entra begins: one that a server sends back must not get into a client's log.
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{16}[A-Za-z0-9._~+/=-]*|(?<=Bearer )[A-Za-z0-9._~+/=-]{16,}")
-_ID = re.compile(rb'"id"\s*:\s*(-?[0-9]{1,18}|"(?:[^"\\\x00-\x1f]|\\.){0,200}")')
+LARGE = 1 << 18  # bytes
+_ID_VALUE = rb'-?[0-9]{1,18}|"(?:[^"\\\x00-\x1f]|\\.){0,200}"'
+_RESULT = re.compile(
+    rb'\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(%s)\s*,\s*"result"\s*:' % _ID_VALUE
+)
+_ID = re.compile(rb'"id"\s*:\s*(%s)' % _ID_VALUE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,24 @@ def parse_line(line: bytes) -> Message | Invalid:
     return Invalid(INVALID_REQUEST, "a message has a method, a result or an error", asked)
 
 
-def parse(content: bytes | str) -> Any:
+def parse(content: bytes | bytearray | str) -> Any:
     """A JSON value; None where there is none."""
     try:
         return json.loads(content) if content else None
     except (ValueError, RecursionError):
         return None
+
+
+def skimmed(content: bytes | bytearray, expected: Any) -> Message | None:
+    """A large result of this id that says so at its beginning; None where it may be anything else.
+
+    To read all of it takes longer than to pass it on.
+    """
+    if expected is None or len(content) < LARGE or not content.endswith(b"}"):
+        return None
+    found = _RESULT.match(content)
+    known = found is not None and key_of(parse(found[1])) == key_of(expected)
+    return {"id": expected, "result": None} if known else None
 
 
 def is_response(message: Message) -> bool:
@@ -103,9 +120,11 @@ def params_of(message: Message) -> dict[str, Any]:
     return params if isinstance(params, dict) else {}
 
 
-def line_of(content: bytes) -> bytes:
+def line_of(content: bytes | bytearray) -> bytes | bytearray:
     """A message as one line: outside of strings a line end is white space, and in them is none."""
-    return content.replace(b"\r", b" ").replace(b"\n", b" ").strip()
+    if b"\r" in content or b"\n" in content:
+        content = content.replace(b"\r", b" ").replace(b"\n", b" ").strip()
+    return content
 
 
 def dumped(message: Any) -> bytes:

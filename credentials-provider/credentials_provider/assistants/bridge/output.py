@@ -9,6 +9,8 @@ import os
 import select
 import threading
 
+_SHORT = 1 << 16  # bytes; a longer one is not copied for its newline
+
 
 class Output:
     """Lines to a file descriptor; `gone` once nobody reads it."""
@@ -18,12 +20,13 @@ class Output:
         self._lock = threading.Lock()
         self.gone = False
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: bytes | bytearray) -> None:
         """Write a line, for which a newline is added."""
-        rest = memoryview(line + b"\n")
         with self._lock:
-            while rest and not self.gone:
-                rest = rest[self._write_some(rest) :]
+            for part in (line + b"\n",) if len(line) < _SHORT else (line, b"\n"):
+                rest = memoryview(part)
+                while rest and not self.gone:
+                    rest = rest[self._write_some(rest) :]
 
     def _write_some(self, rest: memoryview) -> int:
         try:

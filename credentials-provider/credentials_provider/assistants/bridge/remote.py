@@ -200,7 +200,7 @@ def same_origin(one: str, other: str) -> bool:
 def body_of(stream: Stream) -> bytes:
     """The beginning of an error's body, as far as it came."""
     try:
-        return stream.read(LONGEST_REASON)
+        return bytes(stream.read(LONGEST_REASON))
     except BrokenError:
         return b""
 

@@ -95,7 +95,7 @@ def _add(settings: Settings, options: dict[str, Any]) -> int:
     for field in CREDENTIAL_FIELDS:
         if options[field]:
             is_path = field.endswith("_file")
-            fields[field] = _stored_path(options[field], folder) if is_path else options[field]
+            fields[field] = stored_path(options[field], folder) if is_path else options[field]
     if fields.get("managed_identity") == "true":
         fields["managed_identity"] = True
     if "certificate_file" in fields:
@@ -145,7 +145,7 @@ def _check_certificate(settings: Settings, fields: dict[str, Any]) -> None:
         raise ConfigurationError(f"{found.message}; nothing was added", hint=found.remedy)
 
 
-def _stored_path(typed: str, folder: str) -> str:
+def stored_path(typed: str, folder: str) -> str:
     """A path for the file, where it is relative to that; typed, it is to the working directory."""
     if typed.startswith(("~", "$")) or os.path.isabs(typed):
         return typed

@@ -15,6 +15,7 @@ from credentials_provider.diagnostics.doctor import (
     machine,
     network,
     registry,
+    sinks,
     storage,
     tokens,
     upkeep,
@@ -94,6 +95,7 @@ def _groups(question: Question, now: float, ends_at: float) -> Iterator[_Group]:
         yield "connection", lambda base=base: network.connection(exam, base)  # type: ignore[misc]  # mypy and defaults of lambdas
     yield "token", lambda: tokens.minted(exam)
     yield "claims", lambda: tokens.claims(exam, question.scopes_file)
+    yield "sinks", lambda: sinks.read_as_their_users(exam)
     if url := question.registry_url:
         yield "registry", lambda: registry.registry(exam, url)
     process = without_secrets(question.process, exam.entries, settings)

@@ -51,6 +51,8 @@ class Examination:
     entries: list[Entry] = field(default_factory=list)
     identities: Mapping[str, Identity] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)  # login hosts
+    without_credential: set[str] = field(default_factory=set)  # identities
+    clock_skew: float = 0.0  # this machine's clock minus the provider's, seconds
     minted: dict[str, Minted] = field(default_factory=dict, repr=False)
 
     @property

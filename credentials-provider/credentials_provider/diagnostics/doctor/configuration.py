@@ -93,8 +93,11 @@ def credentials(exam: Examination) -> Iterator[Check]:
     resolver = Resolver(exam.settings, time.time, timeout=TIMEOUT)
     good = 0
     for name, identity in list(exam.identities.items())[:MOST_IDENTITIES]:
-        for field in filter(None, (identity.credential, identity.previous)):
-            found = resolver.resolve(identity, field)
+        fields = [field for field in (identity.credential, identity.previous) if field]
+        answers = [resolver.resolve(identity, field) for field in fields]
+        if all(isinstance(found, Failure) for found in answers):
+            exam.without_credential.add(name)
+        for found in answers:
             if isinstance(found, Failure):
                 yield Check(
                     "credentials", "failure", found.message, found.remedy, guide.SECRET, (name,)

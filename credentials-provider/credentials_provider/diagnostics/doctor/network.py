@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from credentials_provider.diagnostics.asking import HTTP_OK, Asker, json_object
+from credentials_provider.diagnostics.asking import HTTP_OK, TIMEOUT, Asker, json_object
 from credentials_provider.diagnostics.doctor.checks import Check
 from credentials_provider.entra import explanations
 from credentials_provider.minting import Failure
@@ -19,28 +19,32 @@ if TYPE_CHECKING:
     from credentials_provider.diagnostics.doctor.checks import Examination
     from credentials_provider.entra.diagnosis import Diagnosis
     from credentials_provider.transport.connections import Answer
+    from credentials_provider.transport.proxies import Proxy
 
 
 def connection(exam: Examination, base: str) -> Iterator[Check]:
     """Every step up to the login host's keys; where one fails, nothing is asked there further."""
     parts = urlsplit(base)
     host = parts.hostname or ""
-    proxy = _proxy(base)
+    try:
+        proxy = proxy_for(base)
+    except ProxySettingError as error:
+        exam.unreachable.add(base)
+        yield Check("proxy", "failure", error.message, error.hint or "")
+        return
+    first = _connected(proxy) if proxy else _dns(host, parts.port or 443)
     if proxy is None:
         yield Check("proxy", "ok", f"none for {host}")
-        dns = _dns(host, parts.port or 443)
-        yield dns
-        if dns.verdict == "failure":
-            exam.unreachable.add(base)
-            return
+    yield first
+    if first.verdict == "failure":
+        exam.unreachable.add(base)
+        return
     with contextlib.closing(Asker(exam.settings.ca_bundle, exam.ends_at)) as asker:
         result = asker.get(f"{base}/common/discovery/v2.0/keys")
     if isinstance(result, Failure):
         exam.unreachable.add(base)
         yield _unreachable(exam, base, proxy, result)
         return
-    if proxy is not None:
-        yield Check("proxy", "ok", f"{host} is reached through {proxy}")
     bundle = f", by {exam.settings.ca_bundle}" if exam.settings.ca_bundle else ""
     yield Check("tls", "ok", f"{host} is trusted{bundle}")
     if isinstance(json_object(result).get("keys"), list):
@@ -49,10 +53,11 @@ def connection(exam: Examination, base: str) -> Iterator[Check]:
         exam.unreachable.add(base)
         explained = _explained(result, host)
         yield Check("connection", "failure", f"{base}: {explained.cause}", explained.cure)
+    exam.clock_skew = result.clock_skew or 0.0
     yield from _clock(result.clock_skew)
 
 
-def _unreachable(exam: Examination, base: str, proxy: str | None, failure: Failure) -> Check:
+def _unreachable(exam: Examination, base: str, proxy: Proxy | None, failure: Failure) -> Check:
     name = "connection"
     seen = f"{base}: {failure.message}"
     if failure.kind == "untrusted":
@@ -61,7 +66,7 @@ def _unreachable(exam: Examination, base: str, proxy: str | None, failure: Failu
             seen += f" (authorities of {exam.settings.ca_bundle})"
     elif proxy is not None:
         name = "proxy"
-        seen += f" (proxy {proxy})"
+        seen += f" (proxy {proxy.place})"
     return Check(name, "failure", seen, failure.remedy)
 
 
@@ -82,13 +87,19 @@ def _clock(skew: float | None) -> Iterator[Check]:
         yield Check("clock", "ok", f"within {max(1, round(abs(skew)))} s of the provider's")
 
 
-def _proxy(base: str) -> str | None:
-    """Host and port of the proxy for the login host, or the variable that names none."""
+def _connected(proxy: Proxy) -> Check:
+    """Whether there is a proxy at that place; the request shows what it answers."""
     try:
-        proxy = proxy_for(base)
-    except ProxySettingError as error:
-        return error.where  # the request says what is wrong with it
-    return proxy.place if proxy else None
+        with socket.create_connection((proxy.host, proxy.port), timeout=TIMEOUT):
+            return Check("proxy", "ok", f"{proxy.place} accepts connections")
+    except (OSError, UnicodeError) as error:
+        problem, cure = "cannot be reached", "that it is running"
+        if isinstance(error, (socket.gaierror, UnicodeError)):
+            problem, cure = "has a name that cannot be resolved", "its name and this machine's DNS"
+        elif isinstance(error, ConnectionRefusedError):
+            problem, cure = "refused the connection", "its port, and that it is running"
+        cure = f"Check HTTPS_PROXY: {cure}. Or list the login host in NO_PROXY."
+        return Check("proxy", "failure", f"the proxy {proxy.place} {problem}", cure)
 
 
 def _dns(host: str, port: int) -> Check:

@@ -39,10 +39,14 @@ _SHOWN = ("audience", "groups", "scopes")
 
 def minted(exam: Examination) -> Iterator[Check]:
     """Ask for a token of each identity, once; what came goes into `exam.minted` alone."""
-    reachable = [each for each in exam.valid if exam.base_of(each) not in exam.unreachable]
-    if left := len(exam.valid) - len(reachable):
-        seen = f"{_identities(left)}: the login host does not answer, see above"
-        yield Check("token", "skipped", seen)
+    usable = [each for each in exam.valid if each.name not in exam.without_credential]
+    reachable = [each for each in usable if exam.base_of(each) not in exam.unreachable]
+    for count, why in (
+        (len(exam.valid) - len(usable), "no credential"),
+        (len(usable) - len(reachable), "the login host cannot be used"),
+    ):
+        if count:
+            yield Check("token", "skipped", f"{_identities(count)}: {why}, see above")
     asked = reachable[:MOST_IDENTITIES]
     options = RunOptions(exam.settings, max_attempts=1, timeout=TIMEOUT, concurrency=_WORKERS)
     minter = entra_minter(options, exam.identities, exam.ends_at)
@@ -83,7 +87,8 @@ def claims(exam: Examination, scopes_file: str | None) -> Iterator[Check]:
             continue
         validator = validator_of(exam.settings, entry.fields)
         # It came from the login host itself, over TLS that was verified.
-        findings = registry_findings(token, validator, exam.now, signed=True)
+        now = exam.now - exam.clock_skew  # a clock that is off is reported once, as such
+        findings = registry_findings(token, validator, now, signed=True)
         if mappings is not None:
             findings.append(mapping_finding(token, mappings))
         if all(finding.ok for finding in findings):

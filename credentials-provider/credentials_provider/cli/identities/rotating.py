@@ -1,0 +1,128 @@
+"""`identities rotate`: new secrets and certificates through Microsoft Graph."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.identities.options import (
+    FILE_OPTIONS,
+    PROVIDER_OPTIONS,
+    settings_of,
+    with_options,
+)
+from credentials_provider.cli.options import DURATION, DURATION_OR_NONE, identity_names
+from credentials_provider.errors import EXIT_FAILED, EXIT_OK, CredentialsProviderError
+from credentials_provider.identities.fields import ROTATED
+from credentials_provider.identities.reading import read_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from credentials_provider.lifecycle.rotating import Plan
+    from credentials_provider.settings import Settings
+
+_BUSY = 30.0  # seconds to wait for another rotation
+
+
+@click.command(
+    "rotate",
+    cls=Command,
+    short_help="Make new secrets through Microsoft Graph.",
+    examples="""
+    # What would be done?
+    credentials-provider identities rotate --all --older-than 150d --dry-run
+    # One identity now; its old secret goes with the next rotate after a day
+    credentials-provider identities rotate ci
+    """,
+)
+@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=identity_names)
+@click.option("--all", "everyone", is_flag=True, help="All with a client secret or a certificate.")
+@click.option("--older-than", type=DURATION, metavar="DURATION", help="Only older ones, as 150d.")
+@click.option(
+    "--lifetime",
+    type=DURATION,
+    default="180d",
+    show_default=True,
+    metavar="DURATION",
+    help="How long the new one is valid.",
+)
+@click.option(
+    "--overlap",
+    type=DURATION_OR_NONE,
+    default="24h",
+    show_default=True,
+    metavar="DURATION",
+    help="How long the old one stays valid beside it.",
+)
+@click.option(
+    "--wait",
+    type=DURATION_OR_NONE,
+    default="10m",
+    show_default=True,
+    metavar="DURATION",
+    help="How long Entra ID may take to know the new one.",
+)
+@click.option("--as", "caller", metavar="NAME", help="Another identity that asks Graph.")
+@click.option("--finish", is_flag=True, help="Only remove old ones whose overlap is over.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@with_options(PROVIDER_OPTIONS, FILE_OPTIONS)
+@click.pass_obj
+def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any) -> int:
+    """Make a new secret, or certificate, prove it by a token, and let the identity use it.
+
+    The old one stays valid for the overlap; a later rotate removes it. Each step can be repeated:
+    after a failure, run it again. The identity, or the one of --as, needs the app role
+    Application.ReadWrite.OwnedBy of Microsoft Graph, and must be an owner of the application.
+    """
+    from credentials_provider.lifecycle.rotating import LOCK, Plan  # noqa: PLC0415  msal
+    from credentials_provider.tokens.store import TokenStore  # noqa: PLC0415  with it
+
+    if bool(names) == everyone:
+        raise click.UsageError("Name the identities to rotate, or say --all.")
+    settings = settings_of(root, options)
+    plan = Plan(
+        options["lifetime"],
+        options["overlap"],
+        options["wait"],
+        older_than=options["older_than"] or 0.0,
+        caller=options["caller"],
+        dry_run=options["dry_run"],
+        finish_only=options["finish"],
+    )
+    folder = os.path.dirname(os.path.realpath(settings.identities_file))
+    with TokenStore(folder).lock(_BUSY, LOCK):
+        wanted = dict.fromkeys(names or _rotatable(settings))
+        codes = {_rotate_one(settings, name, plan) for name in wanted} | {EXIT_OK}
+    return EXIT_FAILED if EXIT_FAILED in codes else max(codes)
+
+
+def _rotatable(settings: Settings) -> list[str]:
+    return [
+        entry.name
+        for entry in read_entries(settings).entries
+        if not entry.problems and any(kind in entry.fields for kind in ROTATED)
+    ]
+
+
+def _rotate_one(settings: Settings, name: str, plan: Plan) -> int:
+    """Rotate, and report it; the exit code. One that fails does not stop the others."""
+    from credentials_provider.lifecycle.rotating import rotate as rotate_identity  # noqa: PLC0415
+
+    try:
+        step = rotate_identity(settings, name, plan, tell=_tell)
+    except CredentialsProviderError as error:
+        click.echo(f"{name}: {error.message}", err=True)
+        for line in (*(map(str, error.problems) if len(error.problems) > 1 else ()), error.hint):
+            if line:
+                click.echo(f"  {line}", err=True)
+        return error.exit_code
+    click.echo(f"{name}: {step.message}")
+    return EXIT_OK
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)

@@ -1,0 +1,152 @@
+"""`identities sink`: other files that get an identity's token."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider.cli.helping import Group
+from credentials_provider.cli.identities.adding import stored_path
+from credentials_provider.cli.identities.options import FILE_OPTIONS, settings_of, with_options
+from credentials_provider.cli.options import identity_names
+from credentials_provider.errors import EXIT_OK, ConfigurationError
+from credentials_provider.identities import editing
+from credentials_provider.identities.reading import read_entries, select
+from credentials_provider.identities.rules import SINK_FORMATS
+from credentials_provider.identities.sinks import sinks_of
+from credentials_provider.run import sinks
+from credentials_provider.tokens.store import TokenStore
+
+if TYPE_CHECKING:
+    from credentials_provider.identities.sinks import Sink
+    from credentials_provider.model import Entry
+    from credentials_provider.settings import Settings
+
+_SHARED = ("dotenv", "netrc")  # formats of files that hold other things, too
+_LOCK_TIMEOUT = 30.0  # seconds
+_OUTPUT = click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
+
+
+@click.group(
+    "sink",
+    cls=Group,
+    short_help="Write a token to other files, too.",
+    examples="""
+    # For a service of another user
+    credentials-provider identities sink add ci /run/agent/token --owner agent
+    # A line of a .env, beside others
+    credentials-provider identities sink add ci api/.env --format dotenv --variable API_TOKEN
+    """,
+)
+def command() -> None:
+    """Write an identity's token to other files, too: whole, at every renewal."""
+
+
+@command.command(
+    "add",
+    short_help="Write the token to another file, too.",
+    examples="""
+    # Readable by a group
+    credentials-provider identities sink add ci token.txt --group agents --mode 0640
+    # For curl --netrc
+    credentials-provider identities sink add ci ~/.netrc --format netrc --machine api.example.com
+    """,
+)
+@click.argument("name", shell_complete=identity_names)
+@click.argument("path", type=click.Path())
+@click.option("--format", "form", type=click.Choice(SINK_FORMATS), default="raw", show_default=True)
+@click.option("--mode", metavar="MODE", help="Such as 0640. Default: as the file has it, or 0600.")
+@click.option("--owner", metavar="USER", help="Name or number; only root can give a file away.")
+@click.option("--group", metavar="GROUP", help="Name or number.")
+@click.option("--variable", metavar="NAME", help="For dotenv. Default: ACCESS_TOKEN")
+@click.option("--machine", metavar="HOST", help="For netrc.")
+@_OUTPUT
+@with_options(FILE_OPTIONS)
+@click.pass_obj
+def add(root: str, /, name: str, path: str, form: str, **options: Any) -> int:
+    """Write the token of the identity NAME to PATH, too, from now on."""
+    settings = settings_of(root, options)
+    entry = _entry(settings, name)
+    wanted = {
+        field: options[field]
+        for field in ("mode", "owner", "group", "variable", "machine")
+        if options[field]
+    }
+    if form not in _SHARED and os.path.lexists(path) and os.path.getsize(path):
+        raise ConfigurationError(
+            f"{path} is there already, and holds something",
+            hint="Remove it first, if nobody needs it.",
+        )
+    folder = os.path.dirname(os.path.abspath(settings.identities_file))
+    new = {"path": stored_path(path, folder), "format": form, **wanted}
+    known = entry.fields.get("sinks") or []
+    editing.update(settings, name, {"sinks": [*known, new]})
+    click.echo(f"{path} gets the token of {name} from now on")
+    store = TokenStore(settings.output_dir)
+    entry = _entry(settings, name)
+    document = sinks.valid_token(store, entry, time.time())
+    if document is None:
+        click.echo("  the next run writes it", err=True)
+        return EXIT_OK
+    with store.lock(_LOCK_TIMEOUT):
+        sinks.write(sinks_of(entry, settings.identities_file)[-1], document)
+    return EXIT_OK
+
+
+@command.command(
+    "remove",
+    short_help="Write the token there no more.",
+    examples="""
+    # With the token in it
+    credentials-provider identities sink remove ci /run/agent/token
+    # A file that holds other things keeps them
+    credentials-provider identities sink remove ci ~/.netrc
+    """,
+)
+@click.argument("name", shell_complete=identity_names)
+@click.argument("path", type=click.Path())
+@_OUTPUT
+@with_options(FILE_OPTIONS)
+@click.pass_obj
+def remove(root: str, /, name: str, path: str, **options: Any) -> int:
+    """Write the token of the identity NAME to PATH no more, and take it out of there."""
+    settings = settings_of(root, options)
+    entry = _entry(settings, name)
+    found = sinks_of(entry, settings.identities_file)
+    going = [sink for sink in found if os.path.realpath(sink.path) == os.path.realpath(path)]
+    if not going:
+        paths = ", ".join(sink.path for sink in found) or "none"
+        raise ConfigurationError(f"{name} has no sink {path}", hint=f"Its sinks: {paths}.")
+    left = [
+        each for each, sink in zip(entry.fields["sinks"], found, strict=True) if sink not in going
+    ]
+    editing.update(settings, name, {"sinks": left or None})
+    for line in withdrawn(settings, entry, going):
+        click.echo(line)
+    return EXIT_OK
+
+
+def withdrawn(settings: Settings, entry: Entry, going: list[Sink]) -> list[str]:
+    """Take an identity's token out of sinks; a line about each.
+
+    Raises:
+        CredentialsProviderError: one could not be changed.
+
+    """
+    store = TokenStore(settings.output_dir)
+    document = store.document(f"{entry.name}.json")
+    told = []
+    for sink in going:
+        if document is not None and sinks.withdraw(sink, document):
+            told.append(f"  {sink.path}: the token is gone")
+        elif os.path.lexists(sink.path):
+            told.append(f"  {sink.path} is still there: it does not hold this token")
+    return told
+
+
+def _entry(settings: Settings, name: str) -> Entry:
+    file = read_entries(settings)
+    return select(file.entries, (name,), file.path)[0]

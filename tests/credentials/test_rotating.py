@@ -1,0 +1,355 @@
+"""Rotation through Microsoft Graph: never without a credential that works, each step repeatable."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from credentials.making import certificate, key_pem, pem
+from credentials_provider.emulator import App, Emulator
+from credentials_provider.errors import ConfigurationError
+from credentials_provider.identities import editing
+from credentials_provider.lifecycle import journal, rotating
+from credentials_provider.lifecycle.proving import LifecycleError
+from credentials_provider.lifecycle.rotating import Plan, Step
+from credentials_provider.settings import Flags, load_settings
+from support import Project, apps, assert_no_secret, entry, renew
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from credentials.commanding import Tell
+    from credentials_provider.settings import Settings
+
+DAY = 86400.0
+PLAN = Plan(lifetime=180 * DAY, overlap=DAY, wait=30.0)
+pytestmark = [pytest.mark.usefixtures("no_backoff"), pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+def idp(request: pytest.FixtureRequest) -> Iterator[Emulator]:
+    """An emulator; some tests let it need a moment to know what Graph made."""
+    with Emulator(propagation=getattr(request, "param", 0.0)) as emulator:
+        yield emulator
+
+
+slow = pytest.mark.parametrize("idp", [1.2], indirect=True)
+
+
+@pytest.fixture
+def owner(idp: Emulator) -> App:
+    """An application that owns itself, with one secret."""
+    (made,) = apps(1)
+    mine = replace(
+        made, roles=("Application.ReadWrite.OwnedBy",), owners=(made.client_id,), name="ci"
+    )
+    mine = replace(mine, secrets_end=("2027-05-01T00:00:00Z",))
+    idp.add_app(mine)
+    return mine
+
+
+@dataclass
+class Rotations:
+    """Rotations of one identity, with a clock that a test moves."""
+
+    project: Project
+    app: App
+    later: float = 0.0
+
+    @property
+    def settings(self) -> Settings:
+        flags = Flags(
+            identities_file=self.project.identities_file,
+            output_dir=self.project.output,
+            login_base_url=self.project.idp.base_url,
+            ca_bundle=self.project.idp.ca_file,
+        )
+        return load_settings(flags, {}, self.project.folder)
+
+    def __call__(self, plan: Plan = PLAN, **changes: Any) -> Step:
+        return rotating.rotate(
+            self.settings,
+            "ci",
+            plan._replace(**changes),
+            tell=lambda _: None,
+            now=lambda: time.time() + self.later,
+        )
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        (found,) = self.project.entries()
+        return found
+
+    def at_graph(self) -> App:
+        """The application as Entra ID has it now."""
+        found = self.project.idp._directory.find(self.app.tenant_id, self.app.client_id)
+        assert found is not None
+        return found
+
+    def files(self) -> set[str]:
+        return set(os.listdir(os.path.join(self.project.output, ".secrets"))) - {".gitignore"}
+
+
+@pytest.fixture
+def rotate(project: Project, owner: App) -> Rotations:
+    project.write([entry(owner, identity_name="ci")])
+    return Rotations(project, owner)
+
+
+@slow
+def test_a_secret_is_made_proven_switched_to_and_removed(rotate: Rotations) -> None:
+    """The old one stays valid, and named, for the overlap."""
+    old = rotate.app.secrets[0]
+    step = rotate()
+    assert step.state == "rotated"
+    assert "client_secret" not in rotate.entry
+    assert rotate.entry["client_secret_previous"] == old
+    assert rotate.entry["client_secret_file"].startswith(".secrets/ci~")
+    assert rotate.entry["client_secret_expires_on"]
+    assert len(rotate.at_graph().all_passwords) == 2
+    assert renew(rotate.project).exit_code == 0
+    assert rotate().state == "waiting"
+    assert len(rotate.at_graph().all_passwords) == 2
+
+    rotate.later = DAY + 60
+    assert rotate().state == "finished"
+    assert not [name for name in rotate.entry if "previous" in name]
+    (left,) = rotate.at_graph().all_passwords
+    assert left.name.startswith("credentials-provider ci ")
+    assert left.content != old
+    assert len(rotate.files()) == 1
+    assert renew(rotate.project).exit_code == 0
+
+
+def test_the_next_rotation_takes_the_first_ones_file_along(rotate: Rotations) -> None:
+    """Nothing is left behind, however often it is done."""
+    for number in range(3):
+        assert rotate().state == "rotated"
+        rotate.later += DAY + 60
+        assert rotate().state == "finished"
+        assert len(rotate.files()) == 1, number
+        assert len(rotate.at_graph().all_passwords) == 1
+
+
+def test_a_certificate_is_made_beside_the_others(
+    rotate: Rotations, idp: Emulator, owner: App
+) -> None:
+    """The private key stays here; the certificates that were there stay, but for the old one."""
+    mine = pem(certificate())
+    idp.add_app(replace(owner, certificates=(mine,)))
+    rotate.project.private(os.path.join(rotate.project.output, "c.pem"), key_pem() + mine)
+    rotate.project.write(
+        [entry(owner, identity_name="ci", client_secret=None, certificate_file="c.pem")]
+    )
+    assert rotate().state == "rotated"
+    assert rotate.entry["certificate_file"].endswith(".pem")
+    assert len(rotate.at_graph().all_keys) == 2
+    assert renew(rotate.project).exit_code == 0
+    rotate.later = DAY + 60
+    assert rotate().state == "finished"
+    (left,) = rotate.at_graph().all_keys
+    assert left.name.startswith("credentials-provider ci ")
+    assert renew(rotate.project).exit_code == 0
+    assert os.path.exists(os.path.join(rotate.project.output, "c.pem"))  # it is not ours
+
+
+def test_only_what_is_older_is_rotated(rotate: Rotations) -> None:
+    """A secret whose age nobody knows is old."""
+    assert rotate(older_than=150 * DAY).state == "rotated"
+    rotate.later = DAY + 60
+    assert rotate(older_than=150 * DAY).state == "finished"
+    assert rotate(older_than=150 * DAY).state == "young"
+    rotate.later = 151 * DAY
+    assert rotate(older_than=150 * DAY).state == "rotated"
+
+
+def test_a_dry_run_changes_nothing(rotate: Rotations) -> None:
+    """At Graph, in the file, or beside it."""
+    before = rotate.entry
+    assert rotate(dry_run=True).state == "planned"
+    assert rotate(finish_only=True).state == "young"
+    assert rotate.entry == before
+    assert len(rotate.at_graph().all_passwords) == 1
+    assert not os.path.exists(os.path.join(rotate.project.output, ".secrets"))
+
+
+def test_another_identity_can_ask(rotate: Rotations, idp: Emulator, owner: App) -> None:
+    """One that owns the application."""
+    (_, admin) = apps(2)
+    admin = replace(admin, name="admin", roles=("Application.ReadWrite.OwnedBy",))
+    idp.add_app(admin)
+    idp.add_app(replace(owner, roles=(), owners=(admin.client_id,)))
+    rotate.project.write([entry(owner, identity_name="ci"), entry(admin)])
+    with pytest.raises(LifecycleError, match="no right"):
+        rotate()
+    assert rotate(caller="admin").state == "rotated"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"password_policy": "forbidden"}, "forbids"),
+        ({"password_policy": 90}, "so long a life"),
+        ({"owners": ()}, "no right"),
+    ],
+)
+def test_a_refusal_of_graph_is_explained_and_nothing_changes(
+    rotate: Rotations, idp: Emulator, changes: dict[str, Any], says: str
+) -> None:
+    """A shorter life, or a right that is granted, and the next run goes on."""
+    before = rotate.entry
+    idp.add_app(replace(rotate.app, **changes))
+    with pytest.raises(LifecycleError, match=says):
+        rotate()
+    assert rotate.entry == before
+    idp.add_app(rotate.app)
+    assert rotate().state == "rotated"
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        {"managed_identity": True},
+        {"client_secret_keyvault": "https://v.vault.azure.net/secrets/a"},
+        {"federated_token_file": "x"},
+    ],
+    ids=str,
+)
+def test_what_others_keep_is_not_rotated(rotate: Rotations, credential: dict[str, Any]) -> None:
+    """There is no secret here to replace."""
+    rotate.project.write([entry(rotate.app, identity_name="ci", client_secret=None, **credential)])
+    with pytest.raises(ConfigurationError, match="nothing to rotate"):
+        rotate()
+
+
+def test_a_rotation_by_hand_is_not_disturbed(rotate: Rotations) -> None:
+    """Its previous secret would be lost."""
+    rotate.project.write([entry(rotate.app, identity_name="ci", client_secret_previous_env="A")])
+    with pytest.raises(ConfigurationError, match="client_secret_previous_env already"):
+        rotate()
+
+
+def test_a_journal_that_nobody_can_read_is_an_error(rotate: Rotations) -> None:
+    """It is not overwritten."""
+    rotate()
+    path = os.path.join(rotate.project.output, ".secrets", "ci~rotation")
+    rotate.project.private(path, "[]")
+    with pytest.raises(ConfigurationError, match="not what this program wrote"):
+        rotate()
+
+
+STEPS = [
+    (journal, "write"),
+    (journal, "close"),
+    (editing, "keep"),
+    (editing, "update"),
+    (editing, "discard"),
+    (rotating, "prove"),
+]
+
+
+class _KilledError(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("module", "function"), STEPS, ids=lambda each: getattr(each, "__name__", each)
+)
+def test_a_run_that_ends_at_any_step_is_finished_by_the_next(
+    rotate: Rotations, monkeypatch: pytest.MonkeyPatch, module: Any, function: str, when: str
+) -> None:
+    """At every one of its steps, a credential works; in the end one secret is left."""
+    real = getattr(module, function)
+    for number in range(1, 6):
+        calls = 0
+
+        def broken(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == number and when == "before":  # noqa: B023  called in this round
+                raise _KilledError
+            result = real(*args, **kwargs)
+            if calls == number:  # noqa: B023
+                raise _KilledError
+            return result
+
+        monkeypatch.setattr(module, function, broken)
+        killed = 0
+        for _ in range(2):
+            try:
+                rotate()
+            except _KilledError:
+                killed += 1
+            rotate.later += DAY + 60
+        monkeypatch.setattr(module, function, real)
+        assert renew(rotate.project).exit_code == 0
+        for _ in range(3):
+            if rotate().state == "finished":
+                break
+            rotate.later += DAY + 60
+        assert renew(rotate.project).exit_code == 0
+        assert len(rotate.at_graph().all_passwords) == 1
+        assert len(rotate.files()) == 1
+        if not killed:
+            return
+
+
+@slow
+def test_two_runs_at_once_make_one_secret(project: Project, rotate: Rotations, tell: Tell) -> None:
+    """The second waits for the first, and finds nothing left to do."""
+    ran: list[Any] = []
+    threads = [threading.Thread(target=lambda: ran.append(tell("rotate", "ci"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [each.code for each in ran] == [0, 0], ran
+    assert len(rotate.at_graph().all_passwords) == 2
+    for each in ran:
+        assert_no_secret(each.stdout + each.stderr, [rotate.app])
+        for password in rotate.at_graph().passwords:
+            assert password.content not in each.stdout + each.stderr
+    assert len(project.entries()) == 1
+
+
+def test_all_rotates_those_that_can_be(
+    project: Project, rotate: Rotations, tell: Tell, owner: App
+) -> None:
+    """One that fails does not stop the others, and the exit code says so."""
+    (_, stranger) = apps(2)
+    project.idp.add_app(stranger)
+    project.write(
+        [
+            entry(owner, identity_name="vm", client_secret=None, managed_identity=True),
+            entry(stranger, identity_name="stranger"),
+            entry(owner, identity_name="ci"),
+        ]
+    )
+    ran = tell("rotate", "--all")
+    assert ran.code == 1
+    assert "stranger: Microsoft Graph refuses" in ran.stderr
+    assert ran.stdout.startswith("ci: the new credential is in use")
+    assert "vm" not in ran.stdout + ran.stderr
+    assert len(rotate.at_graph().all_passwords) == 2
+    assert tell("rotate").code == 2
+    assert tell("rotate", "ci", "--all").code == 2
+    assert tell("remove", "ci").code == 0
+    assert rotate.files() == set()
+
+
+@slow
+def test_a_secret_that_is_not_accepted_yet_is_not_used(rotate: Rotations) -> None:
+    """The old one stays where it is, and the next run goes on with the same new one."""
+    before = rotate.entry
+    with pytest.raises(LifecycleError):
+        rotate(wait=0.0)
+    assert rotate.entry == before
+    assert renew(rotate.project).exit_code == 0
+    assert rotate().state == "rotated"
+    assert len(rotate.at_graph().all_passwords) == 2
