@@ -107,7 +107,7 @@ def checkout(project: Project, tmp_path: pathlib.Path) -> Checkout:
 def test_systemds_own_judges_pass_the_units(
     checkout: Checkout, tmp_path: pathlib.Path, options: tuple[str, ...]
 ) -> None:
-    done = checkout.run("schedule", "systemd", *options)
+    done = checkout.run("schedule", "systemd", *checkout.named, *options)
     assert done.returncode == 0
     paths = write_units(done.stdout, tmp_path / "units")
     manager = ["--user"] if "--user" in options else []
@@ -146,7 +146,7 @@ def write_units(text: str, folder: pathlib.Path) -> list[str]:
 def test_the_timer_comes_every_five_minutes_and_makes_up_for_missed_runs(
     checkout: Checkout,
 ) -> None:
-    text = checkout.run("schedule", "systemd").stdout
+    text = checkout.run("schedule", "systemd", *checkout.named).stdout
     assert "Persistent=true" in text
     assert "RandomizedDelaySec=30" in text
     calendar = text.split("OnCalendar=")[1].splitlines()[0]
@@ -163,14 +163,20 @@ def test_the_timer_comes_every_five_minutes_and_makes_up_for_missed_runs(
 
 def test_secrets_can_come_through_systemd(checkout: Checkout) -> None:
     text = checkout.run(
-        "schedule", "systemd", "--load-credential", "entra-identities.json:/etc/keys/50%.json"
+        "schedule",
+        "systemd",
+        *checkout.named,
+        "--load-credential",
+        "entra-identities.json:/etc/keys/50%.json",
     ).stdout
     assert "LoadCredential=entra-identities.json:/etc/keys/50%%.json\n" in text
     assert "--identities-file ${CREDENTIALS_DIRECTORY}/entra-identities.json" in text
 
 
 def test_the_metrics_files_folder_may_be_written(checkout: Checkout) -> None:
-    text = checkout.run("schedule", "systemd", "--", "--metrics-file", "/var/lib/m/t.prom").stdout
+    text = checkout.run(
+        "schedule", "systemd", *checkout.named, "--", "--metrics-file", "/var/lib/m/t.prom"
+    ).stdout
     writes = text.split("ReadWritePaths=")[1].splitlines()[0]
     assert writes.endswith(" /var/lib/m")
     assert "100%%" in writes
@@ -190,7 +196,7 @@ def test_installing_and_removing_units_tells_the_manager_and_spares_what_is_not_
     shim.chmod(0o755)
     env = {"HOME": str(home), "PATH": f"{shim.parent}:/usr/bin:/bin"}
     for _ in range(2):
-        done = checkout.run("schedule", "systemd", "--user", "--install", **env)
+        done = checkout.run("schedule", "systemd", *checkout.named, "--user", "--install", **env)
         assert done.returncode == 0, done.stderr
     assert {path.name for path in units.iterdir()} == {
         "credentials-provider.service",
@@ -202,9 +208,20 @@ def test_installing_and_removing_units_tells_the_manager_and_spares_what_is_not_
     assert [path.name for path in units.iterdir()] == ["credentials-provider.service"]
     again = checkout.run("schedule", "systemd", "--user", "--uninstall", **env)
     assert "none of that name" in again.stdout
-    install = ["--user daemon-reload", "--user enable --now credentials-provider.timer"]
+    asked = [
+        f"--user show -p FragmentPath --value credentials-provider.{kind}"
+        for kind in ("service", "timer")
+    ]
+    install = [
+        "--user daemon-reload",
+        "--user enable --now credentials-provider.timer",
+        "--user start credentials-provider.service",
+        "--user show credentials-provider.service -p ExecMainStatus -p Result",
+    ]
     assert (tmp_path / "told").read_text().splitlines() == [
-        *install * 2,
+        *asked,
+        *install,
+        *install,
         "--user disable --now credentials-provider.timer",
         "--user daemon-reload",
     ]
@@ -212,8 +229,10 @@ def test_installing_and_removing_units_tells_the_manager_and_spares_what_is_not_
 
 def test_printing_installs_nothing(checkout: Checkout, tmp_path: pathlib.Path) -> None:
     before = sorted(os.listdir(checkout.root))
-    for kind in ("systemd", "cron", "kubernetes"):
-        assert checkout.run("schedule", kind, HOME=str(tmp_path / "none")).returncode == 0
+    for kind in ("systemd", "cron", "launchd", "windows", "kubernetes"):
+        named = () if kind == "kubernetes" else checkout.named
+        done = checkout.run("schedule", kind, *named, HOME=str(tmp_path / "none"))
+        assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(checkout.root)) == before
     assert not (tmp_path / "none").exists()
 
