@@ -32,6 +32,11 @@ _HOST = re.compile(
     r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.?|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?", re.ASCII
 )
 
+_READ_HERE = (
+    *("AUTH_PROVIDER", "ENTRA_TENANT_ID", "ENTRA_CLIENT_ID", "ENTRA_CLIENT_SECRET"),
+    *("ENTRA_LOGIN_BASE_URL", "ENTRA_APPLICATION_ID_URI", "ENTRA_SCOPE"),
+)
+
 
 class Environment:
     """The process environment over a `.env` file; empty values count as absent.
@@ -47,7 +52,9 @@ class Environment:
         path: str = os.devnull,
         named: bool = False,
         open_file: str | None = None,
+        notes: Mapping[str, str] | None = None,
     ) -> None:
+        self._notes = notes or {}
         self._process = process
         self._dotenv = dotenv
         self.path = path  # of the `.env`, whether or not it is there
@@ -71,6 +78,14 @@ class Environment:
         raise ConfigurationError(
             f"{name} stands in {file}, which nobody named: it decides where secrets go",
             hint=f"Add --env-file {quoted(file)}, or set {name} in the environment.",
+        )
+
+    def notes(self, *names: str) -> tuple[str, ...]:
+        """Of these variables, whose value in `.env` is not what stands there: where, and why."""
+        return tuple(
+            self._notes[each]
+            for each in names
+            if each in self._notes and not self._process.get(each)
         )
 
     def in_dotenv(self, name: str) -> bool:
@@ -338,10 +353,11 @@ def _read_dotenv(
     from dotenv import dotenv_values  # noqa: PLC0415
     from dotenv.parser import parse_stream  # noqa: PLC0415
 
+    from credentials_provider.dotenv_notes import changed_values  # noqa: PLC0415
+
     logging.getLogger("dotenv").addHandler(logging.NullHandler())
-    bad = [
-        str(binding.original.line) for binding in parse_stream(io.StringIO(text)) if binding.error
-    ]
+    bindings = list(parse_stream(io.StringIO(text)))
+    bad = [str(binding.original.line) for binding in bindings if binding.error]
     warnings = (f"{path}: line {', '.join(bad)} cannot be understood, ignored",) if bad else ()
     values = dotenv_values(stream=io.StringIO(text))
     known = {name: value for name, value in values.items() if value is not None}
@@ -351,8 +367,9 @@ def _read_dotenv(
         path=path,
         named=given is not None,
         open_file=path if is_open(content.mode) else None,
+        notes=changed_values(path, bindings, values),
     )
-    return environment, warnings
+    return environment, (*warnings, *environment.notes(*_READ_HERE))
 
 
 def dotenv_with(text: str, values: Mapping[str, str]) -> str:

@@ -7,7 +7,9 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +18,6 @@ from credentials_provider.emulator import Fault
 from support import SCOPE, apps, assert_no_secret, entry, environment, until, wait
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from credentials_provider.emulator import App
     from support import Command, Project, Ran
 
@@ -275,10 +275,10 @@ _ARGUMENTS = (sys.executable, "-c", "import sys; print(sys.argv[1:])")
 
 
 @pytest.mark.parametrize("dashes", [(), ("--",)])
-def test_options_behind_the_name_are_the_commands(
+def test_options_behind_the_command_are_its_own(
     app: App, run: Command, dashes: tuple[str, ...]
 ) -> None:
-    """As in env, sudo and kubectl exec: ours end at NAME, and a second `--` is the command's."""
+    """As in env, sudo and kubectl exec; a second `--` is the command's."""
     ran = run("exec", app.name, *dashes, *_ARGUMENTS, "-f", "x", "-h", "--help", "--", "-i")
     assert (ran.code, ran.stdout) == (0, "['-f', 'x', '-h', '--help', '--', '-i']\n")
 
@@ -297,11 +297,15 @@ def test_two_dashes_take_the_place_of_the_only_name(
         assert app.name in ran.stderr
 
 
-def test_an_option_of_ours_behind_the_name_is_no_command(app: App, run: Command) -> None:
-    """Version 1.0.0 took it: it is refused, with the way to write it."""
-    ran = run("exec", app.name, "--env-var", "T", "--", "true")
+@pytest.mark.parametrize("dashes", [(), ("--",)])
+def test_options_of_ours_may_stand_behind_the_name(
+    app: App, run: Command, dashes: tuple[str, ...]
+) -> None:
+    """No command is called `--env-var`; what is none of ours is refused."""
+    ran = run("exec", app.name, "--env-var", "T", *dashes, "printenv", "T")
+    assert (ran.code, ran.stdout) == (0, run("token").stdout)
+    ran = run("exec", app.name, "--nothing", "true")
     assert (ran.code, ran.stdout) == (2, "")
-    assert "--env-var follows NAME: options stand before it" in ran.stderr
 
 
 def test_the_command_inherits_no_secret_of_an_identity(project: Project, run: Command) -> None:
@@ -442,3 +446,23 @@ def test_works_from_anywhere_with_an_empty_environment(
     ran = subprocess.run(line, cwd="/", env=bare, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert entry(app)["identity_name"] == app.name
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such paths")
+@pytest.mark.parametrize("place", ["/dev/stdout", "/dev/fd/1", "pipe"])
+def test_output_onto_a_device_or_a_pipe_goes_there(
+    app: App, project: Project, run: Command, place: str
+) -> None:
+    """It is written to, not replaced by a file."""
+    path = os.path.join(project.folder, place)
+    got = []
+    if place == "pipe":
+        os.mkfifo(path)
+        reader = threading.Thread(target=lambda: got.append(Path(path).read_text(encoding="utf-8")))
+        reader.start()
+    ran = run("token", app.name, "--output", path)
+    if place == "pipe":
+        reader.join()
+        assert stat.S_ISFIFO(os.stat(path).st_mode)
+    token = project.token(app.name)["access_token"]
+    assert (ran.code, ran.stdout + "".join(got)) == (0, f"{token}\n")

@@ -470,3 +470,40 @@ def test_no_value_that_holds_a_secret_is_a_tuple(tmp_path: Path) -> None:
         with pytest.raises(TypeError):
             json.dumps(value)
         assert SECRET not in repr(value)
+
+
+@pytest.mark.parametrize(
+    ("line", "value", "note"),
+    [
+        ("ENTRA_CLIENT_SECRET=abc${NOPE}def", "abcdef", "${NOPE}"),
+        ("ENTRA_CLIENT_SECRET='abc${NOPE}def'", "abcdef", "${NOPE}"),
+        ("ENTRA_CLIENT_SECRET=abc${NOPE:-x}def", "abcxdef", "${NOPE}"),
+        ("ENTRA_CLIENT_SECRET=abc #def", "abc", None),
+        ('ENTRA_CLIENT_SECRET="ab\\nc"', "ab\nc", "single quotes"),
+        ("ENTRA_CLIENT_SECRET=abc#def", "abc#def", None),
+        ("ENTRA_CLIENT_SECRET=$NOPE", "$NOPE", None),
+        ("ENTRA_CLIENT_SECRET=ab\\nc", "ab\\nc", None),
+        ("ENTRA_CLIENT_SECRET='abc #def'", "abc #def", None),
+        ('export ENTRA_CLIENT_SECRET="abc" # mine', "abc", None),
+        ("ENTRA_CLIENT_SECRET=  abc  ", "abc", None),
+        ("SOMEBODY_ELSES=abc${NOPE}def", None, None),
+    ],
+)
+def test_a_value_that_is_read_otherwise_than_written_is_told(
+    tmp_path: Path, line: str, value: str | None, note: str | None
+) -> None:
+    """With variable and line, where it is one of ours; its value is not shown."""
+    settings = load(tmp_path, {}, f"# first\n\n{line}\nOTHER=1\n")
+    assert settings.client_secret == value
+    assert len(settings.warnings) == (note is not None)
+    for warning in settings.warnings:
+        assert "line 3: ENTRA_CLIENT_SECRET" in warning
+        assert note in warning  # type: ignore[operator]  # there is one
+        assert "def" not in warning
+
+
+def test_the_process_own_value_needs_no_note(tmp_path: Path) -> None:
+    """It wins, as it is."""
+    (tmp_path / ".env").write_text("ENTRA_CLIENT_SECRET=abc${NOPE}\n")
+    settings = load_settings(Flags(), {"ENTRA_CLIENT_SECRET": "x${Y}"}, str(tmp_path))
+    assert (settings.client_secret, settings.warnings) == ("x${Y}", ())

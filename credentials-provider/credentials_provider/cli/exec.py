@@ -28,27 +28,30 @@ _SIGNALS = ("HUP", "USR1", "USR2")
 
 
 class ExecCommand(Command):
-    """Options end at NAME, or at the `--` that takes its place: the rest is the command's."""
+    """Options end at COMMAND: the rest is its own. `--` may stand in place of NAME."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.allow_interspersed_args = False
         if not ctx.resilient_parsing:
-            own: list[click.Parameter] = [
-                each for each in self.get_params(ctx) if isinstance(each, click.Option)
-            ]
-            options = click.Command(self.name, params=own, add_help_option=False)
-            rest = options.make_parser(ctx).parse_args(args=list(args))[1]
-            before = args[: len(args) - len(rest)]
-            if before[-1:] == ["--"]:
-                args = [*before[:-1], "", *rest]
-            elif rest[1:2] == ["--"]:
-                args = [*before, rest[0], *rest[2:]]
-            elif rest[1:] and rest[1].startswith("-"):
-                raise click.UsageError(f"{rest[1]} follows NAME: options stand before it.", ctx)
+            options, rest = self._split(ctx, args)
+            if options[-1:] == ["--"]:
+                args = [*options[:-1], "", *rest]
+            elif rest:
+                more, line = self._split(ctx, rest[1:])
+                args = [*options, *(more[:-1] if more[-1:] == ["--"] else more), rest[0], *line]
         return super().parse_args(ctx, args)
 
+    def _split(self, ctx: click.Context, args: list[str]) -> tuple[list[str], list[str]]:
+        """The options at the beginning, a `--` at their end included, and what follows."""
+        own: list[click.Parameter] = [
+            each for each in self.get_params(ctx) if isinstance(each, click.Option)
+        ]
+        parser = click.Command(self.name, params=own, add_help_option=False).make_parser(ctx)
+        rest = parser.parse_args(args=list(args))[1]
+        return args[: len(args) - len(rest)], rest
+
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        return [*super().collect_usage_pieces(ctx)[:1], "{NAME | --}", "COMMAND..."]
+        return ["{NAME | --}", *super().collect_usage_pieces(ctx)[:1], "COMMAND..."]
 
 
 @click.command(
@@ -60,9 +63,9 @@ class ExecCommand(Command):
     # In another variable, of the only identity
     credentials-provider exec --env-var TOKEN -- ./deploy.sh
     # With tokens for Azure's client libraries
-    credentials-provider exec --endpoint ci ./upload.py
+    credentials-provider exec ci --endpoint ./upload.py
     # A program that runs for a week
-    credentials-provider exec --watch --restart ci ./agent
+    credentials-provider exec ci --watch --restart ./agent
     """,
     epilog="Exit codes: the command's own; 126 it cannot be run; 127 there is none; 1 no valid "
     "token; 2 usage or configuration.",
@@ -100,7 +103,7 @@ class ExecCommand(Command):
 def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int:
     """Run COMMAND with the token of the identity NAME in its environment.
 
-    Options end at NAME: what follows belongs to COMMAND. Where there is one identity, `--` may
+    Options stand before COMMAND: what follows it is its own. Where there is one identity, `--` may
     stand in place of NAME. The process becomes the command; its exit code is the command's.
 
     The command inherits the environment without the secrets of the identities. The token in it is

@@ -59,8 +59,10 @@ class JsonLog(Observer):
         self._quiet = quiet
 
     def warn(self, message: str) -> None:
-        if not self._quiet:
-            event("warning", "warning", message=message)
+        event("warning", "warning", message=message)
+
+    def hook_output(self, line: str) -> None:
+        event("hook_output", line=line)
 
     def finish(self, outcome: Outcome) -> None:
         level = _LEVELS.get(outcome.kind, "info")
@@ -90,11 +92,11 @@ class JsonLog(Observer):
         for outcome in report.results:
             if outcome.failure is not None and outcome.duration is None:
                 self.finish(outcome)
-        if (hook := report.hook) is not None:
-            level: Level = "info" if hook.message is None else "error"
-            if not (self._quiet and level == "info"):
+        for name, hook in (("hook", report.hook), ("failure_hook", report.failure_hook)):
+            level: Level = "info" if hook is None or hook.message is None else "error"
+            if hook is not None and not (self._quiet and level == "info"):
                 event(
-                    "hook",
+                    name,
                     level,
                     identities=list(hook.identities),
                     exit_code=hook.exit_code,

@@ -146,7 +146,7 @@ def _outlook(status: Status) -> Iterator[str]:
         yield warning(
             f"{_some(hurried)}: due less than {time_left(2 * status.interval + TIMER_JITTER)} "
             f"before the end, too little for two tries of a timer every {every}. Run it more "
-            "often, or with --refresh-ahead 50%."
+            "often, or with --refresh-before 50%."
         )
     if overdue := status.overdue:
         yield warning(

@@ -135,6 +135,7 @@ class Resolver:
         if kind == "client_secret_env":
             what = f"the environment variable {place} ({field})"
             secret = self._variable(place, field)
+            warnings = self._environment.notes(place)
         elif kind == "client_secret_file":
             path = self._path(place, field)
             what = f"{path} ({field})"
