@@ -39,7 +39,7 @@ class Entry:
         problems: tuple[Problem, ...] = (),
         is_object: bool = True,
     ) -> None:
-        self.index = index  # place in the file, from 1
+        self.index = index  # place in the file, from 1; 0: there is no file
         self.name = name
         self.fields = fields
         self.fingerprint = fingerprint

@@ -27,6 +27,10 @@ def tell(text: str, level: Level = "info") -> None:
     """Lines on stderr; where that is the journal, with their priority."""
     if _is_journal():
         text = "\n".join(f"<{_PRIORITIES[level]}>{line}" for line in text.splitlines())
+    elif sys.stderr.isatty():
+        from credentials_provider.cli.table import wrapped  # noqa: PLC0415  people only
+
+        text = "\n".join(wrapped(line, err=True) for line in text.splitlines())
     click.echo(text, err=True)
 
 
