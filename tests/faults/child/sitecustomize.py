@@ -1,7 +1,8 @@
 """Loaded by the command's Python before the command: another clock, a look at its memory.
 
 FAULTS_CLOCK is a file of seconds by which the time of day is off, read anew by each call;
-FAULTS_MEMORY a file to which the process writes at its end how much memory it had at most, in bytes.
+FAULTS_MEMORY a file to which the process writes at its end how much memory it had at most, in
+bytes.
 """
 
 from __future__ import annotations
