@@ -503,6 +503,8 @@ def test_a_sink_without_a_token_waits_for_the_next_run(
     done = command(project, "sink", "add", app.name, place_)
     assert (done.returncode, "the next run writes it" in done.stderr) == (0, True)
     assert project.entries()[0]["sinks"] == [{"path": place_, "format": "raw"}]
+    again = command(project, "sink", "add", app.name, place_)
+    assert (again.returncode, "already" in again.stderr) == (2, True)
     assert run("generate").code == 0
     assert text(place_) == project.token(app.name)["access_token"]
 
@@ -511,6 +513,7 @@ def test_a_sink_without_a_token_waits_for_the_next_run(
     ("words", "told"),
     [
         (("entra-identities.json",), "holds something"),
+        (("absent/x",), "no folder"),
         (("x", "--mode", "0777"), "mode"),
         (("x", "--format", "netrc"), "machine is missing"),
         (("x", "--format", "dotenv", "--variable", "A B"), "variable"),
