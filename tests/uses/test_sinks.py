@@ -213,6 +213,18 @@ def test_a_sink_that_cannot_be_written_is_its_identity_s_failure(
     assert minted(project) == 2
 
 
+def test_a_lock_that_stays_busy_is_tried_later(app: App, project: Project, run: Command) -> None:
+    """Another run is at it: nobody has to act."""
+    from filelock import FileLock
+
+    give(project, sink("raw"))
+    run("generate")
+    os.unlink(place(project, "raw"))
+    with FileLock(os.path.join(project.output, ".credentials-provider.lock")):
+        ran = run("generate", "--refresh-ahead", "--lock-timeout", "0", "--json")
+    assert (ran.code, ran.results[app.name]["outcome"]) == (75, "kept")
+
+
 @POSIX
 def test_a_device_is_not_replaced(app: App, project: Project, run: Command) -> None:
     """Nor is a pipe: nobody could tell whether it holds the token."""
