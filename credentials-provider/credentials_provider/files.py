@@ -295,9 +295,12 @@ def write_whole(path: str, text: str, mode: int, owner: tuple[int, int] | None =
 
 def not_written(path: str, error: OSError) -> StorageError:
     """The error for a file that could not be put in place."""
+    cure = "Check space, owner and permissions of the folder."
+    if error.errno == errno.EBUSY:  # a mount point cannot be replaced
+        cure = "The file is mounted by itself (in a container): mount the folder that it is in."
     return StorageError(
         f"{printable(path)} cannot be written: {error.strerror or type(error).__name__}",
-        hint="What was there is untouched. Check space, owner and permissions of the folder.",
+        hint=f"What was there is untouched. {cure}",
     )
 
 

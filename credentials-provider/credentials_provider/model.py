@@ -39,7 +39,7 @@ class Entry:
         problems: tuple[Problem, ...] = (),
         is_object: bool = True,
     ) -> None:
-        self.index = index  # place in the file, from 1
+        self.index = index  # place in the file, from 1; 0: there is no file
         self.name = name
         self.fields = fields
         self.fingerprint = fingerprint
@@ -59,6 +59,8 @@ class TokenRecord(NamedTuple):
     expires_on: float
     refresh_at: float
     fingerprint: str | None  # None: not written by this program
+    tenant_id: str = ""  # what the token itself says, in lower case; empty where it says nothing
+    client_id: str = ""
 
 
 class PlanItem(NamedTuple):
@@ -92,6 +94,9 @@ class RunOptions(NamedTuple):
     shard: tuple[int, int] | None = None  # only the identities of this part, from 0, of so many
     on_renew: str | None = None  # a command line for the shell
     on_failure: str | None = None  # another
+    deadline_given: bool = False  # by the user: then it bounds the hooks, too
+    quiet: bool = False  # each warning once a day
+    warnings: tuple[str, ...] = ()  # about the options themselves
     hook_timeout: float = 60.0
     metrics_file: str | None = None
 
@@ -162,6 +167,9 @@ class Observer:
     def finish(self, outcome: Outcome) -> None:
         """One of them is done."""
 
+    def hook_output(self, line: str) -> None:
+        """A hook wrote this."""
+
     def close(self) -> None:
         """Nothing more will happen."""
 
@@ -172,7 +180,8 @@ class Report(NamedTuple):
     started_at: float
     finished_at: float
     results: tuple[Outcome, ...]
-    hook: HookResult | None = None  # None: it had nothing to hear of
+    hook: HookResult | None = None  # of --on-renew; None: it had nothing to hear of
+    failure_hook: HookResult | None = None  # of --on-failure
 
     def count(self, kind: OutcomeKind) -> int:
         return sum(result.kind == kind for result in self.results)

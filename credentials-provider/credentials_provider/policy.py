@@ -8,6 +8,7 @@ from typing import NamedTuple
 MINIMUM_LEAD = 300  # renewed at least this long before expiry …
 MAXIMUM_LEAD_FRACTION = 0.5  # … but never before half of the life has passed
 LONG_LIFE = 2 * 3600  # from here on half of the life is enough
+LONGEST_LIFE = 48 * 3600  # of a token that is believed; Entra's have 28 h at most
 LONGEST_DURATION = 10 * 366 * 86400  # waiting functions overflow some time after
 SPREAD_FRACTION = 0.05  # a fleet's renewals spread over this much of the life
 TIMER_INTERVAL = 300  # between the runs of the timers that `schedule` makes

@@ -312,13 +312,21 @@ def _checked_ca_bundle(flag: str | None, environment: Environment) -> str | None
             except (OSError, ValueError):
                 raise ConfigurationError(
                     f"{name}: there is no CA bundle at {expanded}",
-                    hint="Name a PEM file with the certification authorities to trust.",
+                    hint="Name a PEM file with the certification authorities to trust."
+                    + _shadowed(name, environment),
                 ) from None
             if os.name == "posix":
                 check_links(expanded)
                 check_owner(expanded, found)
             return expanded
     return None
+
+
+def _shadowed(name: str, environment: Environment) -> str:
+    """What to add where the environment's value hides that of `.env`."""
+    if environment.in_dotenv(name) and environment.in_process_alone(name):
+        return f" The environment's {name} comes before the one in {environment.file}."
+    return ""
 
 
 def _read_dotenv(

@@ -261,14 +261,14 @@ def test_the_report_has_the_documented_form(project: Project, run: Command, idp:
 
 def test_a_command_line_error_is_a_document_too(run: Command) -> None:
     """Exit 2 under --json is one document with every field of an error."""
-    for args in (("--refresh-ahead", "10x"), ("--no-such-option",), ("--timeout", "soon")):
+    for args in (("--refresh-ahead=10x",), ("--no-such-option",), ("--timeout", "soon")):
         ran = run("--json", *args)
 
         assert (ran.code, ran.json["exit_code"], ran.json["version"]) == (2, 2, 1)
         (error,) = ran.json["errors"]
         assert set(error) == {"entry", "identity_name", "field", "message"}
         assert error["message"]
-        assert args[0] in error["message"]
+        assert args[0].partition("=")[0] in error["message"]
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -372,7 +372,7 @@ def test_refresh_ahead_is_how_much_life_is_left(
         assert there().code == 0
         other.age(app.name, left=left)
 
-        ran = there("--dry-run", "--json", "--refresh-ahead", option)
+        ran = there("--dry-run", "--json", f"--refresh-ahead={option}")
 
     assert (ran.code, ran.results[app.name]["outcome"]) == (0, "due" if due else "fresh")
 
@@ -391,15 +391,39 @@ def test_refresh_ahead_may_stand_before_a_name(
     assert two.name not in project.files()
 
 
+@pytest.mark.parametrize("name", ["2d", "10m", "auto", "90"])
+def test_an_identity_may_be_called_like_a_duration(
+    project: Project, run: Command, name: str
+) -> None:
+    """`--refresh-ahead NAME` is that identity; a value is joined by `=`."""
+    project.add(apps(1)[0], identity_name=name)
+
+    ran = run("--json", "--refresh-ahead", name)
+
+    assert (ran.code, list(ran.results)) == (0, [name])
+
+
+def test_a_value_behind_a_blank_is_taken_for_a_name(project: Project, run: Command) -> None:
+    """Unless it can be none: then it is taken as before, with a note."""
+    project.add_all(apps(1))
+    ran = run("--refresh-ahead", "10m")
+    assert ran.code == 2
+    assert "write --refresh-before 10m" in ran.stderr
+    ran = run("--refresh-ahead", "25%")
+    assert ran.code == 0
+    assert "write --refresh-before 25%" in ran.stderr
+
+
 def test_a_nonsensical_lead_is_refused(project: Project, run: Command, idp: Emulator) -> None:
     """`--refresh-ahead 10x` and `101%` end with 2 and one message, before anything happens."""
     project.add_all(apps(1))
     for lead in ("10x", "101%", "5 m"):
-        ran = run("--refresh-ahead", lead)
+        for option in ("--refresh-ahead", "--refresh-before"):
+            ran = run(f"{option}={lead}")
 
-        assert (ran.code, ran.stdout) == (2, "")
-        assert "--refresh-ahead" in ran.stderr
-        assert lead in ran.stderr
+            assert (ran.code, ran.stdout) == (2, "")
+            assert option in ran.stderr
+            assert lead in ran.stderr
     assert (idp.connections, project.files()) == (0, {})
 
 
@@ -407,10 +431,10 @@ def test_a_lead_longer_than_the_life_is_told(project: Project, run: Command) -> 
     """A lead that makes every run renew everything is warned of, once."""
     project.add_all(apps(3))
 
-    ran = run("--refresh-ahead", "3h")
+    ran = run("--refresh-before", "3h")
 
     assert ran.code == 0
-    assert ran.stderr.count("--refresh-ahead is longer") == 1
+    assert ran.stderr.count("the lead is longer") == 1
 
 
 def test_a_dry_run_requests_and_writes_nothing(

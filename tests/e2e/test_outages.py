@@ -18,7 +18,7 @@ def _debris(project: Project) -> list[str]:
     return [name for name in os.listdir(project.output) if name.endswith(".tmp")]
 
 
-DUE = ("--refresh-ahead", "100%")
+DUE = ("--refresh-before", "100%")
 
 
 def test_an_outage_leaves_tokens_that_serve(project: Project, run: Command) -> None:
@@ -71,7 +71,7 @@ def test_a_kept_token_is_told_with_the_time_it_has_left(
     project.age(app.name, left=25 * 60 + 30)
     idp.inject(Fault("unavailable"), None)
 
-    ran = run("--refresh-ahead", "30m", "--max-attempts", "1")
+    ran = run("--refresh-ahead=30m", "--max-attempts", "1")
 
     assert (ran.code, ran.stdout) == (75, "")
     assert f"{app.name}: kept (the token on disk is valid for another 25 min)" in ran.stderr

@@ -92,9 +92,9 @@ def test_close_ends_kept_connections(idp: Emulator, ask: Ask) -> None:
 
 
 def test_close_twice_and_start_twice() -> None:
-    """Closing again does nothing; starting again while it serves is a mistake."""
+    """Closing again does nothing; starting again while it runs is a mistake."""
     with Emulator() as idp:
-        with pytest.raises(RuntimeError, match="serves already"):
+        with pytest.raises(RuntimeError, match="runs already"):
             idp.start()
         idp.close()
         idp.close()

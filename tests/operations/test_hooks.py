@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import pytest
 from credentials_provider.emulator import Fault
 from credentials_provider.tokens.history import read_state
 from credentials_provider.tokens.store import TokenStore
-from support import Project, apps, assert_no_secret, until, wait
+from support import Project, apps, assert_no_secret, entry, until, wait
 
 if TYPE_CHECKING:
     from operations.running import Program
@@ -179,3 +180,86 @@ def test_the_renewals_own_failure_outranks_the_hooks(
     project.add_all([replace(first), second])
     project.idp.inject(Fault("aadsts", code=code), None, second.client_id)
     assert run("--max-attempts", "1", "--on-renew", "exit 1").code == 1
+
+
+def test_two_renewals_within_a_second_are_two(project: Project, run: Program) -> None:
+    """It knows tokens by their hash: a file system may keep whole seconds alone."""
+    project.add_all(apps(1))
+    path = project.path("ci-agent")
+    for _ in range(2):
+        run("--on-renew", f"touch -d @1000 {path}; {NOTE}")
+        os.utime(path, (1000, 1000))
+    assert len(lines(project, "names")) == 2
+
+
+def test_what_it_leaves_running_holds_up_nobody(project: Project, run: Program) -> None:
+    """Not even a caller that reads our standard error to its end."""
+    project.add_all(apps(1))
+    began = time.monotonic()
+    ran = run("--on-renew", "sleep 60 & echo $! >child; echo ready >&2")
+    assert ran.code == 0
+    assert time.monotonic() - began < 15
+    assert "ready" in ran.stderr
+    os.kill(int(lines(project, "child")[0]), signal.SIGKILL)
+
+
+def test_a_deadline_that_was_given_bounds_it(project: Project, run: Program) -> None:
+    """Lock, requests and hook share one clock; without --deadline it has its own limit alone."""
+    project.add_all(apps(1))
+    began = time.monotonic()
+    ran = run("--deadline", "3s", "--on-renew", "sleep 60")
+    assert ran.code == 75
+    assert time.monotonic() - began < 5.5
+    assert "it was stopped after" in ran.stderr
+
+
+def test_more_names_than_an_environment_holds_are_on_its_input(
+    project: Project, run: Program
+) -> None:
+    """It is started all the same, and told how many."""
+    many = [
+        entry(app, identity_name=f"{'n' * 100}{number:04}") for number, app in enumerate(apps(1100))
+    ]
+    project.write(many)
+    project.idp.close()
+    look = 'echo "$FAILED_COUNT ${#FAILED_IDENTITIES}" >count; wc -c >size'
+    ran = run("--max-attempts", "1", "--on-failure", look)
+    assert ran.code == 1
+    assert lines(project, "count") == ["1100 0"]
+    assert int(lines(project, "size")[0]) > 110_000
+    assert "FAILED_IDENTITIES is empty" in ran.stderr
+
+
+def test_a_failed_renewal_runs_a_hook_of_its_own(project: Project, run: Program) -> None:
+    """With the names, causes and cures; after a run in which all went well it does not run."""
+    project.add_all(apps(2))
+    run("--on-failure", NOTE)
+    assert lines(project, "names") == []
+    project.idp.inject(Fault("aadsts", code=7000222), None, apps(2)[0].client_id)
+    ran = run("--json", "--on-failure", f"{NOTE}; exit 4", "--on-renew", "true")
+    assert ran.code == 1
+    assert ran.json["failure_hook"]["exit_code"] == 4
+    assert "the hook of --on-failure failed" not in ran.stdout
+    assert lines(project, "names") == ["|ci-agent"]
+    (failed,) = json.loads("\n".join(lines(project, "stdin")))["failed"]
+    assert (failed["identity_name"], failed["outcome"]) == ("ci-agent", "failed")
+    assert "expired" in failed["message"]
+    assert failed["remedy"]
+
+
+def test_the_last_run_is_the_one_with_its_hook(project: Project, run: Program) -> None:
+    """`status` and metrics see a hook that fails, since when, and for how many tokens."""
+    project.add_all(apps(2))
+    store = TokenStore(project.output)
+    for _ in range(2):
+        assert run("--refresh-ahead", "--on-renew", "exit 3").code == 75
+        state = read_state(store)
+        assert state.last_run is not None
+        assert state.last_run.exit_code == 75
+        assert state.hook_failure is not None
+        assert state.hook_failure.pending == 2
+        assert 0 < state.hook_failure.since <= state.hook_failure.at
+    assert run("--refresh-ahead", "--on-renew", "true").code == 0
+    state = read_state(store)
+    assert state.last_run is not None
+    assert (state.last_run.exit_code, state.hook_failure) == (0, None)

@@ -7,13 +7,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 import credentials_provider
-from unit.making import NOW, sample_fields
+from credentials_provider.policy import LONGEST_LIFE
+from unit.making import sample_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,7 +167,9 @@ def test_a_run_with_nothing_due_loads_no_library_but_click(project: Project) -> 
     """It costs little more than starting Python."""
     project.identities("ci", "other")
     for name in ("ci", "other"):
-        project.token(name, issued_at=0, life=2**33, renew_at=2**33 - NOW)
+        project.token(
+            name, issued_at=int(time.time()), life=LONGEST_LIFE, renew_at=int(time.time()) + 3600
+        )
     code, modules, stdout = run(project, "--refresh-ahead")
     assert code == 0
     assert stdout.startswith("Tokens saved:")
@@ -192,7 +196,9 @@ def test_only_a_mistake_needs_pydantic(project: Project) -> None:
 def test_a_run_with_a_dotenv_file_loads_dotenv_alone(project: Project) -> None:
     """For what it is there for."""
     project.identities("ci")
-    project.token("ci", issued_at=0, life=2**33, renew_at=2**33 - NOW)
+    project.token(
+        "ci", issued_at=int(time.time()), life=LONGEST_LIFE, renew_at=int(time.time()) + 3600
+    )
     (project.root / ".env").write_text("AUTH_PROVIDER=entra\n")
     code, modules, _ = run(project, "--refresh-ahead")
     assert code == 0

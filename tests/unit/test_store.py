@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import stat
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from credentials_provider.files import (
 from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import TokenRecord
 from credentials_provider.permissions import MAXIMUM_SIZE, UntrustedOwnerError
+from credentials_provider.policy import LONGEST_LIFE
 from credentials_provider.tokens.plan import UNREADABLE
 from credentials_provider.tokens.store import (
     LOCK_NAME,
@@ -130,12 +132,13 @@ def test_a_token_file_holds_what_the_design_says(document: dict[str, Any]) -> No
         "client_id": sample_fields()["client_id"],
         "scope": sample_fields()["scope"],
         "definition": document["definition"],
+        "clock_skew": 0,
         "tokens": {"access_token": sample_minted().access_token, "expires_at": NOW + 3600},
     }
     assert SECRET not in json.dumps(document)
 
 
-@given(issued_at=st.integers(0, 2**34), life=st.integers(1, 10 * 366 * 86400), part=st.floats(0, 1))
+@given(issued_at=st.integers(0, 2**34), life=st.integers(1, LONGEST_LIFE), part=st.floats(0, 1))
 def test_what_was_written_is_read_back(
     issued_at: int, life: int, part: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -325,6 +328,38 @@ def test_a_folder_in_a_token_files_place_is_a_storage_error(project: Project) ->
     assert (project.path("ci") / "inside").is_dir()
     assert error.value.hint
     assert SECRET not in str(error.value)
+
+
+MOUNTED = """
+import subprocess, sys
+from credentials_provider.errors import StorageError
+from credentials_provider.files import write_private
+subprocess.run(["mount", "--bind", sys.argv[1], sys.argv[2]], check=True)
+try:
+    write_private(sys.argv[2], "new")
+except StorageError as error:
+    print(error.hint)
+"""
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or os.geteuid() != 0, reason="a mount needs root"
+)
+def test_a_file_that_is_mounted_by_itself_is_told_what_to_mount(tmp_path: Path) -> None:
+    """A container's usual mistake: the file cannot be replaced there."""
+    for name in ("source", "ci.json"):
+        (tmp_path / name).write_text("old")
+    done = subprocess.run(
+        ["unshare", "-m", sys.executable, "-c", MOUNTED, tmp_path / "source", tmp_path / "ci.json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert "mount the folder" in done.stdout
+    assert (tmp_path / "ci.json").read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["ci.json", "source"]
 
 
 def test_writing_into_a_folder_that_is_not_there_is_a_storage_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +20,23 @@ from credentials_provider.cli.options import (
     trust_option,
 )
 from credentials_provider.cli.stopping import stoppable
-from credentials_provider.errors import EXIT_CODES
+from credentials_provider.errors import EXIT_CODES, UnknownIdentityError
 from credentials_provider.model import RunOptions
 from credentials_provider.policy import parse_lead
 from credentials_provider.run import batch
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from credentials_provider.cli.logs import JsonLog
     from credentials_provider.cli.output import Console
+    from credentials_provider.model import Observer, Report
+    from credentials_provider.policy import Lead
 
+_OLD_FORM = "credentials_provider.old_form"  # in a context's meta: the value with a blank before it
+_NAME_OR_VALUE = "credentials_provider.name_or_value"  # … and what a value could have been meant by
+_PERCENT = re.compile(r"[0-9.]{1,7}%")
 _PATIENCE = 1.0  # seconds that a renewal waits for the reader of its messages
 
 
@@ -42,19 +50,19 @@ class GenerateCommand(Command):
             ctx.parent.command.format_commands(ctx.parent, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        following = [*args[1:], ""]
-        before_names = args.index("--") if "--" in args else len(args)
-        return super().parse_args(
-            ctx,
-            [
-                "--refresh-ahead=auto"
-                if this == "--refresh-ahead"
-                and place < before_names
-                and not (after == "auto" or after[:1].isdigit())
-                else this
-                for place, (this, after) in enumerate(zip(args, following, strict=False))
-            ],
-        )
+        ours = args[: args.index("--")] if "--" in args else args
+        words: list[str] = []
+        for place, word in enumerate(ours):
+            following = ours[place + 1] if place + 1 < len(ours) else ""
+            if word != "--refresh-ahead":
+                words.append(word)
+            elif _PERCENT.fullmatch(following):  # no name: the value, as version 1 had it
+                ctx.meta[_OLD_FORM] = following
+                words.append("--refresh-before")
+            else:
+                ctx.meta[_NAME_OR_VALUE] = following
+                words.append("--refresh-ahead=auto")
+        return super().parse_args(ctx, words + args[len(ours) :])
 
 
 @click.command(
@@ -77,9 +85,13 @@ class GenerateCommand(Command):
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=identity_names)
 @click.option(
     "--refresh-ahead",
-    metavar="[auto|DURATION|PERCENT]",
-    help="Renew only what is due: by each token's own time (auto), or when this much of its life "
-    "is left.",
+    metavar="[=auto|=DURATION|=PERCENT]",
+    help="Renew only what is due: by each token's own time, or when this much of its life is left.",
+)
+@click.option(
+    "--refresh-before",
+    metavar="DURATION|PERCENT",
+    help="The same as --refresh-ahead with a value: renew what has this much of its life left.",
 )
 @click.option(
     "-i", "--identities-file", metavar="FILE", help="Default: .oauth-tokens/entra-identities.json"
@@ -88,7 +100,9 @@ class GenerateCommand(Command):
 @click.option("-f", "--force", is_flag=True, help="Renew everything that is selected.")
 @click.option("--dry-run", is_flag=True, help="Say what is due and why; request and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing unless something is wrong.")
+@click.option(
+    "-q", "--quiet", is_flag=True, help="Print only what is wrong, and each warning once a day."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Name every identity, fresh ones too.")
 @click.option(
     "-j",
@@ -127,11 +141,16 @@ class GenerateCommand(Command):
     help="Run this by the shell once new tokens are in place; again with the next run if it fails.",
 )
 @click.option(
+    "--on-failure",
+    metavar="COMMAND",
+    help="Run this by the shell after each run in which a renewal failed.",
+)
+@click.option(
     "--hook-timeout",
     type=DURATION,
     default="1m",
     show_default=True,
-    help="End that command after so long.",
+    help="End such a command after so long.",
 )
 @click.option("--metrics-file", metavar="FILE", help="Write metrics for Prometheus there.")
 @click.option(
@@ -191,15 +210,10 @@ def command(root: str, /, **options: Any) -> int:
         console = JsonLog(quiet=options["quiet"])
     else:
         console = Console(quiet=options["quiet"], verbose=options["verbose"])
-    if options["entra_client_secret"]:
-        console.warn(
-            "--entra-client-secret is visible to every user of this machine (ps): "
-            "set ENTRA_CLIENT_SECRET instead"
-        )
     ends_at = time.monotonic() + run_options.deadline
     streams.limit(until=ends_at, patience=_PATIENCE)
     with stoppable(), contextlib.closing(console):
-        report = batch.run(run_options, console)
+        report = _run(run_options, console)
     streams.limit(until=max(ends_at, time.monotonic() + _PATIENCE))
     if not isinstance(console, Console):
         console.report(report)
@@ -214,6 +228,24 @@ def command(root: str, /, **options: Any) -> int:
         verbose=options["verbose"],
     )
     return report.exit_code
+
+
+def _run(run_options: RunOptions, console: Observer) -> Report:
+    try:
+        return batch.run(run_options, console)
+    except UnknownIdentityError as error:
+        value = click.get_current_context().meta.get(_NAME_OR_VALUE)
+        if isinstance(value, str) and value in error.names and _is_lead(value):
+            error.hint = f"To renew what has this much life left, write --refresh-before {value}."
+        raise
+
+
+def _is_lead(text: str) -> bool:
+    try:
+        parse_lead(text)
+    except ValueError:
+        return False
+    return True
 
 
 def options_of(root: str, options: dict[str, Any]) -> RunOptions:
@@ -232,15 +264,11 @@ def options_of(root: str, options: dict[str, Any]) -> RunOptions:
     )
     if options["login_base_url"] and options["cloud"]:
         raise click.UsageError("--login-base-url and --cloud exclude one another.")
-    ahead = options["refresh_ahead"]
-    try:
-        lead = parse_lead(ahead) if ahead else None
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="'--refresh-ahead'") from None
+    refresh_ahead, lead = _lead(options)
     return RunOptions(
         settings=load_settings(flags, os.environ, root),
         names=(*options["names"], *(("ingress",) if options["ingress_only"] else ())),
-        refresh_ahead=ahead is not None,
+        refresh_ahead=refresh_ahead,
         lead=lead,
         force=options["force"],
         dry_run=options["dry_run"],
@@ -252,6 +280,45 @@ def options_of(root: str, options: dict[str, Any]) -> RunOptions:
         strict_permissions=options["strict_permissions"],
         shard=options["shard"],
         on_renew=options["on_renew"],
+        on_failure=options["on_failure"],
         hook_timeout=options["hook_timeout"],
         metrics_file=options["metrics_file"],
+        deadline_given=_is_given("deadline"),
+        quiet=options["quiet"],
+        warnings=tuple(_warnings(options)),
     )
+
+
+def _lead(options: dict[str, Any]) -> tuple[bool, Lead | None]:
+    """Whether only what is due is renewed, and how much life must be left, if not auto."""
+    ahead, before = options["refresh_ahead"], options["refresh_before"]
+    if before is not None:
+        if ahead not in {None, "auto"}:
+            raise click.UsageError("--refresh-ahead=… and --refresh-before exclude one another.")
+        if before.strip().lower() == "auto":
+            raise click.BadParameter("auto is --refresh-ahead", param_hint="'--refresh-before'")
+    option = "--refresh-ahead" if before is None else "--refresh-before"
+    value = ahead if before is None else before
+    try:
+        return value is not None, parse_lead(value) if value else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=f"'{option}'") from None
+
+
+def _is_given(name: str) -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(name) not in {
+        None,
+        click.core.ParameterSource.DEFAULT,
+    }
+
+
+def _warnings(options: dict[str, Any]) -> Iterator[str]:
+    if options["entra_client_secret"]:
+        yield (
+            "--entra-client-secret is visible to every user of this machine (ps): "
+            "set ENTRA_CLIENT_SECRET instead"
+        )
+    context = click.get_current_context(silent=True)
+    if value := context.meta.get(_OLD_FORM) if context else None:
+        yield f"--refresh-ahead takes its value with =; write --refresh-before {value}"

@@ -27,6 +27,10 @@ def tell(text: str, level: Level = "info") -> None:
     """Lines on stderr; where that is the journal, with their priority."""
     if _is_journal():
         text = "\n".join(f"<{_PRIORITIES[level]}>{line}" for line in text.splitlines())
+    elif sys.stderr.isatty():
+        from credentials_provider.cli.table import wrapped  # noqa: PLC0415  people only
+
+        text = "\n".join(wrapped(line, err=True) for line in text.splitlines())
     click.echo(text, err=True)
 
 
@@ -62,8 +66,10 @@ class JsonLog(Observer):
         self._quiet = quiet
 
     def warn(self, message: str) -> None:
-        if not self._quiet:
-            event("warning", "warning", message=message)
+        event("warning", "warning", message=message)
+
+    def hook_output(self, line: str) -> None:
+        event("hook_output", line=line)
 
     def finish(self, outcome: Outcome) -> None:
         level = _LEVELS.get(outcome.kind, "info")
@@ -93,11 +99,11 @@ class JsonLog(Observer):
         for outcome in report.results:
             if outcome.failure is not None and outcome.duration is None:
                 self.finish(outcome)
-        if (hook := report.hook) is not None:
-            level: Level = "info" if hook.message is None else "error"
-            if not (self._quiet and level == "info"):
+        for name, hook in (("hook", report.hook), ("failure_hook", report.failure_hook)):
+            level: Level = "info" if hook is None or hook.message is None else "error"
+            if hook is not None and not (self._quiet and level == "info"):
                 event(
-                    "hook",
+                    name,
                     level,
                     identities=list(hook.identities),
                     exit_code=hook.exit_code,

@@ -53,8 +53,10 @@ class Console(Observer):
             self._progress.stop()
 
     def warn(self, message: str) -> None:
-        if not self._quiet:
-            self._say(f"{click.style('warning:', fg='yellow')} {message}", "warning")
+        self._say(f"{click.style('warning:', fg='yellow')} {message}", "warning")
+
+    def hook_output(self, line: str) -> None:
+        self._say(line)
 
     def start(self, due: int) -> None:
         if self._quiet or self._verbose or due < _MANY or not sys.stderr.isatty():
@@ -105,6 +107,8 @@ def show_report(
             "and runs again with the next run. The new tokens are in place.",
             "error",
         )
+    if report.failure_hook is not None and report.failure_hook.message is not None:
+        tell(f"the hook of --on-failure failed: {report.failure_hook.message}", "error")
     summary = _summary(report, folder, dry_run=dry_run)
     if report.exit_code:
         tell(summary, "warning")
@@ -185,6 +189,7 @@ def report_document(report: Report) -> dict[str, Any]:
             for each in report.results
         ],
         **({"hook": report.hook._asdict()} if report.hook else {}),
+        **({"failure_hook": report.failure_hook._asdict()} if report.failure_hook else {}),
     }
 
 

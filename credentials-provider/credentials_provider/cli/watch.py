@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from credentials_provider.run.watching import Read
 
 # What a service decides for itself, or has no use for.
-_NOT_HERE = {"help_all", "refresh_ahead", "force", "dry_run", "as_json"}
+_NOT_HERE = {"refresh_before", "help_all", "refresh_ahead", "force", "dry_run", "as_json"}
 _PATIENCE = 0.2  # seconds that a pass waits for the reader of its messages
 _SILENCE = 300.0  # seconds without a sign of life after which the service is not well
 
@@ -61,7 +61,7 @@ _SILENCE = 300.0  # seconds without a sign of life after which the service is no
 def command(root: str, /, **options: Any) -> int:
     """Stay in the foreground and renew each token before it expires."""
     health_port = options.pop("health_port")
-    options |= {"refresh_ahead": "auto", "force": False, "dry_run": False}
+    options |= {"refresh_ahead": "auto", "refresh_before": None, "force": False, "dry_run": False}
     run_options = generate.options_of(root, options)
     notifier = Notifier(os.environ)
     service = _Service(run_options, options, notifier)

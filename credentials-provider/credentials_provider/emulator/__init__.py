@@ -3,12 +3,12 @@
 It imports nothing of the rest of the package, so that what it says is said independently.
 """
 
-from .apps import Added, App, Federated, Lifetime, sample_apps
-from .core import Emulator
-from .faults import KINDS as FAULT_KINDS
-from .faults import Fault, Injection
-from .vault import VaultSecret
-from .wire import RecordedRequest
+from credentials_provider.emulator.apps import Added, App, Federated, Lifetime, sample_apps
+from credentials_provider.emulator.core import Emulator
+from credentials_provider.emulator.faults import KINDS as FAULT_KINDS
+from credentials_provider.emulator.faults import Fault, Injection
+from credentials_provider.emulator.vault import VaultSecret
+from credentials_provider.emulator.wire import RecordedRequest
 
 __all__ = [
     "FAULT_KINDS",

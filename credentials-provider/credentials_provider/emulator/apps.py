@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
 
-from .aadsts import EntraError
+from credentials_provider.emulator.aadsts import EntraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 Lifetime = int | tuple[int, int]
-"""Seconds that a token lives, or the range that they are drawn from."""
+"""Seconds of a token's life, or the range that they are drawn from."""
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}", re.IGNORECASE)
@@ -170,7 +170,7 @@ def is_guid(text: str) -> bool:
 
 
 class Directory:
-    """What the emulator knows; safe to change while it serves."""
+    """What the emulator knows; safe to change while it runs."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class Directory:
         return len(self._apps)
 
     def add(self, app: App) -> None:
-        """Registers the app, or replaces the one of the same tenant and client id."""
+        """Register the app, or replaces the one of the same tenant and client id."""
         name = app.tenant_id.lower()
         with self._lock:
             guid = self._tenants.get(name) or (name if is_guid(name) else derived_guid(name))
@@ -200,7 +200,7 @@ class Directory:
             self._apps[guid, app.client_id.lower()] = app
 
     def remove(self, client_id: str) -> None:
-        """Removes the app from every tenant; its tenants stay known. KeyError if there is none."""
+        """Remove the app from every tenant; its tenants stay known. KeyError if there is none."""
         with self._lock:
             keys = [key for key in self._apps if key[1] == client_id.lower()]
             if not keys:
@@ -209,7 +209,7 @@ class Directory:
                 del self._apps[key]
 
     def change(self, tenant_guid: str, client_id: str, change: Callable[[App], App]) -> None:
-        """Replaces the app by what `change` makes of it, in one step."""
+        """Replace the app by what `change` makes of it, in one step."""
         key = (tenant_guid, client_id.lower())
         with self._lock:
             self._apps[key] = change(self._apps[key])

@@ -15,14 +15,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from .aadsts import EntraError
+from credentials_provider.emulator.aadsts import EntraError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-    from .apps import App, Federated
+    from credentials_provider.emulator.apps import App, Federated
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LEEWAY = 300
@@ -34,7 +34,7 @@ _CERTIFICATE_ALGORITHMS = ("RS256", "PS256")
 def check_assertion(
     app: App, assertion: str, kind: str, *, audiences: Collection[str], now: float
 ) -> None:
-    """Lets a valid assertion pass; `audiences` are the token endpoint's names, `now` epoch seconds.
+    """Let a valid assertion pass; `audiences` are the token endpoint's names, `now` epoch seconds.
 
     Raises EntraError as Entra ID would refuse it.
     """
@@ -101,8 +101,8 @@ def _check_federated(
     if not candidates:
         raise EntraError(70021)
     for name, code in (("issuer", 700211), ("subject", 700213), ("audience", 700212)):
-        told = claims.get({"issuer": "iss", "subject": "sub", "audience": "aud"}[name])
-        names = told if isinstance(told, list) else [told]
+        claimed = claims.get({"issuer": "iss", "subject": "sub", "audience": "aud"}[name])
+        names = claimed if isinstance(claimed, list) else [claimed]
         fitting = [each for each in candidates if getattr(each, name) in names]
         if not fitting:
             folded = {str(each).lower() for each in names}

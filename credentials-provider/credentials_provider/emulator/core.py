@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING
 
 import trustme
 
-from .apps import App, Directory, Lifetime, is_guid, random_guid
-from .endpoints import Endpoints
-from .faults import Fault, Injection
-from .graph import Graph
-from .machine import Machine
-from .platforms import Platforms
-from .registry import Registry
-from .server import Connection, Server
-from .tokens import signing_key
-from .vault import Vault, VaultSecret
-from .wire import Call, RecordedRequest, Reply, Request
+from credentials_provider.emulator.apps import App, Directory, Lifetime, is_guid, random_guid
+from credentials_provider.emulator.endpoints import Endpoints
+from credentials_provider.emulator.faults import Fault, Injection
+from credentials_provider.emulator.graph import Graph
+from credentials_provider.emulator.machine import Machine
+from credentials_provider.emulator.platforms import Platforms
+from credentials_provider.emulator.registry import Registry
+from credentials_provider.emulator.server import Connection, Server
+from credentials_provider.emulator.tokens import signing_key
+from credentials_provider.emulator.vault import Vault, VaultSecret
+from credentials_provider.emulator.wire import Call, RecordedRequest, Reply, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
-    from .machine import Kind, Times
+    from credentials_provider.emulator.machine import Kind, Times
 
 
 class Emulator:
@@ -117,15 +117,15 @@ class Emulator:
         self._injections: list[_Armed] = []
 
     def __repr__(self) -> str:
-        state = "serving" if self._server else "stopped"
+        state = "running" if self._server else "stopped"
         return f"<Emulator port={self._port} apps={len(self._directory)} {state}>"
 
     # Life
 
     def start(self) -> None:
-        """Serves in background threads. OSError if the port is taken, RuntimeError if it serves."""
+        """Serve in background threads. OSError if the port is taken, RuntimeError if it runs."""
         if self._server is not None:
-            raise RuntimeError("the emulator serves already")
+            raise RuntimeError("the emulator runs already")
         self._closing.clear()
         signing_key()
         self._write_ca()
@@ -149,7 +149,7 @@ class Emulator:
         self._port = self._server.port
 
     def close(self) -> None:
-        """Ends every connection and frees the port; `start` serves on the same port again."""
+        """End every connection and frees the port; `start` takes the same port again."""
         self._closing.set()
         server, self._server = self._server, None
         if server is not None:
@@ -222,11 +222,11 @@ class Emulator:
     # Changes
 
     def add_app(self, app: App) -> None:
-        """Registers the app, or replaces the one of the same tenant and client id."""
+        """Register the app, or replaces the one of the same tenant and client id."""
         self._directory.add(app)
 
     def remove_app(self, app: App | str) -> None:
-        """Removes the app, or every one of that client id. KeyError if there is none."""
+        """Remove the app, or every one of that client id. KeyError if there is none."""
         self._directory.remove(app if isinstance(app, str) else app.client_id)
 
     def inject(
@@ -236,7 +236,7 @@ class Emulator:
         client_id: str | None = None,
         tenant_id: str | None = None,
     ) -> None:
-        """Lets the fault strike the next `times` requests (None: all), of one client or tenant.
+        """Let the fault strike the next `times` requests (None: all), of one client or tenant.
 
         Faults strike in the order of their injection, one a request.
         """
@@ -244,7 +244,7 @@ class Emulator:
             self._injections.append(_Armed(Injection(fault, times, client_id, tenant_id)))
 
     def clear_faults(self) -> None:
-        """Forgets every fault."""
+        """Forget every fault."""
         with self._lock:
             self._injections.clear()
 
@@ -292,7 +292,7 @@ class Emulator:
         )
 
     def _record(self, call: Call, connection: Connection) -> Fault | None:
-        """Notes the request and takes the fault that strikes it."""
+        """Note the request and takes the fault that strikes it."""
         request = call.request
         record = RecordedRequest(
             method=request.method,

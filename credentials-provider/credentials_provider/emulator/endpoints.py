@@ -6,17 +6,17 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from .aadsts import EntraError
-from .apps import random_guid
-from .assertions import check_assertion
-from .tokens import app_claims, issuer, signing_key
+from credentials_provider.emulator.aadsts import EntraError
+from credentials_provider.emulator.apps import random_guid
+from credentials_provider.emulator.assertions import check_assertion
+from credentials_provider.emulator.tokens import app_claims, issuer, signing_key
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable
 
-    from .apps import App, Directory, Lifetime
-    from .wire import Call, Reply, Request
+    from credentials_provider.emulator.apps import App, Directory, Lifetime
+    from credentials_provider.emulator.wire import Call, Reply, Request
 
 Service = Callable[["Call"], "Reply | None"]
 """Something else at the same place: an answer, or None where the call is not for it."""
@@ -123,7 +123,7 @@ class Endpoints:
     def token(
         self, call: Call, app: App, tenant: str, resource: str, *, acr: str
     ) -> tuple[str, int]:
-        """A new token and the seconds that it lives."""
+        """A new token and its life in seconds."""
         lifetime = call.lifetime
         if lifetime is None:
             wanted = app.token_lifetime

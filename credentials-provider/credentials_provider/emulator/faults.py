@@ -12,8 +12,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .apps import derived_guid
-from .wire import RESET, Call, Reply
+from credentials_provider.emulator.apps import derived_guid
+from credentials_provider.emulator.wire import RESET, Call, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -269,7 +269,7 @@ def opaque(call: Call) -> Reply:
 
 
 def short_life(call: Call, *, expires_in: int) -> Reply:
-    """A token that lives so many seconds."""
+    """A token of this short life."""
     return call.answer(replace(call, lifetime=expires_in))
 
 

@@ -20,14 +20,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from .apps import Added, derived_guid, is_guid, random_guid
-from .tokens import GRAPH, bearer_claims
+from credentials_provider.emulator.apps import Added, derived_guid, is_guid, random_guid
+from credentials_provider.emulator.tokens import GRAPH, bearer_claims
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .apps import App, Directory
-    from .wire import Call, Reply
+    from credentials_provider.emulator.apps import App, Directory
+    from credentials_provider.emulator.wire import Call, Reply
 
 READ_ROLES = frozenset({"Application.Read.All", "Application.ReadWrite.All"})
 WRITE_ROLES = frozenset({"Application.ReadWrite.All"})
@@ -216,7 +216,7 @@ def _password(each: Added) -> dict[str, object]:
 
 
 def _key(each: Added, *, whole: bool) -> dict[str, object]:
-    """The key itself is told only to who selects it."""
+    """The key itself is shown only to who selects it."""
     certificate = x509.load_pem_x509_certificate(each.content.encode())
     thumbprint = certificate.fingerprint(hashes.SHA1())  # noqa: S303  as Graph has it
     key = base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()

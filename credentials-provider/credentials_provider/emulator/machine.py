@@ -15,9 +15,9 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from .apps import App, Directory
-    from .endpoints import Endpoints
-    from .wire import Call, Reply
+    from credentials_provider.emulator.apps import App, Directory
+    from credentials_provider.emulator.endpoints import Endpoints
+    from credentials_provider.emulator.wire import Call, Reply
 
 IMDS_PATH = "/metadata/identity/oauth2/token"
 APP_SERVICE_PATH = "/msi/token"

@@ -13,12 +13,12 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from .apps import Federated, is_guid
+from credentials_provider.emulator.apps import Federated, is_guid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .wire import Call, Reply
+    from credentials_provider.emulator.wire import Call, Reply
 
 Platform = Literal["github", "azure-pipelines"]
 

@@ -6,14 +6,14 @@ import random
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from .apps import Added, App, random_guid
-from .tokens import bearer_claims
+from credentials_provider.emulator.apps import Added, App, random_guid
+from credentials_provider.emulator.tokens import bearer_claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .apps import Directory
-    from .wire import Call, Reply
+    from credentials_provider.emulator.apps import Directory
+    from credentials_provider.emulator.wire import Call, Reply
 
 ADMINISTRATORS = "registry-admins"
 """The group (or app role) whose members may use these calls."""

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
-from .wire import Reply, Request
+from credentials_provider.emulator.wire import Reply, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,18 +38,18 @@ class Connection:
         self.number = number
 
     def until_gone(self) -> None:
-        """Returns when the client has closed its side, or sent more, or the server closes."""
+        """Return when the client has closed its side, or sent more, or the server closes."""
         with contextlib.suppress(OSError):
             self.sock.settimeout(None)
             self.sock.recv(1)
 
     def reset(self) -> None:
-        """Makes the coming close a reset (RST)."""
+        """Make the coming close a reset (RST)."""
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     def shut(self) -> None:
-        """Wakes whoever reads or writes; SSLSocket.shutdown would pull the TLS object away."""
+        """Wake whoever reads or writes; SSLSocket.shutdown would pull the TLS object away."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
@@ -100,12 +100,12 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._changed.wait_for(lambda: not self._open, _CLOSE_TIMEOUT)
 
     def process_request(self, request: object, client_address: object) -> None:
-        """Counts the connection, then hands it to a thread of its own."""
+        """Count the connection, then hands it to a thread of its own."""
         self.accepted += 1
         super().process_request(request, client_address)  # type: ignore[arg-type]
 
     def finish_request(self, request: object, client_address: object) -> None:
-        """Serves one connection, in its own thread."""
+        """Serve one connection, in its own thread."""
         assert isinstance(request, socket.socket)  # noqa: S101 - a TCP server's requests are sockets
         with contextlib.suppress(OSError):  # the client refused the certificate, or went
             request.settimeout(_HANDSHAKE_TIMEOUT)

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from .apps import derived_guid, is_guid
+from credentials_provider.emulator.apps import derived_guid, is_guid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .apps import App
+    from credentials_provider.emulator.apps import App
 
 BACKDATED = 300
 """Seconds by which Entra ID puts `iat` and `nbf` before the moment of issue."""

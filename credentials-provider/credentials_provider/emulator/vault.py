@@ -9,13 +9,13 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .tokens import bearer_claims
+from credentials_provider.emulator.tokens import bearer_claims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .apps import Directory
-    from .wire import Call, Reply
+    from credentials_provider.emulator.apps import Directory
+    from credentials_provider.emulator.wire import Call, Reply
 
 VAULT = "https://vault.azure.net"
 VAULT_ROLE = "Key Vault Secrets User"

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, unquote_plus
 
-from .aadsts import describe
+from credentials_provider.emulator.aadsts import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -13,7 +13,8 @@ from credentials_provider.entra import explanations
 from credentials_provider.entra.redaction import own_words
 from credentials_provider.identities.rules import is_guid
 from credentials_provider.minting import Failure, Minted
-from credentials_provider.tokens.claims import decode_claims, epoch_claim
+from credentials_provider.policy import LONGEST_LIFE
+from credentials_provider.tokens.claims import decode_claims, differs, epoch_claim, whose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,7 +39,7 @@ def checked(
     identity: Identity,
     refuse: Callable[[str], Failure],
 ) -> Minted | Failure:
-    """A token fit to replace the old one: it decodes, lives, and is the one that was asked for.
+    """A token fit to replace the old one: it decodes, is valid, and is the one that was asked for.
 
     `refuse` makes a failure of a reason, one of `explanations.explain_bad_response`.
     """
@@ -46,10 +47,10 @@ def checked(
     claims = decode_claims(token) if _BEARER_TOKEN.fullmatch(token) else None
     if claims is None or str(result.get("token_type", "bearer")).lower() != "bearer":
         return refuse("no_access_token")
-    tenant, client = claims.get("tid"), claims.get("azp", claims.get("appid"))
-    if is_guid(identity.tenant_id) and _differs(tenant, identity.tenant_id):
+    tenant, client = whose(claims)
+    if differs(tenant, identity.tenant_id):
         return refuse("wrong_tenant")
-    if _differs(client, identity.client_id):
+    if differs(client, identity.client_id):
         return refuse("wrong_client")
     # The life that is left by the provider's own clock: ours may be wrong.
     left = None
@@ -65,15 +66,11 @@ def checked(
     return Minted(
         access_token=token,
         issued_at=int(answer.sent_at),
-        expires_in=life,
+        expires_in=min(life, LONGEST_LIFE),
         refresh_in=whole_seconds(result.get("refresh_in")),
         attempts=0,
         clock_skew=answer.clock_skew,
     )
-
-
-def _differs(claim: object, asked: str) -> bool:
-    return claim is not None and str(claim).lower() != asked.lower()
 
 
 def whole_seconds(value: object) -> int | None:
@@ -104,8 +101,8 @@ def what_body(answer: Answer) -> str:
 def refusal(document: dict[str, Any], secrets: Iterable[str] | None = None) -> Failure:
     """A refusal in words, from the JSON of an error answer (RFC 6749 section 5.2).
 
-    A code that is not in our table is told in Entra's own words, without `secrets`; where those
-    are not known (None), without any words of Entra's.
+    A code that is not in our table is explained in Entra's own words, without `secrets`; where
+    those are not known (None), without any words of Entra's.
     """
     error = safe_error(document.get("error"))
     codes = aadsts_codes(document)
@@ -136,12 +133,12 @@ def explain(trouble: Trouble, host: str, peer: str = explanations.LOGIN_HOST) ->
     """A failure of the transport, in words; what an answer says of itself goes along."""
     explained = explanations.explain_trouble(trouble, host, peer)
     document = json_object(trouble.answer) if trouble.answer else None
-    told = refusal(document) if document and "error" in document else None
+    refused = refusal(document) if document and "error" in document else None
     cause, cure, transient = explained.cause, explained.cure, explained.transient
-    if told and told.error == "temporarily_unavailable":
-        cause = told.message
+    if refused and refused.error == "temporarily_unavailable":
+        cause = refused.message
         # Entra sends some of these with HTTP 400, of which nothing else is temporary.
-        cure = cure if transient and trouble.retry_after else told.remedy
+        cure = cure if transient and trouble.retry_after else refused.remedy
         transient = True
     if trouble.out_of_time and trouble.kind != "untrusted":
         cause += "; another try would have passed the run's deadline"
@@ -149,11 +146,11 @@ def explain(trouble: Trouble, host: str, peer: str = explanations.LOGIN_HOST) ->
         trouble.kind,
         cause,
         cure,
-        error=told.error if told else None,
-        aadsts=told.aadsts if told else None,
+        error=refused.error if refused else None,
+        aadsts=refused.aadsts if refused else None,
         transient=transient,
-        trace_id=told.trace_id if told else None,
-        correlation_id=told.correlation_id if told else None,
+        trace_id=refused.trace_id if refused else None,
+        correlation_id=refused.correlation_id if refused else None,
         clock_skew=trouble.answer.clock_skew if trouble.answer else None,
     )
 

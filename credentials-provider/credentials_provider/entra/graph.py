@@ -224,9 +224,9 @@ def application(
 def secret_expiry(
     identity: Identity, credential: Credential, authority_base: str, transport: Transport
 ) -> float | str:
-    """The end of the identity's client secret in epoch seconds, or why it cannot be told.
+    """The end of the identity's client secret in epoch seconds, or why it is not known.
 
-    Secrets that begin alike cannot be told apart by Graph's hint: then the first of their ends.
+    Graph's hint is the same for secrets that begin alike: then the first of their ends counts.
     """
     asked = application(identity, credential, authority_base, transport)
     if isinstance(asked, Failure):
@@ -241,8 +241,8 @@ def secret_expiry(
 
 def _refusal(answer: Answer, *, writes: bool) -> Failure:
     error = (json_object(answer) or {}).get("error")
-    told: Mapping[str, Any] = error if isinstance(error, dict) else {}
-    code = str(told.get("code"))
+    detail: Mapping[str, Any] = error if isinstance(error, dict) else {}
+    code = str(detail.get("code"))
     if code == "Authorization_RequestDenied":
         cause = "Microsoft Graph refuses: the identity has no right to "
         cause += "change this application" if writes else "read applications"
@@ -253,7 +253,7 @@ def _refusal(answer: Answer, *, writes: bool) -> Failure:
         shown = f", {code}" if _CODE.fullmatch(code) else ""
         cause = f"Microsoft Graph answered HTTP {answer.status}{shown}"
         remedy = "Look the code up in Microsoft Graph's list of errors, and run again later."
-    inner = told.get("innerError")
+    inner = detail.get("innerError")
     trace = safe_id(inner.get("request-id")) if isinstance(inner, dict) else None
     return Failure("rejected", cause, remedy, trace_id=trace)
 

@@ -142,6 +142,6 @@ def _is_public(host: str) -> bool:
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
-            return False  # to be told as a name that does not resolve
+            return False  # the request itself reports that
         addresses = [ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found]
     return any(each.is_global for each in addresses)

@@ -90,12 +90,17 @@ def run(
     started_at = now()
     deadline = time.monotonic() + options.deadline
     settings = options.settings
+    store = TokenStore(settings.output_dir)
+    daily = None
+    if options.quiet and not options.dry_run:
+        from credentials_provider.run.daily import OncePerDay  # noqa: PLC0415  a timer's run alone
+
+        observer = daily = OncePerDay(observer, store, started_at)
     file = read(settings)
-    for warning in (*settings.warnings, *file.warnings):
+    for warning in (*options.warnings, *settings.warnings, *file.warnings):
         observer.warn(warning)
     _look_for_open_files(options, file.entries, observer)
     selected = _part(select(file.entries, options.names, file.path), options.shard)
-    store = TokenStore(settings.output_dir)
     plan, leftovers = _look(options, store, selected, started_at)
     due = any(item.due for item in plan)
 
@@ -140,7 +145,10 @@ def run(
     if options.dry_run:
         return report
     mine = _part(file.entries, options.shard)
-    return _after(options, store, mine, report, observer=observer, now=now)
+    report = _after(options, store, mine, report, observer=observer, now=now, deadline=deadline)
+    if daily is not None:
+        daily.remember()
+    return report
 
 
 def _validated(
@@ -201,13 +209,18 @@ def _after(
     *,
     observer: Observer,
     now: Callable[[], float],
+    deadline: float,
 ) -> Report:
-    """What follows a run once its files are in place: the hook, the metrics."""
-    if options.on_renew:
-        from credentials_provider.run.hooks import run_hook  # noqa: PLC0415  only where there is one
+    """What follows a run once its files are in place: the hooks, the metrics."""
+    if options.on_renew or (options.on_failure and report.exit_code):
+        from credentials_provider.run.hooks import Hooks  # noqa: PLC0415  only where there is one
 
-        hook = run_hook(options, store, mine, report.results, observer=observer, now=now)
-        report = report._replace(hook=hook)
+        ends_at = deadline if options.deadline_given else float("inf")
+        hooks = Hooks(options, store, mine, observer, now=now, ends_at=ends_at)
+        if options.on_renew:
+            report = report._replace(hook=hooks.renewed(report))
+        if options.on_failure:
+            report = report._replace(failure_hook=hooks.failed(report))
     if options.metrics_file:
         from credentials_provider.run.metrics import write_metrics  # noqa: PLC0415  prometheus-client
 

@@ -1,155 +1,223 @@
-"""The command of `--on-renew`: told once of every new token, again and again until it succeeds.
+"""The commands of `--on-renew` and `--on-failure`.
 
-What it was told of stands in the state file, by when each token file was written. So a hook is
-pending for as long as there is a token that it does not know, whatever became of the run that
-minted it.
+`--on-renew` is told once of every new token, again and again until it succeeds. The state file
+holds a hash of each token that it knows. So a hook is pending for as long as there is a token that
+it does not know, whatever became of the run that minted it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
 import subprocess
+import threading
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.errors import StorageError
 from credentials_provider.model import HookResult, TokenRecord
 from credentials_provider.run.child_environment import without_secrets
-from credentials_provider.tokens.history import HookFailure, read_state, write_state
-from credentials_provider.tokens.store import iso
+from credentials_provider.tokens.history import HookFailure, LastRun, read_state, write_state
+from credentials_provider.tokens.store import iso, parse_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from credentials_provider.model import Entry, Observer, Outcome, RunOptions
+    from credentials_provider.model import Entry, Observer, Outcome, Report, RunOptions
     from credentials_provider.tokens.store import TokenStore
 
 HOOK_LOCK = ".credentials-provider-hook.lock"
+_LONGEST_VARIABLE = 100_000  # bytes; execve(2) takes 128 KiB a string
+_LONGEST_LINE = 1 << 16  # bytes of its output that are shown as one
+_GRACE = 1.0  # seconds for its last output; what it left running may hold the pipe for ever
 
 
-def run_hook(
-    options: RunOptions,
-    store: TokenStore,
-    entries: Sequence[Entry],
-    results: Iterable[Outcome],
-    *,
-    observer: Observer,
-    now: Callable[[], float],
-) -> HookResult | None:
-    """Run the hook if it has something to hear of; None if it has not.
+class Hooks:
+    """The hooks of one run, once its files are in place.
 
-    Not under the folder's lock: the hook may take its time, and may itself ask for tokens. A lock
-    of its own keeps two runs from telling it the same thing.
+    `ends_at` is a `time.monotonic()`: nothing here waits any longer.
     """
-    if not _pending(store, entries):
-        return None
-    try:
-        with store.lock(options.lock_timeout, HOOK_LOCK):
-            pending = _pending(store, entries)
-            if not pending:
-                return None
-            result = _run(options, store, entries, pending, list(results))
-            try:
-                with store.lock(options.lock_timeout):
-                    _remember(store, pending, result, now())
-            except StorageError as error:
-                observer.warn(f"the hook will run once more: {error.message}")
-            return result
-    except StorageError as error:
-        return HookResult((), None, error.message)
+
+    def __init__(
+        self,
+        options: RunOptions,
+        store: TokenStore,
+        entries: Sequence[Entry],
+        observer: Observer,
+        *,
+        now: Callable[[], float],
+        ends_at: float,
+    ) -> None:
+        self._options = options
+        self._store = store
+        self._entries = entries
+        self._observer = observer
+        self._now = now
+        self._ends_at = ends_at
+
+    def renewed(self, report: Report) -> HookResult | None:
+        """Run `--on-renew` if it has something to hear of; None if it has not.
+
+        Not under the folder's lock: the hook may take its time, and may itself ask for tokens. A
+        lock of its own keeps two runs from telling it the same thing.
+        """
+        assert self._options.on_renew is not None  # noqa: S101  the caller asked
+        if not self._pending():
+            return None
+        try:
+            with self._lock(HOOK_LOCK):
+                pending = self._pending()
+                if not pending:
+                    return None
+                failed = _failed(report.results)
+                result = self._run(self._options.on_renew, pending, failed)
+                try:
+                    with self._lock():
+                        self._remember(pending, report._replace(hook=result))
+                except StorageError as error:
+                    self._observer.warn(f"the hook will run once more: {error.message}")
+                return result
+        except StorageError as error:
+            return HookResult((), None, error.message)
+
+    def failed(self, report: Report) -> HookResult | None:
+        """Run `--on-failure` if a renewal failed; None if none did.
+
+        A token that is kept because another run is at work is no failure.
+        """
+        assert self._options.on_failure is not None  # noqa: S101  the caller asked
+        failed = [
+            each for each in _failed(report.results) if not (each.kind == "kept" and _is_busy(each))
+        ]
+        return self._run(self._options.on_failure, {}, failed) if failed else None
+
+    def _lock(self, *name: str) -> contextlib.AbstractContextManager[None]:
+        left = max(self._ends_at - time.monotonic(), 0.0)
+        return self._store.lock(min(self._options.lock_timeout, left), *name)
+
+    def _pending(self) -> dict[str, _News]:
+        known = read_state(self._store).hooked
+        pending = {}
+        for entry in self._entries:
+            document = self._store.document(f"{entry.name}.json")
+            record = parse_record(document) if document is not None else None
+            if document is None or not isinstance(record, TokenRecord) or not record.fingerprint:
+                continue
+            digest = hashlib.sha256(document["access_token"].encode()).hexdigest()[:32]
+            if known.get(entry.name) != digest:
+                pending[entry.name] = _News(record, digest)
+        return pending
+
+    def _remember(self, pending: Mapping[str, _News], report: Report) -> None:
+        """Under the folder's lock."""
+        state = read_state(self._store)
+        now, result = self._now(), report.hook
+        if result is not None and result.message is not None:
+            since = state.hook_failure.since if state.hook_failure else now
+            failure = HookFailure(now, result.message, since or now, len(pending))
+            state = state._replace(hook_failure=failure)
+        else:
+            hooked = {name: news.digest for name, news in pending.items()}
+            state = state._replace(hooked={**state.hooked, **hooked}, hook_failure=None)
+        last_run = LastRun(report.started_at, now, report.exit_code)
+        write_state(self._store, state._replace(last_run=last_run))
+
+    def _run(
+        self, command: str, pending: Mapping[str, _News], failed: Sequence[Outcome]
+    ) -> HookResult:
+        names = tuple(sorted(pending))
+        environment = {
+            **without_secrets(os.environ, self._entries, self._options.settings),
+            **self._variables("RENEWED", names),
+            **self._variables("FAILED", sorted(each.identity_name for each in failed)),
+        }
+        left = max(self._ends_at - time.monotonic(), 0.0)
+        timeout = min(self._options.hook_timeout, left)
+        try:
+            process = subprocess.Popen(  # noqa: S602  it is the user's own command line
+                command,
+                shell=True,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return HookResult(names, None, f"it cannot be started: {error.strerror}")
+        document = json.dumps(_document(self._store, pending, failed)).encode()
+        reader = self._attend(process, document)
+        try:
+            code = process.wait(timeout)
+            reader.join(_GRACE)
+        except subprocess.TimeoutExpired:
+            return HookResult(names, None, f"it was stopped after {timeout:.3g} s")
+        finally:
+            _kill(process)
+        if code == 0:
+            return HookResult(names, 0, None)
+        ended = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
+        return HookResult(names, code, ended)
+
+    def _variables(self, which: str, names: Sequence[str]) -> dict[str, str]:
+        """The names, and how many: of so many that no environment holds them, the number alone."""
+        joined = " ".join(names)
+        if len(joined.encode()) > _LONGEST_VARIABLE:
+            joined = ""
+            self._observer.warn(
+                f"{which}_IDENTITIES is empty: {len(names)} names do not fit into the environment. "
+                "The hook has them on its standard input."
+            )
+        return {f"{which}_IDENTITIES": joined, f"{which}_COUNT": str(len(names))}
+
+    def _attend(self, process: subprocess.Popen[bytes], document: bytes) -> threading.Thread:
+        """Give the hook its input and pass on its output, whenever it wants either."""
+
+        def write() -> None:
+            assert process.stdin is not None  # noqa: S101  a pipe
+            with contextlib.suppress(OSError), process.stdin as pipe:
+                pipe.write(document)
+
+        def read() -> None:
+            assert process.stdout is not None  # noqa: S101  a pipe
+            with contextlib.suppress(OSError, ValueError), process.stdout as pipe:
+                while line := pipe.readline(_LONGEST_LINE):
+                    self._observer.hook_output(line.decode(errors="replace").rstrip("\r\n"))
+
+        threads = [threading.Thread(target=each, daemon=True) for each in (write, read)]
+        for thread in threads:
+            thread.start()
+        return threads[1]
 
 
 class _News(NamedTuple):
-    """A token that the hook has not been told of, and when its file was written."""
+    """A token that the hook has not been told of, and its hash."""
 
     record: TokenRecord
-    written_at: float  # epoch seconds; a time of issue is in whole ones, and can repeat
+    digest: str
 
 
-def _pending(store: TokenStore, entries: Sequence[Entry]) -> dict[str, _News]:
-    told = read_state(store).told
-    # The time first: a file that is replaced in between is told of once more, not never.
-    written = {entry.name: _written_at(store.path(entry.name)) for entry in entries}
-    on_disk, _ = store.read(entry.name for entry in entries)
-    return {
-        name: _News(record, written[name])
-        for name, record in on_disk.items()
-        if isinstance(record, TokenRecord)
-        and record.fingerprint is not None
-        and told.get(name) != written[name]
-    }
+def _failed(results: Iterable[Outcome]) -> list[Outcome]:
+    return [each for each in results if each.failure is not None]
 
 
-def _written_at(path: str) -> float:
-    try:
-        return os.stat(path, follow_symlinks=False).st_mtime
-    except OSError:
-        return 0.0
-
-
-def _remember(
-    store: TokenStore, pending: Mapping[str, _News], result: HookResult, now: float
-) -> None:
-    state = read_state(store)
-    if result.message is not None:
-        state = state._replace(hook_failure=HookFailure(now, result.message))
-    else:
-        told = {name: news.written_at for name, news in pending.items()}
-        state = state._replace(told={**state.told, **told}, hook_failure=None)
-    write_state(store, state)
-
-
-def _run(
-    options: RunOptions,
-    store: TokenStore,
-    entries: Sequence[Entry],
-    pending: Mapping[str, _News],
-    outcomes: Sequence[Outcome],
-) -> HookResult:
-    assert options.on_renew is not None  # noqa: S101  the caller asked
-    failed = [each for each in outcomes if each.failure is not None]
-    names = tuple(sorted(pending))
-    environment = {
-        **without_secrets(os.environ, entries, options.settings),
-        "RENEWED_IDENTITIES": " ".join(names),
-        "FAILED_IDENTITIES": " ".join(sorted(each.identity_name for each in failed)),
-    }
-    document = json.dumps(_document(store, pending, failed)).encode()
-    try:
-        process = subprocess.Popen(  # noqa: S602  it is the user's own command line
-            options.on_renew,
-            shell=True,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=2,  # ours is for the report
-            start_new_session=True,
-        )
-    except OSError as error:
-        return HookResult(names, None, f"it cannot be started: {error.strerror}")
-    try:
-        process.communicate(document, timeout=options.hook_timeout)
-    except subprocess.TimeoutExpired:
-        _kill(process)
-        return HookResult(names, None, f"it was stopped after {options.hook_timeout:g} s")
-    except BaseException:
-        _kill(process)
-        raise
-    code = process.returncode
-    if code == 0:
-        return HookResult(names, 0, None)
-    return HookResult(names, code, f"exit code {code}" if code > 0 else f"ended by signal {-code}")
+def _is_busy(outcome: Outcome) -> bool:
+    failure = outcome.failure
+    return failure is not None and failure.kind == "storage" and failure.transient
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the hook and whatever it started."""
+    """End the hook, if it has not ended, and whatever it left in its session."""
     with contextlib.suppress(OSError):
         if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
-    process.communicate()
+    process.wait()
 
 
 def _document(
@@ -171,8 +239,12 @@ def _document(
             {
                 "identity_name": each.identity_name,
                 "outcome": each.kind,
+                "kind": each.failure.kind if each.failure else None,
                 "message": each.failure.message if each.failure else None,
                 "remedy": each.failure.remedy if each.failure else None,
+                "expires_at": iso(each.expires_at)
+                if each.kind == "kept" and each.expires_at
+                else None,
             }
             for each in failed
         ],

@@ -225,7 +225,7 @@ class Renewal:
         lead = self._options.lead
         if lead is not None and lead.of(life) >= life:
             self._warn_once(
-                "lead", "--refresh-ahead is longer than these tokens live: every run renews them"
+                "lead", "the lead is longer than the life of these tokens: every run renews them"
             )
 
 

@@ -18,6 +18,24 @@ def decode_claims(token: str) -> dict[str, Any] | None:
     return decoded[1] if decoded else None
 
 
+def whose(claims: Mapping[str, Any]) -> tuple[str, str]:
+    """Tenant and application that a token is for, in lower case; empty where it does not say.
+
+    `azp` in v2 tokens, `appid` in v1:
+    https://learn.microsoft.com/en-us/entra/identity-platform/access-token-claims-reference
+    """
+    application = claims.get("azp", claims.get("appid"))
+    return str(claims.get("tid") or "").lower(), str(application or "").lower()
+
+
+def differs(claim: str, asked: str) -> bool:
+    """Whether a token says another tenant or application than the one that was asked for.
+
+    Tokens name a tenant by its GUID alone, so one that was asked for by a domain proves nothing.
+    """
+    return bool(claim) and "." not in asked and claim != asked.lower()
+
+
 def decode(token: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Header and claims of a signed JWT, or None. The signature is not looked at."""
     parts = token.split(".")

@@ -51,19 +51,22 @@ class LastRun(NamedTuple):
 
 
 class HookFailure(NamedTuple):
-    """The hook did not succeed: it is pending."""
+    """The hook did not succeed: it is pending. Times in epoch seconds."""
 
-    at: float  # epoch seconds
+    at: float  # of the last try
     message: str
+    since: float = 0.0  # of the first one; 0: not known
+    pending: int = 0  # tokens that it does not know
 
 
 class State(NamedTuple):
-    """The file's content. `told`: by identity, when the token file that the hook knows was made."""
+    """The file's content."""
 
     last_run: LastRun | None = None
     identities: Mapping[str, History] = {}
-    told: Mapping[str, float] = {}
+    hooked: Mapping[str, str] = {}  # by identity, a hash of the token that the hook knows
     hook_failure: HookFailure | None = None
+    warned: Mapping[str, float] = {}  # by a warning's hash, when it was last given (epoch seconds)
 
 
 def read_state(store: TokenStore) -> State:
@@ -91,8 +94,9 @@ def write_state(store: TokenStore, state: State) -> None:
             name: {**history._asdict(), "failure": history.failure and history.failure._asdict()}
             for name, history in state.identities.items()
         },
-        "told": dict(state.told),
+        "hooked": dict(state.hooked),
         "hook_failure": state.hook_failure and state.hook_failure._asdict(),
+        "warned": dict(state.warned),
     }
     store.write_text(STATE_NAME, json.dumps(document) + "\n")
 
@@ -117,13 +121,16 @@ def after_run(
             identities[result.identity_name] = before._replace(
                 failures=before.failures + 1, failure=last
             )
-    told = {name: at for name, at in state.told.items() if name in known}
-    return state._replace(last_run=run, identities=identities, told=told)
+    hooked = {name: digest for name, digest in state.hooked.items() if name in known}
+    return state._replace(last_run=run, identities=identities, hooked=hooked)
 
 
 _FAILURE_FIELDS = tuple(name for name in LastFailure._fields if name not in {"at", "runs"})
 _LARGEST = 253_402_300_799  # the last second of the year 9999: what can be shown as a time
-_NUMBERS = {"at", "started_at", "finished_at", "exit_code", "renewals", "failures", "runs"}
+_NUMBERS = {
+    *("at", "started_at", "finished_at", "exit_code", "renewals", "failures", "runs"),
+    *("since", "pending"),
+}
 
 
 def _state(document: dict[str, Any]) -> State:
@@ -131,8 +138,9 @@ def _state(document: dict[str, Any]) -> State:
     return State(
         last_run=None if run is None else LastRun(**_checked(run)),
         identities={name: _history(each) for name, each in document["identities"].items()},
-        told={name: _number(at) for name, at in document["told"].items()},
+        hooked={name: str(digest) for name, digest in document.get("hooked", {}).items()},
         hook_failure=None if hook is None else HookFailure(**_checked(hook)),
+        warned={digest: _number(at) for digest, at in document.get("warned", {}).items()},
     )
 
 

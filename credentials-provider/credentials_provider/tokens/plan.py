@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from credentials_provider.model import Entry, PlanItem, Reason, TokenRecord
+from credentials_provider.policy import LONGEST_LIFE
+from credentials_provider.tokens.claims import differs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -50,7 +52,7 @@ def make_plan(
 def _reason(entry: Entry, found: OnDisk, now: float, lead: Lead | None) -> Reason | None:
     if found is None:
         return "missing"
-    if isinstance(found, Unreadable):
+    if isinstance(found, Unreadable) or not _believed(entry, found, now):
         return "unreadable"
     if found.fingerprint != entry.fingerprint:
         return "changed"
@@ -64,6 +66,16 @@ def _reason(entry: Entry, found: OnDisk, now: float, lead: Lead | None) -> Reaso
     return "refresh" if refresh_at <= now else None
 
 
+def _believed(entry: Entry, record: TokenRecord, now: float) -> bool:
+    """Whether the token can be this identity's: anybody can write a file, and a fingerprint."""
+    tenant_id, client_id = (str(entry.fields.get(name)) for name in ("tenant_id", "client_id"))
+    return (
+        record.expires_on <= now + LONGEST_LIFE
+        and not differs(record.tenant_id, tenant_id)
+        and not differs(record.client_id, client_id)
+    )
+
+
 def _serves(entry: Entry, record: TokenRecord | None, now: float) -> bool:
     """Whether the token on disk can be used, whatever becomes of its renewal.
 
@@ -71,6 +83,8 @@ def _serves(entry: Entry, record: TokenRecord | None, now: float) -> bool:
     not write, or an older version of it, has no comparable fingerprint and is taken at its word.
     """
     if record is None or record.expires_on <= now or record.generated_at > now + CLOCK_TOLERANCE:
+        return False
+    if not _believed(entry, record, now):
         return False
     if record.fingerprint is None:
         return True

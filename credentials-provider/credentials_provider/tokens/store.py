@@ -13,6 +13,8 @@ from credentials_provider.errors import ConfigurationError, LockBusyError, Stora
 from credentials_provider.files import Folder, is_temporary, make_folders
 from credentials_provider.model import TokenRecord
 from credentials_provider.permissions import is_open
+from credentials_provider.policy import LONGEST_LIFE
+from credentials_provider.tokens.claims import decode_claims, epoch_claim, whose
 from credentials_provider.tokens.plan import UNREADABLE, OnDisk, Unreadable
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ def token_document(entry: Entry, minted: Minted, refresh_at: int) -> dict[str, A
         "client_id": entry.fields["client_id"],
         "scope": entry.fields["scope"],
         "definition": entry.fingerprint,
+        "clock_skew": round(minted.clock_skew or 0),
         "tokens": {"access_token": minted.access_token, "expires_at": expires_on},
     }
 
@@ -284,23 +287,34 @@ def parse_record(document: dict[str, Any]) -> TokenRecord | Unreadable:
 
 
 def _record(document: dict[str, Any]) -> TokenRecord:
-    """The times of a token file, as long as they agree with one another."""
+    """The times of a token file, as long as they agree with one another.
+
+    The token itself says how long it is valid, and for whom: whatever else stands in the file.
+    """
     token = document["access_token"]
     if not isinstance(token, str) or not token:
         raise ValueError
+    claims = decode_claims(token) or {}
+    said, exp = whose(claims), epoch_claim(claims, "exp")
+    if exp is not None:  # by the provider's clock, and this machine's was ahead of it by so much
+        exp += max(0, int(_epoch(document.get("clock_skew", 0))))
     fingerprint = document.get("definition")
     if not isinstance(fingerprint, str):  # the registry's own generator, or a hand
         expires_on = _epoch(document["expires_at"])
-        return TokenRecord(0.0, expires_on, expires_on, None)
+        if exp is not None:
+            expires_on = min(expires_on, exp)
+        return TokenRecord(0.0, expires_on, expires_on, None, *said)
     generated_at = _epoch(document["generated_at"])
     expires_on = _epoch(document["expires_at"])
     refresh_at = _epoch(document["refresh_at"])
     told = (document["expires_on"], generated_at + document["expires_in"])
     if not all(abs(other - expires_on) <= CONSISTENT_WITHIN for other in told):  # NaN is not
         raise ValueError
-    if not generated_at <= refresh_at <= expires_on:
+    if not generated_at <= refresh_at <= expires_on <= generated_at + LONGEST_LIFE:
         raise ValueError
-    return TokenRecord(generated_at, expires_on, refresh_at, fingerprint)
+    if exp is not None:
+        expires_on = min(expires_on, exp)
+    return TokenRecord(generated_at, expires_on, min(refresh_at, expires_on), fingerprint, *said)
 
 
 def _epoch(value: object) -> float:

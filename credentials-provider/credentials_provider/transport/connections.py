@@ -1,7 +1,7 @@
 """HTTPS to the provider: one pool, bounded answers, a deadline that holds for every byte.
 
 A request goes to the one address it was given: no redirect is followed, no cookie kept, no netrc
-read. What cannot be answered is told by a value (`Trouble`), never by an exception.
+read. What comes in the way is a value (`Trouble`), never an exception.
 """
 
 from __future__ import annotations

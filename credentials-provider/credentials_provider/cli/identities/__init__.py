@@ -5,7 +5,15 @@ from __future__ import annotations
 import click
 
 from credentials_provider.cli.helping import Group
-from credentials_provider.cli.identities import adding, keeping, replacing, rotating, showing, sinks
+from credentials_provider.cli.identities import (
+    adding,
+    creating,
+    keeping,
+    replacing,
+    rotating,
+    showing,
+    sinks,
+)
 
 
 @click.group(
@@ -23,7 +31,7 @@ def command() -> None:
 
 
 for each in (
-    *(adding.init, adding.add, replacing.import_),
+    *(adding.init, adding.add, replacing.import_, creating.create),
     *(showing.list_, showing.check),
     *(replacing.secret, rotating.rotate, sinks.command),
     *(keeping.remove, keeping.migrate),

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.identities.options import FILE_OPTIONS, settings_of, with_options
+from credentials_provider.cli.identities.options import (
+    FILE_OPTIONS,
+    PROVIDER_OPTIONS,
+    settings_of,
+    with_options,
+)
+from credentials_provider.cli.identities.registry import REGISTRY_OPTIONS, registry_accounts
 from credentials_provider.cli.identities.sinks import withdrawn
 from credentials_provider.cli.options import identity_names
-from credentials_provider.errors import EXIT_OK
+from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.identities.sinks import sinks_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from credentials_provider.model import Entry
+    from credentials_provider.settings import Settings
 
 
 @click.command(
@@ -37,12 +47,26 @@ if TYPE_CHECKING:
     help="Delete its token, also in its sinks, and its files in .secrets; or keep them. "
     "Default: --purge",
 )
+@click.option(
+    "--at-registry",
+    is_flag=True,
+    help="Delete its account at the registry first; asks who you are.",
+)
 @click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
-@with_options(FILE_OPTIONS)
+@with_options(REGISTRY_OPTIONS, PROVIDER_OPTIONS[-1:], FILE_OPTIONS)
 @click.pass_obj
-def remove(root: str, /, names: Sequence[str], purge: bool, **options: Any) -> int:
+def remove(
+    root: str, /, names: Sequence[str], *, purge: bool, at_registry: bool, **options: Any
+) -> int:
     """Take identities out of the file, with their tokens and the secrets that are kept here."""
     settings = settings_of(root, options)
+    if at_registry:
+        there = os.path.exists(settings.identities_file)
+        known = read_entries(settings).entries if there else []
+        _delete_accounts(settings, names, known, options)
+        names = [name for name in names if any(each.name == name for each in known)]
+        if not names:
+            return EXIT_OK
     file = read_entries(settings)
     entries = select(file.entries, names, file.path)
     going = {entry.name for entry in entries}
@@ -58,6 +82,32 @@ def remove(root: str, /, names: Sequence[str], purge: bool, **options: Any) -> i
     for path in files:
         click.echo(f"  {path} {'deleted' if purge else 'is still there'}")
     return EXIT_OK
+
+
+def _delete_accounts(
+    settings: Settings, names: Sequence[str], entries: Sequence[Entry], options: dict[str, Any]
+) -> None:
+    """Delete the accounts of identities, and those that a lost `create` left without an identity.
+
+    Raises:
+        ConfigurationError: two accounts have a name that no identity has.
+        LifecycleError: the registry refused, or did not answer; nothing was removed here.
+
+    """
+    clients = {entry.name: entry.fields.get("client_id") for entry in entries}
+    with registry_accounts(settings, options) as accounts:
+        for name in names:
+            client_id = clients.get(name)
+            if not isinstance(client_id, str):
+                found = accounts.called(name)
+                if len(found) > 1:
+                    raise ConfigurationError(
+                        f"the registry has {len(found)} accounts called {name}",
+                        hint="Delete the right one there.",
+                    )
+                client_id = found[0] if found else None
+            gone = client_id is not None and accounts.remove(client_id)
+            click.echo(f"{name}: {'account deleted' if gone else 'no account'} at {accounts.url}")
 
 
 @click.command(

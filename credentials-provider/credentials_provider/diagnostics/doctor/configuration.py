@@ -75,7 +75,8 @@ def identities(exam: Examination, names: Sequence[str]) -> Iterator[Check]:
             cure = f"Correct it in {file.path}."
             for problem in found:
                 place = f"{problem.field}: " if problem.field else ""
-                seen = f"entry {entry.index}: {place}{problem.message}"
+                number = f"entry {entry.index}: " if entry.index else ""
+                seen = f"{number}{place}{problem.message}"
                 yield Check("identities", "failure", seen, cure, guide.MACHINES, names)
             continue
         good[entry.name] = found

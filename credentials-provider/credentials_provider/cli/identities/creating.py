@@ -1,0 +1,155 @@
+"""`identities create`: from nothing to an identity that has its token."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider.assistants.clients import CLIENTS
+from credentials_provider.cli.helping import Command, as_started
+from credentials_provider.cli.identities.adding import added, ask_secret, entry_fields
+from credentials_provider.cli.identities.options import (
+    FILE_OPTIONS,
+    IDENTITY_OPTIONS,
+    PROVIDER_OPTIONS,
+    settings_of,
+    with_options,
+)
+from credentials_provider.cli.identities.registry import REGISTRY_OPTIONS, registry_accounts
+from credentials_provider.cli.options import DURATION_OR_NONE
+from credentials_provider.errors import EXIT_OK, quoted
+from credentials_provider.identities.fields import FIELDS
+from credentials_provider.model import Observer, RunOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from credentials_provider.settings import Settings
+
+
+@click.command(
+    "create",
+    cls=Command,
+    short_help="Make a machine account at the registry.",
+    examples="""
+    # An account, its identity and its first token
+    credentials-provider identities create ci --groups agents \\
+        --registry-url https://gateway.example.com --as admin
+    # And an assistant that uses it
+    credentials-provider identities create ci --groups agents --assistant claude-code \\
+        --registry-url https://gateway.example.com --as admin
+    """,
+)
+@click.argument("name")
+@click.option("--groups", required=True, metavar="A,B", help="The account's groups, with commas.")
+@click.option("--description", metavar="TEXT", help="For the registry.")
+@click.option(
+    "--existing",
+    metavar="CLIENT_ID",
+    help="Register this application in place of a new one; its secret is asked for.",
+)
+@click.option("--assistant", type=click.Choice(list(CLIENTS)), help="Configure this one, too.")
+@click.option(
+    "--wait",
+    type=DURATION_OR_NONE,
+    default="10m",
+    show_default=True,
+    metavar="DURATION",
+    help="How long Entra ID may take to know the account.",
+)
+@click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
+@with_options(REGISTRY_OPTIONS, IDENTITY_OPTIONS, PROVIDER_OPTIONS[-1:], FILE_OPTIONS)
+@click.pass_obj
+def create(root: str, /, name: str, groups: str, **options: Any) -> int:
+    """Make a machine account at an MCP Gateway Registry, and the identity that uses it.
+
+    The registry is asked once. The account's secret goes to a private file before anything else,
+    and is printed nowhere. Then the identity is added and gets its first token. After a failure,
+    run the same command again: it goes on.
+    """
+    settings = settings_of(root, options)
+    wanted = [each.strip() for each in groups.split(",") if each.strip()]
+    if not wanted:
+        raise click.UsageError("Name at least one group: --groups A,B.")
+    if problem := FIELDS["identity_name"].problem(name):
+        raise click.UsageError(f"NAME {problem}.")
+    client_id = options["existing"]
+    if client_id and (problem := FIELDS["client_id"].problem(client_id)):
+        raise click.UsageError(f"--existing {problem}.")
+    if client_id:
+        _register(settings, name, client_id, wanted, options)
+    else:
+        _create(settings, name, wanted, options)
+    _first_token(settings, name, options["wait"])
+    if options["assistant"]:
+        return _configure(root, name, options)
+    click.echo(
+        as_started(f"Next: `credentials-provider mcp-config CLIENT --identity {quoted(name)}`"),
+        err=True,
+    )
+    return EXIT_OK
+
+
+def _create(settings: Settings, name: str, groups: Sequence[str], options: dict[str, Any]) -> None:
+    from credentials_provider.lifecycle.accounts import groups_missing  # noqa: PLC0415  urllib3
+    from credentials_provider.lifecycle.creating import create as make  # noqa: PLC0415  with it
+
+    given = {**options, "identity_name": name, "client_id": "-"}
+    fields = entry_fields(settings, given)
+    del fields["client_id"]
+    with registry_accounts(settings, options) as accounts:
+        granted = make(
+            settings,
+            name,
+            fields,
+            accounts,
+            groups,
+            description=options["description"],
+            tell=_tell,
+        )
+    click.echo(f"{name} made at {accounts.url} and added to {settings.identities_file}")
+    if missing := groups_missing(groups, granted):
+        _tell(
+            f"warning: the registry does not know the groups {', '.join(missing)}: {name} is not "
+            "in them"
+        )
+
+
+def _register(
+    settings: Settings, name: str, client_id: str, groups: Sequence[str], options: dict[str, Any]
+) -> None:
+    """Register an application that is there, and add its identity."""
+    fields = entry_fields(settings, {**options, "identity_name": name, "client_id": client_id})
+    secret = ask_secret() if sys.stdin.isatty() else sys.stdin.readline().strip()
+    with registry_accounts(settings, options) as accounts:
+        accounts.register(client_id, name, groups)
+    click.echo(f"{client_id} is registered at {accounts.url} as {name}")
+    added(settings, fields, secret)
+
+
+def _first_token(settings: Settings, name: str, wait: float) -> None:
+    from credentials_provider.lifecycle.replacing import prove_entry  # noqa: PLC0415  msal
+    from credentials_provider.run.access import get_token  # noqa: PLC0415
+
+    prove_entry(settings, name, wait=wait, tell=_tell)
+    get_token(RunOptions(settings, force=True), name, 0.0, Observer())
+    click.echo(f"{name} has its first token")
+
+
+def _configure(root: str, name: str, options: dict[str, Any]) -> int:
+    """Write and prove the assistant's configuration, as `mcp-config` does."""
+    from credentials_provider.cli import mcp_config  # noqa: PLC0415  only where it is asked for
+
+    words = [options["assistant"], "--identity", name, "--write"]
+    names = ("registry_url", "identities_file", "env_file", "output_dir", "ca_bundle")
+    for option in (*names, "login_base_url", "cloud"):
+        if options[option]:
+            words += ["--" + option.replace("_", "-"), str(options[option])]
+    code: int = mcp_config.command.main(words, standalone_mode=False, obj=root)
+    return code or EXIT_OK
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)

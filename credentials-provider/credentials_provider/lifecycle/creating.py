@@ -1,0 +1,164 @@
+"""A new machine account: made once at the registry, put away, added, proven.
+
+What the registry told, its secret included, is in a private file before anything else happens. A
+run that is killed at any point is finished by the next, or that says what is where.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from credentials_provider.errors import ConfigurationError
+from credentials_provider.identities import editing
+from credentials_provider.identities.fields import Identity
+from credentials_provider.identities.reading import make_entry, read_entries
+from credentials_provider.identities.rules import composed, name_key
+from credentials_provider.identities.validation import validate_entry
+from credentials_provider.lifecycle.accounts import UncertainError
+from credentials_provider.lifecycle.proving import LifecycleError
+from credentials_provider.permissions import read_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from credentials_provider.lifecycle.accounts import Accounts
+    from credentials_provider.settings import Settings
+
+_NO_CLIENT = "00000000-0000-0000-0000-000000000000"
+_VERSION = "account 1"
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An account that was asked for; with a client id it was made."""
+
+    registry_url: str
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    groups: tuple[str, ...] = ()
+
+
+def create(
+    settings: Settings,
+    name: str,
+    fields: Mapping[str, Any],
+    accounts: Accounts,
+    groups: Sequence[str],
+    *,
+    description: str | None = None,
+    tell: Callable[[str], None],
+) -> tuple[str, ...]:
+    """Make an account and add its identity; the groups that it got.
+
+    Args:
+        settings: where the identities are.
+        name: of the account and of the identity.
+        fields: of the new entry, without client id and credential.
+        accounts: of the registry.
+        groups: that the account is to be in.
+        description: for the registry.
+        tell: gets a line about what an earlier run began.
+
+    Raises:
+        LifecycleError: the registry refused, or nobody knows whether it made the account.
+        ConfigurationError: the name is taken, or the entry has mistakes; nothing was asked for.
+
+    """
+    begun = _read(settings, name)
+    entries = read_entries(settings).entries if os.path.exists(settings.identities_file) else []
+    entry = next((each for each in entries if name_key(each.name) == name_key(name)), None)
+    if entry is not None:
+        if begun is None or entry.fields.get("client_id") != begun.client_id:
+            raise ConfigurationError(
+                f"there is an identity {entry.name} already",
+                hint="Choose another NAME, or remove it first.",
+            )
+        _close(settings, name)  # the last step of an earlier run was all that was missing
+        return begun.groups
+    _check(settings, name, fields)
+    if begun is None or not begun.client_id:
+        begun = _made(settings, name, accounts, groups, description, begun=begun, tell=tell)
+    editing.add(settings, {**fields, "client_id": begun.client_id}, begun.client_secret)
+    _close(settings, name)
+    return begun.groups
+
+
+def _made(
+    settings: Settings,
+    name: str,
+    accounts: Accounts,
+    groups: Sequence[str],
+    description: str | None,
+    *,
+    begun: _Begun | None,
+    tell: Callable[[str], None],
+) -> _Begun:
+    """The account, made now. An earlier run may have asked for it and not heard the answer."""
+    if there := accounts.called(name):
+        if begun is None:
+            raise ConfigurationError(
+                f"the registry has an account {name} already: client ID {there[0]}",
+                hint="Choose another NAME, or give its secret to `credentials-provider identities "
+                f"add NAME --client-id {there[0]}`.",
+            )
+        raise LifecycleError(
+            f"the registry made the account {name} (client ID {there[0]}) for an earlier run, "
+            "which did not get the answer: its secret is lost",
+            f"Delete the account: identities remove {name} --at-registry, with the options of "
+            "this command. Then run this again.",
+        )
+    if begun is not None:
+        tell(f"An earlier run asked for {name}; the registry has no such account: asking again")
+    _write(settings, name, _Begun(accounts.url))
+    try:
+        made = accounts.make(name, groups, description)
+    except UncertainError as error:
+        raise LifecycleError(
+            f"{error.message}; the account may have been made all the same",
+            "Run this again in a minute: it looks before it asks.",
+            transient=True,
+        ) from None
+    except LifecycleError:
+        _close(settings, name)
+        raise
+    done = _Begun(accounts.url, made.client_id, made.client_secret, made.groups)
+    _write(settings, name, done)
+    return done
+
+
+def _check(settings: Settings, name: str, fields: Mapping[str, Any]) -> None:
+    """Refuse what could not be added, before anything is asked for."""
+    sample = {**fields, "client_id": _NO_CLIENT, "client_secret_file": "x", "identity_name": name}
+    found = validate_entry(make_entry(1, sample, settings))
+    if not isinstance(found, Identity):
+        raise ConfigurationError("the identity has mistakes; nothing was made", problems=found)
+
+
+def _place(name: str) -> str:
+    return f"{editing.SECRETS_FOLDER}/{composed(name)}~account"
+
+
+def _read(settings: Settings, name: str) -> _Begun | None:
+    path = editing.full_path(settings, _place(name))
+    content = read_file(path)
+    if content is None:
+        return None
+    try:
+        found: dict[str, Any] = json.loads(content.text())[_VERSION]
+        return _Begun(**{**found, "groups": tuple(found["groups"])})
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ConfigurationError(
+            f"{path} is not what this program wrote",
+            hint="It may hold the secret of an account that was made. Look at it, then delete it.",
+        ) from None
+
+
+def _write(settings: Settings, name: str, begun: _Begun) -> None:
+    editing.keep(settings, _place(name), json.dumps({_VERSION: asdict(begun)}))
+
+
+def _close(settings: Settings, name: str) -> None:
+    editing.discard([editing.full_path(settings, _place(name))])

@@ -1,0 +1,341 @@
+"""From nothing to an identity with its token: one account, and its secret is never lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from credentials_provider.emulator import App, Emulator, Fault
+from credentials_provider.errors import ConfigurationError
+from credentials_provider.identities import editing
+from credentials_provider.lifecycle import creating
+from credentials_provider.lifecycle.accounts import Accounts
+from credentials_provider.lifecycle.proving import LifecycleError
+from credentials_provider.model import Observer, RunOptions
+from credentials_provider.run.access import get_token
+from credentials_provider.settings import Flags, Settings, load_settings
+from support import SCOPE, Project, apps, entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from credentials.commanding import Tell
+    from support import Ran
+
+GROUPS = ("agents", "readers")
+pytestmark = [pytest.mark.usefixtures("no_backoff"), pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+def idp(request: pytest.FixtureRequest) -> Iterator[Emulator]:
+    """An emulator that is a registry, too."""
+    propagation = getattr(request, "param", 0.0)
+    with Emulator(registry_groups=GROUPS, propagation=propagation) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def admin(project: Project) -> App:
+    """An administrator of the registry, with an identity."""
+    (made,) = apps(1)
+    made = replace(made, name="admin", roles=("registry-admins",))
+    project.idp.add_app(made)
+    project.write([entry(made)])
+    return made
+
+
+@dataclass(frozen=True)
+class Create:
+    """`identities create` and `remove --at-registry`, asked by the administrator."""
+
+    tell: Tell
+    admin: App
+
+    def __call__(self, *words: str, stdin: str = "") -> Ran:
+        idp = self.tell.project.idp
+        asked = ("--registry-url", idp.base_url, "--as", "admin")
+        return self.tell(*words, *asked, stdin=stdin)
+
+    def new(self, name: str, *words: str) -> Ran:
+        own = ("--tenant-id", self.admin.tenant_id, "--scope", SCOPE)
+        return self("create", name, "--groups", "agents", *own, *words)
+
+
+@pytest.fixture
+def create(tell: Tell, admin: App) -> Create:
+    return Create(tell, admin)
+
+
+def secrets(project: Project) -> set[str]:
+    folder = os.path.join(project.output, ".secrets")
+    return set(os.listdir(folder)) - {".gitignore"} if os.path.isdir(folder) else set()
+
+
+def requests(idp: Emulator, method: str, part: str) -> list[str]:
+    return [each.path for each in idp.requests if each.method == method and part in each.path]
+
+
+slow = pytest.mark.parametrize("idp", [1.5], indirect=True)
+
+
+@slow
+def test_one_command_makes_an_account_and_its_first_token(project: Project, create: Create) -> None:
+    """With patience for what Entra ID does not know yet; the secret is shown nowhere."""
+    ran = create.new("ci", "--description", "nightly")
+    assert ran.code == 0, ran.stderr
+    assert "not accepted yet" in ran.stderr
+    (_, made) = project.entries()
+    assert made["client_secret_file"] == ".secrets/ci"
+    with open(os.path.join(project.output, ".secrets", "ci"), encoding="utf-8") as file:
+        secret = file.read().strip()
+    assert secret not in ran.stdout + ran.stderr + json.dumps(project.entries())
+    assert os.path.exists(project.path("ci"))
+    assert secrets(project) == {"ci"}
+    assert len(requests(project.idp, "POST", "users/m2m")) == 1
+
+
+def test_a_group_that_the_registry_does_not_know_is_named(create: Create) -> None:
+    """It leaves it out without a word."""
+    ran = create.new("ci", "--groups", "agents,nobody")
+    assert ran.code == 0, ran.stderr
+    assert "does not know the groups nobody" in ran.stderr
+
+
+def test_a_name_that_is_taken_is_refused_before_anything_is_made(
+    project: Project, create: Create
+) -> None:
+    """Here, or at the registry."""
+    assert create.new("ci").code == 0
+    assert create.new("CI").code == 2
+    assert create.tell("remove", "ci").code == 0
+    ran = create.new("ci")
+    assert ran.code == 2
+    assert "the registry has an account ci already" in ran.stderr
+    assert len(requests(project.idp, "POST", "users/m2m")) == 1
+
+
+def test_an_entry_that_could_not_be_added_is_not_asked_for(
+    project: Project, create: Create
+) -> None:
+    """The account would be an orphan."""
+    own = ("--tenant-id", "common", "--scope", SCOPE)
+    assert create("create", "ci", "--groups", "agents", *own).code == 2
+    assert create("create", "../ci", "--groups", "agents", *own).code == 2
+    assert requests(project.idp, "POST", "users/m2m") == []
+
+
+def test_the_way_back_deletes_the_account_first(project: Project, create: Create) -> None:
+    """Then the entry, its secret and its token."""
+    assert create.new("ci").code == 0
+    ran = create("remove", "ci", "--at-registry")
+    assert ran.code == 0, ran.stderr
+    assert "ci: account deleted" in ran.stdout
+    assert [each["identity_name"] for each in project.entries()] == ["admin"]
+    assert secrets(project) == set()
+    assert not os.path.exists(project.path("ci"))
+    assert create.new("ci").code == 0
+
+
+def test_a_registry_that_refuses_removes_nothing_here(project: Project, create: Create) -> None:
+    """The account would be forgotten."""
+    assert create.new("ci").code == 0
+    project.idp.add_app(replace(create.admin, roles=()))
+    os.unlink(project.path("admin"))
+    ran = create("remove", "ci", "--at-registry")
+    assert ran.code == 1
+    assert "takes an administrator" in ran.stderr
+    assert [each["identity_name"] for each in project.entries()] == ["admin", "ci"]
+    assert secrets(project) == {"ci"}
+
+
+def test_an_application_that_is_there_is_registered(
+    project: Project, create: Create, admin: App
+) -> None:
+    """Its secret comes from standard input; to register it again changes its groups."""
+    (_, mine) = apps(2)
+    project.idp.add_app(mine)
+    for name in ("ci", "again"):
+        own = ("--tenant-id", admin.tenant_id, "--scope", SCOPE, "--existing", mine.client_id)
+        ran = create("create", name, "--groups", "agents", *own, stdin=f"{mine.secrets[0]}\n")
+        assert ran.code == 0, ran.stderr
+        assert mine.secrets[0] not in ran.stdout + ran.stderr
+        assert os.path.exists(project.path(name))
+    assert len(requests(project.idp, "PATCH", mine.client_id)) == 1
+
+
+def test_who_asks_and_where_must_be_named(create: Create) -> None:
+    """Else nothing happens."""
+    own = ("--groups", "agents", "--tenant-id", "a.example", "--scope", SCOPE)
+    assert create.tell("create", "ci", *own).code == 2
+    assert create.tell("create", "ci", *own, "--registry-url", "https://x").code == 2
+    ran = create.tell("create", "ci", *own, "--registry-url", "http://x.example", "--as", "admin")
+    assert ran.code == 2
+    assert "unencrypted" in ran.stderr
+
+
+@pytest.mark.parametrize("form", ["alone", "token file"])
+def test_the_administrators_token_can_come_from_a_file(
+    project: Project, create: Create, form: str
+) -> None:
+    """Of this program or of the registry."""
+    settings = settings_of(project)
+    token = get_token(RunOptions(settings), "admin", 60, Observer()).token
+    text = token if form == "alone" else json.dumps({"tokens": {"access_token": token}})
+    path = project.private("admin-token", text)
+    asked = ("--registry-url", project.idp.base_url, "--token-file", path)
+    own = ("--tenant-id", create.admin.tenant_id, "--scope", SCOPE)
+    ran = create.tell("create", "ci", "--groups", "agents", *asked, *own)
+    assert ran.code == 0, ran.stderr
+    assert token not in ran.stdout + ran.stderr
+    project.private("admin-token", "{}")
+    ran = create.tell("create", "other", "--groups", "agents", *asked, *own)
+    assert ran.code == 2
+    assert "has no token" in ran.stderr
+
+
+def test_an_assistant_is_configured_after_the_first_token(project: Project, create: Create) -> None:
+    """As by mcp-config; what that cannot do is its own message, and the identity is complete."""
+    ran = create.new("ci", "--assistant", "claude-code")
+    assert ran.code != 0
+    assert "ci has its first token" in ran.stdout
+    assert "servers" in ran.stderr
+    assert "mistake of this program" not in ran.stderr
+    assert os.path.exists(project.path("ci"))
+
+
+# Interrupted
+
+
+def settings_of(project: Project) -> Settings:
+    flags = Flags(
+        identities_file=project.identities_file,
+        output_dir=project.output,
+        login_base_url=project.idp.base_url,
+        ca_bundle=project.idp.ca_file,
+    )
+    return load_settings(flags, {}, project.folder)
+
+
+@pytest.fixture
+def make(project: Project, admin: App) -> Callable[[], tuple[str, ...]]:
+    settings = settings_of(project)
+    token = get_token(RunOptions(settings), "admin", 60, Observer()).token
+
+    def make() -> tuple[str, ...]:
+        accounts = Accounts(project.idp.base_url, token, project.idp.ca_file)
+        fields = {"identity_name": "ci", "tenant_id": admin.tenant_id, "scope": SCOPE}
+        try:
+            return creating.create(
+                settings, "ci", fields, accounts, ["agents"], tell=lambda _: None
+            )
+        finally:
+            accounts.close()
+
+    return make
+
+
+class _KilledError(BaseException):
+    pass
+
+
+STEPS = [
+    ("keep", 1, "before"),
+    ("keep", 1, "after"),
+    ("keep", 2, "after"),
+    ("keep", 3, "before"),
+    ("keep", 3, "after"),
+    ("add", 1, "before"),
+    ("add", 1, "after"),
+    ("discard", 1, "before"),
+    ("discard", 1, "after"),
+]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=str)
+def test_a_run_that_ends_at_any_step_is_finished_by_the_next(
+    project: Project,
+    make: Callable[[], tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    step: tuple[str, int, str],
+) -> None:
+    """One account is made, and its secret is where the entry says."""
+    function, number, when = step
+    real = getattr(editing, function)
+    calls = 0
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number and when == "before":
+            raise _KilledError
+        result = real(*args, **kwargs)
+        if calls == number:
+            raise _KilledError
+        return result
+
+    monkeypatch.setattr(editing, function, broken)
+    with pytest.raises(_KilledError):
+        make()
+    monkeypatch.undo()
+    with contextlib.suppress(ConfigurationError):  # it was complete
+        make()
+    assert len(requests(project.idp, "POST", "users/m2m")) == 1
+    assert secrets(project) == {"ci"}
+    settings = settings_of(project)
+    assert get_token(RunOptions(settings), "ci", 60, Observer()).token
+
+
+def test_an_answer_that_is_lost_is_found_out(
+    project: Project,
+    create: Create,
+    make: Callable[[], tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next run says what the registry has, and how to go on; a second is not made."""
+    real = Accounts.make
+
+    def lost(self: Accounts, *args: Any) -> Any:
+        real(self, *args)
+        raise _KilledError
+
+    monkeypatch.setattr(Accounts, "make", lost)
+    with pytest.raises(_KilledError):
+        make()
+    monkeypatch.undo()
+    with pytest.raises(LifecycleError, match="its secret is lost") as told:
+        make()
+    assert "remove ci --at-registry" in str(told.value.hint)
+    assert create("remove", "ci", "--at-registry").code == 0
+    make()
+    assert len(requests(project.idp, "POST", "users/m2m")) == 2
+
+
+def test_a_registry_that_does_not_answer_is_not_asked_twice(
+    project: Project, make: Callable[[], tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows whether it made the account; a second call would make another."""
+    monkeypatch.setattr(Accounts, "called", lambda *_: [])
+    project.idp.inject(Fault("unavailable", endpoint="discovery"), times=None)
+    with pytest.raises(LifecycleError, match="may have been made"):
+        make()
+    assert len(requests(project.idp, "POST", "users/m2m")) == 1
+    monkeypatch.undo()
+    project.idp.clear_faults()
+    make()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "x", '{"account 1": 5}'])
+def test_a_journal_that_nobody_can_read_is_an_error(
+    project: Project, make: Callable[[], tuple[str, ...]], content: str
+) -> None:
+    """It may hold the only copy of a secret."""
+    os.mkdir(os.path.join(project.output, ".secrets"), 0o700)
+    path = project.private(os.path.join(project.output, ".secrets", "ci~account"), content)
+    with pytest.raises(ConfigurationError, match="not what this program wrote"):
+        make()
+    assert os.path.exists(path)
