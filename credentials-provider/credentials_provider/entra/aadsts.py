@@ -59,7 +59,7 @@ ROWS = (
     Row(
         (7000215,),
         "new",
-        "the client secret is wrong: its Secret ID in place of its Value, or a secret that was "
+        "the client secret is wrong: its Secret ID instead of its Value, or a secret that was "
         "deleted or has expired",
         "Put the secret's Value, not its Secret ID, into the identity; if it is lost or expired, "
         "create a new one in App registrations > (your app) > Certificates & secrets.",
