@@ -52,6 +52,13 @@ def event(name: str, level: Level = "info", **fields: Any) -> None:
     tell(json.dumps({"time": iso(time.time()), "level": level, "event": name, **known}), level)
 
 
+class WarningLog(Observer):
+    """Warnings alone, for people."""
+
+    def warn(self, message: str) -> None:
+        tell(f"{click.style('warning:', fg='yellow')} {message}", "warning")
+
+
 class JsonLog(Observer):
     """Tells everything that happens as events; quiet: what is wrong alone."""
 

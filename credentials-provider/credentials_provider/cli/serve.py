@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.logs import tell
+from credentials_provider.cli.logs import WarningLog, tell
 from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
 from credentials_provider.cli.staying import endpoint, source_of
 from credentials_provider.cli.stopping import stoppable
@@ -70,7 +70,7 @@ def command(
         raise click.UsageError("--socket and --port exclude one another; Windows has no sockets.")
     file = read_entries(settings)
     for warning in (*settings.warnings, *file.warnings):
-        tell(f"{click.style('warning:', fg='yellow')} {warning}", "warning")
+        WarningLog().warn(warning)
     served = select(file.entries, names, file.path)
     if not served:
         raise ConfigurationError(f"{file.path} has no identity", hint="Add one first.")

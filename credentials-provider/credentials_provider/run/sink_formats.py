@@ -21,7 +21,7 @@ NETRC_LOGIN = "token"  # servers that take a token instead of a password read no
 # One variable of a `.env`, as python-dotenv reads it; a quoted value may have several lines.
 _VARIABLE = re.compile(
     r"""^(?P<before>[^\S\r\n]*(?:export[^\S\r\n]+)?(?P<name>\w+)[^\S\r\n]*=[^\S\r\n]*)
-    (?:'(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | (?!['"])[^\r\n]*?)
+    (?:'(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | (?!['"])(?:\S+(?:[^\S\r\n]+(?!\#)\S+)*)?)
     (?P<after>(?:[^\S\r\n]+\#[^\r\n]*|[^\S\r\n]*)(?:\r?$|\Z))""",
     re.MULTILINE | re.VERBOSE | re.DOTALL,
 )
