@@ -61,6 +61,7 @@ class TokenRecord(NamedTuple):
     fingerprint: str | None  # None: not written by this program
     tenant_id: str = ""  # what the token itself says, in lower case; empty where it says nothing
     client_id: str = ""
+    clock_was_set: bool = False  # on this machine, since the token was minted
 
 
 class PlanItem(NamedTuple):

@@ -72,7 +72,8 @@ class Renewal:
     def run(self) -> list[Outcome]:
         """What became of every selected identity."""
         try:
-            with self._store.lock(self._options.lock_timeout):
+            left = max(self._deadline - time.monotonic(), 0.0)
+            with self._store.lock(min(self._options.lock_timeout, left)):
                 self._store.sweep()
                 # Whoever held the lock before us may have renewed what we came for.
                 plan = self._look()
