@@ -62,7 +62,7 @@ class HealthServer:
             except OSError:
                 if self._listener.fileno() < 0:
                     return
-                time.sleep(0.1)  # no file to be had: those that are open end soon
+                time.sleep(0.1)  # no file is free: those that are open end soon
                 continue
             with self._lock:
                 while len(self._open) >= MOST:
@@ -71,7 +71,7 @@ class HealthServer:
                 self._open[connection] = None
             try:
                 threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
-            except RuntimeError:  # no thread to be had
+            except RuntimeError:  # no thread is free
                 self._forget(connection)
 
     def close(self) -> None:

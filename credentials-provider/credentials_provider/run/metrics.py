@@ -144,7 +144,7 @@ class _Run(Collector):
             ("last_run_exit_code", "As in the documentation: 0, 1, 2, 75 or 78.", run.exit_code),
             (
                 "hook_pending",
-                "Tokens of which --on-renew could not be told.",
+                "Tokens that --on-renew does not know yet.",
                 max(hook.pending, 1) if hook else 0,
             ),
         ):
