@@ -290,6 +290,9 @@ def test_two_dashes_take_the_place_of_the_only_name(
     ran = run("exec", "--env-var", "T", "--", "printenv", "T")
     assert (ran.code, ran.stdout) == (0, run("token").stdout)
     assert ran.stdout.count(".") == 2
+    for line in (["true"], ["env", "A=1", "true"]):
+        ran = run("exec", *line)
+        assert (ran.code, "exec -- COMMAND" in ran.stderr) == (2, True)
     project.add(apps(2)[1])
     for words in (("exec", "--", "true"), ("token",)):
         ran = run(*words)

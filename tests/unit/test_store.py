@@ -118,6 +118,9 @@ def test_every_reader_of_the_registry_finds_the_token_and_its_end(
 
 def test_a_token_file_holds_what_the_design_says(document: dict[str, Any]) -> None:
     """Times in UTC with offset, a whole `expires_in`, nothing null, no secret."""
+    boot: dict[str, Any] = {
+        name: document[name] for name in ("boot_id", "booted_at") if name in document
+    }
     assert document == {
         "identity_name": "ci",
         "access_token": sample_minted().access_token,
@@ -133,6 +136,7 @@ def test_a_token_file_holds_what_the_design_says(document: dict[str, Any]) -> No
         "scope": sample_fields()["scope"],
         "definition": document["definition"],
         "clock_skew": 0,
+        **boot,
         "tokens": {"access_token": sample_minted().access_token, "expires_at": NOW + 3600},
     }
     assert SECRET not in json.dumps(document)

@@ -213,6 +213,18 @@ def test_a_sink_that_cannot_be_written_is_its_identity_s_failure(
     assert minted(project) == 2
 
 
+def test_a_lock_that_stays_busy_is_tried_later(app: App, project: Project, run: Command) -> None:
+    """Another run is at it: nobody has to act."""
+    from filelock import FileLock
+
+    give(project, sink("raw"))
+    run("generate")
+    os.unlink(place(project, "raw"))
+    with FileLock(os.path.join(project.output, ".credentials-provider.lock")):
+        ran = run("generate", "--refresh-ahead", "--lock-timeout", "0", "--json")
+    assert (ran.code, ran.results[app.name]["outcome"]) == (75, "kept")
+
+
 @POSIX
 def test_a_device_is_not_replaced(app: App, project: Project, run: Command) -> None:
     """Nor is a pipe: nobody could tell whether it holds the token."""
@@ -503,6 +515,8 @@ def test_a_sink_without_a_token_waits_for_the_next_run(
     done = command(project, "sink", "add", app.name, place_)
     assert (done.returncode, "the next run writes it" in done.stderr) == (0, True)
     assert project.entries()[0]["sinks"] == [{"path": place_, "format": "raw"}]
+    again = command(project, "sink", "add", app.name, place_)
+    assert (again.returncode, "already" in again.stderr) == (2, True)
     assert run("generate").code == 0
     assert text(place_) == project.token(app.name)["access_token"]
 
@@ -511,6 +525,7 @@ def test_a_sink_without_a_token_waits_for_the_next_run(
     ("words", "told"),
     [
         (("entra-identities.json",), "holds something"),
+        (("absent/x",), "no folder"),
         (("x", "--mode", "0777"), "mode"),
         (("x", "--format", "netrc"), "machine is missing"),
         (("x", "--format", "dotenv", "--variable", "A B"), "variable"),

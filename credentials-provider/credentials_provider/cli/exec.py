@@ -15,6 +15,7 @@ from credentials_provider.cli.token import (
     take_token,
     token_options,
 )
+from credentials_provider.errors import UnknownIdentityError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 # As env(1), nohup(1) and shells have it.
 _CANNOT_RUN = 126
 _NOT_FOUND = 127
+_ONLY_ONE = "Where there is one identity: exec -- COMMAND."
 _SIGNALS = ("HUP", "USR1", "USR2")
 
 
 class ExecCommand(Command):
-    """Options end at COMMAND: the rest is its own. `--` may stand in place of NAME."""
+    """Options end at COMMAND: the rest is its own. `--` may replace NAME."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.allow_interspersed_args = False
@@ -36,6 +38,8 @@ class ExecCommand(Command):
             options, rest = self._split(ctx, args)
             if options[-1:] == ["--"]:
                 args = [*options[:-1], "", *rest]
+            elif len(rest) == 1:
+                raise click.UsageError(f"Missing COMMAND. {_ONLY_ONE}", ctx)
             elif rest:
                 more, line = self._split(ctx, rest[1:])
                 args = [*options, *(more[:-1] if more[-1:] == ["--"] else more), rest[0], *line]
@@ -83,7 +87,7 @@ class ExecCommand(Command):
 @click.option(
     "--endpoint",
     is_flag=True,
-    help="Give COMMAND a local token endpoint in place of a token: Azure's client libraries in any "
+    help="Give COMMAND a local token endpoint instead of a token: Azure's client libraries in any "
     "language use it unchanged, for as long as COMMAND runs.",
 )
 @click.option(
@@ -104,7 +108,7 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
     """Run COMMAND with the token of the identity NAME in its environment.
 
     Options stand before COMMAND: what follows it is its own. Where there is one identity, `--` may
-    stand in place of NAME. The process becomes the command; its exit code is the command's.
+    replace NAME. The process becomes the command; its exit code is the command's.
 
     The command inherits the environment without the secrets of the identities. The token in it is
     never renewed: it expires, within the hour as a rule. For what runs longer there are --watch
@@ -131,6 +135,9 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
 
             return subprocess.run(list(line), env=environment, check=False).returncode  # noqa: S603  as below
         os.execvpe(line[0], list(line), environment)  # noqa: S606  the user's own command
+    except UnknownIdentityError as error:
+        error.hint = f"{error.hint} {_ONLY_ONE}"
+        raise
     except FileNotFoundError:
         click.echo(f"{line[0]}: there is no such command", err=True)
         return _NOT_FOUND

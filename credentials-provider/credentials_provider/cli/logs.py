@@ -52,6 +52,13 @@ def event(name: str, level: Level = "info", **fields: Any) -> None:
     tell(json.dumps({"time": iso(time.time()), "level": level, "event": name, **known}), level)
 
 
+class WarningLog(Observer):
+    """Warnings alone, for people."""
+
+    def warn(self, message: str) -> None:
+        tell(f"{click.style('warning:', fg='yellow')} {message}", "warning")
+
+
 class JsonLog(Observer):
     """Tells everything that happens as events; quiet: what is wrong alone."""
 
@@ -88,7 +95,7 @@ class JsonLog(Observer):
         )
 
     def report(self, report: Report) -> None:
-        """What a run came to; failures of which no renewal told, such as a busy lock, too."""
+        """What a run came to; failures that no renewal reported, such as a busy lock, too."""
         for outcome in report.results:
             if outcome.failure is not None and outcome.duration is None:
                 self.finish(outcome)
