@@ -158,7 +158,7 @@ def _become(line: Sequence[str], environment: dict[str, str]) -> int:
     for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and so would the command
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
-    os.execvpe(line[0], list(line), environment)  # noqa: S606  the user's own command; it does not return
+    os.execvpe(line[0], list(line), environment)  # noqa: RET503, S606  the user's own command; it does not return
 
 
 def inherited(settings: Settings) -> dict[str, str]:
