@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -134,7 +134,7 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
             import subprocess  # noqa: PLC0415
 
             return subprocess.run(list(line), env=environment, check=False).returncode  # noqa: S603  as below
-        os.execvpe(line[0], list(line), environment)  # noqa: S606  the user's own command
+        _become(line, environment)
     except UnknownIdentityError as error:
         error.hint = f"{error.hint} {_ONLY_ONE}"
         raise
@@ -144,6 +144,21 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
     except OSError as error:
         click.echo(f"{line[0]}: cannot be run: {error.strerror}", err=True)
         return _CANNOT_RUN
+
+
+def _become(line: Sequence[str], environment: dict[str, str]) -> NoReturn:
+    """Replace this process by the command.
+
+    Raises:
+        OSError: it cannot be run.
+
+    """
+    import signal  # noqa: PLC0415
+
+    for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and so would the command
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    os.execvpe(line[0], list(line), environment)  # noqa: S606  the user's own command
 
 
 def inherited(settings: Settings) -> dict[str, str]:
