@@ -44,7 +44,7 @@ def test_what_works_is_told_with_its_tools(
     """By the server's own name; with an empty environment and in another folder."""
     ran = run("mcp-config", "claude-code", "--server", f"gw={bench.url}", "--write", *way)
     assert ran.code == 0, ran.stderr
-    assert "Works: gw: bench " in ran.stdout
+    assert "Works: gw: bench, " in ran.stdout
     assert " tools\n" in ran.stdout
     assert len(project.idp.token_requests) == 1
 
