@@ -270,7 +270,7 @@ def _checked_login_url(url: str) -> str:
 def login_base(url: str) -> str:
     """A login host as everything compares it: `https://host[:port]` in lower case.
 
-    Without the default port. What is no login host loses its blanks and slashes alone.
+    Without the default port. What is not a login host loses its blanks and slashes alone.
     """
     stripped = url.strip().rstrip("/")
     return stripped if login_url_problem(url) else stripped.lower().removesuffix(":443")

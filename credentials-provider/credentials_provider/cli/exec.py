@@ -30,7 +30,7 @@ _SIGNALS = ("HUP", "USR1", "USR2")
 
 
 class ExecCommand(Command):
-    """Options end at COMMAND: the rest is its own. `--` may stand in place of NAME."""
+    """Options end at COMMAND: the rest is its own. `--` may replace NAME."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.allow_interspersed_args = False
@@ -87,7 +87,7 @@ class ExecCommand(Command):
 @click.option(
     "--endpoint",
     is_flag=True,
-    help="Give COMMAND a local token endpoint in place of a token: Azure's client libraries in any "
+    help="Give COMMAND a local token endpoint instead of a token: Azure's client libraries in any "
     "language use it unchanged, for as long as COMMAND runs.",
 )
 @click.option(
@@ -108,7 +108,7 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
     """Run COMMAND with the token of the identity NAME in its environment.
 
     Options stand before COMMAND: what follows it is its own. Where there is one identity, `--` may
-    stand in place of NAME. The process becomes the command; its exit code is the command's.
+    replace NAME. The process becomes the command; its exit code is the command's.
 
     The command inherits the environment without the secrets of the identities. The token in it is
     never renewed: it expires, within the hour as a rule. For what runs longer there are --watch

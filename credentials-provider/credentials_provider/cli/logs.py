@@ -95,7 +95,7 @@ class JsonLog(Observer):
         )
 
     def report(self, report: Report) -> None:
-        """What a run came to; failures of which no renewal told, such as a busy lock, too."""
+        """What a run came to; failures that no renewal reported, such as a busy lock, too."""
         for outcome in report.results:
             if outcome.failure is not None and outcome.duration is None:
                 self.finish(outcome)

@@ -41,7 +41,7 @@ ENV_FILE = ".endpoint.env"
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="On loopback. Default: any free one."
 )
-@click.option("--socket", "path", metavar="PATH", help="A unix socket in place of a port.")
+@click.option("--socket", "path", metavar="PATH", help="A unix socket instead of a port.")
 @click.option(
     "--write-env",
     metavar="FILE",

@@ -59,7 +59,7 @@ ROWS = (
     Row(
         (7000215,),
         "new",
-        "the client secret is wrong: its Secret ID in place of its Value, or a secret that was "
+        "the client secret is wrong: its Secret ID instead of its Value, or a secret that was "
         "deleted or has expired",
         "Give the secret's Value, not its Secret ID: `credentials-provider identities secret "
         "NAME`; a new one is made in App registrations > (your app) > Certificates & secrets.",

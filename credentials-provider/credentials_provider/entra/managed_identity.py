@@ -169,7 +169,7 @@ def _refusal(
     here = not (answer.status == _FORBIDDEN and not codes)
     cause = f"{endpoint.host} gives no token for this scope (HTTP {answer.status})"
     cure = f"Compare scope with the gateway's Application ID URI. {_ASSIGN}"
-    if not here:  # as Docker Desktop answers in place of an address that it cannot reach
+    if not here:  # as Docker Desktop answers instead of an address that it cannot reach
         cause = "the metadata service is forbidden (HTTP 403): this machine is not on Azure"
         cure = _ASSIGN
     elif codes:

@@ -81,7 +81,7 @@ class TokenSource:
         tried = time.monotonic() < self._forced.get(name, 0.0)
         if access.token == refused and age > FORCED_INTERVAL and not tried:
             self._forced[name] = time.monotonic() + FORCED_INTERVAL
-            # Due once it is five minutes old: so is no token that somebody has renewed meanwhile.
+            # Due once it is five minutes old: a token that was renewed meanwhile is not.
             access = self._once(name, life - FORCED_INTERVAL)
         return None if access.token == refused else access
 

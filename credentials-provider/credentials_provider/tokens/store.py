@@ -174,7 +174,7 @@ class TokenStore:
         """The folder, opened by the first who needs it; None while there is none.
 
         Raises:
-            UntrustedOwnerError: its owner does not count.
+            UntrustedOwnerError: its owner is not trusted.
             OSError: it cannot be opened.
 
         """

@@ -146,7 +146,10 @@ def withdrawn(settings: Settings, entry: Entry, going: list[Sink]) -> list[str]:
 def _check_place(settings: Settings, entry: Entry, path: str, form: str) -> None:
     known = [os.path.realpath(sink.path) for sink in sinks_of(entry, settings.identities_file)]
     if os.path.realpath(path) in known:
-        raise ConfigurationError(f"{path} is a sink of {entry.name} already")
+        raise ConfigurationError(
+            f"{path} is a sink of {entry.name} already",
+            hint="`credentials-provider identities sink remove NAME PATH` removes it.",
+        )
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
         raise ConfigurationError(
             f"there is no folder for {path}",
