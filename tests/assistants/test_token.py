@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -400,6 +401,14 @@ def test_exec_becomes_the_command(app: App, run: Command) -> None:
     finally:
         process.kill()
         wait(process)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux shows it")
+def test_exec_leaves_the_command_its_signals(app: App, run: Command) -> None:
+    """A command at the head of a pipe ends with the pipe, as it does in a shell."""
+    for words in (("exec",), ("exec", "--watch")):
+        ran = run(*words, app.name, "grep", "SigIgn", "/proc/self/status")
+        assert int(ran.stdout.split()[1], 16) & 1 << (signal.SIGPIPE - 1) == 0
 
 
 def command_line(pid: int) -> list[str]:
