@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -130,7 +130,11 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
             return run(name, line, settings, options)
         access = take_token(name, settings, options)
         environment = {**inherited(settings), options["env_var"]: access.token}
-        return _become(line, environment)
+        if os.name == "nt":  # a process there is not replaced but left behind
+            import subprocess  # noqa: PLC0415
+
+            return subprocess.run(list(line), env=environment, check=False).returncode  # noqa: S603  as below
+        _become(line, environment)
     except UnknownIdentityError as error:
         error.hint = f"{error.hint} {_ONLY_ONE}"
         raise
@@ -142,23 +146,19 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
         return _CANNOT_RUN
 
 
-def _become(line: Sequence[str], environment: dict[str, str]) -> int:
+def _become(line: Sequence[str], environment: dict[str, str]) -> NoReturn:
     """Replace this process by the command.
 
     Raises:
         OSError: it cannot be run.
 
     """
-    if os.name == "nt":  # a process there is not replaced but left behind
-        import subprocess  # noqa: PLC0415
-
-        return subprocess.run(list(line), env=environment, check=False).returncode  # noqa: S603  as below
     import signal  # noqa: PLC0415
 
     for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and so would the command
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
-    os.execvpe(line[0], list(line), environment)  # noqa: S606, RET503  the user's own command; it does not return
+    os.execvpe(line[0], list(line), environment)  # noqa: S606  the user's own command
 
 
 def inherited(settings: Settings) -> dict[str, str]:
