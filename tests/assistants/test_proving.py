@@ -106,7 +106,7 @@ def test_a_gateway_is_recognised_by_its_list_of_servers(app: App, run: Command) 
     ("code", "problem"),
     [
         ("import sys; sys.exit('error: no such thing\\n  do this')", "no such thing do this"),
-        ("print('hello')", "no message"),
+        ("print('hello')", "a message on its standard output"),
         (
             'input(); print(\'{"id": 1, "error": {"code": 1, "message": "no \\\\u001b"}}\')',
             r"no \x1b",
