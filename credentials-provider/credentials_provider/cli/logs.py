@@ -120,3 +120,22 @@ class JsonLog(Observer):
                 failed=report.count("failed"),
                 duration=round(report.finished_at - report.started_at, 3),
             )
+
+
+def show_requests(*, as_json: bool) -> None:
+    """Put the program's own log on stderr, a line for each request: no body, no secret (`-vv`)."""
+    import logging  # noqa: PLC0415  for this alone
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if as_json:
+                event("request", message=text)
+            else:
+                tell(text)
+
+    logger = logging.getLogger(__name__.partition(".")[0])
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(Lines())
