@@ -56,7 +56,7 @@ def command() -> None:
     # With a hook
     credentials-provider schedule systemd --user --install -- \\
         --on-renew "systemctl --user reload my-agent"
-    # A service that stays, in place of the timer
+    # A service that stays, instead of the timer
     credentials-provider schedule systemd --user --watch --install
     """,
 )
