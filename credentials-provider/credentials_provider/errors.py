@@ -99,7 +99,7 @@ class StorageError(CredentialsProviderError):
 
 
 class LockBusyError(StorageError):
-    """Another run held the folder's lock for longer than we were told to wait."""
+    """Another run held the folder's lock for longer than we may wait."""
 
     exit_code = EXIT_TRY_LATER
 

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 TEMPORARY_PREFIX = ".credentials-provider-"
 TEMPORARY_SUFFIX = ".tmp"
 IGNORE_FILE = ".gitignore"
-_ABANDONED = 86400  # seconds after which a temporary file is nobody's, where nothing can be locked
+_ABANDONED = (
+    86400  # seconds after which a temporary file counts as left over, where nothing can be locked
+)
 _PATIENCE = 5.0  # seconds to wait for who reads a pipe
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
@@ -46,7 +48,7 @@ class Folder:
     """A folder that is opened once, and what is done in it. Closed when it is forgotten.
 
     Raises:
-        UntrustedOwnerError: its owner does not count.
+        UntrustedOwnerError: its owner is not trusted.
         OSError: it cannot be opened; a symbolic link is not followed unless `follow` says so.
 
     """
@@ -90,8 +92,8 @@ class Folder:
         """A file's content, None where there is none. A symbolic link is not followed.
 
         Raises:
-            UntrustedOwnerError: its owner does not count.
-            ConfigurationError: it is no regular file of sensible size.
+            UntrustedOwnerError: its owner is not trusted.
+            ConfigurationError: it is not a regular file of sensible size.
             OSError: it cannot be opened.
 
         """
@@ -277,7 +279,7 @@ def write_whole(path: str, text: str, mode: int, owner: tuple[int, int] | None =
 
     Raises:
         StorageError: it could not be written; what was there is there still.
-        UntrustedOwnerError: a link on the way was made by somebody who does not count.
+        UntrustedOwnerError: a link on the way was made by a user who is not trusted.
 
     """
     links = check_links(path) if os.name == "posix" else []
@@ -295,9 +297,12 @@ def write_whole(path: str, text: str, mode: int, owner: tuple[int, int] | None =
 
 def not_written(path: str, error: OSError) -> StorageError:
     """The error for a file that could not be put in place."""
+    cure = "Check space, owner and permissions of the folder."
+    if error.errno == errno.EBUSY:  # a mount point cannot be replaced
+        cure = "The file is mounted by itself (in a container): mount the folder that it is in."
     return StorageError(
         f"{printable(path)} cannot be written: {error.strerror or type(error).__name__}",
-        hint="What was there is untouched. Check space, owner and permissions of the folder.",
+        hint=f"What was there is untouched. {cure}",
     )
 
 

@@ -22,7 +22,7 @@ class Entry:
     """One object of the identities file as it was read, defaults filled in, not yet validated.
 
     `fields` may hold a secret, and anything at all where a string belongs: only index and name are
-    ever shown. The name is fit for that: empty where it is no string, escaped where unprintable.
+    ever shown. The name is fit for that: empty where it is not a string, escaped where unprintable.
     `problems` are those of its place in the file: they make it invalid, whatever its fields are.
     """
 
@@ -39,7 +39,7 @@ class Entry:
         problems: tuple[Problem, ...] = (),
         is_object: bool = True,
     ) -> None:
-        self.index = index  # place in the file, from 1
+        self.index = index  # place in the file, from 1; 0: there is no file
         self.name = name
         self.fields = fields
         self.fingerprint = fingerprint
@@ -61,6 +61,7 @@ class TokenRecord(NamedTuple):
     fingerprint: str | None  # None: not written by this program
     tenant_id: str = ""  # what the token itself says, in lower case; empty where it says nothing
     client_id: str = ""
+    clock_was_set: bool = False  # on this machine, since the token was minted
 
 
 class PlanItem(NamedTuple):
@@ -82,7 +83,7 @@ class RunOptions(NamedTuple):
     settings: Settings
     names: tuple[str, ...] = ()  # none: all
     refresh_ahead: bool = False
-    lead: Lead | None = None  # with refresh_ahead, in place of each token's own time
+    lead: Lead | None = None  # with refresh_ahead, instead of each token's own time
     force: bool = False
     dry_run: bool = False
     concurrency: int = 32
@@ -90,8 +91,8 @@ class RunOptions(NamedTuple):
     max_attempts: int = 4
     deadline: float = 120.0
     lock_timeout: float = 30.0
-    strict_permissions: bool = False  # refuse what other users can read, in place of a warning
-    shard: tuple[int, int] | None = None  # only the identities of this part, from 0, of so many
+    strict_permissions: bool = False  # refuse what other users can read, instead of a warning
+    shard: tuple[int, int] | None = None  # only the identities of part K (from 0) of N
     on_renew: str | None = None  # a command line for the shell
     on_failure: str | None = None  # another
     deadline_given: bool = False  # by the user: then it bounds the hooks, too
@@ -124,7 +125,7 @@ class Outcome(NamedTuple):
 class HookResult(NamedTuple):
     """What became of the hook; `exit_code` None: it did not run to its end."""
 
-    identities: tuple[str, ...]  # whose new tokens it was told of
+    identities: tuple[str, ...]  # whose new tokens it heard about
     exit_code: int | None
     message: str | None  # why it failed; None: it succeeded
 
@@ -163,7 +164,7 @@ class Observer:
         """Something that the user should know and that stops nothing."""
 
     def start(self, due: int) -> None:
-        """So many identities are to be renewed."""
+        """The number of identities that are to be renewed."""
 
     def finish(self, outcome: Outcome) -> None:
         """One of them is done."""

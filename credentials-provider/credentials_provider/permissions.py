@@ -110,7 +110,7 @@ def check_owner(path: str, found: os.stat_result) -> None:
     """Let the rule decide about something that was found at a path.
 
     Raises:
-        UntrustedOwnerError: its owner does not count.
+        UntrustedOwnerError: its owner is not trusted.
 
     """
     if not is_trusted(found.st_uid):
@@ -123,7 +123,7 @@ def is_open(mode: int, to: int = OTHERS) -> bool:
 
 
 def is_open_at(path: str, to: int = OTHERS) -> bool:
-    """As `is_open`, of what is at a path; False where there is nothing."""
+    """As `is_open`, for a path; False where there is nothing."""
     try:
         return is_open(os.stat(path).st_mode, to)
     except (OSError, ValueError):
@@ -134,7 +134,7 @@ def check_links(path: str) -> list[str]:
     """The symbolic links on the way to a path, each of which decides what is found there.
 
     Raises:
-        UntrustedOwnerError: one was made by somebody who does not count.
+        UntrustedOwnerError: one was made by a user who is not trusted.
 
     """
     followed = []
@@ -186,7 +186,7 @@ def read_file(
 
     Raises:
         UntrustedOwnerError: its owner, or that of a link on the way to it, does not count.
-        ConfigurationError: it cannot be read, is no regular file, or is too large.
+        ConfigurationError: it cannot be read, is not a regular file, or is too large.
 
     """
     shown = printable(shown or path)
@@ -202,17 +202,17 @@ def read_file(
 
 
 def open_to_read(path: str, flags: int = 0, dir_fd: int | None = None) -> int:
-    """A descriptor of what is at a path, without waiting for a pipe's other end."""
+    """A descriptor for a path, without waiting for a pipe's other end."""
     flags |= os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
     return os.open(path, flags | getattr(os, "O_BINARY", 0), dir_fd=dir_fd)
 
 
 def read_descriptor(descriptor: int, shown: str, *, maximum: int, owned: bool) -> Content:
-    """As `read_file`, of what is open already; closes it.
+    """As `read_file`, for an open descriptor, which is closed.
 
     Raises:
-        UntrustedOwnerError: its owner does not count.
-        ConfigurationError: it cannot be read, is no regular file, or is too large.
+        UntrustedOwnerError: its owner is not trusted.
+        ConfigurationError: it cannot be read, is not a regular file, or is too large.
 
     """
     try:

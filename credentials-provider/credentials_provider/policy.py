@@ -30,7 +30,7 @@ class Lead(NamedTuple):
     capped: bool = False  # half of the life, for tokens that never have as much left
 
     def of(self, life: float) -> float:
-        """The lead in seconds for a token that lives `life` seconds in all."""
+        """The lead in seconds for a token that is valid for `life` seconds in all."""
         lead = max(self.seconds, self.fraction * life)
         return MAXIMUM_LEAD_FRACTION * life if self.capped and lead >= life else lead
 

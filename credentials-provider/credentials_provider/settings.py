@@ -132,9 +132,7 @@ class Settings:
     client_secret: str | None = field(repr=False)
     scope: str | None
     environment: Environment
-    moved: (
-        str | None
-    )  # where files of version 1 lie that are not read any more, and how to use them
+    moved: str | None  # which files of version 1 are no longer read, and how to use them
     warnings: tuple[str, ...]
 
 
@@ -270,7 +268,7 @@ def _checked_login_url(url: str) -> str:
 def login_base(url: str) -> str:
     """A login host as everything compares it: `https://host[:port]` in lower case.
 
-    Without the default port. What is no login host loses its blanks and slashes alone.
+    Without the default port. What is not a login host loses its blanks and slashes alone.
     """
     stripped = url.strip().rstrip("/")
     return stripped if login_url_problem(url) else stripped.lower().removesuffix(":443")
@@ -312,13 +310,21 @@ def _checked_ca_bundle(flag: str | None, environment: Environment) -> str | None
             except (OSError, ValueError):
                 raise ConfigurationError(
                     f"{name}: there is no CA bundle at {expanded}",
-                    hint="Name a PEM file with the certification authorities to trust.",
+                    hint="Name a PEM file with the certification authorities to trust."
+                    + _shadowed(name, environment),
                 ) from None
             if os.name == "posix":
                 check_links(expanded)
                 check_owner(expanded, found)
             return expanded
     return None
+
+
+def _shadowed(name: str, environment: Environment) -> str:
+    """What to add where the environment's value hides that of `.env`."""
+    if environment.in_dotenv(name) and environment.in_process_alone(name):
+        return f" The environment's {name} comes before the one in {environment.file}."
+    return ""
 
 
 def _read_dotenv(
@@ -350,7 +356,8 @@ def _read_dotenv(
     logging.getLogger("dotenv").addHandler(logging.NullHandler())
     bindings = list(parse_stream(io.StringIO(text)))
     bad = [str(binding.original.line) for binding in bindings if binding.error]
-    warnings = (f"{path}: line {', '.join(bad)} cannot be understood, ignored",) if bad else ()
+    unread = f"{path}: line {', '.join(bad)} is ignored: write NAME=value"
+    warnings = (unread,) if bad else ()
     values = dotenv_values(stream=io.StringIO(text))
     known = {name: value for name, value in values.items() if value is not None}
     environment = Environment(

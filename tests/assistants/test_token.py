@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -290,6 +291,9 @@ def test_two_dashes_take_the_place_of_the_only_name(
     ran = run("exec", "--env-var", "T", "--", "printenv", "T")
     assert (ran.code, ran.stdout) == (0, run("token").stdout)
     assert ran.stdout.count(".") == 2
+    for line in (["true"], ["env", "A=1", "true"]):
+        ran = run("exec", *line)
+        assert (ran.code, "exec -- COMMAND" in ran.stderr) == (2, True)
     project.add(apps(2)[1])
     for words in (("exec", "--", "true"), ("token",)):
         ran = run(*words)
@@ -397,6 +401,14 @@ def test_exec_becomes_the_command(app: App, run: Command) -> None:
     finally:
         process.kill()
         wait(process)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux shows it")
+def test_exec_leaves_the_command_its_signals(app: App, run: Command) -> None:
+    """A command at the head of a pipe ends with the pipe, as it does in a shell."""
+    for words in (("exec",), ("exec", "--watch")):
+        ran = run(*words, app.name, "grep", "SigIgn", "/proc/self/status")
+        assert int(ran.stdout.split()[1], 16) & 1 << (signal.SIGPIPE - 1) == 0
 
 
 def command_line(pid: int) -> list[str]:

@@ -144,7 +144,16 @@ def test_a_secret_is_not_asked_for_twice(idp: Emulator, connect: Connect) -> Non
     assert not isinstance(application.add_password("another", END), Failure)
 
 
-@pytest.mark.parametrize("body", ["[]", "{}", '{"passwordCredentials": [{}]}', '{"keyId": "x"}'])
+MADE = '"keyId": "x", "endDateTime": "2031-01-01T00:00:00Z", "secretText"'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("[]", "{}", '{"passwordCredentials": [{}]}', '{"keyId": "x"}'),
+        *(f'{{{MADE}: ""}}', f"{{{MADE}: 7}}", f"{{{MADE}: null}}"),
+    ],
+)
 def test_an_answer_that_is_not_graphs_is_refused(
     idp: Emulator, connect: Connect, body: str
 ) -> None:

@@ -138,9 +138,11 @@ def test_the_real_command_reads_the_vault(
 ) -> None:
     """And `identities check` does, without asking for the identity's token."""
     project.write([of_vault(app, idp)])
-    env = {**signed_in(reader), "ENTRA_KEYVAULT_HOSTS": host(idp)}
+    keys = os.path.join(project.folder, "keys.log")
+    env = {**signed_in(reader), "ENTRA_KEYVAULT_HOSTS": host(idp), "SSLKEYLOGFILE": keys}
     ran = run("-v", env=env)
     assert ran.code == 0, ran.stderr
+    assert not os.path.exists(keys)
     assert VALUE not in ran.stdout + ran.stderr
     assert_no_secret(ran.stdout + ran.stderr, [app, reader])
 

@@ -102,12 +102,7 @@ def read_by_people(path: Path) -> Iterator[tuple[int, str]]:
             block = []
 
 
-ROOMS = ("cli", "diagnostics")
-MODULES = sorted(
-    path
-    for room in ROOMS
-    for path in (Path(PACKAGES) / "credentials_provider" / room).rglob("*.py")
-)
+MODULES = sorted((Path(PACKAGES) / "credentials_provider").rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGES)))

@@ -96,5 +96,5 @@ def test_the_sample_settings_work_as_they_are_and_filled_in(tmp_path: Path) -> N
 def test_the_sample_settings_have_every_variable_of_the_readme() -> None:
     """Those of this program: proxies are the system's."""
     named = re.findall(r"`((?:ENTRA|AUTH|REQUESTS)_[A-Z_]+)`", text_of("README.md"))
-    assert len(set(named)) == 9
+    assert len(set(named)) == 10
     assert set(named) <= set(re.findall(r"^#?([A-Z_]+)=", text_of(".env.example"), re.MULTILINE))

@@ -214,6 +214,16 @@ def test_an_option_that_cannot_be_used_ends_with_2(
 # The registry's options and environment
 
 
+def test_a_mistake_in_the_environments_identity_names_no_entry_of_a_file(run: Command) -> None:
+    """There is no file, so there is no entry 1."""
+    variables = {"ENTRA_TENANT_ID": "common", "ENTRA_CLIENT_ID": "x", "ENTRA_CLIENT_SECRET": "y"}
+    ran = run(env=variables)
+    assert ran.code == 2
+    assert "the environment (ENTRA_TENANT_ID" in ran.stderr
+    assert "entry" not in ran.stderr
+    assert run("--json", env=variables).json["errors"][0]["entry"] is None
+
+
 @pytest.mark.parametrize("place", ["environment", ".env", "option"])
 def test_another_auth_provider_is_refused(
     project: Project, run: Command, idp: Emulator, place: str

@@ -101,6 +101,7 @@ def _assert_token_file(document: Mapping[str, Any], idp: Emulator) -> None:
         "client_id": str,
         "scope": str,
         "definition": str,
+        "clock_skew": int,
         "tokens": dict,
     }
     assert {name: type(value) for name, value in document.items()} == wanted

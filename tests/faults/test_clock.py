@@ -6,7 +6,7 @@ import json
 import os
 import time
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,10 +17,12 @@ from credentials_provider.emulator import Emulator
 from credentials_provider.files import write_private
 from credentials_provider.identities.reading import make_entry
 from credentials_provider.minting import Minted
+from credentials_provider.model import TokenRecord
 from credentials_provider.policy import refresh_time
 from credentials_provider.settings import Flags, load_settings
+from credentials_provider.tokens.clock import CLOCK_TOLERANCE, Boot, expires_on
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.tokens.store import token_document
+from credentials_provider.tokens.store import parse_record, token_document
 from support import Command, Project, apps, entry, until, wait
 from unit.making import read_record
 
@@ -55,7 +57,9 @@ def clock(tmp_path: pathlib.Path) -> Clock:
     return Clock(str(tmp_path))
 
 
-@pytest.mark.parametrize(("jump", "reason"), [(-HOUR, "clock"), (2 * HOUR, "expired")])
+@pytest.mark.parametrize(
+    ("jump", "reason"), [(-HOUR, "clock"), (-60, "clock"), (600, "clock"), (2 * HOUR, "expired")]
+)
 def test_a_jump_between_runs_costs_one_renewal(
     project: Project, run: Command, clock: Clock, jump: int, reason: str
 ) -> None:
@@ -191,11 +195,15 @@ def test_a_naive_time_in_the_hour_that_comes_twice_errs_early(
 # The same by arithmetic: any time, any life
 
 
-def _record_of(issued_at: int, life: int, path: str) -> OnDisk:
-    minted = Minted("a.b.c", issued_at, life, None, 1, None)
+def _document_of(issued_at: int, life: int, ahead: float = 0.0) -> dict[str, Any]:
+    minted = Minted("a.b.c", issued_at, life, None, 1, ahead)
     refresh_at = refresh_time(issued_at, life, identity_name=ENTRY.name)
-    write_private(path, json.dumps(token_document(ENTRY, minted, refresh_at)))
-    return read_record(path)
+    document = token_document(ENTRY, minted, refresh_at)
+    return {**document, "boot_id": "this", "booted_at": ahead}
+
+
+def _record_of(issued_at: int, life: int) -> OnDisk:
+    return parse_record(_document_of(issued_at, life), Boot("this", 0.0))
 
 
 @settings(max_examples=150, deadline=None)
@@ -204,12 +212,9 @@ def _record_of(issued_at: int, life: int, path: str) -> OnDisk:
     life=st.integers(1, 10 * 366 * 86400),
     later=st.floats(-86400, 2e8),
 )
-def test_whenever_a_token_is_called_fresh_it_lives(
-    tmp_path_factory: pytest.TempPathFactory, issued_at: int, life: int, later: float
-) -> None:
+def test_whenever_a_token_is_called_fresh_it_lives(issued_at: int, life: int, later: float) -> None:
     """From 1970 to 3058, for any life: fresh means not expired, not from the future."""
-    path = str(tmp_path_factory.getbasetemp() / "any.json")
-    found = _record_of(issued_at, life, path)
+    found = _record_of(issued_at, life)
     now = issued_at + later
     (item,) = make_plan([ENTRY], {ENTRY.name: found}, now)
 
@@ -225,24 +230,71 @@ def test_whenever_a_token_is_called_fresh_it_lives(
     jumps=st.lists(st.tuples(st.integers(1, 60), st.sampled_from([-HOUR, HOUR])), max_size=6),
 )
 def test_a_timer_under_a_jumping_clock_never_leaves_a_dead_token_and_soon_rests(
-    tmp_path_factory: pytest.TempPathFactory, life: int, jumps: list[tuple[int, int]]
+    life: int, jumps: list[tuple[int, int]]
 ) -> None:
-    """With a run every five minutes, what is fresh serves really; a jump costs one renewal."""
-    path = str(tmp_path_factory.getbasetemp() / "jumping.json")
+    """With a run every five minutes, what is fresh is really valid; a jump costs one renewal."""
     real, ahead, renewals = 1_800_000_000, 0, 0
     pending = [
         (real + 300 * sum(n for n, _ in jumps[: i + 1]), j) for i, (_, j) in enumerate(jumps)
     ]
-    found: OnDisk = None
+    document: dict[str, Any] | None = None
     dies_at = 0
     while real < 1_800_000_000 + 86400:
         while pending and pending[0][0] <= real:
             ahead += pending.pop(0)[1]
+        found = parse_record(document, Boot("this", ahead)) if document else None
         (item,) = make_plan([ENTRY], {ENTRY.name: found}, real + ahead)
-        if item.reason is None:
+        if item.reason is None or item.serves:
             assert real < dies_at
-        else:
+        if item.reason is not None:
             renewals += 1
-            found, dies_at = _record_of(real + ahead, life, path), real + life
+            document, dies_at = _document_of(real + ahead, life, ahead), real + life
         real += 300
     assert renewals <= 86400 / (life / 2) + 1 + len(jumps)
+
+
+@pytest.mark.parametrize("corrected_by", [-1800, -7200, 1800])
+def test_a_clock_that_was_wrong_makes_no_dead_token_fresh(
+    project: Project, run: Command, clock: Clock, corrected_by: int
+) -> None:
+    """Minted while the clock was off; at any time after it was corrected the end is the true one.
+
+    On the same start of the machine, and on another one, which knows of no correction.
+    """
+    (app,) = apps(1)
+    project.add(app)
+    clock.set(-corrected_by)
+    minted_at = time.time()
+    assert run(env=clock.env).code == 0
+    document = project.token(app.name)
+    dies_at = minted_at + document["expires_in"]
+    made_here = document["booted_at"] + corrected_by  # what that boot is called now
+
+    elsewhere = {name: value for name, value in document.items() if name != "boot_id"}
+    for each in (document, elsewhere):
+        record = parse_record(each, Boot(document["boot_id"], made_here))
+        assert isinstance(record, TokenRecord)
+        assert record.expires_on <= dies_at + 2
+    record = parse_record(document, Boot(document["boot_id"], made_here))
+    assert isinstance(record, TokenRecord)
+    assert record.clock_was_set
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    life=st.integers(60, 86400),
+    skew=st.integers(-7200, 7200),
+    set_by=st.none() | st.integers(-7200, 7200),
+    has_exp=st.booleans(),
+)
+def test_the_end_is_never_later_than_the_true_one(
+    life: int, skew: int, set_by: int | None, has_exp: bool
+) -> None:
+    """Whatever the clock was, and however it was set: but for the tolerance of ten seconds."""
+    true_issue = 1_800_000_000
+    reckoned = true_issue + skew + life
+    end = expires_on(reckoned, true_issue + life if has_exp else None, skew, set_by)
+    if set_by is not None:  # else nobody can know what the clock is now
+        assert end <= true_issue + life + skew + set_by + CLOCK_TOLERANCE
+    if has_exp and set_by is None:
+        assert end <= true_issue + life

@@ -8,6 +8,8 @@ import re
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from credentials_provider.emulator import Fault
 from support import PATIENCE, Project, Ran, apps, assert_no_secret, environment
 
@@ -99,3 +101,21 @@ def test_elsewhere_no_line_has_one(project: Project, run: Program) -> None:
     project.idp.inject(Fault("aadsts", code=7000215), None)
     ran = run(env={"JOURNAL_STREAM": "1:1"})
     assert not re.search(r"^<\d>", ran.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_vv_has_a_line_for_each_request(project: Project, run: Program, form: str) -> None:
+    """Who asked with what, where, and what came; -v has none, and neither has a secret."""
+    many, idp = apps(1), project.idp
+    project.add_all(many)
+    idp.inject(Fault("throttle", retry_after=1), 1)
+    ran = run("-vv", "--log-format", form)
+    assert ran.code == 0
+    who = f"{many[0].name} (client_secret)"
+    assert f"{who}: attempt 1 at localhost:{idp.port}: HTTP 429, Retry-After 1 s" in ran.stderr
+    assert f"{who}: attempt 2 at localhost:{idp.port}: HTTP 200" in ran.stderr
+    assert "next request in" in ran.stderr
+    assert_no_secret(ran.stdout + ran.stderr, many)
+    assert "attempt 1" not in run("-v", "--force", "--log-format", form).stderr
+    if form == "json":
+        assert [each["event"] for each in events(ran)].count("request") == 3

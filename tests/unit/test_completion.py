@@ -85,7 +85,7 @@ def test_the_script_of_a_checkout_offers_what_it_understands(
     """Commands, and what `generate` takes."""
     root = str(folder)
     assert offers(capsys, monkeypatch, "", root=root) == [*COMMANDS, *NAMES]
-    assert offers(capsys, monkeypatch, "--refresh", root=root) == ["--refresh-ahead"]
+    assert offers(capsys, monkeypatch, "--refresh-a", root=root) == ["--refresh-ahead"]
     assert offers(capsys, monkeypatch, "ci", "b", root=root) == ["billing-agent"]
     assert offers(capsys, monkeypatch, "token", "b", root=root) == ["billing-agent"]
 

@@ -269,6 +269,19 @@ def test_a_ca_bundle_that_is_not_there_is_told_with_who_named_it(tmp_path: Path,
         load(tmp_path, {name: str(tmp_path)}, ca_bundle=str(tmp_path / "none.pem"))
 
 
+def test_a_value_that_hides_another_one_says_so_when_it_fails(tmp_path: Path) -> None:
+    """Else one looks for the mistake in the `.env`, which is right."""
+    name = "REQUESTS_CA_BUNDLE"
+    (tmp_path / "ca.pem").touch()
+    good = f"{name}={tmp_path}/ca.pem\n"
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, {name: "/nowhere.pem"}, good, env_file=str(tmp_path / ".env"))
+    assert f"{name} comes before the one in {tmp_path}/.env" in str(error.value.hint)
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, {name: "/nowhere.pem"})
+    assert "comes before" not in str(error.value.hint)
+
+
 def test_a_home_folder_in_the_ca_bundles_path_is_expanded(tmp_path: Path) -> None:
     """In a `.env` no shell does it."""
     (tmp_path / "named").write_text("SSL_CERT_FILE=~\n")

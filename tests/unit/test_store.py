@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import stat
 import subprocess
 import sys
@@ -117,6 +118,9 @@ def test_every_reader_of_the_registry_finds_the_token_and_its_end(
 
 def test_a_token_file_holds_what_the_design_says(document: dict[str, Any]) -> None:
     """Times in UTC with offset, a whole `expires_in`, nothing null, no secret."""
+    boot: dict[str, Any] = {
+        name: document[name] for name in ("boot_id", "booted_at") if name in document
+    }
     assert document == {
         "identity_name": "ci",
         "access_token": sample_minted().access_token,
@@ -132,6 +136,7 @@ def test_a_token_file_holds_what_the_design_says(document: dict[str, Any]) -> No
         "scope": sample_fields()["scope"],
         "definition": document["definition"],
         "clock_skew": 0,
+        **boot,
         "tokens": {"access_token": sample_minted().access_token, "expires_at": NOW + 3600},
     }
     assert SECRET not in json.dumps(document)
@@ -327,6 +332,38 @@ def test_a_folder_in_a_token_files_place_is_a_storage_error(project: Project) ->
     assert (project.path("ci") / "inside").is_dir()
     assert error.value.hint
     assert SECRET not in str(error.value)
+
+
+MOUNTED = """
+import subprocess, sys
+from credentials_provider.errors import StorageError
+from credentials_provider.files import write_private
+subprocess.run(["mount", "--bind", sys.argv[1], sys.argv[2]], check=True)
+try:
+    write_private(sys.argv[2], "new")
+except StorageError as error:
+    print(error.hint)
+"""
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or os.geteuid() != 0, reason="a mount needs root"
+)
+def test_a_file_that_is_mounted_by_itself_is_told_what_to_mount(tmp_path: Path) -> None:
+    """A container's usual mistake: the file cannot be replaced there."""
+    for name in ("source", "ci.json"):
+        (tmp_path / name).write_text("old")
+    done = subprocess.run(
+        ["unshare", "-m", sys.executable, "-c", MOUNTED, tmp_path / "source", tmp_path / "ci.json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert "mount the folder" in done.stdout
+    assert (tmp_path / "ci.json").read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["ci.json", "source"]
 
 
 def test_writing_into_a_folder_that_is_not_there_is_a_storage_error(tmp_path: Path) -> None:

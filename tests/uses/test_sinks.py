@@ -17,7 +17,7 @@ import pytest
 from credentials_provider.emulator import Fault
 from credentials_provider.identities.sinks import Sink
 from credentials_provider.run import sinks
-from faults.tracing import tracing
+from faults.tracing import LONG, tracing
 from support import apps, assert_no_secret, environment, wait
 
 if TYPE_CHECKING:
@@ -213,6 +213,18 @@ def test_a_sink_that_cannot_be_written_is_its_identity_s_failure(
     assert minted(project) == 2
 
 
+def test_a_lock_that_stays_busy_is_tried_later(app: App, project: Project, run: Command) -> None:
+    """Another run is at it: nobody has to act."""
+    from filelock import FileLock
+
+    give(project, sink("raw"))
+    run("generate")
+    os.unlink(place(project, "raw"))
+    with FileLock(os.path.join(project.output, ".credentials-provider.lock")):
+        ran = run("generate", "--refresh-ahead", "--lock-timeout", "0", "--json")
+    assert (ran.code, ran.results[app.name]["outcome"]) == (75, "kept")
+
+
 @POSIX
 def test_a_device_is_not_replaced(app: App, project: Project, run: Command) -> None:
     """Nor is a pipe: nobody could tell whether it holds the token."""
@@ -385,7 +397,7 @@ def test_killed_at_any_step_it_leaves_a_whole_sink(
     old = text(path).replace(token, "eyJold.eyJold.old")
     kills = 0
     for call in ("fchmod", "write", "fsync", "rename", "renameat", "flock"):
-        for number in (1, 2, 3):
+        for number in range(1, 4 if LONG else 2):
             project.private(path, old)
             line = run.line("generate", "--refresh-ahead", "--quiet")
             injection = f"inject={call}:signal=SIGKILL:when={number}"
@@ -395,7 +407,7 @@ def test_killed_at_any_step_it_leaves_a_whole_sink(
             assert run("generate", "--refresh-ahead").code == 0
             assert token_in(form, text(path)) == token
             assert os.listdir(folder) == ["out"]
-    assert kills >= 4
+    assert kills >= 3
     assert minted(project) == 1
 
 
@@ -503,6 +515,8 @@ def test_a_sink_without_a_token_waits_for_the_next_run(
     done = command(project, "sink", "add", app.name, place_)
     assert (done.returncode, "the next run writes it" in done.stderr) == (0, True)
     assert project.entries()[0]["sinks"] == [{"path": place_, "format": "raw"}]
+    again = command(project, "sink", "add", app.name, place_)
+    assert (again.returncode, "already" in again.stderr) == (2, True)
     assert run("generate").code == 0
     assert text(place_) == project.token(app.name)["access_token"]
 
@@ -511,6 +525,7 @@ def test_a_sink_without_a_token_waits_for_the_next_run(
     ("words", "told"),
     [
         (("entra-identities.json",), "holds something"),
+        (("absent/x",), "no folder"),
         (("x", "--mode", "0777"), "mode"),
         (("x", "--format", "netrc"), "machine is missing"),
         (("x", "--format", "dotenv", "--variable", "A B"), "variable"),

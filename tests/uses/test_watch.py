@@ -134,6 +134,18 @@ def test_a_restart_brings_each_new_token(
     assert wait(process).code == (137 if deaf else 3)
 
 
+def test_what_is_told_to_end_is_not_started_anew(
+    app: App, project: Project, run: Command, log: Path
+) -> None:
+    """Also in the middle of a restart: the command does not end at once, and is not replaced."""
+    process = started(run, app, log, "--restart", child="deaf SIGTERM")
+    due(project, app)
+    until(lambda: "SIGTERM" in lines(log))
+    process.terminate()
+    assert wait(process).code == 137
+    assert sum(line.startswith("start") for line in lines(log)) == 1
+
+
 def test_a_renewal_that_fails_is_told_once_and_harms_no_command(
     app: App, project: Project, run: Command, log: Path
 ) -> None:

@@ -1,1 +1,1 @@
-"""AI assistants' MCP configurations: how each is written, and how a token gets there alive."""
+"""AI assistants' MCP configurations: how each is written, and how a valid token gets there."""

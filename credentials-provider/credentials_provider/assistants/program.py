@@ -20,7 +20,7 @@ class Launch(NamedTuple):
     options: list[str]
 
     def helper(self) -> str:
-        """The command for a shell that prints the headers with a token that lives."""
+        """The command for a shell that prints the headers with a valid token."""
         words = [*self.start, "token", self.identity, "--format", "headers-json"]
         words += ["--deadline", HELPER_DEADLINE, *self._header(), *self.options]
         return shlex.join(words) if os.name == "posix" else subprocess.list2cmdline(words)

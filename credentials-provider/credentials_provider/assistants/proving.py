@@ -1,6 +1,6 @@
 """Starts what was written into an assistant's file, as the assistant will, and says what it finds.
 
-The environment is empty: what lives in this shell alone is missing for the assistant as well.
+The environment is empty: what is only set in this shell is missing for the assistant as well.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class _Talk:
         except ValueError:
             message = None
         if not isinstance(message, dict):
-            raise _ProblemError("it prints what is no message on its standard output")
+            raise _ProblemError("it prints what is not a message on its standard output")
         return message
 
     def _read(self) -> None:
@@ -222,7 +222,9 @@ def _message(error: object) -> str:
 
 def _name(answer: Mapping[str, Any]) -> str:
     name, version = (_part(answer, "result", "serverInfo", {}).get(k) for k in ("name", "version"))
-    return printable(" ".join(each for each in (name, version) if isinstance(each, str)))[:100]
+    return printable(" ".join(each for each in (name, version) if isinstance(each, str) and each))[
+        :100
+    ]
 
 
 def _part(message: Mapping[str, Any], *path: Any) -> Any:

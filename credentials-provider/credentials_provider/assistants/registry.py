@@ -41,7 +41,7 @@ class Registry:
     Args:
         url: its address, without an API's path.
         token: goes in X-Authorization, as the gateway wants it.
-        ca_bundle: authorities to trust in place of the system's.
+        ca_bundle: authorities to trust instead of the system's.
 
     """
 
@@ -129,7 +129,7 @@ class Registry:
             return False
         segments = path.strip("/").split("/")
         if not path.strip("/") or {".", ".."} & set(segments):
-            warn(f"{shown} is left out: this is no path of a server")
+            warn(f"{shown} is left out: this is not a path of a server")
             return False
         return True
 

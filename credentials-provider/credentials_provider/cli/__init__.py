@@ -61,7 +61,7 @@ class LazyGroup(Group):
             return None
         module = importlib.import_module(f"{__name__}.{cmd_name.replace('-', '_')}")
         command = module.command
-        assert isinstance(command, click.Command)  # noqa: S101  a module without one is a mistake of ours
+        assert isinstance(command, click.Command)  # noqa: S101  a module without one is our own mistake
         return command
 
     def resolve_command(
@@ -227,7 +227,7 @@ def _meant(arguments: list[str]) -> list[str]:
 
 
 def _before_command_line(arguments: Sequence[str]) -> Sequence[str]:
-    """What is ours to read: behind `--` stands somebody else's command line."""
+    """What we read: behind `--` stands somebody else's command line."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -15,6 +15,7 @@ from credentials_provider.cli.token import (
     take_token,
     token_options,
 )
+from credentials_provider.errors import UnknownIdentityError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 # As env(1), nohup(1) and shells have it.
 _CANNOT_RUN = 126
 _NOT_FOUND = 127
+_ONLY_ONE = "Where there is one identity: exec -- COMMAND."
 _SIGNALS = ("HUP", "USR1", "USR2")
 
 
 class ExecCommand(Command):
-    """Options end at COMMAND: the rest is its own. `--` may stand in place of NAME."""
+    """Options end at COMMAND: the rest is its own. `--` may replace NAME."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.allow_interspersed_args = False
@@ -36,6 +38,8 @@ class ExecCommand(Command):
             options, rest = self._split(ctx, args)
             if options[-1:] == ["--"]:
                 args = [*options[:-1], "", *rest]
+            elif len(rest) == 1:
+                raise click.UsageError(f"Missing COMMAND. {_ONLY_ONE}", ctx)
             elif rest:
                 more, line = self._split(ctx, rest[1:])
                 args = [*options, *(more[:-1] if more[-1:] == ["--"] else more), rest[0], *line]
@@ -83,7 +87,7 @@ class ExecCommand(Command):
 @click.option(
     "--endpoint",
     is_flag=True,
-    help="Give COMMAND a local token endpoint in place of a token: Azure's client libraries in any "
+    help="Give COMMAND a local token endpoint instead of a token: Azure's client libraries in any "
     "language use it unchanged, for as long as COMMAND runs.",
 )
 @click.option(
@@ -104,7 +108,7 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
     """Run COMMAND with the token of the identity NAME in its environment.
 
     Options stand before COMMAND: what follows it is its own. Where there is one identity, `--` may
-    stand in place of NAME. The process becomes the command; its exit code is the command's.
+    replace NAME. The process becomes the command; its exit code is the command's.
 
     The command inherits the environment without the secrets of the identities. The token in it is
     never renewed: it expires, within the hour as a rule. For what runs longer there are --watch
@@ -130,13 +134,31 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
             import subprocess  # noqa: PLC0415
 
             return subprocess.run(list(line), env=environment, check=False).returncode  # noqa: S603  as below
-        os.execvpe(line[0], list(line), environment)  # noqa: S606  the user's own command
+        _become(line, environment)
+    except UnknownIdentityError as error:
+        error.hint = f"{error.hint} {_ONLY_ONE}"
+        raise
     except FileNotFoundError:
         click.echo(f"{line[0]}: there is no such command", err=True)
         return _NOT_FOUND
     except OSError as error:
         click.echo(f"{line[0]}: cannot be run: {error.strerror}", err=True)
         return _CANNOT_RUN
+
+
+def _become(line: Sequence[str], environment: dict[str, str]) -> NoReturn:
+    """Replace this process by the command.
+
+    Raises:
+        OSError: it cannot be run.
+
+    """
+    import signal  # noqa: PLC0415
+
+    for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and so would the command
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    os.execvpe(line[0], list(line), environment)  # noqa: S606  the user's own command
 
 
 def inherited(settings: Settings) -> dict[str, str]:

@@ -103,7 +103,12 @@ class GenerateCommand(Command):
 @click.option(
     "-q", "--quiet", is_flag=True, help="Print only what is wrong, and each warning once a day."
 )
-@click.option("-v", "--verbose", is_flag=True, help="Name every identity, fresh ones too.")
+@click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    help="Name every identity, fresh ones too. -vv: a line for each request as well.",
+)
 @click.option(
     "-j",
     "--concurrency",
@@ -209,13 +214,17 @@ def command(root: str, /, **options: Any) -> int:
     from credentials_provider.cli.output import Console, show_report  # noqa: PLC0415
 
     run_options = options_of(root, options)
+    if options["verbose"] > 1:
+        from credentials_provider.cli.logs import show_requests  # noqa: PLC0415
+
+        show_requests(as_json=options["log_format"] == "json")
     console: Console | JsonLog
     if options["log_format"] == "json":
         from credentials_provider.cli.logs import JsonLog  # noqa: PLC0415
 
         console = JsonLog(quiet=options["quiet"])
     else:
-        console = Console(quiet=options["quiet"], verbose=options["verbose"])
+        console = Console(quiet=options["quiet"], verbose=bool(options["verbose"]))
     ends_at = time.monotonic() + run_options.deadline
     streams.limit(until=ends_at, patience=_PATIENCE)
     with stoppable(), contextlib.closing(console):
@@ -231,7 +240,7 @@ def command(root: str, /, **options: Any) -> int:
         as_json=options["as_json"],
         dry_run=run_options.dry_run,
         quiet=options["quiet"],
-        verbose=options["verbose"],
+        verbose=bool(options["verbose"]),
     )
     return report.exit_code
 

@@ -27,6 +27,10 @@ def tell(text: str, level: Level = "info") -> None:
     """Lines on stderr; where that is the journal, with their priority."""
     if _is_journal():
         text = "\n".join(f"<{_PRIORITIES[level]}>{line}" for line in text.splitlines())
+    elif sys.stderr.isatty():
+        from credentials_provider.cli.table import wrapped  # noqa: PLC0415  people only
+
+        text = "\n".join(wrapped(line, err=True) for line in text.splitlines())
     click.echo(text, err=True)
 
 
@@ -46,6 +50,13 @@ def event(name: str, level: Level = "info", **fields: Any) -> None:
     """One line: time, level, event, and what else is known."""
     known = {field: value for field, value in fields.items() if value is not None}
     tell(json.dumps({"time": iso(time.time()), "level": level, "event": name, **known}), level)
+
+
+class WarningLog(Observer):
+    """Warnings alone, for people."""
+
+    def warn(self, message: str) -> None:
+        tell(f"{click.style('warning:', fg='yellow')} {message}", "warning")
 
 
 class JsonLog(Observer):
@@ -84,7 +95,7 @@ class JsonLog(Observer):
         )
 
     def report(self, report: Report) -> None:
-        """What a run came to; failures of which no renewal told, such as a busy lock, too."""
+        """What a run came to; failures that no renewal reported, such as a busy lock, too."""
         for outcome in report.results:
             if outcome.failure is not None and outcome.duration is None:
                 self.finish(outcome)
@@ -109,3 +120,22 @@ class JsonLog(Observer):
                 failed=report.count("failed"),
                 duration=round(report.finished_at - report.started_at, 3),
             )
+
+
+def show_requests(*, as_json: bool) -> None:
+    """Put the program's own log on stderr, a line for each request: no body, no secret (`-vv`)."""
+    import logging  # noqa: PLC0415  for this alone
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if as_json:
+                event("request", message=text)
+            else:
+                tell(text)
+
+    logger = logging.getLogger(__name__.partition(".")[0])
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(Lines())

@@ -34,7 +34,12 @@ from credentials_provider.assistants.program import Launch
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import identity_names, settings_of, settings_options
 from credentials_provider.cli.token import check_header_names
-from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
+from credentials_provider.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    ConfigurationError,
+    CredentialsProviderError,
+)
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.run.child_environment import allowed
 from credentials_provider.run.launching import (
@@ -262,7 +267,10 @@ class _Work:
         bases = {"{0.scheme}://{0.netloc}".format(urlsplit(url)) for url in servers.values()}
         if len(bases) != 1:
             return False
-        token, _ = self._token(identity)
+        try:
+            token, _ = self._token(identity)
+        except CredentialsProviderError:
+            return False  # what was written is started later, and says why
         bundle = self.settings.ca_bundle
         with closing(Registry(bases.pop(), token, bundle, timeout=_PROBE_TIMEOUT)) as registry:
             return registry.is_there()

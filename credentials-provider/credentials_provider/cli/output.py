@@ -30,7 +30,7 @@ REASONS: dict[Reason | None, str] = {
     "unreadable": "the token file cannot be read",
     "expired": "the token has expired",
     "changed": "the identity's definition (or the login host) has changed",
-    "clock": "the token is from the future: the clock was set back",
+    "clock": "the clock was set since the token was minted",
     "refresh": "its time to renew has come",
     None: "not due",
 }

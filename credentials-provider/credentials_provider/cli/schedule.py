@@ -63,7 +63,7 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
 def _local(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--uninstall", is_flag=True, help="Remove what --install made."),
-        click.option("--install", is_flag=True, help="Install it, in place of an earlier one."),
+        click.option("--install", is_flag=True, help="Install it; an earlier one is replaced."),
         click.option("--env-file", metavar="FILE", help="Default: .env"),
         click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens"),
         click.option(

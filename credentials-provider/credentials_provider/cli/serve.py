@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.logs import tell
+from credentials_provider.cli.logs import WarningLog, tell
 from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
 from credentials_provider.cli.staying import endpoint, source_of
 from credentials_provider.cli.stopping import stoppable
@@ -41,7 +41,7 @@ ENV_FILE = ".endpoint.env"
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="On loopback. Default: any free one."
 )
-@click.option("--socket", "path", metavar="PATH", help="A unix socket in place of a port.")
+@click.option("--socket", "path", metavar="PATH", help="A unix socket instead of a port.")
 @click.option(
     "--write-env",
     metavar="FILE",
@@ -70,7 +70,7 @@ def command(
         raise click.UsageError("--socket and --port exclude one another; Windows has no sockets.")
     file = read_entries(settings)
     for warning in (*settings.warnings, *file.warnings):
-        tell(f"{click.style('warning:', fg='yellow')} {warning}", "warning")
+        WarningLog().warn(warning)
     served = select(file.entries, names, file.path)
     if not served:
         raise ConfigurationError(f"{file.path} has no identity", hint="Add one first.")

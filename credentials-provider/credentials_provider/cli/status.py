@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli.helping import Command, as_started
+from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import (
     DURATION,
     identity_names,
@@ -16,41 +16,19 @@ from credentials_provider.cli.options import (
     settings_options,
     utc_option,
 )
-from credentials_provider.cli.output import REASONS, local_time, time_left
+from credentials_provider.cli.status_text import status_lines, warning
 from credentials_provider.cli.stopping import stoppable
-from credentials_provider.cli.table import table, terminal, wrapped
-from credentials_provider.diagnostics.status import Row, Status, prune, read_status, tries
+from credentials_provider.cli.table import terminal, wrapped
+from credentials_provider.diagnostics.status import Row, Status, prune, read_status
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, StoppedError
-from credentials_provider.policy import (
-    LONG_LIFE,
-    MAXIMUM_LEAD_FRACTION,
-    MINIMUM_LEAD,
-    SPREAD_FRACTION,
-    TIMER_JITTER,
-    refresh_time,
-)
 from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from credentials_provider.settings import Settings
-    from credentials_provider.tokens.history import LastFailure
 
-_COLOURS = {
-    **dict.fromkeys(("refused", "invalid", "expired", "missing", "unreadable"), "red"),
-    **dict.fromkeys(("changed", "clock"), "red"),
-    "fresh": "green",
-    "due": "yellow",
-    "throttled": "yellow",
-    "orphan": "cyan",
-}
-_BAR = 10  # cells
 _MOST_ROWS = 50  # that are shown without --all
-_COUNTED = 10  # from this number of rows on, their states are counted
 _EVERY = 1.0  # seconds between two looks of --watch
 _REST_SHARE = 19  # times as long as a look takes: a twentieth of the time is spent looking
-_ENOUGH_TRIES = 2
 
 
 @click.command(
@@ -104,12 +82,10 @@ def command(root: str, /, **options: Any) -> int:
 
         click.echo(json.dumps(status_document(status), indent=2))
     else:
-        for warning in status.warnings:
-            click.echo(
-                wrapped(f"{click.style('warning:', fg='yellow')} {warning}", err=True), err=True
-            )
+        for text in status.warnings:
+            click.echo(wrapped(warning(text), err=True), err=True)
         rows = sys.maxsize if options["everything"] else _MOST_ROWS
-        click.echo("\n".join(_lines(status, name, rows)))
+        click.echo("\n".join(status_lines(status, name, rows)))
     if options["one_is_enough"]:
         return EXIT_OK if status.any_serves else EXIT_FAILED
     return status.exit_code
@@ -125,8 +101,8 @@ def _watch(settings: Settings, name: str | None, interval: float) -> int:
                 began = time.monotonic()
                 status = read_status(settings, (name,) if name else (), time.time(), interval)
                 height = terminal()[1] - 1
-                rest = len(list(_lines(status, name, 0)))
-                lines = list(_lines(status, name, max(height - rest, 1)))
+                rest = len(list(status_lines(status, name, 0)))
+                lines = list(status_lines(status, name, max(height - rest, 1)))
                 shown = [f"{line}\x1b[K" for line in "\n".join(lines).split("\n")[:height]]
                 click.echo("\x1b[H" + "\n".join(shown) + "\x1b[J", nl=False)
                 sys.stdout.flush()
@@ -154,244 +130,6 @@ def _prune(settings: Settings, *, yes: bool) -> int:
         gone = prune(settings, 30.0, approve)
     click.echo(f"Removed {gone} token file{'' if gone == 1 else 's'}")
     return 0
-
-
-def _lines(status: Status, name: str | None, rows: int) -> Iterator[str]:
-    """What is shown: at most `rows` rows of the table, and everything below it."""
-    if not status.rows:
-        yield f"No identities, and no tokens in {status.folder}"
-    elif name:
-        yield from map(wrapped, _explained(status, status.rows[0]))
-    else:
-        yield from _table(status, rows)
-    yield from map(wrapped, _outlook(status))
-
-
-# The table
-
-
-def _table(status: Status, most: int) -> Iterator[str]:
-    at = status.at
-    shown = status.rows[:most]
-    titles: tuple[str, ...] = ("IDENTITY", "STATE", "LEFT", "", "EXPIRES", "RENEWS", "LAST FAILURE")
-    cells = [_cells(row, at) for row in shown]
-    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)][:-1]
-    columns = terminal()[0] if sys.stdout.isatty() else sys.maxsize
-    if sum(widths) + 2 * len(widths) > columns:  # a narrow terminal goes without the bar
-        cells = [(*row[:2], *row[3:]) for row in cells]
-        titles = (*titles[:3], *titles[4:])
-    yield from table(titles, cells, {1: _COLOURS})
-    if hidden := status.rows[most:]:
-        counts = _counts(hidden)
-        yield f"… {len(hidden)} more: {counts} (--all shows them)"
-    if len(status.rows) > _COUNTED:
-        yield f"{len(status.rows)} in all: {_counts(status.rows)}"
-
-
-def _counts(rows: Sequence[Row]) -> str:
-    states = [row.state for row in rows]
-    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-
-
-def _cells(row: Row, at: float) -> tuple[str, ...]:
-    record = row.record
-    if record is None:
-        return (row.identity_name, row.state, " " * _BAR, "", "", "", _note(row, at))
-    left = time_left(record.expires_on - at) if record.expires_on > at else "none"
-    renews = "now" if row.reason else local_time(record.refresh_at, at)
-    if row.state in {"orphan", "invalid"}:
-        renews = ""
-    expires = local_time(record.expires_on, at)
-    bar = _bar(row, at)
-    return (row.identity_name, row.state, bar, left, expires, renews, _note(row, at))
-
-
-def _bar(row: Row, at: float) -> str:
-    record = row.record
-    if record is None or row.state == "orphan" or not record.generated_at:
-        return " " * _BAR
-    life = max(record.expires_on - record.generated_at, 1.0)
-    share = min(max((record.expires_on - at) / life, 0.0), 1.0)
-    full, empty = ("█", "░") if _draws(sys.stdout.encoding) else ("#", ".")
-    filled = round(share * _BAR)
-    return full * filled + empty * (_BAR - filled)
-
-
-def _note(row: Row, at: float) -> str:
-    if row.state == "orphan":
-        return "its identity is gone" if row.ours else "another program's file"
-    if row.problems:
-        more = f" (and {len(row.problems) - 1} more)" if row.problems[1:] else ""
-        return f"{row.problems[0]}{more}"
-    if row.failure is None:
-        return ""
-    return f"{local_time(row.failure.at, at)}: {row.failure.message}{_code(row.failure)}"
-
-
-def _code(failure: LastFailure) -> str:
-    return f" (AADSTS{failure.aadsts})" if failure.aadsts else ""
-
-
-def _draws(encoding: str | None) -> bool:
-    return (encoding or "").lower().replace("-", "") == "utf8"
-
-
-# What follows for the time to come
-
-
-def _outlook(status: Status) -> Iterator[str]:
-    every = time_left(status.interval)
-    at = status.at
-    if (outage := status.outage) is not None:
-        count = "1 try" if outage.tries == 1 else f"{outage.tries} tries"
-        yield ""
-        yield (
-            f"If Entra ID became unreachable now, the first token to expire would be that of "
-            f"{outage.identity_name}, at {local_time(outage.at, at)}. If a timer runs every "
-            f"{every}, that leaves {count}."
-        )
-    if refused := [row.identity_name for row in status.rows if row.state == "refused"]:
-        yield _warning(
-            f"{_some(refused)}: the renewal is refused, and trying again does not help. "
-            + as_started("`credentials-provider status NAME` has the cure.")
-        )
-    if invalid := [row.identity_name for row in status.rows if row.state == "invalid"]:
-        yield _warning(
-            f"{_some(invalid)}: the entry has mistakes, so nothing renews the token. "
-            + as_started("`credentials-provider identities check` lists them.")
-        )
-    if hurried := status.hurried:
-        yield _warning(
-            f"{_some(hurried)}: due less than {time_left(2 * status.interval + TIMER_JITTER)} "
-            f"before the end, too little for two tries of a timer every {every}. Run it more "
-            "often, or with --refresh-before 50%."
-        )
-    if overdue := status.overdue:
-        yield _warning(
-            f"{_some(overdue)}: due for a while, and no run has tried. Is a timer running? "
-            + as_started("`credentials-provider doctor` looks.")
-        )
-    if (hook := status.hook_failure) is not None:
-        yield _warning(
-            f"--on-renew failed at {local_time(hook.at, at)}: {hook.message}. It runs again with "
-            "the next run."
-        )
-    if orphans := [row.identity_name for row in status.orphans if row.ours]:
-        yield _warning(
-            f"{_some(orphans)}: a token whose identity is gone. "
-            + as_started("`credentials-provider status --prune` removes it.")
-        )
-
-
-def _warning(text: str) -> str:
-    return f"{click.style('warning:', fg='yellow')} {text}"
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown  # noqa: PLR2004
-
-
-# One identity
-
-_SINKS = {
-    "current": "holds the token",
-    "missing": "is not there: the next run writes it",
-    "other": "holds something else or has other rights: the next run writes it",
-}
-
-
-def _explained(status: Status, row: Row) -> Iterator[str]:
-    at = status.at
-    yield f"{row.identity_name}: {click.style(row.state, fg=_COLOURS.get(row.state, 'red'))}"
-    yield f"  Token file: {row.token_file}"
-    for problem in row.problems:
-        yield f"  Mistake in its entry: {problem}"
-    record = row.record
-    if row.reason in {"missing", "unreadable"} or record is None:
-        yield f"  Due, because {REASONS[row.reason]}."
-    else:
-        end = local_time(record.expires_on, at)
-        if record.expires_on > at:
-            yield f"  It expires at {end}, in {time_left(record.expires_on - at)}."
-        else:
-            yield f"  It expired at {end}, {time_left(at - record.expires_on)} ago."
-        if record.fingerprint is not None:
-            yield from _formula(status, row)
-        if row.reason is None:
-            wait = time_left(record.refresh_at - at)
-            yield f"  Not due: its time comes at {local_time(record.refresh_at, at)}, in {wait}."
-        elif not row.problems:
-            yield f"  Due, because {REASONS[row.reason]}."
-        if row.reason is not None and row.serves:
-            yield "  The token on disk is valid until then."
-        elif row.reason == "changed":
-            yield "  The token on disk is for another definition and cannot be used."
-    yield "  Next: " + _next(row, at)
-    for sink in row.sinks:
-        yield f"  Sink {sink.path} ({sink.format}) {_SINKS[sink.state]}."
-    yield from _last_failure(row, at)
-
-
-def _last_failure(row: Row, at: float) -> Iterator[str]:
-    failure = row.failure
-    if failure is None:
-        return
-    runs = f", in {failure.runs} runs in a row" if failure.runs > 1 else ""
-    when = local_time(failure.at, at)
-    yield f"  Last failure: {when}{runs}: {failure.message}{_code(failure)}."
-    if row.state == "refused":
-        yield "  Trying again does not help: somebody must act."
-    yield f"  Cure: {as_started(failure.remedy)}"
-    if failure.trace_id:
-        yield f"  Trace ID {failure.trace_id}"
-
-
-def _next(row: Row, at: float) -> str:
-    if row.problems:
-        return as_started(
-            "correct the entry; `credentials-provider identities check` lists every mistake."
-        )
-    if row.reason is None and row.record is not None:
-        return f"the first run after {local_time(row.record.refresh_at, at)} renews it."
-    return as_started(
-        "the next run tries to renew it (`credentials-provider generate --refresh-ahead`)."
-    )
-
-
-def _formula(status: Status, row: Row) -> Iterator[str]:
-    """How its renewal time came about, with the numbers."""
-    record = row.record
-    assert record is not None  # noqa: S101  asked for by the caller
-    life = record.expires_on - record.generated_at
-    lead = record.expires_on - record.refresh_at
-    issued_at, lives = int(record.generated_at), int(life)
-    ours = refresh_time(issued_at, lives, identity_name=row.identity_name)
-    yield (
-        f"  It was requested at {local_time(record.generated_at, status.at)} and is valid for "
-        f"{time_left(life)} in all."
-    )
-    if abs(ours - record.refresh_at) > 1:
-        yield f"  Entra ID itself asked for a renewal {time_left(lead)} before the end."
-    else:
-        share, part = (2, "half") if life >= LONG_LIFE else (3, "two thirds")
-        base = min(max(life / share, MINIMUM_LEAD), MAXIMUM_LEAD_FRACTION * life)
-        # Rounded so that the numbers that are shown add up.
-        spread = max(0, round(lead / 60) - round(base / 60)) * 60
-        yield (
-            f"  It is renewed {_minutes(lead)} before its end: after {part} of its life, at least "
-            f"{time_left(MINIMUM_LEAD)} and at most half the life before the end "
-            f"({_minutes(base)}), and {_minutes(spread)} earlier, its own share of up to "
-            f"{SPREAD_FRACTION:.0%} of the life, so that not all are renewed at once."
-        )
-    count = tries(lead, status.interval)
-    fits = "" if count >= _ENOUGH_TRIES else ": too few, run it more often"
-    yield f"  A timer every {time_left(status.interval)} has {count} tries in that time{fits}."
-
-
-def _minutes(seconds: float) -> str:
-    """Rounded to the minute, where `time_left` rounds down."""
-    return time_left(round(seconds / 60) * 60) if seconds >= 60 else time_left(seconds)  # noqa: PLR2004
 
 
 # For programs

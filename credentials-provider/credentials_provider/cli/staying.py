@@ -8,14 +8,12 @@ import secrets
 import signal
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from credentials_provider.cli.exec import inherited
-from credentials_provider.cli.logs import tell
+from credentials_provider.cli.logs import WarningLog
 from credentials_provider.endpoint.answers import Answers
 from credentials_provider.endpoint.server import serving
 from credentials_provider.identities.reading import read_entries, select
-from credentials_provider.model import Observer, RunOptions
+from credentials_provider.model import RunOptions
 from credentials_provider.run.access import only_name
 from credentials_provider.run.source import TokenSource
 from credentials_provider.run.supervising import Child, keep_fresh
@@ -36,13 +34,6 @@ _OTHER_ENDPOINTS = (
 _LOOPBACK = "127.0.0.1,localhost"
 
 
-class Log(Observer):
-    """Warnings on stderr."""
-
-    def warn(self, message: str) -> None:
-        tell(f"{click.style('warning:', fg='yellow')} {message}", "warning")
-
-
 def source_of(settings: Settings, options: dict[str, Any]) -> TokenSource:
     """The tokens of these settings, with the limits of `token_options`."""
     limits = RunOptions(
@@ -51,7 +42,7 @@ def source_of(settings: Settings, options: dict[str, Any]) -> TokenSource:
         deadline=options["deadline"],
         lock_timeout=options["deadline"],
     )
-    return TokenSource(limits, Log())
+    return TokenSource(limits, WarningLog())
 
 
 def with_endpoint(
@@ -86,7 +77,7 @@ def endpoint(
     """The endpoint, and the variables by which a client library finds it."""
     header = secrets.token_urlsafe(_HEADER_BYTES)
     answers = Answers(source, settings, names, header)
-    with serving(answers, Log().warn, port=port, path=path) as address:
+    with serving(answers, WarningLog().warn, port=port, path=path) as address:
         yield {"IDENTITY_ENDPOINT": address, "IDENTITY_HEADER": header}
 
 
@@ -110,5 +101,5 @@ def watched(name: str, line: Sequence[str], settings: Settings, options: dict[st
             child.send(signal.Signals[f"SIG{options['signal_name']}"])
 
     access = source.get(name, options["min_ttl"])
-    keep_fresh(source, name, access, renewed=renewed, warn=Log().warn)
+    keep_fresh(source, name, access, renewed=renewed, warn=WarningLog().warn)
     return child.run(environment(access))

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
+from credentials_provider.cli.logs import WarningLog
 from credentials_provider.cli.options import DURATION, flags_of, identity_names, settings_options
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import identity_of_options, read_entries
-from credentials_provider.model import Observer, RunOptions
+from credentials_provider.model import RunOptions
 from credentials_provider.run.access import Access, get_token, mint_token, only_name
 from credentials_provider.settings import load_settings
 
@@ -194,32 +195,25 @@ def take_token(name: str, settings: Settings, options: dict[str, Any]) -> Access
         if name:
             raise click.UsageError("NAME and --client-id exclude one another.")
         file = identity_of_options(settings)
-        return mint_token(run_options, file, file.entries[0].name, _Warner())
+        return mint_token(run_options, file, file.entries[0].name, WarningLog())
     if options["no_store"] or not name:
         file = read_entries(settings)
         name = name or only_name(file.entries, file.path)
         if options["no_store"]:
-            return mint_token(run_options, file, name, _Warner())
-    access = get_token(run_options, name, options["min_ttl"], _Warner())
+            return mint_token(run_options, file, name, WarningLog())
+    access = get_token(run_options, name, options["min_ttl"], WarningLog())
     if access.kept is not None:
         import time  # noqa: PLC0415  only for an old one
 
         from credentials_provider.cli.output import time_left  # noqa: PLC0415
 
         left = time_left(max(0.0, access.expires_on - time.time()))
-        _warn(f"{name}: this token expires in {left}; it was not renewed: {access.kept.message}")
+        WarningLog().warn(
+            f"{name}: this token expires in {left}; it was not renewed: {access.kept.message}"
+        )
         if access.kept.remedy:
             click.echo(f"    {access.kept.remedy}", err=True)
     return access
-
-
-class _Warner(Observer):
-    def warn(self, message: str) -> None:
-        _warn(message)
-
-
-def _warn(message: str) -> None:
-    click.echo(f"{click.style('warning:', fg='yellow')} {message}", err=True)
 
 
 def _exec_api_version() -> str:

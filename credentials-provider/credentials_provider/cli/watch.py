@@ -17,7 +17,7 @@ import click
 
 from credentials_provider.cli import generate, streams
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.logs import JsonLog, event, tell
+from credentials_provider.cli.logs import JsonLog, event, show_requests, tell
 from credentials_provider.cli.output import Console, local_time, show_report
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.diagnostics.status import read_status
@@ -63,6 +63,8 @@ def command(root: str, /, **options: Any) -> int:
     health_port = options.pop("health_port")
     options |= {"refresh_ahead": "auto", "refresh_before": None, "force": False, "dry_run": False}
     run_options = generate.options_of(root, options)
+    if options["verbose"] > 1:
+        show_requests(as_json=options["log_format"] == "json")
     notifier = Notifier(os.environ)
     service = _Service(run_options, options, notifier)
     streams.limit(patience=_PATIENCE)
@@ -91,7 +93,7 @@ class _Service:
     ) -> None:
         self.options = run_options
         self._as_json = options["log_format"] == "json"
-        self._quiet, self._verbose = options["quiet"], options["verbose"]
+        self._quiet, self._verbose = options["quiet"], bool(options["verbose"])
         self._notifier = notifier
         self._ready = False
         self._problem: str | None = None  # of the identities file, while it is broken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass, field
@@ -10,9 +11,10 @@ from urllib.parse import urlsplit
 
 from credentials_provider.errors import ConfigurationError, SecretUnavailableError
 from credentials_provider.extras import cure
+from credentials_provider.transport.trust import tls_context
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from credentials_provider.settings import Settings
 
@@ -109,7 +111,7 @@ def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> V
     logger = logging.getLogger("azure")  # what it logs may hold bodies
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
-    options = {
+    options: dict[str, Any] = {
         "connection_verify": settings.ca_bundle or True,
         "connection_timeout": timeout,
         "read_timeout": timeout,
@@ -119,6 +121,7 @@ def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> V
     name, _, version = parts.path.removeprefix("/secrets/").strip("/").partition("/")
     try:
         with (
+            _transport(settings.ca_bundle) as options["transport"],
             ChainedTokenCredential(*_links(settings.login_base_url, options)) as credential,
             SecretClient(
                 f"https://{parts.netloc}",
@@ -160,6 +163,27 @@ def _inner_code(error: Any) -> str:
     """The code within the code of a vault's refusal, "" where there is none."""
     inner = getattr(error.error, "innererror", None)
     return str(inner.get("code", "")) if isinstance(inner, dict) else ""
+
+
+@contextlib.contextmanager
+def _transport(ca_bundle: str | None) -> Iterator[Any]:
+    """One session for all, with our own TLS: `requests` would obey `SSLKEYLOGFILE`."""
+    import requests  # noqa: PLC0415  an extra
+    from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415
+    from requests.adapters import HTTPAdapter  # noqa: PLC0415
+
+    context = tls_context(ca_bundle)
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            super().init_poolmanager(*args, **{**kwargs, "ssl_context": context})
+
+        def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+            return super().proxy_manager_for(proxy, **{**kwargs, "ssl_context": context})
+
+    with requests.Session() as session:
+        session.mount("https://", Adapter())
+        yield RequestsTransport(session=session, session_owner=False)
 
 
 def _links(authority: str, options: Mapping[str, Any]) -> list[Any]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
-WRONG = "(wrong)"  # in place of a value that is none
+WRONG = "(wrong)"  # instead of a value that is none
 GRAPH_DEADLINE = 120.0  # seconds for all questions to Microsoft Graph
 
 

@@ -197,7 +197,7 @@ class Emulator:
     def machine_environment(self, kind: Kind) -> dict[str, str]:
         """The variables that lead a client to the machine's endpoint. RuntimeError without one."""
         if self._machine_server is None:
-            raise RuntimeError("the emulator is no machine now")
+            raise RuntimeError("the emulator is not a machine now")
         host = self._machine_address[0]
         return self._machine.environment(kind, f"http://{host}:{self._machine_server.port}")
 

@@ -151,7 +151,7 @@ def echo_secret(call: Call) -> Reply:
 
 
 def reset(call: Call) -> Reply:
-    """RST in place of an answer."""
+    """RST instead of an answer."""
     del call
     return RESET
 
@@ -169,7 +169,7 @@ def slow(call: Call, *, seconds: float) -> Reply:
 
 
 def drip(call: Call, *, seconds: float = 1.0) -> Reply:
-    """The regular answer, one byte of the body every so many seconds."""
+    """The regular answer, one byte of the body every few seconds."""
     reply, body = _whole(call)
 
     def drops() -> Iterator[bytes]:
@@ -192,7 +192,7 @@ def truncated(call: Call, *, missing: int = 100) -> Reply:
     return replace(reply, length=len(body) + missing, end="close")
 
 
-# Bodies that are no token response
+# Bodies that are not a token response
 
 
 def html(call: Call) -> Reply:
@@ -264,7 +264,7 @@ def refresh_in(call: Call, *, value: object) -> Reply:
 
 
 def opaque(call: Call) -> Reply:
-    """An access token that is no JWT."""
+    """An access token that is not a JWT."""
     return _edited(call, lambda body: body.update(access_token=f"EwB4A8l6BAAU{call.trace_id}"))
 
 

@@ -226,7 +226,7 @@ def serving(
         answers: for which identities.
         warn: hears why requests were refused; without secrets.
         port: on loopback; 0: any that is free.
-        path: of a unix socket in place of that, readable by its owner alone.
+        path: of a unix socket instead of that, readable by its owner alone.
 
     Raises:
         ConfigurationError: the port or the path cannot be used.
@@ -252,7 +252,7 @@ def serving(
             await ended.wait()
             for connection in list(server.open):
                 connection.close()
-            await asyncio.sleep(0)  # so that they are told
+            await asyncio.sleep(0)  # so that they hear about it
 
     def work() -> None:
         with contextlib.closing(loop):

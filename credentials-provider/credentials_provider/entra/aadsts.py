@@ -59,17 +59,17 @@ ROWS = (
     Row(
         (7000215,),
         "new",
-        "the client secret is wrong: its Secret ID in place of its Value, or a secret that was "
+        "the client secret is wrong: its Secret ID instead of its Value, or a secret that was "
         "deleted or has expired",
-        "Put the secret's Value, not its Secret ID, into the identity; if it is lost or expired, "
-        "create a new one in App registrations > (your app) > Certificates & secrets.",
+        "Give the secret's Value, not its Secret ID: `credentials-provider identities secret "
+        "NAME`; a new one is made in App registrations > (your app) > Certificates & secrets.",
     ),
     Row(
         (7000222,),
         "permanent",
         "the client secret has expired",
         "Create a new client secret in App registrations > (your app) > Certificates & secrets, "
-        "and put its Value into the identity.",
+        "and give its Value to `credentials-provider identities secret NAME`.",
     ),
     Row((7000216, 7000218), "permanent", "the request carried no credential", _SET_CREDENTIAL),
     Row(

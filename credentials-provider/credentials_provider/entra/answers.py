@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from credentials_provider.identities.fields import Identity
     from credentials_provider.transport.connections import Answer, Trouble
 
-# RFC 6750 section 2.1: what a bearer token may be made of, and so nothing that ends a header.
+# RFC 6750 section 2.1: what a bearer token may consist of, and so nothing that ends a header.
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,65536}=*", re.ASCII)
 _LONGEST_LIFE = 10 * 366 * 86400  # seconds; anything beyond is nonsense
 _ROUNDING = 5  # seconds by which `expires_in` and the token's own `exp` may differ
@@ -92,7 +92,7 @@ def json_object(answer: Answer) -> dict[str, Any] | None:
 
 
 def what_body(answer: Answer) -> str:
-    """What came in place of JSON: the word for it in `diagnosis`."""
+    """What came instead of JSON: the word for it in `diagnosis`."""
     start = answer.body.lstrip()[:1]
     html = "html" in answer.headers.get("content-type", "") or start == b"<"
     return "html" if html else "not_json"
@@ -124,7 +124,7 @@ def refusal(document: dict[str, Any], secrets: Iterable[str] | None = None) -> F
 
 
 def bad(reason: str, host: str, peer: str = explanations.LOGIN_HOST) -> Failure:
-    """An answer that is no token; the reasons are those of `explanations.explain_bad_response`."""
+    """An answer that is not a token; the reasons are `explanations.explain_bad_response`'s."""
     explained = explanations.explain_bad_response(reason, host, peer)
     return Failure("bad_response", explained.cause, explained.cure, transient=explained.transient)
 

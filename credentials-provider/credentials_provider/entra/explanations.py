@@ -224,7 +224,7 @@ _UNREACHABLE = {
 
 _BAD_RESPONSE = {
     "html": Diagnosis(
-        "a web page came in place of a token: a captive portal or a proxy answers for {host}",
+        "a web page came instead of a token: a captive portal or a proxy answers for {host}",
         "Sign in to the network's portal, or have the proxy let {host} through, then run again.",
         True,
     ),
@@ -334,7 +334,7 @@ def explain_untrusted(
 
 
 def explain_bad_response(reason: str, host: str, peer: str = LOGIN_HOST) -> Diagnosis:
-    """An answer that is no token.
+    """An answer that is not a token.
 
     The reason is html (captive portal), not_json, too_large, no_access_token, no_expiry, expired,
     wrong_tenant, wrong_client, redirect or other.

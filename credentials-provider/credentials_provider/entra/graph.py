@@ -50,7 +50,7 @@ _GRANT_WRITE = (
     "Grant Application.ReadWrite.OwnedBy of Microsoft Graph with admin consent, and make this "
     "identity's app an owner: App registrations > (the app) > Owners."
 )
-_OTHER_WAY = "Or use a certificate or a federated credential in place of a secret."
+_OTHER_WAY = "Or use a certificate or a federated credential instead of a secret."
 # By Graph's error code.
 _REFUSALS = {
     "CredentialTypeNotAllowedAsPerAppPolicy": (
@@ -161,7 +161,7 @@ class Application:
         return made if made.secret and isinstance(made.secret, str) else self._unreadable()
 
     def remove_password(self, key_id: str) -> Failure | None:
-        """Remove a client secret. One that is gone already is no failure."""
+        """Remove a client secret. One that is gone already is not a failure."""
         found = self._ask("POST", "/removePassword", {"keyId": key_id})
         if not isinstance(found, Failure):
             return None

@@ -137,28 +137,15 @@ def _judged(endpoint: Endpoint, identity: Identity, result: Answer | Trouble) ->
         return _bad(what_body(result), host)
     if not isinstance(document.get("access_token"), str):
         return _bad("no_access_token", host)
-    if endpoint.challenges and not _is_confirmed(identity, document):
-        return _not_theirs("wrong_client")
     minted = checked(_normalised(document, result), result, identity, lambda why: _bad(why, host))
     return replace(minted, clock_skew=result.clock_skew) if isinstance(minted, Failure) else minted
 
 
-def _is_confirmed(identity: Identity, document: Mapping[str, Any]) -> bool:
-    """Old agents of Arc answer with the machine's own identity, whichever is asked for."""
-    assigned = identity.managed_identity
-    if not isinstance(assigned, str):
-        return True
-    return str(document.get("client_id", "")).lower() == assigned.lower()
-
-
 def _bad(reason: str, host: str) -> Failure:
+    """As for the login host, but for what an old agent of Arc does: it ignores the client id."""
     if reason in _NOT_THEIRS:
-        return _not_theirs(reason)
+        return Failure("bad_response", *_NOT_THEIRS[reason])
     return bad(reason, host, _PEER)
-
-
-def _not_theirs(reason: str) -> Failure:
-    return Failure("bad_response", *_NOT_THEIRS[reason])
 
 
 def _explained(trouble: Trouble, host: str) -> Failure:
@@ -182,7 +169,7 @@ def _refusal(
     here = not (answer.status == _FORBIDDEN and not codes)
     cause = f"{endpoint.host} gives no token for this scope (HTTP {answer.status})"
     cure = f"Compare scope with the gateway's Application ID URI. {_ASSIGN}"
-    if not here:  # as Docker Desktop answers in place of an address that it cannot reach
+    if not here:  # as Docker Desktop answers instead of an address that it cannot reach
         cause = "the metadata service is forbidden (HTTP 403): this machine is not on Azure"
         cure = _ASSIGN
     elif codes:

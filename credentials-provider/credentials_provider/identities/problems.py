@@ -68,7 +68,9 @@ def problems_of(entry: Entry) -> list[Problem]:
     order = [*FIELDS]
     values.sort(key=lambda each: order.index(each[0]) if each[0] in FIELDS else len(order))
     name = entry.name[:64] or None
-    found += [Problem(what, entry.index, name, shown_field(field)) for field, what in values]
+    found += [
+        Problem(what, entry.index or None, name, shown_field(field)) for field, what in values
+    ]
     return found
 
 

@@ -345,7 +345,7 @@ def _fields_of(settings: Settings) -> dict[str, Any]:
 
 
 def _one_identity(path: str, settings: Settings) -> IdentitiesFile:
-    return IdentitiesFile(path, [make_entry(1, _fields_of(settings), settings)], [])
+    return IdentitiesFile(path, [make_entry(0, _fields_of(settings), settings)], [])
 
 
 def select(entries: Sequence[Entry], names: Sequence[str], path: str) -> list[Entry]:

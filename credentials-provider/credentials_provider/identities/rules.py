@@ -218,7 +218,7 @@ def secret(value: str) -> str | None:
 
 
 def is_masked(value: str) -> bool:
-    """Whether a text is what is shown in place of a secret."""
+    """Whether a text is what is shown instead of a secret."""
     return re.fullmatch(_MASKED, value) is not None
 
 

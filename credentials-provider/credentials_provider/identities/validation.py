@@ -34,7 +34,7 @@ _SPECIAL_NAMES = (
 
 
 class Validated(NamedTuple):
-    """Entries after a look at each alone: a mistake costs its own entry."""
+    """Entries, each judged alone: a mistake costs its own entry."""
 
     identities: dict[str, Identity]  # the valid ones by name, in the file's order
     problems: dict[int, list[Problem]]  # of the others, by `Entry.index`

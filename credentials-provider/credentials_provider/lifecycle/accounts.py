@@ -66,7 +66,7 @@ class Accounts:
     Args:
         url: the registry's address, checked.
         token: of an administrator; goes in X-Authorization.
-        ca_bundle: authorities to trust in place of the system's.
+        ca_bundle: authorities to trust instead of the system's.
 
     """
 

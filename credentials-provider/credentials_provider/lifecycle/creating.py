@@ -1,6 +1,6 @@
 """A new machine account: made once at the registry, put away, added, proven.
 
-What the registry told, its secret included, is in a private file before anything else happens. A
+The registry's answer with the secret is in a private file before anything else happens. A
 run that is killed at any point is finished by the next, or that says what is where.
 """
 

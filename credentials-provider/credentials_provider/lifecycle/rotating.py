@@ -136,7 +136,7 @@ class _Rotating:
             self._transport.close()
 
     def _begin(self) -> Rotation | Step:
-        """Look at what there is, and write down what will be done."""
+        """Look at the present state, and write down what will be done."""
         if self.identity.previous is not None:
             raise ConfigurationError(
                 f"{self._name} has {self.identity.previous} already",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from credentials_provider.minting import Failure
     from credentials_provider.model import Entry, Observer, RunOptions
 
-# What a bearer token is made of, RFC 6750 section 2.1: nothing that ends a header or a shell word.
+# What a bearer token consists of, RFC 6750 section 2.1: nothing that ends a header or a shell word.
 _TOKEN_CHARACTERS = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~+/-="
 )
@@ -76,7 +76,7 @@ def get_token(
     """The token of one identity, with `min_ttl` seconds of life or more, renewed first if need be.
 
     Tokens that never live as long as that are given with half of their life or more. A token that
-    could not be renewed is given as long as it lives, and the result says so.
+    could not be renewed is given for as long as it is valid, and the result says so.
 
     Args:
         options: settings and limits; `force` renews whatever is on disk.
@@ -86,7 +86,7 @@ def get_token(
         now: epoch seconds.
 
     Raises:
-        NoTokenError: no token that lives.
+        NoTokenError: there is no valid token.
         ConfigurationError: no such identity, or a configuration that cannot be used.
 
     """

@@ -278,6 +278,6 @@ def _look(
 
 
 def _sweep(store: TokenStore) -> None:
-    """Clear up after a killed run, unless somebody is at work who will."""
+    """Clear up after a killed run, unless another run is at work, which will."""
     with contextlib.suppress(StorageError), store.lock(0):
         store.sweep()

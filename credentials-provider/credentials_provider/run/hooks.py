@@ -1,6 +1,6 @@
 """The commands of `--on-renew` and `--on-failure`.
 
-`--on-renew` is told once of every new token, again and again until it succeeds. The state file
+`--on-renew` hears once about every new token, again and again until it succeeds. The state file
 holds a hash of each token that it knows. So a hook is pending for as long as there is a token that
 it does not know, whatever became of the run that minted it.
 """
@@ -86,7 +86,7 @@ class Hooks:
     def failed(self, report: Report) -> HookResult | None:
         """Run `--on-failure` if a renewal failed; None if none did.
 
-        A token that is kept because another run is at work is no failure.
+        A token that is kept because another run is renewing is not a failure.
         """
         assert self._options.on_failure is not None  # noqa: S101  the caller asked
         failed = [
@@ -163,7 +163,7 @@ class Hooks:
         return HookResult(names, code, ended)
 
     def _variables(self, which: str, names: Sequence[str]) -> dict[str, str]:
-        """The names, and how many: of so many that no environment holds them, the number alone."""
+        """The names and their number; the number alone where the names are too long together."""
         joined = " ".join(names)
         if len(joined.encode()) > _LONGEST_VARIABLE:
             joined = ""
@@ -194,7 +194,7 @@ class Hooks:
 
 
 class _News(NamedTuple):
-    """A token that the hook has not been told of, and its hash."""
+    """A token that the hook has not heard about, and its hash."""
 
     record: TokenRecord
     digest: str

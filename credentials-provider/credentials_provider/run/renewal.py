@@ -38,7 +38,7 @@ class Renewal:
     """One run's renewals.
 
     `look` makes the plan from what is on disk now; `make_minter` is called once, and only if
-    something is due still when the lock is ours; `deadline` is a `time.monotonic()`; `known` has
+    something is still due once we hold the lock; `deadline` is a `time.monotonic()`; `known` has
     the names of all identities, selected or not.
     """
 
@@ -72,7 +72,8 @@ class Renewal:
     def run(self) -> list[Outcome]:
         """What became of every selected identity."""
         try:
-            with self._store.lock(self._options.lock_timeout):
+            left = max(self._deadline - time.monotonic(), 0.0)
+            with self._store.lock(min(self._options.lock_timeout, left)):
                 self._store.sweep()
                 # Whoever held the lock before us may have renewed what we came for.
                 plan = self._look()
@@ -183,9 +184,9 @@ class Renewal:
         return self._store.path(item.entry.name)
 
     def _failed(self, item: PlanItem, failure: Failure, *, busy: bool = False) -> Outcome:
-        """Kept, where the old token still serves and nobody insisted on a new one.
+        """Kept, where the old token is still valid and nobody insisted on a new one.
 
-        A busy lock is nobody's failure: another run is at it.
+        A busy lock is not a failure: another run is renewing.
         """
         expires_on = item.record.expires_on if item.record else 0.0
         serves = item.serves and expires_on > self._now()
@@ -230,7 +231,7 @@ class Renewal:
 
 
 class _Turns:
-    """What is to be done: the tenants' identities by turns, in each those first that die first.
+    """What is to be done: the tenants in turn, and in each the token that expires first.
 
     A throttled tenant has its turn when the others are done: its identities would take every worker
     and wait there.

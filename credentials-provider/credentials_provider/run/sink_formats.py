@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from credentials_provider.identities.sinks import Sink
 
-NETRC_LOGIN = "token"  # servers that take a token in place of a password read no user from it
+NETRC_LOGIN = "token"  # servers that take a token instead of a password read no user from it
 
 # One variable of a `.env`, as python-dotenv reads it; a quoted value may have several lines.
 _VARIABLE = re.compile(
     r"""^(?P<before>[^\S\r\n]*(?:export[^\S\r\n]+)?(?P<name>\w+)[^\S\r\n]*=[^\S\r\n]*)
-    (?:'(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | (?!['"])[^\r\n]*?)
+    (?:'(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | (?!['"])(?:\S+(?:[^\S\r\n]+(?!\#)\S+)*)?)
     (?P<after>(?:[^\S\r\n]+\#[^\r\n]*|[^\S\r\n]*)(?:\r?$|\Z))""",
     re.MULTILINE | re.VERBOSE | re.DOTALL,
 )

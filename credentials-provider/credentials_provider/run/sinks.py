@@ -11,7 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Literal
 
-from credentials_provider.errors import CredentialsProviderError, StorageError
+from credentials_provider.errors import CredentialsProviderError, LockBusyError, StorageError
 from credentials_provider.files import Folder, not_written, write_whole
 from credentials_provider.identities.sinks import Sink, sinks_of
 from credentials_provider.permissions import EVERYBODY, check_links, is_open, is_trusted, read_file
@@ -161,8 +161,10 @@ def _with_failure(
         return result
     from credentials_provider.minting import Failure  # noqa: PLC0415  only where something fails
 
-    failure = Failure("storage", error.message, error.hint or "")
-    return result._replace(kind="failed" if options.everything else "kept", failure=failure)
+    busy = isinstance(error, LockBusyError)  # another run is at it
+    failure = Failure("storage", error.message, error.hint or "", transient=busy)
+    kept = busy or not options.everything
+    return result._replace(kind="kept" if kept else "failed", failure=failure)
 
 
 def _try(sink: Sink, document: Mapping[str, Any]) -> CredentialsProviderError | None:
@@ -171,6 +173,8 @@ def _try(sink: Sink, document: Mapping[str, Any]) -> CredentialsProviderError | 
     except CredentialsProviderError as error:
         message = f"the sink {sink.path} cannot be written: {error.message}"
         return StorageError(message, hint=error.hint)
+    except OSError as error:  # it went away, or its folder did, since it was looked at
+        return not_written(sink.path, error)
     return None
 
 

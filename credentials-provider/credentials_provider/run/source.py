@@ -42,7 +42,8 @@ class TokenSource:
         self._now = now
         self._store = TokenStore(options.settings.output_dir)
         self._lock = threading.Lock()
-        self._renewals: dict[tuple[str, float], Future[Access]] = {}
+        # By process, too: a fork has no thread that would end its parent's renewal.
+        self._renewals: dict[tuple[int, str, float], Future[Access]] = {}
         self._known: dict[str, tuple[object, Access]] = {}
         # Until when (monotonic) an old token is given without a try, and none renewed after a 401.
         self._kept: dict[str, float] = {}
@@ -80,14 +81,15 @@ class TokenSource:
         tried = time.monotonic() < self._forced.get(name, 0.0)
         if access.token == refused and age > FORCED_INTERVAL and not tried:
             self._forced[name] = time.monotonic() + FORCED_INTERVAL
-            # Due once it is five minutes old: so is no token that somebody has renewed meanwhile.
+            # Due once it is five minutes old: a token that was renewed meanwhile is not.
             access = self._once(name, life - FORCED_INTERVAL)
         return None if access.token == refused else access
 
     def _once(self, name: str, min_ttl: float) -> Access:
         mine: Future[Access] = Future()
+        key = os.getpid(), name, min_ttl
         with self._lock:
-            renewal = self._renewals.setdefault((name, min_ttl), mine)
+            renewal = self._renewals.setdefault(key, mine)
         if renewal is not mine:
             return renewal.result()
         try:
@@ -101,7 +103,7 @@ class TokenSource:
             raise
         finally:
             with self._lock:
-                del self._renewals[name, min_ttl]
+                del self._renewals[key]
         return access
 
     def identities_status(self) -> object:

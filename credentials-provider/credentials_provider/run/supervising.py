@@ -24,6 +24,7 @@ STOP_TIMEOUT = 10.0  # seconds for a child to end before a restart
 LOOK_EVERY = 5.0  # seconds between two looks at the token: it may be renewed by another process
 _AFTER_FAILURE = 30.0  # seconds until the next try
 _FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGCONT")
+_ENDING = ("SIGINT", "SIGTERM", "SIGQUIT")
 _OF_A_TERMINAL = ("SIGINT", "SIGQUIT")  # sent to the child, too, where both are in the foreground
 
 
@@ -53,6 +54,7 @@ class Child:
                     if self._next is None:
                         return code if code >= 0 else 128 - code
                     following, self._next = self._next, None
+                    self._process = None  # a signal that comes now is for the next one
                 self._start(following)
 
     def send(self, number: int) -> None:
@@ -85,9 +87,11 @@ class Child:
     @contextlib.contextmanager
     def _forwarding(self) -> Iterator[None]:
         def forward(number: int, _: FrameType | None) -> None:
-            if signal.Signals(number).name in _OF_A_TERMINAL and _in_foreground():
-                return
-            self.send(number)
+            name = signal.Signals(number).name
+            if name in _ENDING:
+                self._next = None  # what is to end is not started anew
+            if name not in _OF_A_TERMINAL or not _in_foreground():
+                self.send(number)
 
         names = [name for name in _FORWARDED if hasattr(signal, name)]
         before = {name: signal.signal(getattr(signal, name), forward) for name in names}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Read = Callable[[Settings], IdentitiesFile]
 
-NAP = 5.0  # seconds at most without a look at clock and files
+NAP = 5.0  # seconds at most between two looks at clock and files
 SHORTEST_PAUSE = 5.0  # seconds between two passes: what falls due together goes together
 LONGEST_PAUSE = 3600.0
 FIRST_BACKOFF = 30.0  # seconds after an identity's first failure, doubling
@@ -59,8 +59,8 @@ class Watch:
         run: makes a pass, with the identities file that it is given a way to read.
         reload: the request anew, settings and all; called after a hang-up.
         now: epoch seconds.
-        nap: sleeps so many seconds; True if it was ended by a hang-up.
-        told: is told of each pass.
+        nap: sleeps that number of seconds; True if it was ended by a hang-up.
+        told: hears about each pass.
         alive: called at each nap.
 
     """
@@ -232,7 +232,7 @@ def _renewing(options: RunOptions) -> RunOptions:
 
 
 class Notifier:
-    """Tells systemd how a service is (sd_notify(3)); silent where nobody asked to be told."""
+    """Tells systemd how a service is (sd_notify(3)); silent where nobody asked for it."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
@@ -243,7 +243,7 @@ class Notifier:
         self.watchdog = int(period) / 1e6 if period.isascii() and period.isdigit() else None
 
     def tell(self, *lines: str) -> None:
-        """Assignments such as READY=1; a socket that does not answer is nobody's concern."""
+        """Assignments such as READY=1; a socket that does not answer does no harm."""
         if not self._address or not hasattr(socket, "AF_UNIX"):
             return
         with (

@@ -32,7 +32,7 @@ def _mark(name: str) -> str:
 
 
 def with_line(crontab: str, plan: Plan) -> str:
-    """A crontab with this plan's line in place of its former one, everything else as it is."""
+    """A crontab with this plan's line instead of its former one, everything else as it is."""
     return without_line(crontab, plan.name) + line(plan) + "\n"
 
 

@@ -26,7 +26,7 @@ Description=Renew access tokens for machine identities
 [Service]
 Type=oneshot
 ExecStart={command}
-# Not renewed, but every token still serves: the next run tries again.
+# Not renewed, but every token is still valid: the next run tries again.
 SuccessExitStatus=75
 TimeoutStartSec=5min
 {user}{credentials}

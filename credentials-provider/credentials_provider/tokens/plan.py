@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 from credentials_provider.model import Entry, PlanItem, Reason, TokenRecord
 from credentials_provider.policy import LONGEST_LIFE
 from credentials_provider.tokens.claims import differs
+from credentials_provider.tokens.clock import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from credentials_provider.policy import Lead
-
-# A clock that was set by less than this while a token lived has moved its expiry by less than
-# any lead; two machines that share a folder differ by as much without either being wrong.
-CLOCK_TOLERANCE = 10.0
 
 
 class Unreadable:
@@ -60,6 +57,8 @@ def _reason(entry: Entry, found: OnDisk, now: float, lead: Lead | None) -> Reaso
         return "clock"
     if found.expires_on <= now:
         return "expired"
+    if found.clock_was_set:  # readers of the file take its times for right
+        return "clock"
     refresh_at = found.refresh_at
     if lead is not None:
         refresh_at = found.expires_on - lead.of(found.expires_on - found.generated_at)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,13 @@ from credentials_provider.model import TokenRecord
 from credentials_provider.permissions import is_open
 from credentials_provider.policy import LONGEST_LIFE
 from credentials_provider.tokens.claims import decode_claims, epoch_claim, whose
+from credentials_provider.tokens.clock import (
+    CLOCK_TOLERANCE,
+    Boot,
+    expires_on,
+    this_boot,
+    was_set_by,
+)
 from credentials_provider.tokens.plan import UNREADABLE, OnDisk, Unreadable
 
 if TYPE_CHECKING:
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from credentials_provider.minting import Minted
     from credentials_provider.model import Entry
 
+_LONG_WAIT = 0.1  # seconds for the lock that the log speaks of
 LOCK_NAME = ".credentials-provider.lock"
 _OWN_FOLDERS = ("demo", "emulator")  # what the commands of these names make in it
 _ANOTHER_FOLDER = "Check its owner and permissions, or name another one with --output-dir."
@@ -39,23 +48,25 @@ def token_document(entry: Entry, minted: Minted, refresh_at: int) -> dict[str, A
 
     Nothing is null: the registry's refresher does arithmetic on `expires_at`.
     """
-    expires_on = minted.issued_at + minted.expires_in
+    end = minted.issued_at + minted.expires_in
+    boot = this_boot()
     return {
         "identity_name": entry.name,
         "access_token": minted.access_token,
         "token_type": "Bearer",
         "expires_in": minted.expires_in,
         "generated_at": iso(minted.issued_at),
-        "expires_at": iso(expires_on),
+        "expires_at": iso(end),
         "refresh_at": iso(refresh_at),
-        "expires_on": expires_on,
+        "expires_on": end,
         "provider": "entra",
         "tenant_id": entry.fields["tenant_id"],
         "client_id": entry.fields["client_id"],
         "scope": entry.fields["scope"],
         "definition": entry.fingerprint,
         "clock_skew": round(minted.clock_skew or 0),
-        "tokens": {"access_token": minted.access_token, "expires_at": expires_on},
+        **({"boot_id": boot.id, "booted_at": round(boot.at, 1)} if boot else {}),
+        "tokens": {"access_token": minted.access_token, "expires_at": end},
     }
 
 
@@ -142,7 +153,9 @@ class TokenStore:
         )
         try:
             made = folder.ensure_file(name)
+            began = time.monotonic()
             lock.acquire(poll_interval=0.02)
+            _log_wait(path, time.monotonic() - began)
         except Timeout:
             raise LockBusyError(
                 f"another run has held {path} for {timeout:g} s",
@@ -165,7 +178,7 @@ class TokenStore:
         """The folder, opened by the first who needs it; None while there is none.
 
         Raises:
-            UntrustedOwnerError: its owner does not count.
+            UntrustedOwnerError: its owner is not trusted.
             OSError: it cannot be opened.
 
         """
@@ -272,10 +285,10 @@ class TokenStore:
             self._opened.sync()
 
 
-def parse_record(document: dict[str, Any]) -> TokenRecord | Unreadable:
-    """What a token file's content says of its token."""
+def parse_record(document: dict[str, Any], boot: Boot | None = None) -> TokenRecord | Unreadable:
+    """What a token file's content says of its token, on this machine as it runs now."""
     try:
-        return _record(document)
+        return _record(document, boot or this_boot())
     except (
         KeyError,
         TypeError,
@@ -286,7 +299,7 @@ def parse_record(document: dict[str, Any]) -> TokenRecord | Unreadable:
         return UNREADABLE
 
 
-def _record(document: dict[str, Any]) -> TokenRecord:
+def _record(document: dict[str, Any], boot: Boot | None) -> TokenRecord:
     """The times of a token file, as long as they agree with one another.
 
     The token itself says how long it is valid, and for whom: whatever else stands in the file.
@@ -296,25 +309,29 @@ def _record(document: dict[str, Any]) -> TokenRecord:
         raise ValueError
     claims = decode_claims(token) or {}
     said, exp = whose(claims), epoch_claim(claims, "exp")
-    if exp is not None:  # by the provider's clock, and this machine's was ahead of it by so much
-        exp += max(0, int(_epoch(document.get("clock_skew", 0))))
     fingerprint = document.get("definition")
     if not isinstance(fingerprint, str):  # the registry's own generator, or a hand
-        expires_on = _epoch(document["expires_at"])
+        end = _epoch(document["expires_at"])
         if exp is not None:
-            expires_on = min(expires_on, exp)
-        return TokenRecord(0.0, expires_on, expires_on, None, *said)
+            end = min(end, exp)
+        return TokenRecord(0.0, end, end, None, *said)
     generated_at = _epoch(document["generated_at"])
-    expires_on = _epoch(document["expires_at"])
+    reckoned = _epoch(document["expires_at"])
     refresh_at = _epoch(document["refresh_at"])
     told = (document["expires_on"], generated_at + document["expires_in"])
-    if not all(abs(other - expires_on) <= CONSISTENT_WITHIN for other in told):  # NaN is not
+    if not all(abs(other - reckoned) <= CONSISTENT_WITHIN for other in told):  # NaN is not
         raise ValueError
-    if not generated_at <= refresh_at <= expires_on <= generated_at + LONGEST_LIFE:
+    if not generated_at <= refresh_at <= reckoned <= generated_at + LONGEST_LIFE:
         raise ValueError
-    if exp is not None:
-        expires_on = min(expires_on, exp)
-    return TokenRecord(generated_at, expires_on, min(refresh_at, expires_on), fingerprint, *said)
+    set_by = was_set_by(_boot(document), boot)
+    end = expires_on(reckoned, exp, _epoch(document.get("clock_skew", 0)), set_by)
+    was_set = set_by is not None and abs(set_by) > CLOCK_TOLERANCE
+    return TokenRecord(generated_at, end, min(refresh_at, end), fingerprint, *said, was_set)
+
+
+def _boot(document: dict[str, Any]) -> Boot | None:
+    boot_id = document.get("boot_id")
+    return Boot(boot_id, _epoch(document["booted_at"])) if isinstance(boot_id, str) else None
 
 
 def _epoch(value: object) -> float:
@@ -328,3 +345,10 @@ def _epoch(value: object) -> float:
 
 def _belongs(name: str) -> bool:
     return name.endswith(".json") or name.startswith(".") or name in _OWN_FOLDERS
+
+
+def _log_wait(path: str, seconds: float) -> None:
+    import logging  # noqa: PLC0415  filelock has loaded it
+
+    if seconds > _LONG_WAIT:
+        logging.getLogger(__name__).debug("waited %.1f s for %s", seconds, path)

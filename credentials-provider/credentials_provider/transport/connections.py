@@ -79,7 +79,7 @@ class Trouble:
     retry_after: float | None = None  # seconds, as the provider asked
     connected: bool = True  # somebody was there
     out_of_time: bool = False  # given up because of the run's deadline
-    final: bool = False  # would be the same again, or was known beforehand
+    final: bool = False  # would be the same again, or was known before
 
     @property
     def worth_retrying(self) -> bool:
@@ -115,7 +115,7 @@ class Connections:
 
     Args:
         most: requests under way at once to one host.
-        ca_bundle: PEM file or folder of the authorities to trust in place of the system's.
+        ca_bundle: PEM file or folder of the authorities to trust instead of the system's.
         now: epoch seconds.
 
     Raises:

@@ -120,7 +120,7 @@ class Transport:
         max_attempts: requests sent at most for one `post`.
         deadline: `monotonic` time at which the run ends; nothing waits beyond it.
         connections: requests under way at once.
-        ca_bundle: PEM file or folder of the authorities to trust in place of the system's.
+        ca_bundle: PEM file or folder of the authorities to trust instead of the system's.
 
     Raises:
         ConfigurationError: the CA bundle cannot be used.

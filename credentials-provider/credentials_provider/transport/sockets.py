@@ -27,7 +27,7 @@ _request = _Request()
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Everything that this thread reads meanwhile must come in so many seconds in all."""
+    """Everything that this thread reads meanwhile must come within that number of seconds."""
     _request.ends_at = time.monotonic() + seconds
     try:
         yield

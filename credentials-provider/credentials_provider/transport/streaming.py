@@ -164,7 +164,7 @@ class Channel:
 
     Args:
         url: of `https`, or of `http` for this machine, which no proxy sees.
-        ca_bundle: PEM file or folder of the authorities to trust in place of the system's.
+        ca_bundle: PEM file or folder of the authorities to trust instead of the system's.
 
     Raises:
         ConfigurationError: the CA bundle or the proxy's setting cannot be used.

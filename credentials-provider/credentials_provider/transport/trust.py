@@ -77,7 +77,7 @@ def _load_system(context: ssl.SSLContext) -> None:
 
 
 def _why(path: str, error: OSError) -> str:
-    """What the file is in place of PEM."""
+    """What the file is instead of PEM."""
     if not isinstance(error, ssl.SSLError):
         return error.strerror or type(error).__name__
     try:

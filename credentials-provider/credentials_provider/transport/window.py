@@ -36,7 +36,7 @@ class Window:
             self._count(0, sent_at)
 
     def refused(self, sent_at: float, now: float, wait: float) -> None:
-        """A request that was sent then was throttled, and is to wait for so many seconds.
+        """A request that was sent then was throttled, and has to wait for that number of seconds.
 
         What was sent before the last halving tells nothing of the window as it is.
         """

@@ -1,7 +1,8 @@
 """Loaded by the command's Python before the command: another clock, a look at its memory.
 
-FAULTS_CLOCK is a file of seconds by which `time.time` is off, read anew by each call; FAULTS_MEMORY
-a file to which the process writes at its end how much memory it had at most, in bytes.
+FAULTS_CLOCK is a file of seconds by which the time of day is off, read anew by each call;
+FAULTS_MEMORY a file to which the process writes at its end how much memory it had at most, in
+bytes.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import time
 clock, memory = os.environ.get("FAULTS_CLOCK", ""), os.environ.get("FAULTS_MEMORY", "")
 
 if clock:
-    real = time.time
+    real, real_clock = time.time, time.clock_gettime
 
-    def moved() -> float:
+    def ahead() -> float:
         with open(clock, encoding="ascii") as file:
-            return real() + float(file.read() or 0)
+            return float(file.read() or 0)
 
-    time.time = moved
+    time.time = lambda: real() + ahead()
+    time.clock_gettime = lambda which: (
+        real_clock(which) + (ahead() if which == time.CLOCK_REALTIME else 0)
+    )
 
 if memory:
 

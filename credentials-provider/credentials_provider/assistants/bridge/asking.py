@@ -63,7 +63,7 @@ class Asker:
     Args:
         remote: takes requests.
         write: sends a line to the client.
-        sleep: waits for so many seconds; True where the program is about to end.
+        sleep: waits for that number of seconds; True where the program is about to end.
 
     """
 

@@ -93,7 +93,7 @@ def annotations_of(schema: Any) -> Annotations:
         if not path:
             raise InvalidAnnotationError(f"{_ANNOTATION} stands where no argument is")
         if not isinstance(name, str) or not _FIELD_NAME.fullmatch(name):
-            raise InvalidAnnotationError(f"{_ANNOTATION} of {path[-1]!r} is no header's name")
+            raise InvalidAnnotationError(f"{_ANNOTATION} of {path[-1]!r} is not a header's name")
         if part.get("type") not in _PRIMITIVES:
             raise InvalidAnnotationError(f"{_ANNOTATION} of {path[-1]!r} is on no simple type")
         if name.lower() in names:
@@ -106,7 +106,7 @@ def annotations_of(schema: Any) -> Annotations:
 def _positions(schema: Any) -> Iterator[tuple[Path | None, dict[str, Any]]]:
     """Every part of a schema that could be annotated, with its path in the arguments.
 
-    None in place of the path: more than `properties` leads there. What a schema quotes (`const`,
+    None instead of the path: more than `properties` leads there. What a schema quotes (`const`,
     `enum`, `default`, `examples`) is data and no part of it.
     """
     stack: list[tuple[Path | None, Any]] = [((), schema)]

@@ -31,7 +31,7 @@ _ID = re.compile(rb'"id"\s*:\s*(%s)' % _ID_VALUE)
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """A line that is no message: the error that answers it."""
+    """A line that is not a message: the error that answers it."""
 
     code: int
     message: str
@@ -51,7 +51,9 @@ def parse_line(line: bytes) -> Message | Invalid:
         return Invalid(PARSE_ERROR, message, parse(known.pop()) if len(known) == 1 else None)
     if not isinstance(found, dict):
         kind = "a batch of messages" if isinstance(found, list) else "a single value"
-        return Invalid(INVALID_REQUEST, f"{kind} is no message; each is one JSON object on a line")
+        return Invalid(
+            INVALID_REQUEST, f"{kind} is not a message; each is one JSON object on a line"
+        )
     asked = found.get("id")
     if isinstance(asked, bool) or not isinstance(asked, (str, int, float, type(None))):
         return Invalid(INVALID_REQUEST, "an id is a string or a number")

@@ -42,7 +42,7 @@ class Older:
     Args:
         remote: the server.
         calls: gets what it answers.
-        session: has what a new stream must be told.
+        session: has what a new stream has to hear.
 
     """
 

@@ -43,7 +43,7 @@ class Pump:
     Args:
         remote: the server.
         output: the client's end.
-        sleep: waits for so many seconds; True where the program is about to end.
+        sleep: waits for that number of seconds; True where the program is about to end.
 
     """
 
@@ -106,7 +106,7 @@ class Pump:
             self._remote.agent = f"credentials-provider/{__version__} ({name.strip('/ ')})"
 
     def _cancel(self, message: Message) -> bool:
-        """Cancel a call; whether the server need not be told in words.
+        """Cancel a call; whether the server needs no message about it.
 
         From 2026-07-28 on the end of the call's connection tells it.
         """

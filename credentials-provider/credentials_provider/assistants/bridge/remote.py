@@ -45,7 +45,7 @@ class Remote:
         header: the token's.
         tokens: gives it.
         channel: the way there.
-        sleep: waits for so many seconds; True where the program is about to end.
+        sleep: waits for that number of seconds; True where the program is about to end.
 
     """
 

@@ -47,7 +47,7 @@ class Session:
         self.renewed: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._hello: bytes | None = None
-        self._replayed: dict[str, bytes] = {}  # what else a new session must be told
+        self._replayed: dict[str, bytes] = {}  # what else a new session has to hear
         self.id: str | None = None
         self.version: str | None = None
 
@@ -69,7 +69,7 @@ class Session:
         return {name: value for name, value in found.items() if value is not None}
 
     def keep(self, message: Message, body: bytes) -> None:
-        """Remember what a new session must be told."""
+        """Remember what a new session has to hear."""
         method, uri = message.get("method"), params_of(message).get("uri")
         if method in {"notifications/initialized", "logging/setLevel"}:
             self._replayed[str(method)] = body
@@ -79,11 +79,11 @@ class Session:
             self._replayed.pop(f"resource {uri}", None)
 
     def said(self) -> list[bytes]:
-        """What a new session is told: the client's `initialize` first; empty before it."""
+        """What a new session hears: the client's `initialize` first; empty before it."""
         return [self._hello, *self._replayed.values()] if self._hello is not None else []
 
     def begin_again(self, lost: str) -> None:
-        """Make a new session in place of the one named `lost`, unless that was done already.
+        """Make a new session instead of the one named `lost`, unless that was done already.
 
         Raises:
             TroubleError: the server gives none, or none like it.

@@ -64,7 +64,7 @@ class Tokens:
             return self._take(force=False)
 
     def after_refusal(self, refused: str) -> str | None:
-        """Another token than the one that the server refused; None where none is to be had.
+        """Another token than the one that the server refused; None where there is none.
 
         One that somebody else has minted meanwhile is taken first. A server that refuses new
         tokens causes a renewal every five minutes at most.

@@ -112,7 +112,7 @@ def throttled(url: str, seconds: float) -> TroubleError:
 
 
 def refused(stream: Stream, body: bytes, url: str, header: str) -> TroubleError:
-    """An answer that is no message: its status, the server's own reason, and what to do."""
+    """An answer that is not a message: its status, the server's own reason, and what to do."""
     status, place = stream.status, urlsplit(url).hostname
     reason = reason_in(body) or _challenge(stream)
     said = f': "{reason}"' if reason else ""

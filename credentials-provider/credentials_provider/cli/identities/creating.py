@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--existing",
     metavar="CLIENT_ID",
-    help="Register this application in place of a new one; its secret is asked for.",
+    help="Register this application instead of a new one; its secret is asked for.",
 )
 @click.option("--assistant", type=click.Choice(list(CLIENTS)), help="Configure this one, too.")
 @click.option(

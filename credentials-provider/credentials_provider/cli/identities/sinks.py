@@ -75,11 +75,7 @@ def add(root: str, /, name: str, path: str, form: str, **options: Any) -> int:
         for field in ("mode", "owner", "group", "variable", "machine")
         if options[field]
     }
-    if form not in _SHARED and os.path.lexists(path) and os.path.getsize(path):
-        raise ConfigurationError(
-            f"{path} is there already, and holds something",
-            hint="Remove it first, if nobody needs it.",
-        )
+    _check_place(settings, entry, path, form)
     folder = os.path.dirname(os.path.abspath(settings.identities_file))
     new = {"path": stored_path(path, folder), "format": form, **wanted}
     known = entry.fields.get("sinks") or []
@@ -145,6 +141,25 @@ def withdrawn(settings: Settings, entry: Entry, going: list[Sink]) -> list[str]:
         elif os.path.lexists(sink.path):
             told.append(f"  {sink.path} is still there: it does not hold this token")
     return told
+
+
+def _check_place(settings: Settings, entry: Entry, path: str, form: str) -> None:
+    known = [os.path.realpath(sink.path) for sink in sinks_of(entry, settings.identities_file)]
+    if os.path.realpath(path) in known:
+        raise ConfigurationError(
+            f"{path} is a sink of {entry.name} already",
+            hint="`credentials-provider identities sink remove NAME PATH` removes it.",
+        )
+    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise ConfigurationError(
+            f"there is no folder for {path}",
+            hint="Make it, with the rights that its readers need.",
+        )
+    if form not in _SHARED and os.path.lexists(path) and os.path.getsize(path):
+        raise ConfigurationError(
+            f"{path} is there already, and holds something",
+            hint="Remove it first, if nobody needs it.",
+        )
 
 
 def _entry(settings: Settings, name: str) -> Entry:
