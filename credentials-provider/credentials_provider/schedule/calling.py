@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 from credentials_provider.errors import ConfigurationError
+from credentials_provider.run.child_environment import allowed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +43,7 @@ def run(
         return subprocess.run(  # noqa: S603  words of ours
             line,
             input=text,
-            env=environment,
+            env=allowed(os.environ) if environment is None else environment,
             capture_output=True,
             text=True,
             errors="replace",
