@@ -62,7 +62,7 @@ SuccessExitStatus=75
 TimeoutStartSec=5min
 """
 
-# Before systemd 253 it is told how to reload; from there on it knows (Type=notify-reload).
+# systemd before 253 needs the command; newer ones take this form, too (beside notify-reload).
 _STAYING = """\
 Type=notify
 ExecReload=kill -HUP $MAINPID

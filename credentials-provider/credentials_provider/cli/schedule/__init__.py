@@ -147,6 +147,8 @@ def cron_command(root: str, /, **options: Any) -> int:
     examples="""
     # Your own agent
     credentials-provider schedule launchd --install
+    # Look at it only
+    credentials-provider schedule launchd --every 10
     """,
 )
 @common
@@ -177,6 +179,8 @@ def launchd_command(root: str, /, **options: Any) -> int:
     # To be imported
     credentials-provider schedule windows > task.xml
     schtasks /Create /TN credentials-provider /XML task.xml
+    # Every ten minutes
+    credentials-provider schedule windows --every 10
     """,
 )
 @common
