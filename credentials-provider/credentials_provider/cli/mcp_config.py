@@ -41,6 +41,7 @@ from credentials_provider.errors import (
     CredentialsProviderError,
 )
 from credentials_provider.identities.reading import read_entries
+from credentials_provider.run.child_environment import allowed
 from credentials_provider.run.launching import (
     is_temporary,
     left_behind,
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
 
 GATEWAY_HEADER = "X-Authorization"
 _PROBE_TIMEOUT = 5.0  # seconds to find out whether a server's host is a gateway
-_ENOUGH = ("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "PATHEXT")  # to tell a version
 _VERSION_TIMEOUT = 10.0  # seconds for an assistant's program to tell its version
 
 
@@ -357,7 +357,7 @@ def _version(name: str) -> tuple[int, ...] | None:
     try:
         done = subprocess.run(  # noqa: S603  the assistant's own program, by its name
             [name, "--version"],
-            env={name: os.environ[name] for name in _ENOUGH if name in os.environ},
+            env=allowed(os.environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
