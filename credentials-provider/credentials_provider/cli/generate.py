@@ -220,8 +220,9 @@ def command(root: str, /, **options: Any) -> int:
         show_requests(as_json=options["log_format"] == "json")
     console: Console | JsonLog
     if options["log_format"] == "json":
-        from credentials_provider.cli.logs import JsonLog  # noqa: PLC0415
+        from credentials_provider.cli.logs import JsonLog, set_shard  # noqa: PLC0415
 
+        set_shard(run_options.shard)
         console = JsonLog(quiet=options["quiet"])
     else:
         console = Console(quiet=options["quiet"], verbose=bool(options["verbose"]))
