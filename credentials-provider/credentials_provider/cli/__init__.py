@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -131,6 +132,9 @@ def main(
     gc.set_threshold(10_000)  # a search for garbage among the modules takes a tenth of a cold start
     _open_closed_streams()
     streams.install()
+    early = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    if early:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if COMPLETION_VARIABLE in os.environ:
         from credentials_provider.cli.completion import answer  # noqa: PLC0415  the shell asks
 
@@ -139,6 +143,8 @@ def main(
         code = _run(arguments, root or "")
     if failure := streams.output_failure():
         click.echo(f"warning: standard output cannot be written: {failure}", err=True)
+    if early:
+        signal.signal(signal.SIGINT, lambda *_: None)  # all is done: a traceback helps nobody
     gc.freeze()  # the end frees it all: looking for garbage first is a tenth of a start
     sys.exit(code)
 
