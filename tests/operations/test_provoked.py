@@ -102,13 +102,13 @@ CODES: dict[int, tuple[str, str]] = {
     100007: ("regional login endpoint", "global login host"),
     50196: ("too often", "wait an hour"),
     90055: ("throttled", "Wait some minutes"),
-    50033: ("passing fault", "Run again"),
-    90006: ("passing fault", "Run again"),
-    90024: ("passing fault", "Run again"),
-    90090: ("passing fault", "Run again"),
-    90033: ("passing fault", "Run again"),
-    90012: ("passing fault", "Run again"),
-    90091: ("passing fault", "Run again"),
+    50033: ("temporary fault", "Run again"),
+    90006: ("temporary fault", "Run again"),
+    90024: ("temporary fault", "Run again"),
+    90090: ("temporary fault", "Run again"),
+    90033: ("temporary fault", "Run again"),
+    90012: ("temporary fault", "Run again"),
+    90091: ("temporary fault", "Run again"),
 }
 
 

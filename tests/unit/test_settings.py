@@ -276,10 +276,10 @@ def test_a_value_that_hides_another_one_says_so_when_it_fails(tmp_path: Path) ->
     good = f"{name}={tmp_path}/ca.pem\n"
     with pytest.raises(ConfigurationError) as error:
         load(tmp_path, {name: "/nowhere.pem"}, good, env_file=str(tmp_path / ".env"))
-    assert f"{name} comes before the one in {tmp_path}/.env" in str(error.value.hint)
+    assert f"{name} comes before the one in {tmp_path}/.env" in error.value.message
     with pytest.raises(ConfigurationError) as error:
         load(tmp_path, {name: "/nowhere.pem"})
-    assert "comes before" not in str(error.value.hint)
+    assert "comes before" not in error.value.message
 
 
 def test_a_home_folder_in_the_ca_bundles_path_is_expanded(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -100,19 +100,19 @@ class ExecCommand(Command):
     help="With --watch: tell COMMAND of each new token by this signal.",
 )
 @click.option(
-    "--restart", is_flag=True, help="With --watch: start COMMAND anew with each new token."
+    "--restart", is_flag=True, help="With --watch: start COMMAND again with each new token."
 )
 @token_options
 @click.pass_obj
 def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int:
     """Run COMMAND with the token of the identity NAME in its environment.
 
-    Options stand before COMMAND: what follows it is its own. Where there is one identity, `--` may
-    replace NAME. The process becomes the command; its exit code is the command's.
+    Options come before NAME; what follows it belongs to the command. Where there is one identity,
+    `--` may replace NAME. The process becomes the command; its exit code is the command's.
 
     The command inherits the environment without the secrets of the identities. The token in it is
-    never renewed: it expires, within the hour as a rule. For what runs longer there are --watch
-    (the path of the token file is in ACCESS_TOKEN_FILE) and --endpoint.
+    not renewed, and usually expires within an hour. For longer, use --watch (the path of the token
+    file is in ACCESS_TOKEN_FILE) or --endpoint.
     """
     settings = settings_of_token(root, options)
     stays = options["endpoint"] or options["watch"]
@@ -130,7 +130,11 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
             return run(name, line, settings, options)
         access = take_token(name, settings, options)
         environment = {**inherited(settings), options["env_var"]: access.token}
-        return _become(line, environment)
+        if os.name == "nt":  # a process there is not replaced but left behind
+            import subprocess  # noqa: PLC0415
+
+            return subprocess.run(list(line), env=environment, check=False).returncode  # noqa: S603  as below
+        _become(line, environment)
     except UnknownIdentityError as error:
         error.hint = f"{error.hint} {_ONLY_ONE}"
         raise
@@ -142,23 +146,19 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
         return _CANNOT_RUN
 
 
-def _become(line: Sequence[str], environment: dict[str, str]) -> int:
+def _become(line: Sequence[str], environment: dict[str, str]) -> NoReturn:
     """Replace this process by the command.
 
     Raises:
         OSError: it cannot be run.
 
     """
-    if os.name == "nt":  # a process there is not replaced but left behind
-        import subprocess  # noqa: PLC0415
-
-        return subprocess.run(list(line), env=environment, check=False).returncode  # noqa: S603  as below
     import signal  # noqa: PLC0415
 
     for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and so would the command
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
-    os.execvpe(line[0], list(line), environment)  # noqa: S606, RET503  the user's own command; it does not return
+    os.execvpe(line[0], list(line), environment)  # noqa: S606  the user's own command
 
 
 def inherited(settings: Settings) -> dict[str, str]:
