@@ -295,10 +295,12 @@ def test_a_token_is_only_where_it_was_asked_for(planted: Planted) -> None:
     for name, client in CLIENTS.items():
         if client.bridge is not None or client.helper is not None:
             planted("mcp-config", name, *reach)
-    planted("mcp-config", "cursor", *reach, "--file", "mine.json", "--write")
+    planted("mcp-config", "cursor", *reach, "--file", "mine.json", "--write", "--no-check")
     planted("mcp-config", "cursor", *reach, "--static", holds=TOKEN)
     planted.home["static.json"].add(TOKEN)
-    planted("mcp-config", "cursor", *reach, "--static", "--file", "static.json", "--write")
+    planted(
+        "mcp-config", "cursor", *reach, "--static", "--file", "static.json", "--write", "--no-check"
+    )
     planted("mcp-config", "cursor", "--server", "gh", "--remove", "--file", "mine.json")
 
 
