@@ -80,7 +80,7 @@ CODES: dict[int, tuple[str, str]] = {
     1002012: ("scope is malformed", EXPOSE),
     700022: ("several resources", "one resource"),
     700023: ("no resource", EXPOSE),
-    901002: ("manner of v1", EXPOSE),
+    901002: ("as v1 does", EXPOSE),
     900144: ("empty or misspelt", "identities check"),
     90014: ("empty or misspelt", "identities check"),
     90015: ("too long", "identities check"),
@@ -145,7 +145,9 @@ class Scene:
         self.entry(client_secret=None, **fields)
 
     def proxy(self, url: str) -> None:
+        """A proxy on the way to a host that is not this machine: that one is always reached."""
         self._monkeypatch.setenv("HTTPS_PROXY", url)
+        self.flags["login_base_url"] = "https://login.invalid"
 
     def host(self, talk: Callable[[Server, socket.socket], None], context: Any = None) -> None:
         """A login host that does as it likes."""

@@ -391,7 +391,7 @@ def test_where_secrets_go_comes_from_no_file_that_nobody_named(
     (tmp_path / "ca.pem").touch()
     value = str(tmp_path / value) if value == "ca.pem" else value
     line = f"{variable}={value}\n"
-    with pytest.raises(ConfigurationError, match=f"{variable} stands in .*nobody named") as error:
+    with pytest.raises(ConfigurationError, match=f"{variable} is set in .*nobody named") as error:
         load(tmp_path, {}, line)
     assert f"--env-file {tmp_path / '.env'}" in str(error.value.hint)
     named = load(tmp_path, {}, line, env_file=str(tmp_path / ".env"))
