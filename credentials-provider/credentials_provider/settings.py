@@ -132,9 +132,7 @@ class Settings:
     client_secret: str | None = field(repr=False)
     scope: str | None
     environment: Environment
-    moved: (
-        str | None
-    )  # where files of version 1 lie that are not read any more, and how to use them
+    moved: str | None  # which files of version 1 are no longer read, and how to use them
     warnings: tuple[str, ...]
 
 
@@ -357,7 +355,8 @@ def _read_dotenv(
     logging.getLogger("dotenv").addHandler(logging.NullHandler())
     bindings = list(parse_stream(io.StringIO(text)))
     bad = [str(binding.original.line) for binding in bindings if binding.error]
-    warnings = (f"{path}: line {', '.join(bad)} cannot be understood, ignored",) if bad else ()
+    unread = f"{path}: line {', '.join(bad)} is ignored: write NAME=value"
+    warnings = (unread,) if bad else ()
     values = dotenv_values(stream=io.StringIO(text))
     known = {name: value for name, value in values.items() if value is not None}
     environment = Environment(

@@ -18,10 +18,11 @@ from credentials_provider.lifecycle import journal, rotating
 from credentials_provider.lifecycle.proving import LifecycleError
 from credentials_provider.lifecycle.rotating import Plan, Step
 from credentials_provider.settings import Flags, load_settings
-from support import Project, apps, assert_no_secret, entry, renew
+from support import Listener, Project, apps, assert_no_secret, entry, renew
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from credentials.commanding import Tell
     from credentials_provider.settings import Settings
@@ -112,7 +113,9 @@ def test_a_secret_is_made_proven_switched_to_and_removed(rotate: Rotations) -> N
     assert rotate.entry["client_secret_file"].startswith(".secrets/ci~")
     assert rotate.entry["client_secret_expires_on"]
     assert len(rotate.at_graph().all_passwords) == 2
-    assert renew(rotate.project).exit_code == 0
+    listener = Listener()
+    assert renew(rotate.project, listener).exit_code == 0
+    assert listener.warnings == []
     assert rotate().state == "waiting"
     assert len(rotate.at_graph().all_passwords) == 2
 
@@ -353,3 +356,31 @@ def test_a_secret_that_is_not_accepted_yet_is_not_used(rotate: Rotations) -> Non
     assert renew(rotate.project).exit_code == 0
     assert rotate().state == "rotated"
     assert len(rotate.at_graph().all_passwords) == 2
+
+
+def test_no_renewal_of_a_day_fails_while_secrets_are_rotated(tmp_path: Path) -> None:
+    """Every ten minutes a token, and a rotation by a timer; Entra ID needs 12 minutes to know."""
+    (made,) = apps(1)
+    mine = replace(
+        made,
+        roles=("Application.ReadWrite.OwnedBy",),
+        owners=(made.client_id,),
+        secrets_end=("2027-05-01T00:00:00Z",),
+    )
+    later = 0.0
+    with Emulator([mine], propagation=720, clock=lambda: time.time() + later) as idp:
+        project = Project(str(tmp_path), idp)
+        project.write([entry(mine, identity_name="ci")])
+        rotate = Rotations(project, mine)
+        states: list[str] = []
+        for _ in range(144):
+            assert renew(project, force=True).exit_code == 0
+            try:
+                states.append(rotate(wait=0.0, overlap=3600.0).state)
+            except LifecycleError:
+                states.append("refused")
+            assert renew(project, force=True).exit_code == 0
+            later += 600
+            rotate.later = later
+    assert states.count("finished") >= 10
+    assert states.count("refused") >= 10

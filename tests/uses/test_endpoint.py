@@ -309,14 +309,14 @@ def test_requests_that_follow_one_another_are_answered_in_turn(served: Served) -
 
 def test_many_at_once_make_one_request(served: Served, project: Project) -> None:
     """While the provider takes its time, others are answered too."""
-    project.idp.inject(Fault("slow", seconds=0.5), times=1)
+    project.idp.inject(Fault("slow", seconds=2), times=1)
     replies: list[Reply] = []
     threads = [threading.Thread(target=lambda: replies.append(served.ask())) for _ in range(20)]
     for thread in threads:
         thread.start()
     began = time.monotonic()
     assert served.ask(path="/other").status == 404
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 1.5
     for thread in threads:
         thread.join()
     assert {reply.status for reply in replies} == {200}
@@ -454,21 +454,20 @@ def test_slow_and_idle_connections_end(
     """One that says nothing, or half a request, does not stay."""
     from credentials_provider.endpoint.answers import Answers
 
-    monkeypatch.setattr(server, "HEAD_TIMEOUT", 0.2)
-    monkeypatch.setattr(server, "IDLE_TIMEOUT", 0.2)
-    monkeypatch.setattr(server, "MAXIMUM_CONNECTIONS", 2)
-    credential = make(app.name)
-    source = credential._source
+    source = make(app.name)._source
     answers = Answers(source, source._options.settings, (), "secret")
     warnings: list[str] = []
+    with monkeypatch.context() as quick:
+        quick.setattr(server, "HEAD_TIMEOUT", 0.2)
+        quick.setattr(server, "IDLE_TIMEOUT", 0.2)
+        with server.serving(answers, warnings.append) as address:
+            for start in (b"", b"GET /msi"):
+                with socket.create_connection(place_of(address), PATIENCE) as client:
+                    client.sendall(start)
+                    assert end_of(client) == b""
+    monkeypatch.setattr(server, "MAXIMUM_CONNECTIONS", 2)
     with server.serving(answers, warnings.append) as address:
-        place = ("127.0.0.1", int(address.split(":")[2].split("/")[0]))
-        for start in (b"", b"GET /msi"):
-            with socket.create_connection(place, PATIENCE) as client:
-                client.sendall(start)
-                began = time.monotonic()
-                assert end_of(client) == b""
-                assert time.monotonic() - began < 5
+        place = place_of(address)
         with (
             socket.create_connection(place, PATIENCE),
             socket.create_connection(place, PATIENCE),
@@ -476,6 +475,10 @@ def test_slow_and_idle_connections_end(
         ):
             assert end_of(third).startswith(b"HTTP/1.1 503 ")
     assert any("too many connections" in warning for warning in warnings)
+
+
+def place_of(address: str) -> tuple[str, int]:
+    return "127.0.0.1", int(address.split(":")[2].split("/", maxsplit=1)[0])
 
 
 def end_of(client: socket.socket) -> bytes:

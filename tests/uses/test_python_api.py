@@ -296,7 +296,7 @@ def test_a_renewal_blocks_no_event_loop(
 ) -> None:
     """While the provider takes its time, other tasks run; many requests renew once."""
     credential = make(app.name)
-    project.idp.inject(Fault("slow", seconds=0.5), times=1)
+    project.idp.inject(Fault("slow", seconds=2), times=1)
     longest = 0.0
 
     async def tick() -> None:
@@ -315,7 +315,7 @@ def test_a_renewal_blocks_no_event_loop(
 
     assert asyncio.run(ask()) == [200] * 5
     assert minted(project) == 1
-    assert longest < 0.4
+    assert longest < 1.5
 
 
 def test_httpx_follows_a_redirect_without_the_token(

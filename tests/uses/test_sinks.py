@@ -17,7 +17,7 @@ import pytest
 from credentials_provider.emulator import Fault
 from credentials_provider.identities.sinks import Sink
 from credentials_provider.run import sinks
-from faults.tracing import tracing
+from faults.tracing import LONG, tracing
 from support import apps, assert_no_secret, environment, wait
 
 if TYPE_CHECKING:
@@ -397,7 +397,7 @@ def test_killed_at_any_step_it_leaves_a_whole_sink(
     old = text(path).replace(token, "eyJold.eyJold.old")
     kills = 0
     for call in ("fchmod", "write", "fsync", "rename", "renameat", "flock"):
-        for number in (1, 2, 3):
+        for number in range(1, 4 if LONG else 2):
             project.private(path, old)
             line = run.line("generate", "--refresh-ahead", "--quiet")
             injection = f"inject={call}:signal=SIGKILL:when={number}"
@@ -407,7 +407,7 @@ def test_killed_at_any_step_it_leaves_a_whole_sink(
             assert run("generate", "--refresh-ahead").code == 0
             assert token_in(form, text(path)) == token
             assert os.listdir(folder) == ["out"]
-    assert kills >= 4
+    assert kills >= 3
     assert minted(project) == 1
 
 

@@ -103,7 +103,12 @@ class GenerateCommand(Command):
 @click.option(
     "-q", "--quiet", is_flag=True, help="Print only what is wrong, and each warning once a day."
 )
-@click.option("-v", "--verbose", is_flag=True, help="Name every identity, fresh ones too.")
+@click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    help="Name every identity, fresh ones too. -vv: a line for each request as well.",
+)
 @click.option(
     "-j",
     "--concurrency",
@@ -162,6 +167,12 @@ class GenerateCommand(Command):
     show_default=True,
     help="Longest time for such a command.",
 )
+@click.option(
+    "--hook-env",
+    metavar="NAME",
+    multiple=True,
+    help="A variable that such a command inherits besides PATH, HOME, LANG and the like.",
+)
 @click.option("--metrics-file", metavar="FILE", help="Write metrics for Prometheus to this file.")
 @click.option(
     "--shard",
@@ -213,13 +224,18 @@ def command(root: str, /, **options: Any) -> int:
     from credentials_provider.cli.output import Console, show_report  # noqa: PLC0415
 
     run_options = options_of(root, options)
+    if options["verbose"] > 1:
+        from credentials_provider.cli.logs import show_requests  # noqa: PLC0415
+
+        show_requests(as_json=options["log_format"] == "json")
     console: Console | JsonLog
     if options["log_format"] == "json":
-        from credentials_provider.cli.logs import JsonLog  # noqa: PLC0415
+        from credentials_provider.cli.logs import JsonLog, set_shard  # noqa: PLC0415
 
+        set_shard(run_options.shard)
         console = JsonLog(quiet=options["quiet"])
     else:
-        console = Console(quiet=options["quiet"], verbose=options["verbose"])
+        console = Console(quiet=options["quiet"], verbose=bool(options["verbose"]))
     ends_at = time.monotonic() + run_options.deadline
     streams.limit(until=ends_at, patience=_PATIENCE)
     with stoppable(), contextlib.closing(console):
@@ -235,7 +251,7 @@ def command(root: str, /, **options: Any) -> int:
         as_json=options["as_json"],
         dry_run=run_options.dry_run,
         quiet=options["quiet"],
-        verbose=options["verbose"],
+        verbose=bool(options["verbose"]),
     )
     return report.exit_code
 
@@ -292,6 +308,7 @@ def options_of(root: str, options: dict[str, Any]) -> RunOptions:
         on_renew=options["on_renew"],
         on_failure=options["on_failure"],
         hook_timeout=options["hook_timeout"],
+        hook_env=options["hook_env"],
         metrics_file=options["metrics_file"],
         deadline_given=_is_given("deadline"),
         quiet=options["quiet"],

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from credentials_provider.minting import Minted
     from credentials_provider.model import Entry
 
+_LONG_WAIT = 0.1  # seconds for the lock that the log speaks of
 LOCK_NAME = ".credentials-provider.lock"
 _OWN_FOLDERS = ("demo", "emulator")  # what the commands of these names make in it
 _ANOTHER_FOLDER = "Check its owner and permissions, or name another one with --output-dir."
@@ -151,7 +153,9 @@ class TokenStore:
         )
         try:
             made = folder.ensure_file(name)
+            began = time.monotonic()
             lock.acquire(poll_interval=0.02)
+            _log_wait(path, time.monotonic() - began)
         except Timeout:
             raise LockBusyError(
                 f"another run has held {path} for {timeout:g} s",
@@ -341,3 +345,10 @@ def _epoch(value: object) -> float:
 
 def _belongs(name: str) -> bool:
     return name.endswith(".json") or name.startswith(".") or name in _OWN_FOLDERS
+
+
+def _log_wait(path: str, seconds: float) -> None:
+    import logging  # noqa: PLC0415  filelock has loaded it
+
+    if seconds > _LONG_WAIT:
+        logging.getLogger(__name__).debug("waited %.1f s for %s", seconds, path)

@@ -43,7 +43,9 @@ def environment(exam: Examination) -> Iterator[Check]:
     """What `.env` and the environment say."""
     path = exam.settings.environment.path
     for warning in exam.settings.warnings:
-        yield Check(".env", "warning", warning, "Write NAME=value lines.", guide.ENVIRONMENT)
+        # Without an identities file the check of the identities says what was moved.
+        if warning != exam.settings.moved or os.path.exists(exam.settings.identities_file):
+            yield Check(".env", "warning", warning, "", guide.ENVIRONMENT)
     if not os.path.exists(path):
         yield Check(".env", "ok", f"there is none at {path}; only the environment is used")
     elif is_open_at(path):
