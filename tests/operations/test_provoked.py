@@ -391,7 +391,7 @@ OTHERS: dict[str, Row] = {
     ".env not text": Row(
         lambda s: s.flags.update(env_file=_binary(s)), "settings", "UTF-8", "Save it"
     ),
-    ".env line": Row(_dotenv("what is this?\n"), ".env", "line 1", "NAME=value"),
+    ".env line": Row(_dotenv("what is this?\n"), ".env", "line 1 is ignored: write NAME=value", ""),
     "another provider": Row(
         _process(AUTH_PROVIDER="keycloak"), "settings", "keycloak", "AUTH_PROVIDER=entra"
     ),
