@@ -274,6 +274,7 @@ def renew(project: Project, observer: Observer | None = None, **options: Any) ->
     flags = Flags(
         identities_file=project.identities_file,
         output_dir=project.output,
+        env_file=options.pop("env_file", None),
         login_base_url=options.pop("login_base_url", project.idp.base_url),
         ca_bundle=project.idp.ca_file,
     )

@@ -98,6 +98,7 @@ class RunOptions(NamedTuple):
     deadline_given: bool = False  # by the user: then it bounds the hooks, too
     quiet: bool = False  # each warning once a day
     warnings: tuple[str, ...] = ()  # about the options themselves
+    hook_env: tuple[str, ...] = ()  # names of variables that hooks inherit besides the usual ones
     hook_timeout: float = 60.0
     metrics_file: str | None = None
 

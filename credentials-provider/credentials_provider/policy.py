@@ -90,11 +90,11 @@ def refresh_time(
     else:
         lead = expires_in / 2 if expires_in >= LONG_LIFE else expires_in / 3
     lead = min(max(lead, MINIMUM_LEAD), MAXIMUM_LEAD_FRACTION * expires_in)
-    lead += SPREAD_FRACTION * expires_in * _spread(identity_name, issued_at)
+    lead += SPREAD_FRACTION * expires_in * spread(identity_name, issued_at)
     return issued_at + int(expires_in - lead)
 
 
-def _spread(identity_name: str, issued_at: int) -> float:
+def spread(identity_name: str, issued_at: int) -> float:
     """A number in [0, 1) that is the same for every run that looks at this token."""
     from hashlib import sha256  # noqa: PLC0415  a run with nothing due does not get here
 

@@ -85,7 +85,14 @@ class Bench:
 
     def refuse(self, count: int) -> None:
         """Lets the next messages be answered with 401, whatever they bring."""
-        url = f"{self.url.removesuffix('/mcp')}/refuse?count={count}"
+        self._say(f"refuse?count={count}")
+
+    def revoke(self) -> None:
+        """Lets every token that was accepted so far be refused."""
+        self._say("revoke")
+
+    def _say(self, what: str) -> None:
+        url = f"{self.url.removesuffix('/mcp')}/{what}"
         context = ssl.create_default_context(cafile=self.certificate) if self.certificate else None
         urlopen(Request(url, method="POST"), context=context).close()
 

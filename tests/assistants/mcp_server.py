@@ -3,7 +3,8 @@
 
 Run as a program: `python mcp_server.py SETTINGS`, a JSON object with port, base_url, tenant,
 ca_file, audience, header and journal. Each request's judgement is a line of the journal: status,
-method, client. `POST /refuse?count=N` makes it answer the next N messages with 401.
+method, client. `POST /refuse?count=N` makes it answer the next N messages with 401, `POST /revoke`
+makes it refuse every token that it has accepted so far.
 """
 
 from __future__ import annotations
@@ -128,6 +129,8 @@ class Gate:
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self.refuse = 0
+        self.accepted: set[str] = set()
+        self.revoked: set[str] = set()
         base, tenant = SETTINGS["base_url"], SETTINGS["tenant"]
         self.issuer = f"{base}/{tenant}/v2.0"
         context = ssl.create_default_context(cafile=SETTINGS["ca_file"])
@@ -145,6 +148,9 @@ class Gate:
         except (jwt.PyJWTError, KeyError) as error:
             journal("refused", type(error).__name__)
             return None
+        if token in self.revoked:
+            return None
+        self.accepted.add(token)
         return str(claims["azp"]) if kind == "Bearer" and claims["exp"] > time.time() else None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -153,6 +159,10 @@ class Gate:
             return
         if scope["path"] == "/refuse":
             self.refuse = int(scope["query_string"].partition(b"=")[2])
+            await answer(send, 200)
+            return
+        if scope["path"] == "/revoke":
+            self.revoked |= self.accepted
             await answer(send, 200)
             return
         client = self.judge({k.decode().lower(): v.decode() for k, v in scope["headers"]})

@@ -44,7 +44,7 @@ def test_what_works_is_told_with_its_tools(
     """By the server's own name; with an empty environment and in another folder."""
     ran = run("mcp-config", "claude-code", "--server", f"gw={bench.url}", "--write", *way)
     assert ran.code == 0, ran.stderr
-    assert "Works: gw: bench " in ran.stdout
+    assert "Works: gw: bench, " in ran.stdout
     assert " tools\n" in ran.stdout
     assert len(project.idp.token_requests) == 1
 
@@ -106,7 +106,7 @@ def test_a_gateway_is_recognised_by_its_list_of_servers(app: App, run: Command) 
     ("code", "problem"),
     [
         ("import sys; sys.exit('error: no such thing\\n  do this')", "no such thing do this"),
-        ("print('hello')", "no message"),
+        ("print('hello')", "a message on its standard output"),
         (
             'input(); print(\'{"id": 1, "error": {"code": 1, "message": "no \\\\u001b"}}\')',
             r"no \x1b",

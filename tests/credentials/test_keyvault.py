@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import support
 from credentials.making import certificate, key_pem, pem, pfx
 from credentials_provider.credentials.resolver import Credential, Resolver
 from credentials_provider.emulator import App, Emulator, VaultSecret
@@ -29,11 +30,12 @@ from support import (
     closed_port,
     entry,
     environment,
-    renew,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from credentials_provider.model import Report
 
 VALUE = "v5u8Q~from.the-vault"
 CERTIFICATE = certificate()
@@ -102,6 +104,11 @@ def app(project: Project, idp: Emulator) -> App:
     return made
 
 
+def renew(project: Project, **options: Any) -> Report:
+    """A run that names the `.env` with the vault's host."""
+    return support.renew(project, env_file=os.path.join(project.folder, ".env"), **options)
+
+
 def of_vault(app: App, idp: Emulator, name: str = "ci", **changes: object) -> dict[str, Any]:
     url = f"{idp.base_url}/secrets/{name}"
     return entry(app, **{"client_secret": None, "client_secret_keyvault": url, **changes})
@@ -157,7 +164,7 @@ def test_thirty_two_threads_wait_for_one_resolution(
     """And all get it, or all its failure."""
     path = project.write([of_vault(app, idp), of_vault(app, idp, "none", identity_name="none")])
     flags = Flags(identities_file=path, login_base_url=idp.base_url, ca_bundle=idp.ca_file)
-    settings = load_settings(flags, {}, project.folder)
+    settings = load_settings(flags, {"ENTRA_KEYVAULT_HOSTS": host(idp)}, project.folder)
     identities, _ = validate(read_entries(settings))
     resolver = Resolver(settings, lambda: 1.8e9)
     barrier = threading.Barrier(32)

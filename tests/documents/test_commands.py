@@ -173,7 +173,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             os.chmod(project.private(name, "#!/bin/sh\nexit 0\n"), 0o700)
         start = "import os, sys; from credentials_provider.cli import main; "
         start += "main(sys.argv[1:], root=os.getcwd())"
-        script = f"#!/bin/sh\nexec {sys.executable} -c '{start}' \"$@\"\n"
+        reach = f"ENTRA_LOGIN_BASE_URL={idp.base_url} REQUESTS_CA_BUNDLE={idp.ca_file}"
+        script = f"#!/bin/sh\n{reach} PYTHONPATH={PACKAGES} "
+        script += f"exec {sys.executable} -c '{start}' \"$@\"\n"
         for path in (deploy, project.private("generate_creds.sh", script)):  # for hooks
             os.chmod(path, 0o700)
         os.mkdir(os.path.join(project.folder, "api"))

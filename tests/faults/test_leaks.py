@@ -184,7 +184,7 @@ class Planted:
             "AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential",
             "ENTRA_LOGIN_BASE_URL": idp.base_url,
             "REQUESTS_CA_BUNDLE": idp.ca_file,
-            "HARMLESS": "yes",
+            "LC_HARMLESS": "yes",
         }
 
     def __call__(self, *words: str, code: int = 0, stdin: str = "", holds: str = "") -> str:
@@ -265,7 +265,7 @@ def test_no_command_shows_what_it_works_with(
     assert {each["outcome"] for each in json.loads(out)["results"]} == {"renewed"}
     for path in ("hook", "metrics", ".oauth-tokens/.credentials-provider-state.json"):
         assert os.path.getsize(os.path.join(project.folder, path)) > 100
-    assert "HARMLESS=yes" in said("hook")  # it saw its environment
+    assert "LC_HARMLESS=yes" in said("hook")  # it saw its environment
 
     planted("generate", "-v", "--refresh-ahead")
     planted("generate", "--dry-run", "-q", "--force")
@@ -274,7 +274,7 @@ def test_no_command_shows_what_it_works_with(
     for words in ("inspect env", "inspect machine --json", "inspect pem --verify"):
         planted(*words.split())
     planted("doctor", "--json", "--registry-url", project.idp.base_url, code=1)  # it is none
-    assert "HARMLESS=yes" in said("children")
+    assert "LC_HARMLESS=yes" in said("children")
     assert "CLIENT_SECRET" in planted("doctor", "env", "--curl")
     for words in ("list", "list --json", "check", "check --json --check-secret-expiry"):
         assert "federated" in planted("identities", *words.split())
@@ -551,7 +551,7 @@ def test_a_service_keeps_silent_about_what_it_works_with(planted: Planted) -> No
     )
     words = ("watch", "-v", "--log-format", "json", "--max-attempts", "1", "--health-port", "0")
     process = started(planted, *words, "--on-renew", "bin/hook")
-    until(lambda: "HARMLESS=yes" in said("hook") or process.poll() is not None)
+    until(lambda: "LC_HARMLESS=yes" in said("hook") or process.poll() is not None)
     if sys.platform == "linux":
         with open(f"/proc/{process.pid}/cmdline", encoding="utf-8") as file:
             assert found(file.read()) == set()
@@ -562,7 +562,7 @@ def test_a_service_keeps_silent_about_what_it_works_with(planted: Planted) -> No
     assert '"outcome": "renewed"' in ran.stderr
     assert found(ran.stdout + ran.stderr) == set()
     planted.search()
-    assert "HARMLESS=yes" in said("hook")
+    assert "LC_HARMLESS=yes" in said("hook")
 
 
 def test_a_command_gets_its_token_and_nothing_else_of_ours(planted: Planted) -> None:

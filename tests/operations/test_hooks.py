@@ -61,10 +61,15 @@ def test_it_sees_neither_tokens_nor_secrets(project: Project, run: Program) -> N
     app = apps(1)[0]
     project.add(app)
     secrets = {"ENTRA_CLIENT_SECRET": "s3cr3t-of-the-environment", "MINE": app.secrets[0]}
-    ran = run("--on-renew", "env >seen; cat >>seen", env={**secrets, "HARMLESS": "yes"})
+    ours = {"IDENTITY_HEADER": "h3ader", "OF_ANOTHER_SHARD": "s3cr3t-too", "WANTED": "yes"}
+    words = ("--on-renew", "env >seen; cat >>seen", "--hook-env", "WANTED", "--hook-env", "ABSENT")
+    ran = run(*words, env={**secrets, **ours, "LC_ALL": "C.UTF-8", "no_proxy": "localhost"})
     assert ran.code == 0
     seen = "\n".join(lines(project, "seen"))
-    assert "HARMLESS=yes" in seen
+    for kept in ("WANTED=yes", "LC_ALL=C.UTF-8", "no_proxy=localhost", f"HOME={project.folder}"):
+        assert kept in seen
+    for hidden in ("h3ader", "s3cr3t-too", "ABSENT"):
+        assert hidden not in seen
     assert "s3cr3t-of-the-environment" not in seen
     assert_no_secret(seen, [app])
 
@@ -162,7 +167,7 @@ def test_what_it_prints_stays_out_of_the_report(project: Project, run: Program) 
 def test_it_may_ask_for_tokens_itself(project: Project, run: Program) -> None:
     project.add_all(apps(1))
     inner = " ".join(f"'{word}'" for word in run.line("--refresh-ahead"))
-    assert run("--on-renew", f"{inner} >inner").code == 0
+    assert run("--on-renew", f"{inner} >inner", "--hook-env", "PYTHONPATH").code == 0
     assert lines(project, "inner")[-1].startswith("Tokens saved:")
 
 

@@ -120,3 +120,56 @@ def test_metrics_that_cannot_be_written_are_a_warning_and_no_failure(
     assert ran.code == 0
     assert "nowhere" in ran.stderr
     assert os.path.exists(project.path("ci-agent"))
+
+
+def test_an_identity_without_a_token_has_its_series(project: Project, run: Program) -> None:
+    """With an end of 0: an alert on what expires soon strikes."""
+    project.add_all(apps(2))
+    project.idp.inject(Fault("aadsts", code=7000222), None, apps(1)[0].client_id)
+    run("--metrics-file", "tokens.prom")
+    found = metrics(project)
+    assert found["token_expiry_timestamp_seconds", "ci-agent"] == 0
+    assert found["renewal_refused", "ci-agent"] == 1
+    assert found["renewal_refused", "billing-agent"] == 0
+
+
+def test_a_secret_that_ends_has_its_series(project: Project, run: Program) -> None:
+    project.add(apps(1)[0], client_secret_expires_on="2031-01-01")
+    run("--metrics-file", "tokens.prom")
+    assert metrics(project)["credential_expiry_timestamp_seconds", "ci-agent"] == 1_924_992_000
+
+
+def test_a_configuration_that_cannot_be_used_is_exit_code_2_there(
+    project: Project, run: Program
+) -> None:
+    """The series of the identities that are known stay."""
+    project.add_all(apps(2))
+    run("--metrics-file", "tokens.prom")
+    project.write("[")
+    assert run("--metrics-file", "tokens.prom").code == 2
+    found = metrics(project)
+    assert found["last_run_exit_code", None] == 2
+    assert found["token_expiry_timestamp_seconds", "ci-agent"] > time.time()
+
+
+def test_a_hook_that_fails_is_pending(project: Project, run: Program) -> None:
+    project.add_all(apps(2))
+    run("--metrics-file", "tokens.prom", "--on-renew", "exit 1")
+    assert metrics(project)["hook_pending", None] == 2
+    assert metrics(project)["last_run_exit_code", None] == 75
+    run("--refresh-ahead", "--metrics-file", "tokens.prom", "--on-renew", "true")
+    assert metrics(project)["hook_pending", None] == 0
+
+
+def test_two_installations_have_labels_of_their_own(project: Project, run: Program) -> None:
+    """A collector drops the second of two equal series; shards of one folder, too."""
+    project.add_all(apps(4))
+    labels = set()
+    for shard in ("0/2", "1/2"):
+        run("--metrics-file", "tokens.prom", "--shard", shard)
+        with open(os.path.join(project.folder, "tokens.prom"), encoding="utf-8") as file:
+            for family in text_string_to_metric_families(file.read()):
+                for sample in family.samples:
+                    assert sample.labels["folder"] == os.path.realpath(project.output)
+                    labels.add(sample.labels["shard"])
+    assert labels == {"0/2", "1/2"}

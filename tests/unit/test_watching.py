@@ -14,25 +14,28 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credentials_provider.errors import ConfigurationError, StorageError
+from credentials_provider.minting import Failure
 from credentials_provider.model import HookResult, Outcome, Report, RunOptions
 from credentials_provider.run import batch
 from credentials_provider.run.watching import (
     FIRST_BACKOFF,
     LEAP,
     LONGEST_BACKOFF,
+    LOOK_INTERVAL,
     NAP,
     SHORTEST_PAUSE,
+    URGENT_BACKOFF,
     Moment,
     Notifier,
     Watch,
 )
-from unit.making import NOW, UNREACHABLE, Listener, Project, Provider, sample_minted
+from unit.making import NOW, REJECTED, UNREACHABLE, Listener, Project, Provider, sample_minted
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable
 
-    from credentials_provider.minting import Failure, Minted
+    from credentials_provider.minting import Minted
     from credentials_provider.run.watching import Read
 
 WEEK = 7 * 86400
@@ -51,6 +54,7 @@ class World:
         self.until = until
         self.asked: list[tuple[float, str]] = []
         self.failing: set[str] = set()
+        self.failure = UNREACHABLE
         self.moments: list[Moment] = []
         self.passes: list[tuple[float, tuple[str, ...]]] = []
         self.naps = 0
@@ -88,7 +92,7 @@ class World:
             def mint() -> Minted | Failure:
                 self.asked.append((self.now, name))
                 if name in self.failing:
-                    return UNREACHABLE
+                    return self.failure
                 return sample_minted(name, issued_at=int(self.now))
 
             return mint
@@ -133,7 +137,7 @@ def test_between_passes_it_does_nothing(world: World) -> None:
 def test_what_fails_is_asked_for_ever_more_rarely_and_the_others_are_left_alone(
     world: World,
 ) -> None:
-    world.failing = {"b"}
+    world.failing, world.failure = {"b"}, REJECTED
     world.serve()
     times = world.asked_for("b")
     pauses = [after - before for before, after in pairwise(times)]
@@ -149,7 +153,10 @@ def test_an_outage_is_survived_and_tokens_come_back_after_it(world: World) -> No
     world.at_nap = outage
     world.serve()
     assert all(world.asked_for(name)[-1] >= NOW + 2 * 3600 for name in "abc")
-    assert min(at for at, _ in world.asked if at >= NOW + 2 * 3600) <= NOW + 2 * 3600 + 305
+    assert (
+        min(at for at, _ in world.asked if at >= NOW + 2 * 3600)
+        <= NOW + 2 * 3600 + URGENT_BACKOFF + SHORTEST_PAUSE
+    )
 
 
 def test_a_changed_identities_file_wakes_it_within_a_nap(world: World) -> None:
@@ -165,7 +172,7 @@ def test_a_changed_identities_file_wakes_it_within_a_nap(world: World) -> None:
 
 
 def test_a_hang_up_wakes_it_and_ends_every_rest(world: World) -> None:
-    world.failing = {"a", "b", "c"}
+    world.failing, world.failure = {"a", "b", "c"}, REJECTED
     world.hang_ups = {2}
     world.until = NOW + 25
     world.serve()
@@ -246,6 +253,47 @@ def test_whatever_a_pass_raises_it_goes_on(world: World, error: Exception) -> No
     assert len([moment for moment in world.moments if moment.error]) == 2
     assert calls[2] - calls[1] == FIRST_BACKOFF
     assert world.moments[-1].report is not None
+
+
+def test_a_token_file_that_somebody_removes_is_made_again_within_a_minute(world: World) -> None:
+    removed_at: list[float] = []
+
+    def remove(world: World) -> None:
+        if world.now > NOW + 600 and not removed_at:
+            world.project.path("b").unlink()
+            removed_at.append(world.now)
+
+    world.at_nap = remove
+    world.until = NOW + 900
+    world.serve()
+    assert removed_at[0] < world.asked_for("b")[1] <= removed_at[0] + LOOK_INTERVAL + NAP
+    assert world.asked_for("a") == [NOW]
+
+
+def test_while_a_token_has_expired_it_looks_every_fifteen_seconds(world: World) -> None:
+    """However long the outage was; a fleet does not come back at one moment."""
+    world.failing = {"a"}
+    world.until = NOW + 7200
+    world.serve()
+    pauses = [after - before for before, after in pairwise(world.asked_for("a"))]
+    assert all(10 <= pause <= URGENT_BACKOFF + SHORTEST_PAUSE for pause in pauses)
+    assert len({round(pause, 3) for pause in pauses}) > 1
+
+
+def test_a_full_disk_is_tried_again_soon(world: World) -> None:
+    """Somebody frees it, and nobody tells the service."""
+    failure = Failure("storage", "the disk is full", "free some space")
+    calls: list[float] = []
+
+    def run(_: RunOptions, __: Read) -> Report:
+        calls.append(world.now)
+        result = Outcome("a", "failed", "a.json", failure=failure)
+        return Report(world.now, world.now, (result,))
+
+    world.run = run
+    world.until = NOW + 1800
+    world.serve()
+    assert all(after - before <= 20 for before, after in pairwise(calls))
 
 
 def test_a_failed_hook_is_tried_again(world: World) -> None:

@@ -222,7 +222,9 @@ def _message(error: object) -> str:
 
 def _name(answer: Mapping[str, Any]) -> str:
     name, version = (_part(answer, "result", "serverInfo", {}).get(k) for k in ("name", "version"))
-    return printable(" ".join(each for each in (name, version) if isinstance(each, str)))[:100]
+    return printable(" ".join(each for each in (name, version) if isinstance(each, str) and each))[
+        :100
+    ]
 
 
 def _part(message: Mapping[str, Any], *path: Any) -> Any:

@@ -157,6 +157,12 @@ class GenerateCommand(Command):
     show_default=True,
     help="End such a command after so long.",
 )
+@click.option(
+    "--hook-env",
+    metavar="NAME",
+    multiple=True,
+    help="A variable that such a command inherits besides PATH, HOME, LANG and the like.",
+)
 @click.option("--metrics-file", metavar="FILE", help="Write metrics for Prometheus there.")
 @click.option(
     "--shard",
@@ -214,8 +220,9 @@ def command(root: str, /, **options: Any) -> int:
         show_requests(as_json=options["log_format"] == "json")
     console: Console | JsonLog
     if options["log_format"] == "json":
-        from credentials_provider.cli.logs import JsonLog  # noqa: PLC0415
+        from credentials_provider.cli.logs import JsonLog, set_shard  # noqa: PLC0415
 
+        set_shard(run_options.shard)
         console = JsonLog(quiet=options["quiet"])
     else:
         console = Console(quiet=options["quiet"], verbose=bool(options["verbose"]))
@@ -291,6 +298,7 @@ def options_of(root: str, options: dict[str, Any]) -> RunOptions:
         on_renew=options["on_renew"],
         on_failure=options["on_failure"],
         hook_timeout=options["hook_timeout"],
+        hook_env=options["hook_env"],
         metrics_file=options["metrics_file"],
         deadline_given=_is_given("deadline"),
         quiet=options["quiet"],

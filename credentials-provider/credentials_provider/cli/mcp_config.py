@@ -34,8 +34,14 @@ from credentials_provider.assistants.program import Launch
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import identity_names, settings_of, settings_options
 from credentials_provider.cli.token import check_header_names
-from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
+from credentials_provider.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    ConfigurationError,
+    CredentialsProviderError,
+)
 from credentials_provider.identities.reading import read_entries
+from credentials_provider.run.child_environment import allowed
 from credentials_provider.run.launching import (
     is_temporary,
     left_behind,
@@ -51,7 +57,6 @@ if TYPE_CHECKING:
 
 GATEWAY_HEADER = "X-Authorization"
 _PROBE_TIMEOUT = 5.0  # seconds to find out whether a server's host is a gateway
-_ENOUGH = ("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "PATHEXT")  # to tell a version
 _VERSION_TIMEOUT = 10.0  # seconds for an assistant's program to tell its version
 
 
@@ -262,7 +267,10 @@ class _Work:
         bases = {"{0.scheme}://{0.netloc}".format(urlsplit(url)) for url in servers.values()}
         if len(bases) != 1:
             return False
-        token, _ = self._token(identity)
+        try:
+            token, _ = self._token(identity)
+        except CredentialsProviderError:
+            return False  # what was written is started later, and says why
         bundle = self.settings.ca_bundle
         with closing(Registry(bases.pop(), token, bundle, timeout=_PROBE_TIMEOUT)) as registry:
             return registry.is_there()
@@ -349,7 +357,7 @@ def _version(name: str) -> tuple[int, ...] | None:
     try:
         done = subprocess.run(  # noqa: S603  the assistant's own program, by its name
             [name, "--version"],
-            env={name: os.environ[name] for name in _ENOUGH if name in os.environ},
+            env=allowed(os.environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -40,6 +40,22 @@ class DurationType(click.ParamType[float]):
         return seconds
 
 
+class AddressType(click.ParamType[tuple[str, int]]):
+    """HOST:PORT to listen on; an IPv6 address stands in brackets."""
+
+    name = "address"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = str(value).rpartition(":")
+        if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:  # noqa: PLR2004
+            self.fail(f"{value!r} is not HOST:PORT, such as 0.0.0.0:8080 or [::]:8080", param, ctx)
+        return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 class ShardType(click.ParamType[tuple[int, int]]):
     """K/N: part K, counted from 0, of N."""
 

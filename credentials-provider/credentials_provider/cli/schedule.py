@@ -15,6 +15,7 @@ from credentials_provider.cli.helping import Group
 from credentials_provider.errors import ConfigurationError, StorageError
 from credentials_provider.files import make_folders, write_whole
 from credentials_provider.policy import TIMER_INTERVAL
+from credentials_provider.run.child_environment import allowed
 from credentials_provider.schedule import NAME, Plan, cron, kubernetes, systemd
 from credentials_provider.settings import IDENTITIES_FILE, TOKEN_FOLDER, default_path
 
@@ -336,6 +337,7 @@ def _run(line: Sequence[str], text: str | None = None) -> subprocess.CompletedPr
     try:
         return subprocess.run(  # noqa: S603  words of ours
             line,
+            env=allowed(os.environ),
             input=text or "",
             capture_output=True,
             text=True,

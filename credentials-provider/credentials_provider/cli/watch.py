@@ -8,34 +8,38 @@ import os
 import select
 import signal
 import socket
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from credentials_provider.cli import generate, streams
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.logs import JsonLog, event, show_requests, tell
+from credentials_provider.cli.logs import JsonLog, event, set_shard, show_requests, tell
+from credentials_provider.cli.options import AddressType
 from credentials_provider.cli.output import Console, local_time, show_report
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.diagnostics.status import read_status
-from credentials_provider.errors import ConfigurationError, CredentialsProviderError
+from credentials_provider.errors import CredentialsProviderError
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.policy import shard_of
 from credentials_provider.run import batch
+from credentials_provider.run.health import Response, serving
 from credentials_provider.run.watching import NAP, Moment, Notifier, Watch
+from credentials_provider.tokens.history import LastRun
+from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from credentials_provider.model import Outcome, Report, RunOptions
+    from credentials_provider.run.metrics import Subject
     from credentials_provider.run.watching import Read
 
 # What a service decides for itself, or has no use for.
 _NOT_HERE = {"refresh_before", "help_all", "refresh_ahead", "force", "dry_run", "as_json"}
 _PATIENCE = 0.2  # seconds that a pass waits for the reader of its messages
+_METRICS_INTERVAL = 60.0  # seconds
 _SILENCE = 300.0  # seconds without a sign of life after which the service is not well
 
 
@@ -55,12 +59,20 @@ _SILENCE = 300.0  # seconds without a sign of life after which the service is no
 @click.option(
     "--health-port",
     type=click.IntRange(0, 65535),
-    help="Answer 200 on loopback while every token is valid, else 503.",
+    help="Answer on loopback: 200 on / while every token is valid, else 503; metrics on /metrics.",
+)
+@click.option(
+    "--listen",
+    type=AddressType(),
+    metavar="HOST:PORT",
+    help="The same on an address that others reach, such as a pod's.",
 )
 @click.pass_obj
 def command(root: str, /, **options: Any) -> int:
     """Stay in the foreground and renew each token before it expires."""
-    health_port = options.pop("health_port")
+    health_port, listen = options.pop("health_port"), options.pop("listen")
+    addresses = {} if health_port is None else {"--health-port": ("127.0.0.1", health_port)}
+    addresses |= {} if listen is None else {"--listen": listen}
     options |= {"refresh_ahead": "auto", "refresh_before": None, "force": False, "dry_run": False}
     run_options = generate.options_of(root, options)
     if options["verbose"] > 1:
@@ -68,7 +80,10 @@ def command(root: str, /, **options: Any) -> int:
     notifier = Notifier(os.environ)
     service = _Service(run_options, options, notifier)
     streams.limit(patience=_PATIENCE)
-    with stoppable(), _hang_up() as nap, _health(health_port, service):
+    answers = {"/": service.answer_health, "/metrics": service.answer_metrics}
+    with stoppable(), _hang_up() as nap, serving(addresses, answers) as urls:
+        for url in urls:
+            service.tell(f"health at {url}")
         try:
             Watch(
                 run_options,
@@ -93,11 +108,14 @@ class _Service:
     ) -> None:
         self.options = run_options
         self._as_json = options["log_format"] == "json"
+        set_shard(run_options.shard)
         self._quiet, self._verbose = options["quiet"], bool(options["verbose"])
         self._notifier = notifier
         self._ready = False
         self._problem: str | None = None  # of the identities file, while it is broken
         self._alive_at = time.monotonic()
+        self._metrics_at = 0.0
+        self._last_run: LastRun | None = None
         self._read: Read = read_entries
 
     def run(self, run_options: RunOptions, read: Read) -> Report:
@@ -110,6 +128,50 @@ class _Service:
     def alive(self) -> None:
         self._alive_at = time.monotonic()
         self._notifier.alive()
+        metrics_file = self.options.metrics_file
+        if metrics_file and self._alive_at - self._metrics_at >= _METRICS_INTERVAL:
+            self._metrics_at = self._alive_at
+            from credentials_provider.run.metrics import write_metrics  # noqa: PLC0415  prometheus
+
+            with contextlib.suppress(CredentialsProviderError):
+                write_metrics(metrics_file, self._subject())
+
+    def tell(self, text: str) -> None:
+        if self._as_json:
+            event("service", message=text)
+        else:
+            tell(text)
+
+    def _subject(self) -> Subject:
+        """What the metrics are about.
+
+        Raises:
+            ConfigurationError: the identities file cannot be used, and never could.
+
+        """
+        from credentials_provider.run.metrics import Subject  # noqa: PLC0415  prometheus
+
+        now = time.time()
+        entries = batch.part(self._read(self.options.settings).entries, self.options.shard)
+        run = self._last_run or LastRun(now, now, 0)
+        # A service that sleeps is well: what a run's age says of a timer, this says of a service.
+        run = run._replace(finished_at=now, started_at=now - (run.finished_at - run.started_at))
+        store = TokenStore(self.options.settings.output_dir)
+        return Subject(store, entries, self.options.shard, run)
+
+    def answer_metrics(self) -> Response:
+        from credentials_provider.run.metrics import metrics_text  # noqa: PLC0415  prometheus
+
+        try:
+            text = metrics_text(self._subject())
+        except CredentialsProviderError as error:
+            return Response(503, "text/plain", f"{error.message}\n".encode())
+        return Response(200, "text/plain; version=0.0.4; charset=utf-8", text.encode())
+
+    def answer_health(self) -> Response:
+        healthy, document = self.health()
+        body = json.dumps(document).encode() + b"\n"
+        return Response(200 if healthy else 503, "application/json", body)
 
     def reloading(self, begins: bool) -> None:
         if begins:
@@ -122,6 +184,7 @@ class _Service:
         report, now = moment.report, time.time()
         self._problem = None if moment.error is None else self._tell_error(moment.error)
         if report is not None:
+            self._last_run = LastRun(report.started_at, report.finished_at, report.exit_code)
             self._show(report)
         state = "the last pass failed"
         if report is not None:
@@ -179,6 +242,8 @@ class _Service:
             "healthy": healthy,
             "identities": len(wanted),
             "without_token": without,
+            "refused": [row.identity_name for row in wanted if row.state in {"invalid", "refused"}],
+            "hook_pending": status.hook_failure is not None,
             "silent_for": round(silent),
             **({"error": self._problem} if self._problem else {}),
         }
@@ -235,41 +300,3 @@ def _hang_up() -> Iterator[Callable[[float], bool]]:
             signal.signal(hang_up, before)
         here.close()
         there.close()
-
-
-@contextlib.contextmanager
-def _health(port: int | None, service: _Service) -> Iterator[None]:
-    """Answers on loopback, in a thread."""
-    if port is None:
-        yield
-        return
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 10  # seconds; one that says nothing does not stay
-
-        def do_GET(self) -> None:
-            healthy, document = service.health()
-            body = json.dumps(document).encode() + b"\n"
-            self.send_response(200 if healthy else 503)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """A probe every few seconds is not worth a log line."""
-
-    try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    except OSError as error:
-        raise ConfigurationError(
-            f"--health-port {port} cannot be used: {error.strerror}", hint="Choose another one."
-        ) from None
-    server.daemon_threads = True
-    tell(f"health at http://127.0.0.1:{server.server_port}/")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()

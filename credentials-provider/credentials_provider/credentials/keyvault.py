@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from credentials_provider.errors import SecretUnavailableError
+from credentials_provider.errors import ConfigurationError, SecretUnavailableError
 from credentials_provider.extras import cure
 from credentials_provider.transport.trust import tls_context
 
@@ -89,7 +89,11 @@ def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> V
 
     """
     parts = urlsplit(url)
-    own = (settings.environment.get(HOSTS_VARIABLE) or "").lower().replace(",", " ").split()
+    try:
+        listed = settings.environment.get_named(HOSTS_VARIABLE) or ""
+    except ConfigurationError as error:
+        raise SecretUnavailableError(error.message, error.hint or "") from None
+    own = listed.lower().replace(",", " ").split()
     configured = parts.netloc.lower() in own
     if not configured and not (parts.hostname or "").endswith(VAULT_DOMAINS):
         raise SecretUnavailableError(

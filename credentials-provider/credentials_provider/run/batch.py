@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from credentials_provider.errors import StorageError
+from credentials_provider.errors import EXIT_USAGE, ConfigurationError, StorageError
 from credentials_provider.identities.reading import authority_base, read_entries, select
 from credentials_provider.model import (
     Entry,
@@ -19,6 +19,7 @@ from credentials_provider.model import (
     unchanged,
 )
 from credentials_provider.policy import shard_of
+from credentials_provider.tokens.history import LastRun
 from credentials_provider.tokens.plan import make_plan
 from credentials_provider.tokens.store import TokenStore
 
@@ -88,6 +89,24 @@ def run(
 
     """
     started_at = now()
+    try:
+        return _run(options, observer, make_minter, now, read)
+    except ConfigurationError:
+        if options.metrics_file and not options.dry_run:
+            last_run = LastRun(started_at, now(), EXIT_USAGE)
+            store = TokenStore(options.settings.output_dir)
+            _write_metrics(options, store, None, last_run, observer)
+        raise
+
+
+def _run(
+    options: RunOptions,
+    observer: Observer,
+    make_minter: Callable[[RunOptions, Mapping[str, Identity], float], Minter],
+    now: Callable[[], float],
+    read: Callable[[Settings], IdentitiesFile],
+) -> Report:
+    started_at = now()
     deadline = time.monotonic() + options.deadline
     settings = options.settings
     store = TokenStore(settings.output_dir)
@@ -100,7 +119,7 @@ def run(
     for warning in (*options.warnings, *settings.warnings, *file.warnings):
         observer.warn(warning)
     _look_for_open_files(options, file.entries, observer)
-    selected = _part(select(file.entries, options.names, file.path), options.shard)
+    selected = part(select(file.entries, options.names, file.path), options.shard)
     plan, leftovers = _look(options, store, selected, started_at)
     due = any(item.due for item in plan)
 
@@ -144,7 +163,7 @@ def run(
     report = Report(started_at, now(), merged)
     if options.dry_run:
         return report
-    mine = _part(file.entries, options.shard)
+    mine = part(file.entries, options.shard)
     report = _after(options, store, mine, report, observer=observer, now=now, deadline=deadline)
     if daily is not None:
         daily.remember()
@@ -222,13 +241,25 @@ def _after(
         if options.on_failure:
             report = report._replace(failure_hook=hooks.failed(report))
     if options.metrics_file:
-        from credentials_provider.run.metrics import write_metrics  # noqa: PLC0415  prometheus-client
-
-        try:
-            write_metrics(options.metrics_file, store, mine, report)
-        except StorageError as error:
-            observer.warn(error.message)
+        last_run = LastRun(report.started_at, report.finished_at, report.exit_code)
+        _write_metrics(options, store, mine, last_run, observer)
     return report
+
+
+def _write_metrics(
+    options: RunOptions,
+    store: TokenStore,
+    entries: Sequence[Entry] | None,
+    last_run: LastRun,
+    observer: Observer,
+) -> None:
+    assert options.metrics_file is not None  # noqa: S101  the caller asked
+    from credentials_provider.run.metrics import Subject, write_metrics  # noqa: PLC0415  prometheus
+
+    try:
+        write_metrics(options.metrics_file, Subject(store, entries, options.shard, last_run))
+    except (ConfigurationError, StorageError) as error:
+        observer.warn(error.message)
 
 
 def _affordable(connections: int) -> int:
@@ -251,7 +282,8 @@ def _affordable(connections: int) -> int:
     return max((soft - _FILES_BESIDES) // _FILES_A_CONNECTION, 1)
 
 
-def _part(entries: list[Entry], shard: tuple[int, int] | None) -> list[Entry]:
+def part(entries: list[Entry], shard: tuple[int, int] | None) -> list[Entry]:
+    """The entries of a shard, all of them without one."""
     if shard is None:
         return entries
     return [entry for entry in entries if shard_of(entry.name, shard[1]) == shard[0]]

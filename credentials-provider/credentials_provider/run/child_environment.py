@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
+# What a program needs to find its files, its language and its network. Nothing of ours: a hook or
+# a tool of the system has no use for what this process knows.
+_ALLOWED = {
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SSH_AUTH_SOCK"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "CREDENTIALS_PROVIDER_HOME"),
+    *("SYSTEMROOT", "COMSPEC", "PATHEXT", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "TEMP", "TMP"),
+}
+_ALLOWED_PREFIXES = ("LC_", "XDG_")
 # Where secrets of Entra ID usually stand; those that the identities name come on top.
 _SECRET_VARIABLES = {
     "ENTRA_CLIENT_SECRET",
@@ -23,10 +31,20 @@ _SECRET_VARIABLES = {
 }
 
 
+def allowed(process: Mapping[str, str], names: Iterable[str] = ()) -> dict[str, str]:
+    """The environment for a program that we start: what is on the list, and these names."""
+    wanted = {*names}
+    return {
+        name: value
+        for name, value in process.items()
+        if name in wanted or name.upper() in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)
+    }
+
+
 def without_secrets(
     process: Mapping[str, str], entries: Iterable[Entry], settings: Settings
 ) -> dict[str, str]:
-    """The process environment without variables that hold, or are known to hold, a secret."""
+    """The environment for a command of the user's own: all but the secrets of identities."""
     entries = list(entries)
     names = _variables(entries) | _SECRET_VARIABLES
     values = _literals(entries) | {settings.client_secret}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.errors import StorageError
 from credentials_provider.model import HookResult, TokenRecord
-from credentials_provider.run.child_environment import without_secrets
+from credentials_provider.run.child_environment import allowed
 from credentials_provider.tokens.history import HookFailure, LastRun, read_state, write_state
 from credentials_provider.tokens.store import iso, parse_record
 
@@ -130,7 +130,7 @@ class Hooks:
     ) -> HookResult:
         names = tuple(sorted(pending))
         environment = {
-            **without_secrets(os.environ, self._entries, self._options.settings),
+            **allowed(os.environ, self._options.hook_env),
             **self._variables("RENEWED", names),
             **self._variables("FAILED", sorted(each.identity_name for each in failed)),
         }

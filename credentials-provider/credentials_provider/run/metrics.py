@@ -1,15 +1,21 @@
-"""Metrics for Prometheus' textfile collector: what is on disk, and what became of runs."""
+"""Metrics for Prometheus: what is on disk, and what became of runs.
+
+Every series has the labels `folder` and `shard`: two installations on one machine stay apart.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from datetime import date, datetime, timezone
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from credentials_provider import __version__
 from credentials_provider.files import write_whole
+from credentials_provider.identities.fields import EXPIRY_FIELD
 from credentials_provider.model import TokenRecord
 from credentials_provider.tokens.history import read_state
 
@@ -18,88 +24,159 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from credentials_provider.model import Entry, Report
-    from credentials_provider.tokens.history import State
-    from credentials_provider.tokens.plan import OnDisk
+    from credentials_provider.model import Entry
+    from credentials_provider.tokens.history import LastRun
     from credentials_provider.tokens.store import TokenStore
 
 _PREFIX = "credentials_provider"
 _READABLE = 0o644  # the collector is another user, and nothing here is secret
 
 
-def write_metrics(path: str, store: TokenStore, entries: Sequence[Entry], report: Report) -> None:
+class Subject(NamedTuple):
+    """What metrics are about: identities of an output folder, or one shard of them."""
+
+    store: TokenStore
+    entries: Sequence[Entry] | None  # None: the identities file cannot be used
+    shard: tuple[int, int] | None
+    run: LastRun  # the last one, whether or not anything was due
+
+
+def write_metrics(path: str, subject: Subject) -> None:
     """Put the metrics file in place, whole, readable by all.
 
     Raises:
         StorageError: it could not be written.
 
     """
-    on_disk, _ = store.read(entry.name for entry in entries)
-    names = [entry.name for entry in entries]
+    write_whole(os.path.abspath(path), metrics_text(subject), _READABLE)
+
+
+def metrics_text(subject: Subject) -> str:
+    """The metrics in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(_Run(names, on_disk, read_state(store), report))
-    write_whole(os.path.abspath(path), generate_latest(registry).decode(), _READABLE)
+    registry.register(_Run(subject))
+    return generate_latest(registry).decode()
 
 
 class _Run(Collector):
-    def __init__(
-        self, names: Sequence[str], on_disk: Mapping[str, OnDisk], state: State, report: Report
-    ) -> None:
-        self._names = names
+    def __init__(self, subject: Subject) -> None:
+        state = read_state(subject.store)
+        self._state = state
+        self._run = subject.run
+        entries = subject.entries
+        # Without the file, those that are known from runs before: a series must not just vanish.
+        self._names = sorted(
+            state.identities if entries is None else {each.name for each in entries if each.name}
+        )
+        self._ends = {each.name: end for each in entries or () if (end := _secret_end(each))}
+        on_disk, _ = subject.store.read(self._names)
         self._records = {
             name: each for name, each in on_disk.items() if isinstance(each, TokenRecord)
         }
-        self._state = state
-        self._report = report
+        part = "" if subject.shard is None else f"{subject.shard[0]}/{subject.shard[1]}"
+        self._labels = {"folder": os.path.abspath(subject.store.folder), "shard": part}
 
     def collect(self) -> Iterable[Metric]:
+        yield from self._of_tokens()
+        yield from self._of_renewals()
+        yield from self._of_runs()
+
+    def _of_tokens(self) -> Iterable[Metric]:
         records = self._records
-        yield _times(
+        yield self._by_identity(
             "token_expiry_timestamp_seconds",
-            "When the token on disk expires.",
-            {name: each.expires_on for name, each in records.items()},
+            "When the token on disk expires; 0: there is none.",
+            {name: records[name].expires_on if name in records else 0 for name in self._names},
         )
         ours = {name: each for name, each in records.items() if each.fingerprint is not None}
-        yield _times(
+        yield self._by_identity(
             "token_refresh_timestamp_seconds",
             "When the token on disk is due.",
             {name: each.refresh_at for name, each in ours.items()},
         )
-        yield _times(
+        yield self._by_identity(
             "last_success_timestamp_seconds",
-            "When the token on disk was asked for.",
+            "When the token on disk was requested.",
             {name: each.generated_at for name, each in ours.items()},
         )
-        renewals = _counter("renewals", "Tokens that were minted.")
-        failures = _counter("failures", "Runs in which a token could not be renewed.")
+        yield self._by_identity(
+            "credential_expiry_timestamp_seconds",
+            "When the identity's secret expires, where its entry says so.",
+            self._ends,
+        )
+
+    def _of_renewals(self) -> Iterable[Metric]:
+        known = self._state.identities
+        renewals = CounterMetricFamily(
+            f"{_PREFIX}_renewals", "Tokens that were minted.", labels=self._names_of_labels()
+        )
+        failures = CounterMetricFamily(
+            f"{_PREFIX}_failures",
+            "Runs in which a token could not be renewed.",
+            labels=self._names_of_labels(),
+        )
+        refused = {}
         for name in self._names:
-            history = self._state.identities.get(name)
-            renewals.add_metric([name], history.renewals if history else 0)
-            failures.add_metric([name], history.failures if history else 0)
+            history = known.get(name)
+            renewals.add_metric(self._values(name), history.renewals if history else 0)
+            failures.add_metric(self._values(name), history.failures if history else 0)
+            failure = history.failure if history else None
+            refused[name] = float(failure is not None and not failure.transient)
         yield renewals
         yield failures
-        report = self._report
-        yield GaugeMetricFamily(
-            f"{_PREFIX}_last_run_timestamp_seconds",
-            "When the last run ended, whether or not anything was due.",
-            report.finished_at,
-        )
-        yield GaugeMetricFamily(
-            f"{_PREFIX}_last_run_duration_seconds",
-            "How long the last run took.",
-            report.finished_at - report.started_at,
-        )
-        yield GaugeMetricFamily(
-            f"{_PREFIX}_last_run_exit_code", "0 all good, 1 failed, 75 try later.", report.exit_code
+        yield self._by_identity(
+            "renewal_refused", "1: the last renewal was refused, and no retry can help.", refused
         )
 
+    def _of_runs(self) -> Iterable[Metric]:
+        run, hook = self._run, self._state.hook_failure
+        for name, about, value in (
+            (
+                "last_run_timestamp_seconds",
+                "When the last run ended, whether or not anything was due.",
+                run.finished_at,
+            ),
+            (
+                "last_run_duration_seconds",
+                "How long the last run took.",
+                run.finished_at - run.started_at,
+            ),
+            ("last_run_exit_code", "As in the documentation: 0, 1, 2, 75 or 78.", run.exit_code),
+            (
+                "hook_pending",
+                "Tokens that --on-renew does not know yet.",
+                max(hook.pending, 1) if hook else 0,
+            ),
+        ):
+            family = GaugeMetricFamily(f"{_PREFIX}_{name}", about, labels=[*self._labels])
+            family.add_metric([*self._labels.values()], value)
+            yield family
+        info = GaugeMetricFamily(
+            f"{_PREFIX}_info", "The program's version.", labels=["version", *self._labels]
+        )
+        info.add_metric([__version__, *self._labels.values()], 1)
+        yield info
 
-def _times(name: str, about: str, times: Mapping[str, float]) -> Metric:
-    family = GaugeMetricFamily(f"{_PREFIX}_{name}", about, labels=["identity"])
-    for identity, time in times.items():
-        family.add_metric([identity], time)
-    return family
+    def _by_identity(self, name: str, about: str, values: Mapping[str, float]) -> Metric:
+        family = GaugeMetricFamily(f"{_PREFIX}_{name}", about, labels=self._names_of_labels())
+        for identity, value in values.items():
+            family.add_metric(self._values(identity), value)
+        return family
+
+    def _names_of_labels(self) -> list[str]:
+        return ["identity", *self._labels]
+
+    def _values(self, identity: str) -> list[str]:
+        return [identity, *self._labels.values()]
 
 
-def _counter(name: str, about: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"{_PREFIX}_{name}", about, labels=["identity"])
+def _secret_end(entry: Entry) -> float | None:
+    """When the entry says that its secret expires, epoch seconds: the start of that day, UTC."""
+    text = entry.fields.get(EXPIRY_FIELD)
+    try:
+        day = date.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    if day is None:
+        return None
+    return datetime(day.year, day.month, day.day, tzinfo=timezone.utc).timestamp()

@@ -17,6 +17,7 @@ from credentials_provider.errors import (
     unexpected,
 )
 from credentials_provider.identities.reading import read_entries
+from credentials_provider.policy import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +33,9 @@ SHORTEST_PAUSE = 5.0  # seconds between two passes: what falls due together goes
 LONGEST_PAUSE = 3600.0
 FIRST_BACKOFF = 30.0  # seconds after an identity's first failure, doubling
 LONGEST_BACKOFF = 300.0
+URGENT_BACKOFF = 15.0  # at most, while a token has expired or is about to
+ABOUT_TO_EXPIRE = 300.0  # seconds
+LOOK_INTERVAL = 60.0  # between two looks whether somebody removed a token file
 LEAP = 30.0  # seconds by which the clock differs from a nap when it was set
 _RUN = ""  # stands for the run as a whole, or its hook, among the names that failed
 
@@ -89,6 +93,8 @@ class Watch:
         self._selected: tuple[str, ...] = ()
         self._due: dict[str, float] = {}  # by identity, when its token is
         self._next_at = 0.0
+        self._folder: object = None  # as the last pass left it
+        self._looked_at = 0.0
         self._file_read: IdentitiesFile | None = None  # as it was when it could be used last
 
     def serve(self) -> None:
@@ -121,7 +127,16 @@ class Watch:
             passed = self._now() - before
             if not -LEAP < passed < length + LEAP or self._file() != file:
                 return "change"
+            if self._is_folder_changed():
+                return "due"
         return "due"
+
+    def _is_folder_changed(self) -> bool:
+        """Whether a file came or went since the last pass; looked at once a minute."""
+        if 0 <= self._now() - self._looked_at < LOOK_INTERVAL:
+            return False
+        self._looked_at = self._now()
+        return _folder_status(self._options.settings.output_dir) != self._folder
 
     def _start_anew(self) -> None:
         self._reloading(True)
@@ -158,6 +173,8 @@ class Watch:
             except Exception as problem:  # noqa: BLE001  a service outlives what nobody foresaw
                 error = unexpected(problem)
         self._plan(report, failed=report is None and error is not None)
+        self._folder = _folder_status(self._options.settings.output_dir)
+        self._looked_at = self._now()
         self._alive()
         if report is not None or error is not None:
             self._told(Moment(report, error, self._next_at))
@@ -202,7 +219,7 @@ class Watch:
                 self._resting.pop(_RUN, None)
             for result in valid:
                 if result.failure is not None or result.refresh_at is None:
-                    self._rest(result.identity_name, now)
+                    self._rest(result.identity_name, now, urgent=_is_urgent(result, now))
                 else:
                     self._resting.pop(result.identity_name, None)
                     self._due[result.identity_name] = result.refresh_at
@@ -210,9 +227,11 @@ class Watch:
         times += [at for name, at in self._due.items() if name not in self._resting]
         self._next_at = max(min(times), now + SHORTEST_PAUSE)
 
-    def _rest(self, name: str, now: float) -> None:
+    def _rest(self, name: str, now: float, *, urgent: bool = False) -> None:
         failures = self._resting[name].failures + 1 if name in self._resting else 1
         pause = min(FIRST_BACKOFF * 2 ** min(failures - 1, 10), LONGEST_BACKOFF)
+        if urgent:  # spread, so that a fleet does not come back as one
+            pause = min(pause, URGENT_BACKOFF * (1 - spread(name, int(now)) / 3))
         self._resting[name] = Rest(now + pause, failures)
 
     def _file(self) -> object:
@@ -221,6 +240,23 @@ class Watch:
         except OSError:
             return None
         return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def _is_urgent(result: Outcome, now: float) -> bool:
+    """Whether somebody is, or soon will be, without a token, and trying again can help."""
+    failure = result.failure
+    if failure is None or not (failure.transient or failure.kind == "storage"):
+        return False
+    left = (result.expires_at or 0.0) - now
+    return result.kind == "failed" or left < ABOUT_TO_EXPIRE
+
+
+def _folder_status(folder: str) -> object:
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 def _is_invalid(result: Outcome) -> bool:

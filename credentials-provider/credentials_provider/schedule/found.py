@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
+from credentials_provider.run.child_environment import allowed
 from credentials_provider.schedule.systemd import unit_folder
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _output(command: Sequence[str], process: Mapping[str, str]) -> str:
     try:
         return subprocess.run(  # noqa: S603  fixed words
             command,
-            env=process,
+            env=allowed(process),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

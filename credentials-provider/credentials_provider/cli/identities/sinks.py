@@ -148,7 +148,7 @@ def _check_place(settings: Settings, entry: Entry, path: str, form: str) -> None
     if os.path.realpath(path) in known:
         raise ConfigurationError(
             f"{path} is a sink of {entry.name} already",
-            hint="`credentials-provider identities sink remove NAME PATH` removes it.",
+            hint="To change it, remove it first, then add it again.",
         )
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
         raise ConfigurationError(

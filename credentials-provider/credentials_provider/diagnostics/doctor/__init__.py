@@ -22,7 +22,6 @@ from credentials_provider.diagnostics.doctor import (
 )
 from credentials_provider.diagnostics.doctor.checks import Check, Examination, grouped
 from credentials_provider.errors import CredentialsProviderError, unexpected
-from credentials_provider.run.child_environment import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -98,8 +97,7 @@ def _groups(question: Question, now: float, ends_at: float) -> Iterator[_Group]:
     yield "sinks", lambda: sinks.read_as_their_users(exam)
     if url := question.registry_url:
         yield "registry", lambda: registry.registry(exam, url)
-    process = without_secrets(question.process, exam.entries, settings)
-    yield "timer", lambda: upkeep.timer(process, question.root)
+    yield "timer", lambda: upkeep.timer(question.process, question.root)
     yield "last run", lambda: upkeep.last_run(exam)
 
 
