@@ -134,13 +134,13 @@ def withdrawn(settings: Settings, entry: Entry, going: list[Sink]) -> list[str]:
     """
     store = TokenStore(settings.output_dir)
     document = store.document(f"{entry.name}.json")
-    told = []
+    lines = []
     for sink in going:
         if document is not None and sinks.withdraw(sink, document):
-            told.append(f"  {sink.path}: the token is gone")
+            lines.append(f"  {sink.path}: the token is gone")
         elif os.path.lexists(sink.path):
-            told.append(f"  {sink.path} is still there: it does not hold this token")
-    return told
+            lines.append(f"  {sink.path} is still there: it does not hold this token")
+    return lines
 
 
 def _check_place(settings: Settings, entry: Entry, path: str, form: str) -> None:
