@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
+_TERMINATED = 128 + signal.SIGTERM
 COMPLETION_VARIABLE = "_CREDENTIALS_PROVIDER_COMPLETE"  # a shell asks for completions
 
 # Each stands in the module of its name, which is loaded only to run it or to show its help.
@@ -143,8 +144,10 @@ def main(
         code = _run(arguments, root or "")
     if failure := streams.output_failure():
         click.echo(f"warning: standard output cannot be written: {failure}", err=True)
-    if early:
-        signal.signal(signal.SIGINT, lambda *_: None)  # all is done: a traceback helps nobody
+    if early:  # all is done: from here on impatience would only make a traceback
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if code == _TERMINATED:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
     gc.freeze()  # the end frees it all: looking for garbage first is a tenth of a start
     sys.exit(code)
 
