@@ -67,8 +67,8 @@ def with_child(**variables: str) -> dict[str, str]:
 class Held(Emulator):
     """An emulator that keeps its answers back until `go` is set."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, ca_file: str | None = None) -> None:
+        super().__init__(ca_file=ca_file)
         self.go = threading.Event()
         self.only: str | None = None  # the client whose answers are kept back, else everybody's
 
