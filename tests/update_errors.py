@@ -24,7 +24,7 @@ KINDS = {
     "unreachable": "no connection to the login host",
     "untrusted": "a connection, but no trust in it",
     "bad_response": "the answer is not a token",
-    "secret_unavailable": "the identity's credential cannot be had from its place",
+    "secret_unavailable": "the identity's credential cannot be read from its source",
     "storage": "the token could not be written, or another run was busy",
     "configuration": "the identity's entry in the identities file has a mistake",
 }

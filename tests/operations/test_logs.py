@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from credentials_provider.emulator import Fault
-from support import PATIENCE, Project, Ran, apps, assert_no_secret, environment
+from support import PATIENCE, Project, Ran, apps, assert_no_secret, environment, until, wait
 
 if TYPE_CHECKING:
     from operations.running import Program
@@ -119,3 +120,32 @@ def test_vv_has_a_line_for_each_request(project: Project, run: Program, form: st
     assert "attempt 1" not in run("-v", "--force", "--log-format", form).stderr
     if form == "json":
         assert [each["event"] for each in events(ran)].count("request") == 3
+
+
+def test_every_event_says_where_it_comes_from(project: Project, run: Program) -> None:
+    """Process, version, host and shard: to the last line of standard error."""
+    project.add_all(apps(3))
+    project.idp.inject(Fault("aadsts", code=7000215), 1)
+    more = ("--shard", "0/1", "--on-renew", "echo done", "-vv")
+    found = events(run("--log-format", "json", *more))
+    assert {"renewal", "request", "hook", "hook_output", "run"} == {each["event"] for each in found}
+    (process,) = {each["run"] for each in found}
+    assert re.fullmatch("[0-9a-f]{8}", process)
+    assert {each["shard"] for each in found} == {"0/1"}
+    assert all(each["version"] and each["host"] for each in found)
+
+
+def test_the_last_words_are_events_too(project: Project, run: Program) -> None:
+    """A wrong option, and a signal."""
+    (wrong,) = events(run("--log-format", "json", "--no-such-option"))
+    assert (wrong["event"], wrong["level"]) == ("error", "error")
+    assert "--no-such-option" in wrong["message"]
+    project.add_all(apps(1))
+    project.idp.inject(Fault("hang"), None)
+    process = run.start("--log-format", "json")
+    until(lambda: project.idp.token_requests)
+    process.send_signal(signal.SIGTERM)
+    ran = wait(process)
+    assert ran.code == 143
+    (stopped,) = events(ran)
+    assert stopped["event"] == "stopped"

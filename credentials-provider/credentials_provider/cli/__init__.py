@@ -177,6 +177,8 @@ def _run(arguments: list[str], root: str) -> int:
     except click.UsageError as error:
         if "--json" in _before_command_line(arguments):
             _print_problems([Problem(error.format_message())], EXIT_USAGE)
+        elif _wants_json_log(_before_command_line(arguments)):
+            _log("error", error.format_message())
         else:
             error.show()
         return EXIT_USAGE
@@ -188,11 +190,7 @@ def _run(arguments: list[str], root: str) -> int:
             if isinstance(stop, StoppedError)
             else (130, "SIGINT")
         )
-        message = f"stopped by {name}; every file is whole"
-        if _parsed(context).get("as_json"):
-            _print_problems([Problem(message)], code)
-        click.echo(message, err=True)
-        return code
+        return _say(f"stopped by {name}; every file is whole", code, context, event="stopped")
     except OSError as error:
         what = f"{error.filename}: " if isinstance(error.filename, str) else ""
         return _failed(
@@ -204,11 +202,33 @@ def _run(arguments: list[str], root: str) -> int:
             arguments,
         )
     except Exception as error:  # noqa: BLE001  a traceback could show a secret
-        message = _unforeseen(error)
-        if _parsed(context).get("as_json"):
-            _print_problems([Problem(message)], EXIT_FAILED)
-        click.echo(f"error: {message}", err=True)
-        return EXIT_FAILED
+        return _say(_unforeseen(error), EXIT_FAILED, context)
+
+
+def _say(message: str, code: int, context: click.Context | None, *, event: str = "error") -> int:
+    """Say why the program ends, in the form that was asked for."""
+    options = _parsed(context)
+    if options.get("as_json"):
+        _print_problems([Problem(message)], code)
+    if options.get("log_format") == "json":
+        _log(event, message)
+    else:
+        click.echo(f"error: {message}" if event == "error" else message, err=True)
+    return code
+
+
+def _wants_json_log(words: Sequence[str]) -> bool:
+    """Whether a command line that could not be parsed asks for a log of events."""
+    following = [*words[1:], ""]
+    return "--log-format=json" in words or ("--log-format", "json") in zip(
+        words, following, strict=True
+    )
+
+
+def _log(name: str, message: str, remedy: str | None = None) -> None:
+    from credentials_provider.cli.logs import event  # noqa: PLC0415  where a log is asked for
+
+    event(name, "error" if name == "error" else "warning", message=message, remedy=remedy)
 
 
 def _unforeseen(error: Exception) -> str:
@@ -244,10 +264,8 @@ def _failed(
     if options.get("as_json"):
         _print_problems(error.problems, error.exit_code)
     elif options.get("log_format") == "json":
-        from credentials_provider.cli.logs import event  # noqa: PLC0415
-
         for problem in error.problems:
-            event("error", "error", message=str(problem), remedy=error.hint)
+            _log("error", str(problem), error.hint)
     else:
         _explain(error, context.info_name if context else None, arguments)
     return error.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from credentials_provider import __version__
 from credentials_provider.model import Observer
 from credentials_provider.tokens.store import iso
 
@@ -25,12 +27,16 @@ _LEVELS: dict[str, Level] = {"failed": "error", "kept": "warning"}
 
 def tell(text: str, level: Level = "info") -> None:
     """Lines on stderr; where that is the journal, with their priority."""
-    if _is_journal():
-        text = "\n".join(f"<{_PRIORITIES[level]}>{line}" for line in text.splitlines())
-    elif sys.stderr.isatty():
+    if sys.stderr.isatty():
         from credentials_provider.cli.table import wrapped  # noqa: PLC0415  people only
 
         text = "\n".join(wrapped(line, err=True) for line in text.splitlines())
+    _write(text, level)
+
+
+def _write(text: str, level: Level) -> None:
+    if _is_journal():
+        text = "\n".join(f"<{_PRIORITIES[level]}>{line}" for line in text.splitlines())
     click.echo(text, err=True)
 
 
@@ -47,9 +53,30 @@ def _is_journal() -> bool:
 
 
 def event(name: str, level: Level = "info", **fields: Any) -> None:
-    """One line: time, level, event, and what else is known."""
+    """One line: time, level, event, which process it comes from, and what else is known."""
     known = {field: value for field, value in fields.items() if value is not None}
-    tell(json.dumps({"time": iso(time.time()), "level": level, "event": name, **known}), level)
+    shown = {"time": iso(time.time()), "level": level, "event": name, **_origin(), **known}
+    _write(json.dumps(shown), level)
+
+
+_shard: tuple[int, int] | None = None
+
+
+def set_shard(shard: tuple[int, int] | None) -> None:
+    """Which part of the identities the events of this process are about."""
+    global _shard  # noqa: PLW0603  a process has one log
+    _shard = shard
+
+
+def _origin() -> dict[str, str]:
+    part = {} if _shard is None else {"shard": f"{_shard[0]}/{_shard[1]}"}
+    return {**_process(), **part}
+
+
+@functools.cache
+def _process() -> dict[str, str]:
+    host = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    return {"run": os.urandom(4).hex(), "version": __version__, "host": host}
 
 
 class WarningLog(Observer):

@@ -120,7 +120,7 @@ def command() -> None:
 )
 @click.pass_obj
 def systemd_command(root: str, /, **options: Any) -> int:
-    """A service and a timer, hardened; for the system, or with --user for your own manager."""
+    """Print a hardened service and timer, for the system or (--user) for your own systemd."""
     of_user = options["of_user"]
     folder = systemd.unit_folder(of_user=of_user)
     manager = ["systemctl", "--user"] if of_user else ["systemctl"]
@@ -164,7 +164,7 @@ def systemd_command(root: str, /, **options: Any) -> int:
 @_local
 @click.pass_obj
 def cron_command(root: str, /, **options: Any) -> int:
-    """One line for your crontab; it says nothing unless something is wrong."""
+    """Print one line for your crontab. It is silent unless something is wrong."""
     if options["uninstall"]:
         before = _crontab()
         after = cron.without_line(before, options["name"])
@@ -211,7 +211,7 @@ def cron_command(root: str, /, **options: Any) -> int:
     "--shards", type=click.IntRange(1, 1000), default=4, show_default=True, help="For a fleet."
 )
 def kubernetes_command(**options: Any) -> int:
-    """Manifests to be piped into kubectl apply -f -, or kubectl delete -f -."""
+    """Print manifests for kubectl apply -f -, or kubectl delete -f -."""
     _checked(options["more"])
     text = kubernetes.manifests(
         options["kind"],

@@ -15,7 +15,7 @@ import click
 
 from credentials_provider.cli import generate, streams
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.logs import JsonLog, event, show_requests, tell
+from credentials_provider.cli.logs import JsonLog, event, set_shard, show_requests, tell
 from credentials_provider.cli.options import AddressType
 from credentials_provider.cli.output import Console, local_time, show_report
 from credentials_provider.cli.stopping import stoppable
@@ -108,6 +108,7 @@ class _Service:
     ) -> None:
         self.options = run_options
         self._as_json = options["log_format"] == "json"
+        set_shard(run_options.shard)
         self._quiet, self._verbose = options["quiet"], bool(options["verbose"])
         self._notifier = notifier
         self._ready = False

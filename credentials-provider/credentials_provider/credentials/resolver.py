@@ -200,7 +200,7 @@ class Resolver:
             token = _first_line(content, what)
         if not token:
             raise SecretUnavailableError(
-                f"{what} is empty", "Look at what is to write a token there."
+                f"{what} is empty", "Check the program that should write a token there."
             )
         claims = decode_claims(token)
         if claims is None:
@@ -213,7 +213,7 @@ class Resolver:
         if end is not None and end + ASSERTION_LEEWAY < self._now():
             raise SecretUnavailableError(
                 f"the federated token in {what} expired on {_day(end)}",
-                "Look at what is to renew it, and at this machine's clock.",
+                "Check the program that should renew it, and this machine's clock.",
             )
         return Credential(field, {"client_assertion": lambda: token}, warnings=warnings)
 
