@@ -95,6 +95,44 @@ def test_strict_permissions_refuse_an_open_dotenv(
     assert run("--strict-permissions").code == 0
 
 
+@pytest.mark.parametrize(("mode", "told"), [(0o777, True), (0o1777, False), (0o755, False)])
+def test_a_folder_where_everybody_can_put_a_secret_is_warned_of_and_refused(
+    project: Project, run: Command, idp: Emulator, mode: int, *, told: bool
+) -> None:
+    """Whoever may write there can replace the file, whatever its own mode; a sticky one is safe."""
+    (app,) = apps(1)
+    folder = os.path.join(project.output, ".secrets")
+    os.mkdir(folder)
+    project.private(f"{folder}/ci", app.secrets[0])
+    project.add(app, client_secret=None, client_secret_file=".secrets/ci")
+    os.chmod(folder, mode)
+
+    warned = run()
+    asked = len(idp.token_requests)
+    strict = run("--strict-permissions", "--json")
+
+    assert warned.code == 0, warned.stderr
+    assert (f"chmod o-w {folder}" in warned.stderr) is told
+    assert strict.code == (1 if told else 0)
+    assert (len(idp.token_requests) == asked) is told
+
+
+def test_strict_permissions_refuse_identities_that_everybody_can_replace(
+    project: Project, run: Command, idp: Emulator
+) -> None:
+    """The folder decides, too."""
+    path = os.path.join(project.folder, "open", "identities.json")
+    os.mkdir(os.path.dirname(path))
+    idp.add_app(apps(1)[0])
+    project.write([entry(apps(1)[0])], path)
+    os.chmod(os.path.dirname(path), 0o777)
+
+    ran = run("--strict-permissions", "-i", path)
+
+    assert (ran.code, idp.connections) == (2, 0)
+    assert f"chmod o-w {os.path.dirname(path)}" in ran.stderr
+
+
 def test_no_file_or_folder_is_ever_open_to_others(project: Project, run: Command) -> None:
     """Under umask 000, whoever looks all the time sees a folder of 0700 and files of 0600 alone."""
     many = apps(4)

@@ -47,6 +47,8 @@ _NO_STEPS = frozenset(
 def _no_tracing() -> str | None:
     if shutil.which("strace") is None:
         return "strace is not installed"
+    if os.geteuid() != 0:
+        return "only root can trace what must not be dumped"
     probe = subprocess.run(
         ["strace", "-f", "-qq", "-o", os.devnull, "-e", "inject=flock:error=EIO", "true"],
         capture_output=True,
