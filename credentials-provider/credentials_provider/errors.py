@@ -88,7 +88,7 @@ class UnknownIdentityError(ConfigurationError):
     def __init__(self, names: Sequence[str], problems: Iterable[Problem]) -> None:
         super().__init__(
             "unknown identity",
-            hint="`credentials-provider identities list` names those there are.",
+            hint="`credentials-provider identities list` lists them.",
             problems=problems,
         )
         self.names = names

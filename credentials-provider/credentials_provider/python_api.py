@@ -89,7 +89,7 @@ class Credential:
     ) -> None:
         if cloud is not None and (cloud not in CLOUDS or login_base_url is not None):
             raise ConfigurationError(
-                f"cloud must be one of {', '.join(CLOUDS)}, and not stand beside login_base_url",
+                f"cloud must be one of {', '.join(CLOUDS)}, and not be given with login_base_url",
                 hint="Give either of them.",
             )
         flags = Flags(

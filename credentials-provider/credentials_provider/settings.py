@@ -76,7 +76,7 @@ class Environment:
             return self.get(name)
         file = self.file or _DOTENV
         raise ConfigurationError(
-            f"{name} stands in {file}, which nobody named: it decides where secrets go",
+            f"{name} is set in {file}, which nobody named: it decides where secrets go",
             hint=f"Add --env-file {quoted(file)}, or set {name} in the environment.",
         )
 
@@ -309,9 +309,8 @@ def _checked_ca_bundle(flag: str | None, environment: Environment) -> str | None
                 found = os.stat(expanded)
             except (OSError, ValueError):
                 raise ConfigurationError(
-                    f"{name}: there is no CA bundle at {expanded}",
-                    hint="Name a PEM file with the certification authorities to trust."
-                    + _shadowed(name, environment),
+                    f"{name}: there is no CA bundle at {expanded}{_shadowed(name, environment)}",
+                    hint="Name a PEM file with the certification authorities to trust.",
                 ) from None
             if os.name == "posix":
                 check_links(expanded)
@@ -323,7 +322,7 @@ def _checked_ca_bundle(flag: str | None, environment: Environment) -> str | None
 def _shadowed(name: str, environment: Environment) -> str:
     """What to add where the environment's value hides that of `.env`."""
     if environment.in_dotenv(name) and environment.in_process_alone(name):
-        return f" The environment's {name} comes before the one in {environment.file}."
+        return f" (the environment's {name} comes before the one in {environment.file})"
     return ""
 
 

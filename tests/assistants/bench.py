@@ -36,19 +36,22 @@ class Bench:
         header: str = "Authorization",
         certificate: str | None = None,
         python: str = sys.executable,
+        sse: bool = False,
     ) -> None:
         self.project = project
         self.app = app
         self.header = header
         self.certificate = certificate
         self.python = python
+        self.sse = sse
         self.port = closed_port()
         self.journal = os.path.join(project.folder, f"journal-{self.port}")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.certificate else 'http'}://localhost:{self.port}/mcp"
+        path = "sse" if self.sse else "mcp"
+        return f"{'https' if self.certificate else 'http'}://localhost:{self.port}/{path}"
 
     def start(self) -> None:
         settings = {
@@ -60,6 +63,7 @@ class Bench:
             "header": self.header,
             "journal": self.journal,
             "certificate": self.certificate,
+            "sse": self.sse,
         }
         self._process = subprocess.Popen(
             [self.python, os.path.join(HERE, "mcp_server.py"), json.dumps(settings)],
@@ -92,7 +96,7 @@ class Bench:
         self._say("revoke")
 
     def _say(self, what: str) -> None:
-        url = f"{self.url.removesuffix('/mcp')}/{what}"
+        url = f"{self.url.rpartition('/')[0]}/{what}"
         context = ssl.create_default_context(cafile=self.certificate) if self.certificate else None
         urlopen(Request(url, method="POST"), context=context).close()
 

@@ -2,9 +2,10 @@
 """An MCP server on the official SDK, 1.x or 2.x, that demands the emulator's token.
 
 Run as a program: `python mcp_server.py SETTINGS`, a JSON object with port, base_url, tenant,
-ca_file, audience, header and journal. Each request's judgement is a line of the journal: status,
-method, client. `POST /refuse?count=N` makes it answer the next N messages with 401, `POST /revoke`
-makes it refuse every token that it has accepted so far.
+ca_file, audience, header and journal, and `sse`: whether it speaks the older HTTP+SSE. Each
+request's judgement is a line of the journal: status, method, client. `POST /refuse?count=N` makes
+it answer the next N messages with 401, `POST /revoke` makes it refuse every token that it has
+accepted so far.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ async def answer(send: Any, status: int) -> None:
 
 if __name__ == "__main__":
     uvicorn.run(
-        Gate(app.streamable_http_app()),
+        Gate(app.sse_app() if SETTINGS.get("sse") else app.streamable_http_app()),
         host="127.0.0.1",
         port=SETTINGS["port"],
         log_level="critical",

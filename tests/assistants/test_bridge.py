@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -543,6 +544,36 @@ def test_another_major_version_of_the_sdk(
         during(work)
     finally:
         bench.kill()
+
+
+def test_a_real_server_of_the_older_transport_is_reached(project: Project, app: App) -> None:
+    """The SDK's own, with progress and requests of the server's."""
+    bench = Bench(project, app, sse=True)
+    bench.start()
+
+    async def on_roots(context: Any) -> Any:
+        del context
+        return types.ListRootsResult(roots=[types.Root(uri="file:///work")])  # type: ignore[arg-type]
+
+    async def work() -> None:
+        async with bench.session(list_roots_callback=on_roots) as session:
+            assert text(await session.call_tool("count", {"to": 3})) == "counted to 3"
+            assert text(await session.call_tool("roots", {})) == "file:///work"
+
+    try:
+        during(work)
+    finally:
+        bench.kill()
+    assert {line.split()[0] for line in bench.judgements} == {"200"}
+
+
+def test_a_resolver_that_never_answers_is_told_in_time() -> None:
+    """Nothing else bounds it."""
+    channel = Channel("https://mcp.invalid/mcp", None)
+    answer = threading.Event()
+    assert not channel.can_look_up(0.05, lambda *_: answer.wait(30))
+    assert channel.can_look_up(5, lambda *_: [])
+    answer.set()
 
 
 def test_the_end_of_input_ends_it_quickly(bench: Bench) -> None:

@@ -296,6 +296,10 @@ def test_the_reason_of_a_refusal_is_the_server_s() -> None:
         (Reply(500, b"Bearer abcdefghijklmnopqrstuvwxyz failed"), '"Bearer … failed"'),
         (Reply(500, b"x" * 100_000), f'"{"x" * 300}"'),
         (Reply(500, b""), "(status 500)."),
+        (
+            Reply(200, b"<html><title>Sign in</title>", {"content-type": "text/html; charset=x"}),
+            '(status 200): "Sign in"',
+        ),
         (Reply(302, b"", {"location": "http://elsewhere.example/"}), "redirects to another"),
     ],
 )

@@ -18,7 +18,7 @@ from credentials_provider.lifecycle import journal, rotating
 from credentials_provider.lifecycle.proving import LifecycleError
 from credentials_provider.lifecycle.rotating import Plan, Step
 from credentials_provider.settings import Flags, load_settings
-from support import Project, apps, assert_no_secret, entry, renew
+from support import Listener, Project, apps, assert_no_secret, entry, renew
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,7 +113,9 @@ def test_a_secret_is_made_proven_switched_to_and_removed(rotate: Rotations) -> N
     assert rotate.entry["client_secret_file"].startswith(".secrets/ci~")
     assert rotate.entry["client_secret_expires_on"]
     assert len(rotate.at_graph().all_passwords) == 2
-    assert renew(rotate.project).exit_code == 0
+    listener = Listener()
+    assert renew(rotate.project, listener).exit_code == 0
+    assert listener.warnings == []
     assert rotate().state == "waiting"
     assert len(rotate.at_graph().all_passwords) == 2
 

@@ -204,6 +204,20 @@ def test_a_file_stays_until_its_secret_is_proven(project: Project, tell: Tell, a
     assert secrets(project) == {"ci": app.secrets[0]}
 
 
+@pytest.mark.parametrize(("answer", "left"), [("y", False), ("n", True)])
+def test_on_a_terminal_the_file_is_offered_to_be_deleted(
+    project: Project, renewed: App, answer: str, left: bool
+) -> None:
+    """Once the secret is proven."""
+    path = project.private("answer", answers(renewed)["file"])
+    words = ["import", "ci", path, "--tenant-id", renewed.tenant_id, "--scope", SCOPE]
+    code, screen = converse(project, *words, answers=[("in the clear", answer)])
+    assert code == 0, screen
+    assert os.path.exists(path) == left
+    assert NEW not in screen
+    assert secrets(project) == {"ci": NEW}
+
+
 def test_a_replacing_import_is_for_the_same_application(
     project: Project, tell: Tell, renewed: App
 ) -> None:

@@ -80,7 +80,7 @@ CODES: dict[int, tuple[str, str]] = {
     1002012: ("scope is malformed", EXPOSE),
     700022: ("several resources", "one resource"),
     700023: ("no resource", EXPOSE),
-    901002: ("manner of v1", EXPOSE),
+    901002: ("as v1 does", EXPOSE),
     900144: ("empty or misspelt", "identities check"),
     90014: ("empty or misspelt", "identities check"),
     90015: ("too long", "identities check"),
@@ -102,13 +102,13 @@ CODES: dict[int, tuple[str, str]] = {
     100007: ("regional login endpoint", "global login host"),
     50196: ("too often", "wait an hour"),
     90055: ("throttled", "Wait some minutes"),
-    50033: ("passing fault", "Run again"),
-    90006: ("passing fault", "Run again"),
-    90024: ("passing fault", "Run again"),
-    90090: ("passing fault", "Run again"),
-    90033: ("passing fault", "Run again"),
-    90012: ("passing fault", "Run again"),
-    90091: ("passing fault", "Run again"),
+    50033: ("temporary fault", "Run again"),
+    90006: ("temporary fault", "Run again"),
+    90024: ("temporary fault", "Run again"),
+    90090: ("temporary fault", "Run again"),
+    90033: ("temporary fault", "Run again"),
+    90012: ("temporary fault", "Run again"),
+    90091: ("temporary fault", "Run again"),
 }
 
 
@@ -145,7 +145,9 @@ class Scene:
         self.entry(client_secret=None, **fields)
 
     def proxy(self, url: str) -> None:
+        """A proxy on the way to a host that is not this machine: that one is always reached."""
         self._monkeypatch.setenv("HTTPS_PROXY", url)
+        self.flags["login_base_url"] = "https://login.invalid"
 
     def host(self, talk: Callable[[Server, socket.socket], None], context: Any = None) -> None:
         """A login host that does as it likes."""
@@ -389,7 +391,7 @@ OTHERS: dict[str, Row] = {
     ".env not text": Row(
         lambda s: s.flags.update(env_file=_binary(s)), "settings", "UTF-8", "Save it"
     ),
-    ".env line": Row(_dotenv("what is this?\n"), ".env", "line 1", "NAME=value"),
+    ".env line": Row(_dotenv("what is this?\n"), ".env", "line 1 is ignored: write NAME=value", ""),
     "another provider": Row(
         _process(AUTH_PROVIDER="keycloak"), "settings", "keycloak", "AUTH_PROVIDER=entra"
     ),

@@ -17,6 +17,7 @@ import pytest
 
 from credentials_provider.emulator import Fault
 from credentials_provider.endpoint import server
+from credentials_provider.endpoint.answers import Answer, Answers
 from support import API, PATIENCE, SCOPE, Command, apps, assert_no_secret, closed_port, until, wait
 
 if TYPE_CHECKING:
@@ -445,6 +446,14 @@ def test_systemd_hears_when_it_is_ready(app: App, run: Command, tmp_path: Path) 
         assert manager.recv(99) == b"STOPPING=1"
 
 
+def test_no_object_shows_the_header_or_a_token() -> None:
+    """What debuggers and crash reporters print."""
+    call = server.parse(b"GET / HTTP/1.1\r\nX-IDENTITY-HEADER: s3cret\r\nHost: x")
+    assert call.headers["x-identity-header"] == "s3cret"
+    for each in (call, Answer(200, b"s3cret"), Answers(Any, Any, (), "s3cret")):  # type: ignore[arg-type]
+        assert "s3cret" not in repr(each)
+
+
 # Bounds
 
 
@@ -452,8 +461,6 @@ def test_slow_and_idle_connections_end(
     app: App, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that says nothing, or half a request, does not stay."""
-    from credentials_provider.endpoint.answers import Answers
-
     source = make(app.name)._source
     answers = Answers(source, source._options.settings, (), "secret")
     warnings: list[str] = []

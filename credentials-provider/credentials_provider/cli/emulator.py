@@ -96,13 +96,13 @@ class FaultType(click.ParamType["Injection"]):
     metavar="FOLDER",
     help="For ca.pem and the sample identities. Default: .oauth-tokens/emulator",
 )
-@click.option("--latency", type=DURATION_OR_NONE, default=0.0, help="Before each answer.")
+@click.option("--latency", type=DURATION_OR_NONE, default=0.0, help="Delay before each answer.")
 @click.option("--token-lifetime", type=DURATION, help="Default: 60 to 90 minutes, at random.")
 @click.option(
     "--propagation",
     type=DURATION_OR_NONE,
     default=0.0,
-    help="Until a secret that Microsoft Graph made works.",
+    help="Delay until a new secret of Microsoft Graph works.",
 )
 @click.option(
     "--fault",
@@ -111,7 +111,7 @@ class FaultType(click.ParamType["Injection"]):
     multiple=True,
     help="A fault to inject, KIND[:PARAM=VALUE,…]; repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Say where it is in one JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="Print its addresses in one JSON document.")
 @click.pass_obj
 def command(
     root: str,

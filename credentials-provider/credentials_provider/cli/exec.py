@@ -100,19 +100,19 @@ class ExecCommand(Command):
     help="With --watch: tell COMMAND of each new token by this signal.",
 )
 @click.option(
-    "--restart", is_flag=True, help="With --watch: start COMMAND anew with each new token."
+    "--restart", is_flag=True, help="With --watch: start COMMAND again with each new token."
 )
 @token_options
 @click.pass_obj
 def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int:
     """Run COMMAND with the token of the identity NAME in its environment.
 
-    Options stand before COMMAND: what follows it is its own. Where there is one identity, `--` may
-    replace NAME. The process becomes the command; its exit code is the command's.
+    Options come before NAME; what follows it belongs to the command. Where there is one identity,
+    `--` may replace NAME. The process becomes the command; its exit code is the command's.
 
     The command inherits the environment without the secrets of the identities. The token in it is
-    never renewed: it expires, within the hour as a rule. For what runs longer there are --watch
-    (the path of the token file is in ACCESS_TOKEN_FILE) and --endpoint.
+    not renewed, and usually expires within an hour. For longer, use --watch (the path of the token
+    file is in ACCESS_TOKEN_FILE) or --endpoint.
     """
     settings = settings_of_token(root, options)
     stays = options["endpoint"] or options["watch"]

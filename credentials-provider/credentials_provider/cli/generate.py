@@ -115,25 +115,35 @@ class GenerateCommand(Command):
     type=click.IntRange(1, 512),
     default=32,
     show_default=True,
-    help="Requests at once.",
+    help="Most requests at the same time.",
 )
-@click.option("--timeout", type=DURATION, default="20s", show_default=True, help="For one request.")
+@click.option(
+    "--timeout",
+    type=DURATION,
+    default="20s",
+    show_default=True,
+    help="Longest time for one request.",
+)
 @click.option(
     "--max-attempts",
     type=click.IntRange(1, 20),
     default=4,
     show_default=True,
-    help="For one identity.",
+    help="Most requests for one identity.",
 )
 @click.option(
-    "--deadline", type=DURATION, default="2m", show_default=True, help="For the whole run."
+    "--deadline",
+    type=DURATION,
+    default="2m",
+    show_default=True,
+    help="Longest time for the whole run.",
 )
 @click.option(
     "--lock-timeout",
     type=DURATION_OR_NONE,
     default="30s",
     show_default=True,
-    help="Wait so long for another run.",
+    help="Longest time to wait for another run.",
 )
 @click.option(
     "--strict-permissions",
@@ -143,19 +153,19 @@ class GenerateCommand(Command):
 @click.option(
     "--on-renew",
     metavar="COMMAND",
-    help="Run this by the shell once new tokens are in place; again with the next run if it fails.",
+    help="Shell command to run when new tokens are in place; if it fails, the next run repeats it.",
 )
 @click.option(
     "--on-failure",
     metavar="COMMAND",
-    help="Run this by the shell after each run in which a renewal failed.",
+    help="Shell command to run after each run in which a renewal failed.",
 )
 @click.option(
     "--hook-timeout",
     type=DURATION,
     default="1m",
     show_default=True,
-    help="End such a command after so long.",
+    help="Longest time for such a command.",
 )
 @click.option(
     "--hook-env",
@@ -163,7 +173,7 @@ class GenerateCommand(Command):
     multiple=True,
     help="A variable that such a command inherits besides PATH, HOME, LANG and the like.",
 )
-@click.option("--metrics-file", metavar="FILE", help="Write metrics for Prometheus there.")
+@click.option("--metrics-file", metavar="FILE", help="Write metrics for Prometheus to this file.")
 @click.option(
     "--shard",
     type=ShardType(),
@@ -175,7 +185,7 @@ class GenerateCommand(Command):
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="json: one line an event on stderr.",
+    help="json: one line for each event on stderr.",
 )
 @click.option("--env-file", metavar="FILE", help="Default: .env")
 @trust_option
@@ -189,7 +199,7 @@ class GenerateCommand(Command):
     "--cloud", type=click.Choice(list(CLOUDS)), help="Microsoft's login host of this cloud."
 )
 @click.option("--ca-bundle", metavar="FILE", help="Certification authorities to trust, PEM.")
-@click.option("-a", "--auth-provider", metavar="NAME", help="Only entra is served.")
+@click.option("-a", "--auth-provider", metavar="NAME", help="Only entra is supported.")
 @click.option(
     "-k", "--keycloak-url", metavar="URL", expose_value=False, help="Accepted, and ignored."
 )

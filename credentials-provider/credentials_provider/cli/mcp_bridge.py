@@ -23,7 +23,7 @@ from credentials_provider.model import RunOptions
     # A server behind an MCP gateway
     credentials-provider mcp-bridge --identity ci --header-name X-Authorization https://gateway.example.com/github/mcp
     """,
-    epilog="For an assistant to start: `mcp-config` writes the line. Standard output is MCP alone.",
+    epilog="Assistants start it: `mcp-config` writes the line. Standard output is only for MCP.",
 )
 @click.argument("url")
 @click.option(
@@ -49,7 +49,13 @@ from credentials_provider.model import RunOptions
     help="Renew first if less life is left.",
 )
 @settings_options
-@click.option("--timeout", type=DURATION, default="20s", show_default=True, help="For one request.")
+@click.option(
+    "--timeout",
+    type=DURATION,
+    default="20s",
+    show_default=True,
+    help="Longest time for one request.",
+)
 @click.option(
     "--deadline", type=DURATION, default="30s", show_default=True, help="For a renewal in all."
 )

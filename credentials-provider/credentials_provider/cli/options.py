@@ -103,7 +103,7 @@ trust_option = click.option(
     expose_value=False,
     is_eager=True,
     callback=_trust,
-    help="Another owner whose files count. Without it: you and root alone.",
+    help="Also trust files of this owner. Default: only yours and root's.",
 )
 
 

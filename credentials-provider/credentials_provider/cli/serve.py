@@ -49,7 +49,13 @@ ENV_FILE = ".endpoint.env"
     "tokens.",
 )
 @settings_options
-@click.option("--timeout", type=DURATION, default="20s", show_default=True, help="For one request.")
+@click.option(
+    "--timeout",
+    type=DURATION,
+    default="20s",
+    show_default=True,
+    help="Longest time for one request.",
+)
 @click.option(
     "--deadline", type=DURATION, default="30s", show_default=True, help="For a renewal in all."
 )

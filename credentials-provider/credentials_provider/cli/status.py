@@ -49,8 +49,8 @@ _REST_SHARE = 19  # times as long as a look takes: a twentieth of the time is sp
 )
 @click.argument("name", required=False, shell_complete=identity_names)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-@click.option("-w", "--watch", is_flag=True, help="Stay, and draw again every second.")
-@click.option("--all", "everything", is_flag=True, help="A line for each, however many there are.")
+@click.option("-w", "--watch", is_flag=True, help="Stay and redraw every second.")
+@click.option("--all", "everything", is_flag=True, help="Show every line of a long table.")
 @click.option("--any", "one_is_enough", is_flag=True, help="Exit with 0 if one token is valid.")
 @utc_option
 @click.option("--prune", "prunes", is_flag=True, help="Remove tokens whose identity is gone.")
@@ -123,7 +123,7 @@ def _prune(settings: Settings, *, yes: bool) -> int:
         if yes:
             return True
         if not sys.stdin.isatty():
-            raise click.UsageError("--prune asks first, and nobody is there: add --yes.")
+            raise click.UsageError("--prune asks first, but there is no terminal: add --yes.")
         return click.confirm("Remove them?")
 
     with stoppable():

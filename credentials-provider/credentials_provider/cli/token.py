@@ -83,7 +83,7 @@ def token_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 type=DURATION,
                 default="20s",
                 show_default=True,
-                help="For one request.",
+                help="Longest time for one request.",
             ),
             click.option(
                 "--deadline",

@@ -139,7 +139,7 @@ def check(
     if problems:
         count = "a credential" if len(problems) == 1 else f"{len(problems)} credentials"
         raise ConfigurationError(
-            f"{file.path}: {count} cannot be had",
+            f"{file.path}: {count} cannot be read",
             hint="Each line names the place to look at.",
             problems=problems,
         )

@@ -33,12 +33,13 @@ _LOCAL = frozenset(("127.0.0.1", "localhost", "[::1]"))
 _TELL_TALE = ("origin", "x-forwarded-for", "forwarded")  # sent by browsers and proxies alone
 
 
-class Call(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Call:
     """A request: its head, the names of its headers in lower case."""
 
     method: str
     target: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

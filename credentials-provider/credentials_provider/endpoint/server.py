@@ -33,7 +33,7 @@ _LOOPBACK = "127.0.0.1"
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found"}
 _REASONS |= {405: "Method Not Allowed", 413: "Content Too Large", 431: "Header Too Large"}
 _REASONS |= {500: "Internal Server Error", 503: "Service Unavailable"}
-_TOLD_EVERY = 60.0  # seconds between two lines about refusals of one kind
+_LOGGED_EVERY = 60.0  # seconds between two lines about refusals of one kind
 
 
 class BadRequestError(ValueError):
@@ -124,7 +124,7 @@ class _Connection(asyncio.Protocol):
             self._answer(call)
 
     def _answer(self, call: Call) -> None:
-        last = call.headers.get("connection", "").lower() == "close"
+        last = call.headers.get("connection", "").lower() == "close" or call.method != "GET"
         found = self._server.answers.check(call, self._server.port)
         answer = found if isinstance(found, Answer) else self._server.answers.ready(found)
         if isinstance(answer, Answer):
@@ -159,7 +159,7 @@ class _Connection(asyncio.Protocol):
             answer: Answer | Exception
             try:
                 answer = self._server.answers.take(query)
-            except Exception as error:  # noqa: BLE001  told by who waits for it
+            except Exception as error:  # noqa: BLE001  raised where it is waited for
                 answer = error
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 self._loop.call_soon_threadsafe(done, answer)
@@ -175,7 +175,7 @@ class _Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if answer.why:
-            self._server.tell(f"{answer.status}, {answer.why}")
+            self._server.log(f"{answer.status}, {answer.why}")
         head = (
             f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n"
             "Content-Type: application/json\r\nCache-Control: no-store\r\n"
@@ -206,13 +206,13 @@ class _Server:
         self.port = port
         self.open: set[_Connection] = set()
         self._warn = warn
-        self._told: dict[str, float] = {}
+        self._logged: dict[str, float] = {}
 
-    def tell(self, why: str) -> None:
+    def log(self, why: str) -> None:
         """One line a minute about requests that were refused for the same reason."""
         now = time.monotonic()
-        if now - self._told.get(why, -_TOLD_EVERY) >= _TOLD_EVERY:
-            self._told[why] = now
+        if now - self._logged.get(why, -_LOGGED_EVERY) >= _LOGGED_EVERY:
+            self._logged[why] = now
             self._warn(f"a request got no token: {why}")
 
 

@@ -207,7 +207,7 @@ ROWS = (
     Row(
         (901002,),
         "permanent",
-        "the request named a resource in the manner of v1, which this endpoint refuses",
+        "the request named a resource as v1 does, which this endpoint refuses",
         SET_SCOPE,
     ),
     Row(
@@ -301,7 +301,7 @@ ROWS = (
     Row(
         (50033, 90006, 90024, 90090, 90033, 90012, 90091),
         "transient",
-        "the provider has a passing fault",
+        "the provider has a temporary fault",
         f"Run again in a minute; {STATUS_PAGE}",
     ),
 )

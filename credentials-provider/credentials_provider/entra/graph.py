@@ -52,7 +52,7 @@ _GRANT_WRITE = (
 )
 _OTHER_WAY = "Or use a certificate or a federated credential instead of a secret."
 # By Graph's error code.
-_REFUSALS = {
+REFUSALS = {
     "CredentialTypeNotAllowedAsPerAppPolicy": (
         "the tenant's application management policy forbids this kind of credential",
         f"Ask the tenant's administrators for an exception. {_OTHER_WAY}",
@@ -127,9 +127,10 @@ class Application:
         self._url = f"{base}/v1.0/applications(appId='{quote(client_id, safe='')}')"
         self._host = base.partition("://")[2]
 
-    def credentials(self) -> Credentials | Failure:
-        """All that it has."""
-        found = self._ask("GET", "?$select=passwordCredentials,keyCredentials")
+    def credentials(self, *, to_change: bool = False) -> Credentials | Failure:
+        """All that it has; a refusal names the right to read it, or `to_change` it."""
+        select = "?$select=passwordCredentials,keyCredentials"
+        found = self._ask("GET", select, to_change=to_change)
         if isinstance(found, Failure):
             return found
         document = json_object(found) or {}
@@ -165,7 +166,7 @@ class Application:
         found = self._ask("POST", "/removePassword", {"keyId": key_id})
         if not isinstance(found, Failure):
             return None
-        now = self.credentials()
+        now = self.credentials(to_change=True)
         if isinstance(now, Failure) or key_id in {each.key_id for each in now.passwords}:
             return found
         return None
@@ -186,7 +187,13 @@ class Application:
         return found if isinstance(found, Failure) else None
 
     def _ask(
-        self, method: str, path: str, content: object = None, *, once: bool = False
+        self,
+        method: str,
+        path: str,
+        content: object = None,
+        *,
+        once: bool = False,
+        to_change: bool = True,
     ) -> Answer | Failure:
         body = None if content is None else json.dumps(content)
         request = HttpRequest(method, f"{self._url}{path}", self._headers, body, TIMEOUT)
@@ -195,7 +202,7 @@ class Application:
             return explain(result, self._host, explanations.GRAPH)
         if result.status in _SUCCESS:
             return result
-        return _refusal(result, writes=method != "GET")
+        return _refusal(result, writes=to_change)
 
     def _unreadable(self) -> Failure:
         cause = f"the answer of {self._host} is not what Microsoft Graph answers"
@@ -247,8 +254,8 @@ def _refusal(answer: Answer, *, writes: bool) -> Failure:
         cause = "Microsoft Graph refuses: the identity has no right to "
         cause += "change this application" if writes else "read applications"
         remedy = _GRANT_WRITE if writes else _GRANT_READ
-    elif code in _REFUSALS:
-        cause, remedy = _REFUSALS[code]
+    elif code in REFUSALS:
+        cause, remedy = REFUSALS[code]
     else:
         shown = f", {code}" if _CODE.fullmatch(code) else ""
         cause = f"Microsoft Graph answered HTTP {answer.status}{shown}"

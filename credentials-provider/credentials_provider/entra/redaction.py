@@ -40,7 +40,7 @@ def own_words(description: object, secrets: Iterable[str]) -> str | None:
 
 
 def _forms(secret: str) -> set[str]:
-    forms = {secret, secret.strip(), quote(secret, safe=""), quote_plus(secret)}
+    forms = {secret, secret.strip(), quote(secret), quote(secret, safe=""), quote_plus(secret)}
     return {each for each in forms if each}
 
 

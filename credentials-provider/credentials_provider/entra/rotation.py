@@ -33,6 +33,8 @@ def acquire(
     if previous is None:
         return first
     name = identity.identity_name
+    if isinstance(first, Minted) and identity.is_rotated:
+        return first
     if isinstance(first, Minted):
         warning = f"{name}: {field} works: {previous} can go once nobody else needs it"
         return replace(first, warnings=(*first.warnings, warning))

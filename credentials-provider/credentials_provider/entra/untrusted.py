@@ -77,7 +77,7 @@ UNTRUSTED = {
     ),
     "weak": Diagnosis(
         "the certificate of {host}, or of its authority, has a weak key or signature ({detail})",
-        "It must be made anew, with RSA of 2048 bits or more and SHA-256.",
+        "It must be made again, with RSA of 2048 bits or more and SHA-256.",
         False,
     ),
     "strict": Diagnosis(

@@ -10,7 +10,7 @@ from credentials_provider import json_text
 from credentials_provider.errors import ConfigurationError, StorageError
 from credentials_provider.files import Folder, make_folders, write_private
 from credentials_provider.identities import rules
-from credentials_provider.identities.fields import FIELDS, LITERALS, Identity
+from credentials_provider.identities.fields import FIELDS, LITERALS, SECRETS_FOLDER, Identity
 from credentials_provider.identities.reading import (
     MAXIMUM_SIZE,
     IdentitiesFile,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
-SECRETS_FOLDER = ".secrets"
 VALUE_HINT = "Give the secret's Value, and nothing else."
 LOCK_TIMEOUT = 30.0  # seconds
 

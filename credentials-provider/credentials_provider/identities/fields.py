@@ -247,6 +247,7 @@ FEDERATED_KINDS = tuple(kind for kind in CREDENTIAL_KINDS if kind.startswith("fe
 PASSWORD_FIELDS = ("certificate_password_env", "certificate_password_file")
 CERTIFICATE_FIELDS = ("certificate_key_file", *PASSWORD_FIELDS)
 EXPIRY_FIELD = "client_secret_expires_on"
+SECRETS_FOLDER = ".secrets"  # beside the identities file
 LITERALS = tuple(each.name for each in _TABLE if each.secret)
 _LONGEST_FIELD = 64  # characters of a name that messages show
 _REQUIRED = frozenset(DEFINITION_FIELDS)
@@ -287,6 +288,12 @@ class Identity:
     def previous(self) -> str | None:
         """The field of a second secret, during a rotation."""
         return next((kind for kind in PREVIOUS_KINDS if kind in self.more), None)
+
+    @property
+    def is_rotated(self) -> bool:
+        """Whether `identities rotate` made its secret: then that removes the previous one, too."""
+        place = str(self.more.get("client_secret_file", ""))
+        return place.startswith(f"{SECRETS_FOLDER}/") and "~" in place
 
 
 def known_to_be_right(fields: Mapping[str, Any]) -> bool:

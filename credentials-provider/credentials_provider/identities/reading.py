@@ -144,7 +144,7 @@ def _parse(content: bytes, path: str) -> list[Any]:
     except (RecursionError, ValueError):
         raise ConfigurationError(
             f"{path} is not a list of identities",
-            hint="It is a JSON array with one object an identity.",
+            hint="It must be a JSON array with one object for each identity.",
         ) from None
     if not isinstance(objects, list):
         kind = "an object" if isinstance(objects, dict) else "no array"

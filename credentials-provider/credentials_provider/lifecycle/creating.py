@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.identities.fields import Identity
+from credentials_provider.identities.fields import SECRETS_FOLDER, Identity
 from credentials_provider.identities.reading import make_entry, read_entries
 from credentials_provider.identities.rules import composed, name_key
 from credentials_provider.identities.validation import validate_entry
@@ -138,7 +138,7 @@ def _check(settings: Settings, name: str, fields: Mapping[str, Any]) -> None:
 
 
 def _place(name: str) -> str:
-    return f"{editing.SECRETS_FOLDER}/{composed(name)}~account"
+    return f"{SECRETS_FOLDER}/{composed(name)}~account"
 
 
 def _read(settings: Settings, name: str) -> _Begun | None:

@@ -86,7 +86,7 @@ class Secrets:
     def make(self, application: Application, rotation: Rotation, path: str, end: float) -> Rotation:
         if os.path.exists(path) and rotation.new_key_id:
             return rotation
-        known = checked(application.credentials())
+        known = checked(application.credentials(to_change=True))
         mine = [each for each in known.passwords if each.name == rotation.label]
         if os.path.exists(path) and mine:
             return dataclasses.replace(rotation, new_key_id=mine[0].key_id, ends_at=mine[0].end)
@@ -146,10 +146,10 @@ class Certificates:
         else:
             pem = content.text()
         der = new_certificate.der(pem)
-        known = checked(application.credentials())
+        known = checked(application.credentials(to_change=True))
         if not any(_same(each, der) for each in known.keys):
             checked(application.set_keys(known.keys, der, rotation.label))
-            known = checked(application.credentials())
+            known = checked(application.credentials(to_change=True))
         mine = next((each for each in known.keys if _same(each, der)), None)
         key_id = mine.key_id if mine else None
         return dataclasses.replace(rotation, new_key_id=key_id, ends_at=new_certificate.end(pem))
@@ -159,7 +159,7 @@ class Certificates:
         return {"certificate_file": rotation.place, **dict.fromkeys(CERTIFICATE_FIELDS)}
 
     def remove(self, application: Application, key_ids: set[str]) -> None:
-        known = checked(application.credentials())
+        known = checked(application.credentials(to_change=True))
         kept = [each for each in known.keys if each.key_id not in key_ids]
         if len(kept) < len(known.keys):
             checked(application.set_keys(kept))

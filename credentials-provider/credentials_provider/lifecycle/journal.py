@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
+from credentials_provider.identities.fields import SECRETS_FOLDER
 from credentials_provider.permissions import read_file
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Rotation:
 
 
 def _place(name: str) -> str:
-    return f"{editing.SECRETS_FOLDER}/{name}~rotation"  # no identity can be called so
+    return f"{SECRETS_FOLDER}/{name}~rotation"  # no identity can be called so
 
 
 def read(settings: Settings, name: str) -> Rotation | None:
@@ -79,12 +79,3 @@ def close(settings: Settings, name: str) -> None:
 
     """
     editing.discard([editing.full_path(settings, _place(name))])
-
-
-def names(settings: Settings) -> list[str]:
-    """The identities with a rotation under way."""
-    try:
-        found = os.listdir(editing.full_path(settings, editing.SECRETS_FOLDER))
-    except OSError:
-        return []
-    return sorted(each.removesuffix("~rotation") for each in found if each.endswith("~rotation"))

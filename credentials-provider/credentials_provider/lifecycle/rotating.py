@@ -16,7 +16,7 @@ from credentials_provider.credentials.resolver import Credential, Resolver
 from credentials_provider.entra.graph import application
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.identities.fields import Identity
+from credentials_provider.identities.fields import SECRETS_FOLDER, Identity
 from credentials_provider.identities.reading import authority_base, make_entry
 from credentials_provider.identities.validation import validate_entry
 from credentials_provider.lifecycle import journal
@@ -144,7 +144,7 @@ class _Rotating:
                 "it in App registrations and take the field out of the entry.",
             )
         field = self.identity.credential
-        known = checked(self._application().credentials())
+        known = checked(self._application().credentials(to_change=True))
         used = self._kind.in_use(known, self._credential(self.identity, field), self.entry)
         if self._plan.older_than and not self._is_old(used):
             return self._step("young", f"its {field} is younger than that")
@@ -156,7 +156,7 @@ class _Rotating:
         named = [value for name, value in fields.items() if name.endswith("_file") and value]
         rotation = journal.Rotation(
             label=f"credentials-provider {self._name} {nonce}",
-            place=f"{editing.SECRETS_FOLDER}/{self._name}~{nonce}{self._kind.suffix}",
+            place=f"{SECRETS_FOLDER}/{self._name}~{nonce}{self._kind.suffix}",
             old_key_id=used[0].key_id if len(used) == 1 else None,
             old_files=[
                 value for value in named if editing.is_own_alone(self._settings, value, self._name)
@@ -200,7 +200,7 @@ class _Rotating:
         }
         self._prove(make_entry(self.entry.index, alone, self._settings))
         app = self._application()
-        known = self._kind.listed(checked(app.credentials()))
+        known = self._kind.listed(checked(app.credentials(to_change=True)))
         stale = {each.key_id for each in known if each.name == rotation.label}
         stale |= {rotation.old_key_id} if rotation.old_key_id else set()
         present = {each.key_id for each in known}

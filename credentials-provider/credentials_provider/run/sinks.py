@@ -199,7 +199,8 @@ def _replace(sink: Sink, change: Callable[[str], str]) -> None:
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         raise StorageError(
-            f"there is no folder {folder}", hint="Make it, with the rights that its readers need."
+            f"there is no folder {folder}",
+            hint="Create it, with the permissions that its readers need.",
         )
     with contextlib.suppress(OSError):  # one that may be written into need not be readable
         Folder(folder, owned=False).sweep()

@@ -128,7 +128,7 @@ def keep_fresh(
         warn: hears why a token was not renewed, once for each reason.
 
     """
-    told = ""
+    known = ""  # the problem of the last look
 
     def look(current: Access) -> tuple[Access, str]:
         try:
@@ -138,13 +138,13 @@ def keep_fresh(
         return new, f"{name}: the token was not renewed: {new.kept.message}" if new.kept else ""
 
     def work() -> None:
-        nonlocal told, access
+        nonlocal known, access
         pause = threading.Event()  # never set
-        while not pause.wait(_AFTER_FAILURE if told else LOOK_EVERY):
+        while not pause.wait(_AFTER_FAILURE if known else LOOK_EVERY):
             new, problem = look(access)
-            if problem and problem != told:
+            if problem and problem != known:
                 warn(problem)
-            told = problem
+            known = problem
             if new.token != access.token:
                 access = new
                 renewed(new)

@@ -159,7 +159,7 @@ class TokenStore:
         except Timeout:
             raise LockBusyError(
                 f"another run has held {path} for {timeout:g} s",
-                hint="It will be tried again by the next run. If none is running, look for a "
+                hint="The next run tries again. If none is running, look for a "
                 "stopped process that holds the file open.",
             ) from None
         except (OSError, NotImplementedError) as error:

@@ -20,7 +20,9 @@ from credentials_provider.transport.connections import Trouble, make_pool, troub
 from credentials_provider.transport.trust import tls_context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    Lookup = Callable[[str | None, None], object]
 
 CHUNK = 1 << 16  # bytes
 IDLE_CONNECTIONS = 16
@@ -240,6 +242,23 @@ class Channel:
                 self._pool.clear()  # what is in use stays in use
             self._clocks, self._used_at = clocks, now
             return self._pool
+
+    def can_look_up(self, seconds: float, lookup: Lookup = socket.getaddrinfo) -> bool:
+        """Whether the name of the host, or of the proxy before it, is looked up in this time.
+
+        Known or unknown: nothing else bounds how long a resolver may take.
+        """
+        proxy = self._pool.proxy
+        host = proxy.host if proxy is not None else urlsplit(self._url).hostname
+
+        def look() -> None:
+            with contextlib.suppress(OSError, UnicodeError):  # who connects reports it
+                lookup(host, None)
+
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        thread.join(seconds)
+        return not thread.is_alive()
 
     def close(self) -> None:
         """Close the connections that are idle."""

@@ -144,6 +144,8 @@ class Asker:
         for _ in range(_MOST_TRIES):
             name = self._session.id if not call.modern else None
             stream = self._post(call)
+            if stream.succeeded and stream.kind == "text/html":  # a sign-in page, or a portal's
+                raise self._remote.refusal(stream, body_of(stream))
             if stream.succeeded:
                 if self._read(call, stream):
                     return

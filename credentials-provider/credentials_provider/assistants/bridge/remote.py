@@ -108,6 +108,8 @@ class Remote:
                 handle=handle,
             )
 
+        if not self._has_answered and not self._channel.can_look_up(FIRST_PATIENCE):
+            raise unreachable(Trouble("unreachable", "dns", connected=False), url)
         while True:
             self._respect_pause(end, url)
             result = self._send(send, url)

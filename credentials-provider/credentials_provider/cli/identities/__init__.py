@@ -27,7 +27,7 @@ from credentials_provider.cli.identities import (
     """,
 )
 def command() -> None:
-    """Make and keep the identities file; check what it refers to."""
+    """Make, change and check the identities file."""
 
 
 for each in (

@@ -50,7 +50,9 @@ if TYPE_CHECKING:
     metavar="CLIENT_ID",
     help="Register this application instead of a new one; its secret is asked for.",
 )
-@click.option("--assistant", type=click.Choice(list(CLIENTS)), help="Configure this one, too.")
+@click.option(
+    "--assistant", type=click.Choice(list(CLIENTS)), help="Also configure this assistant."
+)
 @click.option(
     "--wait",
     type=DURATION_OR_NONE,

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 def remove(
     root: str, /, names: Sequence[str], *, purge: bool, at_registry: bool, **options: Any
 ) -> int:
-    """Take identities out of the file, with their tokens and the secrets that are kept here."""
+    """Remove identities, with their tokens and the secrets that are stored here."""
     settings = settings_of(root, options)
     if at_registry:
         there = os.path.exists(settings.identities_file)

@@ -52,7 +52,9 @@ _WAIT_OPTION = click.option(
 )
 @click.argument("name")
 @click.argument("answer", type=click.File(encoding="utf-8-sig", errors="replace"), default="-")
-@click.option("--replace", is_flag=True, help="NAME is there: give it this secret, once proven.")
+@click.option(
+    "--replace", is_flag=True, help="NAME exists: replace its secret, once the new one is proven."
+)
 @click.option("--delete", is_flag=True, help="Delete the file with the secret, once it is proven.")
 @with_options(IDENTITY_OPTIONS, PROVIDER_OPTIONS[-1:], FILE_OPTIONS)
 @click.pass_obj

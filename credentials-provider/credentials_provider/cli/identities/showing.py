@@ -78,7 +78,7 @@ def list_(root: str, /, as_json: bool, check_secret_expiry: bool, **options: Any
 @with_options(_EXPIRY_OPTIONS, FILE_OPTIONS)
 @click.pass_obj
 def check(root: str, /, as_json: bool, check_secret_expiry: bool, **options: Any) -> int:
-    """Check every entry, and that every credential is where it says; no token is asked for."""
+    """Check every entry, and the source of every credential. No token is requested."""
     settings = settings_of(root, options)
     items, warnings = inventory.check(settings, ask_graph=check_secret_expiry)
     _warn(warnings)

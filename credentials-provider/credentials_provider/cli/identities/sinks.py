@@ -42,7 +42,7 @@ _OUTPUT = click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .o
     """,
 )
 def command() -> None:
-    """Write an identity's token to other files, too: whole, at every renewal."""
+    """Also write an identity's token to other files, at every renewal."""
 
 
 @command.command(
@@ -67,7 +67,7 @@ def command() -> None:
 @with_options(FILE_OPTIONS)
 @click.pass_obj
 def add(root: str, /, name: str, path: str, form: str, **options: Any) -> int:
-    """Write the token of the identity NAME to PATH, too, from now on."""
+    """Also write the token of the identity NAME to PATH, at every renewal."""
     settings = settings_of(root, options)
     entry = _entry(settings, name)
     wanted = {
@@ -94,7 +94,7 @@ def add(root: str, /, name: str, path: str, form: str, **options: Any) -> int:
 
 @command.command(
     "remove",
-    short_help="Write the token there no more.",
+    short_help="Stop writing the token to a file.",
     examples="""
     # With the token in it
     credentials-provider identities sink remove ci /run/agent/token
@@ -108,7 +108,7 @@ def add(root: str, /, name: str, path: str, form: str, **options: Any) -> int:
 @with_options(FILE_OPTIONS)
 @click.pass_obj
 def remove(root: str, /, name: str, path: str, **options: Any) -> int:
-    """Write the token of the identity NAME to PATH no more, and take it out of there."""
+    """Stop writing the token of the identity NAME to PATH, and remove it there."""
     settings = settings_of(root, options)
     entry = _entry(settings, name)
     found = sinks_of(entry, settings.identities_file)
@@ -134,13 +134,13 @@ def withdrawn(settings: Settings, entry: Entry, going: list[Sink]) -> list[str]:
     """
     store = TokenStore(settings.output_dir)
     document = store.document(f"{entry.name}.json")
-    told = []
+    lines = []
     for sink in going:
         if document is not None and sinks.withdraw(sink, document):
-            told.append(f"  {sink.path}: the token is gone")
+            lines.append(f"  {sink.path}: the token is gone")
         elif os.path.lexists(sink.path):
-            told.append(f"  {sink.path} is still there: it does not hold this token")
-    return told
+            lines.append(f"  {sink.path} is still there: it does not hold this token")
+    return lines
 
 
 def _check_place(settings: Settings, entry: Entry, path: str, form: str) -> None:
@@ -148,12 +148,12 @@ def _check_place(settings: Settings, entry: Entry, path: str, form: str) -> None
     if os.path.realpath(path) in known:
         raise ConfigurationError(
             f"{path} is a sink of {entry.name} already",
-            hint="`credentials-provider identities sink remove NAME PATH` removes it.",
+            hint="To change it, remove it first, then add it again.",
         )
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
         raise ConfigurationError(
             f"there is no folder for {path}",
-            hint="Make it, with the rights that its readers need.",
+            hint="Create it, with the permissions that its readers need.",
         )
     if form not in _SHARED and os.path.lexists(path) and os.path.getsize(path):
         raise ConfigurationError(

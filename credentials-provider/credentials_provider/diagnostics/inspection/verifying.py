@@ -89,7 +89,7 @@ def _tenant(
         claimed = token.claims.get("tid")
         if isinstance(claimed, str) and is_guid(claimed):
             return claimed.lower()
-        return _wrong("the token names no tenant of Entra ID")
+        return _invalid("the token names no tenant of Entra ID")
     if is_guid(expected.tenant_id):
         return expected.tenant_id.lower()
     # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
@@ -111,7 +111,7 @@ def _check_signature(token: Token, base: str, tenant: str, asker: Asker) -> Veri
 
     algorithm = token.header.get("alg")
     if algorithm != "RS256":
-        return _wrong(f"the algorithm is {shown(algorithm)}; the provider signs with RS256")
+        return _invalid(f"the algorithm is {shown(algorithm)}; the provider signs with RS256")
     answer = asker.get(f"{base}/{quote(tenant, safe='')}/discovery/v2.0/keys")
     if isinstance(answer, Failure):
         return Verification(ok=False, seen=answer.message)
@@ -123,17 +123,17 @@ def _check_signature(token: Token, base: str, tenant: str, asker: Asker) -> Veri
     kid = token.header.get("kid")
     key = next((each for each in found if each.get("kid") == kid), None)
     if key is None:
-        return _wrong(f"key {shown(kid)} is not one of the tenant's keys")
+        return _invalid(f"key {shown(kid)} is not one of the tenant's keys")
     try:
         jwt.PyJWS().decode(token.text, jwt.PyJWK(key, algorithm="RS256"), algorithms=["RS256"])
     except jwt.InvalidSignatureError:
-        return _wrong("the signature does not match the tenant's keys")
+        return _invalid("the signature does not match the tenant's keys")
     except jwt.PyJWTError:
-        return _wrong("the key or the token cannot be used to check the signature")
+        return _invalid("the key or the token cannot be used to check the signature")
     return Verification(ok=False, seen="", signed=True)
 
 
-def _wrong(seen: str) -> Verification:
+def _invalid(seen: str) -> Verification:
     return Verification(ok=False, seen=seen, signed=False)
 
 
