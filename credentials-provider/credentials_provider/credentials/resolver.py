@@ -29,7 +29,7 @@ from credentials_provider.identities.fields import (
 )
 from credentials_provider.identities.reading import POD_VARIABLES, authority_base
 from credentials_provider.minting import Failure
-from credentials_provider.permissions import EVERYBODY, is_open, read_file
+from credentials_provider.permissions import EVERYBODY, is_open, open_folder_of, read_file
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 
 if TYPE_CHECKING:
@@ -351,18 +351,22 @@ def _read(path: str, field: str, *, strict: bool) -> tuple[bytes, tuple[str, ...
             f"{shown} cannot be read: No such file or directory",
             "Check the path, and that whatever puts the file there has done so.",
         )
-    if not is_open(content.mode, EVERYBODY):
+    if is_open(content.mode, EVERYBODY):
+        seen, cure = (
+            f"{shown} can be read by every user of this machine",
+            f"chmod 600 {quoted(path)}",
+        )
+    elif folder := open_folder_of(path):
+        seen = f"{shown} can be replaced by every user of this machine, who may write into {folder}"
+        cure = f"chmod o-w {quoted(folder)}"
+    else:
         return content.data, ()
     if strict:
         raise SecretUnavailableError(
-            f"{path} ({field}) can be read by every user of this machine (--strict-permissions)",
-            f"Run chmod 600 {quoted(path)}, or let what writes it keep it from others.",
+            f"{seen} (--strict-permissions)",
+            f"Run {cure}, or let what writes it keep it from others.",
         )
-    warning = (
-        f"{path} ({field}) can be read by every user of this machine; run chmod 600 "
-        f"{quoted(path)}, or let what writes it keep it from others"
-    )
-    return content.data, (warning,)
+    return content.data, (f"{seen}; run {cure}, or let what writes it keep it from others",)
 
 
 def _first_line(content: bytes, what: str) -> str:
