@@ -82,7 +82,7 @@ def command() -> None:
 )
 @click.pass_obj
 def systemd_command(root: str, /, **options: Any) -> int:
-    """A service and a timer, hardened; for the system, or with --user for your own manager."""
+    """Print a hardened service and timer, for the system or (--user) for your own systemd."""
     refuse_windows()
     of_user = options["of_user"]
     if options["uninstall"]:
@@ -124,7 +124,7 @@ def systemd_command(root: str, /, **options: Any) -> int:
 @local
 @click.pass_obj
 def cron_command(root: str, /, **options: Any) -> int:
-    """One line for your crontab; it says nothing unless something is wrong."""
+    """Print one line for your crontab. It is silent unless something is wrong."""
     refuse_windows()
     if options["uninstall"]:
         gone = cron.uninstall(options["name"])
@@ -156,7 +156,7 @@ def cron_command(root: str, /, **options: Any) -> int:
 @environment_option
 @click.pass_obj
 def launchd_command(root: str, /, **options: Any) -> int:
-    """A launch agent for macOS, which runs while you are logged in."""
+    """Print a launch agent for macOS, which runs while you are logged in."""
     refuse_windows()
     if options["uninstall"]:
         return _removed(launchd.uninstall(options["name"]))
@@ -191,7 +191,7 @@ def launchd_command(root: str, /, **options: Any) -> int:
 )
 @click.pass_obj
 def windows_command(root: str, /, **options: Any) -> int:
-    """A task for Windows' Task Scheduler, as XML for schtasks /Create /XML."""
+    """Print a task for Windows' Task Scheduler, as XML for schtasks /Create /XML."""
     job = plan(root, options)
     click.echo(_told(lambda: windows.task(job)), nl=False)
     return EXIT_OK
@@ -221,7 +221,7 @@ def windows_command(root: str, /, **options: Any) -> int:
     "--shards", type=click.IntRange(1, 1000), default=4, show_default=True, help="For a fleet."
 )
 def kubernetes_command(**options: Any) -> int:
-    """Manifests to be piped into kubectl apply -f -, or kubectl delete -f -."""
+    """Print manifests for kubectl apply -f -, or kubectl delete -f -."""
     checked(options["more"])
     text = kubernetes.manifests(
         options["kind"],
