@@ -6,6 +6,7 @@ instead of a syntax error.
 """
 
 import os
+import signal
 import sys
 
 FOLDER = os.path.dirname(os.path.realpath(__file__))
@@ -34,6 +35,8 @@ def start() -> None:
     script = sys.argv[1:2] == ["--script"]
     if FOLDER not in sys.path:
         sys.path.insert(0, FOLDER)
+    # While modules are loaded there is nothing to clear up: a signal ends it without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         from credentials_provider.cli import main  # noqa: PLC0415
 

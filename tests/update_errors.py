@@ -168,7 +168,14 @@ def _about(node: ast.expr) -> str:
 
 def document() -> str:
     """docs/errors.md, as the code has it."""
-    from credentials_provider.entra import aadsts, explanations, untrusted
+    from credentials_provider.credentials import keyvault
+    from credentials_provider.entra import (
+        aadsts,
+        explanations,
+        graph,
+        managed_identity,
+        untrusted,
+    )
     from credentials_provider.errors import EXIT_CODES
     from credentials_provider.minting import FailureKind
 
@@ -202,7 +209,7 @@ def document() -> str:
         "## Refused by Entra ID",
         (
             "By AADSTS number, else by OAuth error, else by HTTP status. For any other number "
-            "the message links to Microsoft's page about it."
+            "the message quotes Entra ID, and links to Microsoft's page about it."
         ),
         _table(
             ("AADSTS", "what happened", "what to do", "later"),
@@ -220,6 +227,15 @@ def document() -> str:
         _diagnoses("`unreachable`", explanations._UNREACHABLE),
         _diagnoses("`untrusted`", untrusted.UNTRUSTED),
         _diagnoses("`bad_response`", explanations._BAD_RESPONSE),
+        "## Managed identities",
+        "In addition to the above, where the machine's own endpoint is asked.",
+        _diagnoses("reason", managed_identity.REFUSALS),
+        "## Azure Key Vault",
+        "By the vault's inner code, else by HTTP status; each begins with the secret's address.",
+        _pairs("code", {**keyvault.FORBIDDEN, **keyvault.REFUSALS}),
+        "## Microsoft Graph",
+        "By Graph's own code.",
+        _pairs("code", graph.REFUSALS),
         "## In an entry of the identities file",
         (
             "Each is shown with entry number, identity and field. A mistake costs its own entry; "
@@ -243,6 +259,11 @@ def document() -> str:
 def _diagnoses(head: str, table: Mapping[str, tuple[str, str, bool]]) -> str:
     rows = ((name, *_told(each)) for name, each in table.items())
     return _table((head, "what happened", "what to do", "later"), rows)
+
+
+def _pairs(head: str, table: Mapping[Any, tuple[str, str]]) -> str:
+    rows = ((f"`{name}`", *each) for name, each in table.items())
+    return _table((head, "what happened", "what to do"), rows)
 
 
 def _told(diagnosis: tuple[str, str, bool]) -> tuple[str, str, str]:

@@ -329,6 +329,45 @@ def test_a_registry_that_does_not_answer_is_not_asked_twice(
     make()
 
 
+ANSWERS = [
+    (200, {"users": 5}, "is not a registry"),
+    (200, [], "is not a registry"),
+    (401, {"detail": "Token validation failed"}, r"administrator's token \(Token validation"),
+    (403, {"detail": "\x1b[31mAdministrator"}, r"takes an administrator \(\\x1b\[31mAdm"),
+    (404, {}, "has no such call"),
+    (422, {"detail": [{"loc": ["body", "name"]}]}, "the name or the groups"),
+    (418, {}, "HTTP 418"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "says"), ANSWERS)
+def test_an_answer_that_is_none_is_explained(
+    project: Project, make: Callable[[], tuple[str, ...]], status: int, body: Any, says: str
+) -> None:
+    """And nothing is asked for; what the registry says moves no terminal."""
+    answer = Fault("status", status=status, body=json.dumps(body), endpoint="discovery")
+    project.idp.inject(answer)
+    with pytest.raises(LifecycleError, match=says):
+        make()
+    assert requests(project.idp, "POST", "users/m2m") == []
+    assert secrets(project) == set()
+
+
+@pytest.mark.parametrize("body", [{}, {"client_id": "x"}, {"client_id": "x", "client_secret": 5}])
+def test_an_account_without_its_secret_is_looked_into(
+    project: Project,
+    make: Callable[[], tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    body: dict[str, Any],
+) -> None:
+    """It may have been made: the next run looks before it asks."""
+    monkeypatch.setattr(Accounts, "called", lambda *_: [])
+    project.idp.inject(Fault("status", status=200, body=json.dumps(body), endpoint="discovery"))
+    with pytest.raises(LifecycleError, match="may have been made"):
+        make()
+    assert secrets(project) == {"ci~account"}
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", "x", '{"account 1": 5}'])
 def test_a_journal_that_nobody_can_read_is_an_error(
     project: Project, make: Callable[[], tuple[str, ...]], content: str

@@ -261,7 +261,7 @@ def test_without_the_extra_one_line_names_it(project: Project, app: App, idp: Em
         "import sys; sys.modules['azure'] = None\n"
         "from credentials_provider.cli import main; main(sys.argv[1:])"
     )
-    line = [sys.executable, "-c", program, "generate", "--json"]
+    line = [sys.executable, "-c", program, "generate", "--json", "--env-file", ".env"]
     line += ["--login-base-url", idp.base_url, "--ca-bundle", idp.ca_file]
     done = subprocess.run(
         line,

@@ -27,6 +27,22 @@ if TYPE_CHECKING:
 STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_first_moments_brings_no_traceback(
+    project: Project, run: Command, number: signal.Signals
+) -> None:
+    """While modules are loaded, while a run begins, and at its end; and two signals at once."""
+    project.add_all(apps(1))
+    for step in range(16):
+        process = run.start("--refresh-ahead", env={"PYTHONWARNINGS": "ignore"})
+        time.sleep(0.02 + 0.03 * step)  # Python itself has begun
+        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
+        ran = wait(process)
+        assert "Traceback" not in ran.stderr, step
+        assert ran.code in {0, 130, 143, -number, -signal.SIGTERM}
+
+
 def _hanging(project: Project, idp: Emulator, count: int = 4) -> list[App]:
     """Identities of which the first one's request hangs."""
     many = apps(count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
+_TERMINATED = 128 + signal.SIGTERM
 COMPLETION_VARIABLE = "_CREDENTIALS_PROVIDER_COMPLETE"  # a shell asks for completions
 
 # Each stands in the module of its name, which is loaded only to run it or to show its help.
@@ -131,6 +133,9 @@ def main(
     gc.set_threshold(10_000)  # a search for garbage among the modules takes a tenth of a cold start
     _open_closed_streams()
     streams.install()
+    early = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    if early:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if COMPLETION_VARIABLE in os.environ:
         from credentials_provider.cli.completion import answer  # noqa: PLC0415  the shell asks
 
@@ -139,6 +144,10 @@ def main(
         code = _run(arguments, root or "")
     if failure := streams.output_failure():
         click.echo(f"warning: standard output cannot be written: {failure}", err=True)
+    if early:  # all is done: from here on impatience would only make a traceback
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if code == _TERMINATED:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
     gc.freeze()  # the end frees it all: looking for garbage first is a tenth of a start
     sys.exit(code)
 

@@ -26,7 +26,8 @@ def stoppable() -> Iterator[None]:
         nonlocal stopped
         stopped = True
         for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)
+            # SIG_IGN would make Python complain of one that has arrived already.
+            signal.signal(each, lambda *_: None)
         raise StoppedError(number, signal.Signals(number).name)
 
     before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}

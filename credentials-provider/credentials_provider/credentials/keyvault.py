@@ -25,7 +25,7 @@ HOSTS_VARIABLE = "ENTRA_KEYVAULT_HOSTS"
 
 _RETRIES = 2
 _ROLE = "Give the machine's own identity the role Key Vault Secrets User for this vault."
-_REFUSALS = {
+REFUSALS = {
     401: ("refused this machine's credential", "Check the tenant that this machine signs in to."),
     403: ("does not let this machine read the secret", f"{_ROLE} Check the vault's firewall, too."),
     404: ("has no such secret", "Check its name and version in the vault's Secrets."),
@@ -36,7 +36,7 @@ _FIREWALL = (
 )
 # By the inner code of a 403.
 # https://learn.microsoft.com/azure/key-vault/general/rest-error-codes
-_FORBIDDEN = {
+FORBIDDEN = {
     "SecretDisabled": (
         "has disabled the secret",
         "Enable it in the vault's Secrets, or name another.",
@@ -134,7 +134,7 @@ def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> V
             kind = (found.properties.content_type or "").strip().lower()
             return VaultSecret(found.value or "", kind)
     except exceptions.ClientAuthenticationError as error:
-        if error.status_code in _REFUSALS:
+        if error.status_code in REFUSALS:
             raise _refused(url, source, error.status_code) from None
         raise SecretUnavailableError(
             f"{url} ({source}): this machine could not sign in to Azure",
@@ -152,10 +152,10 @@ def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> V
 
 
 def _refused(url: str, source: str, status: int, inner: str = "") -> SecretUnavailableError:
-    problem, remedy = _FORBIDDEN.get(inner) or _REFUSALS.get(
+    problem, remedy = FORBIDDEN.get(inner) or REFUSALS.get(
         status, (f"answered HTTP {status}", "Run again in a minute; look at the vault's logs.")
     )
-    transient = status not in _REFUSALS
+    transient = status not in REFUSALS
     return SecretUnavailableError(f"{url} ({source}) {problem}", remedy, transient=transient)
 
 

@@ -52,7 +52,7 @@ _GRANT_WRITE = (
 )
 _OTHER_WAY = "Or use a certificate or a federated credential instead of a secret."
 # By Graph's error code.
-_REFUSALS = {
+REFUSALS = {
     "CredentialTypeNotAllowedAsPerAppPolicy": (
         "the tenant's application management policy forbids this kind of credential",
         f"Ask the tenant's administrators for an exception. {_OTHER_WAY}",
@@ -254,8 +254,8 @@ def _refusal(answer: Answer, *, writes: bool) -> Failure:
         cause = "Microsoft Graph refuses: the identity has no right to "
         cause += "change this application" if writes else "read applications"
         remedy = _GRANT_WRITE if writes else _GRANT_READ
-    elif code in _REFUSALS:
-        cause, remedy = _REFUSALS[code]
+    elif code in REFUSALS:
+        cause, remedy = REFUSALS[code]
     else:
         shown = f", {code}" if _CODE.fullmatch(code) else ""
         cause = f"Microsoft Graph answered HTTP {answer.status}{shown}"

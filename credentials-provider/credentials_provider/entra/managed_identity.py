@@ -22,6 +22,7 @@ from credentials_provider.entra.answers import (
     what_body,
     whole_seconds,
 )
+from credentials_provider.entra.diagnosis import Diagnosis
 from credentials_provider.entra.metadata import Endpoint, NoEndpointError, arc_key, find_endpoint
 from credentials_provider.identities.rules import SCOPE_END
 from credentials_provider.minting import Failure, Minted
@@ -50,14 +51,39 @@ _NAME_IT = (
 # Why a machine refuses, by the words of its answer; the words themselves are not shown.
 _SEVERAL = re.compile(r"multiple user.assigned|specify the client", re.IGNORECASE)
 _NONE = re.compile(r"identity not found|no .{0,40}identity.{0,60}found|not assigned", re.IGNORECASE)
-_NOT_THEIRS = {
-    "wrong_tenant": (
+REFUSALS = {
+    "no_answer": Diagnosis(
+        "the managed identity endpoint at {host} does not answer ({reason}): this machine is not "
+        "on Azure, or it has no identity",
+        _ASSIGN,
+        transient=True,
+    ),
+    "forbidden": Diagnosis(  # as Docker Desktop answers instead of an address that it cannot reach
+        "the metadata service is forbidden (HTTP 403): this machine is not on Azure",
+        _ASSIGN,
+        transient=False,
+    ),
+    "several": Diagnosis(
+        "this machine has several identities, and the entry names none", _NAME_IT, transient=False
+    ),
+    "none": Diagnosis("this machine has no such managed identity", _ASSIGN, transient=False),
+    "none_of_its_own": Diagnosis(
+        "this machine has no such managed identity", f"{_NAME_IT} {_ASSIGN}", transient=False
+    ),
+    "scope": Diagnosis(
+        "{host} gives no token for this scope (HTTP {status})",
+        f"Compare scope with the gateway's Application ID URI. {_ASSIGN}",
+        transient=False,
+    ),
+    "wrong_tenant": Diagnosis(
         "the machine's identity belongs to another tenant than the entry",
         "Set the entry's tenant to that of the machine's subscription.",
+        transient=False,
     ),
-    "wrong_client": (
+    "wrong_client": Diagnosis(
         "the machine answered with a token of another client than the entry's",
         f"Compare client_id with the identity in the portal. {_NAME_IT}",
+        transient=False,
     ),
 }
 # https://learn.microsoft.com/azure/app-service/overview-managed-identity (2017-09-01), by system
@@ -73,7 +99,7 @@ def mint_managed(
         endpoint = find_endpoint(environment)
         result, attempts = _ask(endpoint, identity, transport)
     except NoEndpointError as error:
-        return Failure("secret_unavailable", error.message, error.remedy)
+        return Failure("secret_unavailable", error.message, error.hint or "")
     judged = _judged(endpoint, identity, result)
     if isinstance(judged, Failure):
         return replace(judged, attempts=attempts)
@@ -143,21 +169,17 @@ def _judged(endpoint: Endpoint, identity: Identity, result: Answer | Trouble) ->
 
 def _bad(reason: str, host: str) -> Failure:
     """As for the login host, but for what an old agent of Arc does: it ignores the client id."""
-    if reason in _NOT_THEIRS:
-        return Failure("bad_response", *_NOT_THEIRS[reason])
+    if reason in REFUSALS:
+        return Failure("bad_response", REFUSALS[reason].cause, REFUSALS[reason].cure)
     return bad(reason, host, _PEER)
 
 
 def _explained(trouble: Trouble, host: str) -> Failure:
     if trouble.kind != "unreachable":
         return explain(trouble, host, _PEER)
-    return Failure(
-        "secret_unavailable",
-        f"the managed identity endpoint at {host} does not answer ({trouble.reason}): this machine "
-        "is not on Azure, or it has no identity",
-        _ASSIGN,
-        transient=True,
-    )
+    cause, cure, transient = REFUSALS["no_answer"]
+    cause = cause.format(host=host, reason=trouble.reason)
+    return Failure("secret_unavailable", cause, cure, transient=transient)
 
 
 def _refusal(
@@ -165,29 +187,29 @@ def _refusal(
 ) -> Failure:
     words = _words(document)
     codes = aadsts_codes({"error_description": words})
-    own = identity.managed_identity is True
-    here = not (answer.status == _FORBIDDEN and not codes)
-    cause = f"{endpoint.host} gives no token for this scope (HTTP {answer.status})"
-    cure = f"Compare scope with the gateway's Application ID URI. {_ASSIGN}"
-    if not here:  # as Docker Desktop answers instead of an address that it cannot reach
-        cause = "the metadata service is forbidden (HTTP 403): this machine is not on Azure"
-        cure = _ASSIGN
-    elif codes:
-        cause = explanations.explain_rejection(None, codes).cause
+    reason = _reason(identity, answer.status, words)
+    cause, cure, _ = REFUSALS[reason]
+    if codes:
+        cause, reason = explanations.explain_rejection(None, codes).cause, "scope"
         cure = "Compare scope with the gateway's Application ID URI (its app, Expose an API)."
-    elif _SEVERAL.search(words):
-        cause, cure = "this machine has several identities, and the entry names none", _NAME_IT
-    elif _NONE.search(words):
-        cause = "this machine has no such managed identity"
-        cure = f"{_NAME_IT} {_ASSIGN}" if own else _ASSIGN
     return Failure(
-        "rejected" if here else "secret_unavailable",
-        cause,
+        "secret_unavailable" if reason == "forbidden" else "rejected",
+        cause.format(host=endpoint.host, status=answer.status),
         cure,
         error=safe_error(document.get("error")),
         aadsts=codes[0] if codes else None,
         correlation_id=safe_id(document.get("correlation_id")),
     )
+
+
+def _reason(identity: Identity, status: int, words: str) -> str:
+    if status == _FORBIDDEN:
+        return "forbidden"
+    if _SEVERAL.search(words):
+        return "several"
+    if _NONE.search(words):
+        return "none_of_its_own" if identity.managed_identity is True else "none"
+    return "scope"
 
 
 def _words(document: Mapping[str, Any]) -> str:

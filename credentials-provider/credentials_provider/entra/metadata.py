@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from credentials_provider.errors import SecretUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -28,13 +30,8 @@ ARC_KEYS = (
 )
 
 
-class NoEndpointError(Exception):
-    """The environment names no endpoint that may be asked: why, and what to do."""
-
-    def __init__(self, message: str, remedy: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+class NoEndpointError(SecretUnavailableError):
+    """The environment names no endpoint that may be asked, or what it wants cannot be given."""
 
 
 @dataclass(frozen=True, slots=True)

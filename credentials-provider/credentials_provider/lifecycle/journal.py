@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -80,12 +79,3 @@ def close(settings: Settings, name: str) -> None:
 
     """
     editing.discard([editing.full_path(settings, _place(name))])
-
-
-def names(settings: Settings) -> list[str]:
-    """The identities with a rotation under way."""
-    try:
-        found = os.listdir(editing.full_path(settings, SECRETS_FOLDER))
-    except OSError:
-        return []
-    return sorted(each.removesuffix("~rotation") for each in found if each.endswith("~rotation"))
