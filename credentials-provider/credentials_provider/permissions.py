@@ -130,6 +130,19 @@ def is_open_at(path: str, to: int = OTHERS) -> bool:
         return False
 
 
+def open_folder_of(path: str) -> str | None:
+    """The folder of a path, if every user could put another file in its place there.
+
+    In a sticky folder, as Kubernetes makes them for secrets, only an owner can (unlink(2)).
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        mode = os.stat(folder).st_mode
+    except (OSError, ValueError):
+        return None
+    return folder if is_open(mode, stat.S_IWOTH) and not mode & stat.S_ISVTX else None
+
+
 def check_links(path: str) -> list[str]:
     """The symbolic links on the way to a path, each of which decides what is found there.
 

@@ -510,6 +510,23 @@ def test_a_federated_token_that_does_not_match_is_refused_by_its_cause(
     assert (refused.kind, refused.aadsts) == ("rejected", code)
 
 
+def test_a_pods_identity_comes_before_its_nodes(project: Project, idp: Emulator) -> None:
+    """Where a cluster gives pods tokens, `managed_identity` is that: the node has another."""
+    (app,) = apps(1)
+    idp.add_app(replace(app, secrets=(), federated=(trust(),)))
+    path = put(project, "token", federated_token())
+    lines = [
+        f"AZURE_FEDERATED_TOKEN_FILE={path}",
+        f"AZURE_CLIENT_ID={app.client_id}",
+        f"AZURE_TENANT_ID={app.tenant_id}",
+    ]
+    project.private(".env", "\n".join(lines))
+    project.write([only(app, managed_identity=True)])
+    report = renew(project)
+    assert report.exit_code == 0, report.results[0].failure
+    assert report.results[0].credential == "managed_identity"
+
+
 # Files that others can read
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import sys
-import tempfile
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from credentials_provider.emulator import Emulator
 from support import SCOPE, Command, Project, apps, entry, until, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    from credentials_provider.emulator import Emulator
 
     from .tracing import Held
 
@@ -96,6 +95,44 @@ def test_strict_permissions_refuse_an_open_dotenv(
     assert run("--strict-permissions").code == 0
 
 
+@pytest.mark.parametrize(("mode", "told"), [(0o777, True), (0o1777, False), (0o755, False)])
+def test_a_folder_where_everybody_can_put_a_secret_is_warned_of_and_refused(
+    project: Project, run: Command, idp: Emulator, mode: int, *, told: bool
+) -> None:
+    """Whoever may write there can replace the file, whatever its own mode; a sticky one is safe."""
+    (app,) = apps(1)
+    folder = os.path.join(project.output, ".secrets")
+    os.mkdir(folder)
+    project.private(f"{folder}/ci", app.secrets[0])
+    project.add(app, client_secret=None, client_secret_file=".secrets/ci")
+    os.chmod(folder, mode)
+
+    warned = run()
+    asked = len(idp.token_requests)
+    strict = run("--strict-permissions", "--json")
+
+    assert warned.code == 0, warned.stderr
+    assert (f"chmod o-w {folder}" in warned.stderr) is told
+    assert strict.code == (1 if told else 0)
+    assert (len(idp.token_requests) == asked) is told
+
+
+def test_strict_permissions_refuse_identities_that_everybody_can_replace(
+    project: Project, run: Command, idp: Emulator
+) -> None:
+    """The folder decides, too."""
+    path = os.path.join(project.folder, "open", "identities.json")
+    os.mkdir(os.path.dirname(path))
+    idp.add_app(apps(1)[0])
+    project.write([entry(apps(1)[0])], path)
+    os.chmod(os.path.dirname(path), 0o777)
+
+    ran = run("--strict-permissions", "-i", path)
+
+    assert (ran.code, idp.connections) == (2, 0)
+    assert f"chmod o-w {os.path.dirname(path)}" in ran.stderr
+
+
 def test_no_file_or_folder_is_ever_open_to_others(project: Project, run: Command) -> None:
     """Under umask 000, whoever looks all the time sees a folder of 0700 and files of 0600 alone."""
     many = apps(4)
@@ -130,95 +167,6 @@ def _listed(folder: str) -> Sequence[str]:
         return [os.path.join(folder, name) for name in os.listdir(folder)]
     except OSError:
         return ()
-
-
-# Two users
-
-
-NOBODY = 65534
-
-
-def _as_nobody(run: Command, *args: str) -> list[str]:
-    user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    return ["setpriv", *user, *run.line(*args)]
-
-
-root = pytest.mark.skipif(
-    not (sys.platform == "linux" and os.geteuid() == 0 and shutil.which("setpriv")),
-    reason="needs root, to be two users",
-)
-
-
-@pytest.fixture
-def shared() -> Iterator[Project]:
-    """A project that belongs to nobody's user, who can reach it and the emulator's certificate."""
-    with tempfile.TemporaryDirectory() as above, Emulator(ca_file=f"{above}/ca.pem") as idp:
-        folder = os.path.join(above, "project")
-        os.mkdir(folder, 0o700)
-        project = Project(folder, idp)
-        project.add_all(apps(1))
-        os.chmod(above, 0o711)
-        os.chmod(idp.ca_file, 0o644)
-        for path in (folder, project.output, project.identities_file):
-            os.chown(path, NOBODY, NOBODY)
-        if wait(Command(project).start_line(_as_nobody(Command(project), "--help"))).code:
-            pytest.skip("another user cannot start this Python")
-        yield project
-
-
-@root
-def test_root_does_not_work_in_the_folder_of_somebody_who_is_not_known(shared: Project) -> None:
-    """Nothing is requested or written; the message names owner, file and the way to allow it."""
-    ran = Command(shared)()
-
-    assert (ran.code, shared.files()) == (2, {})
-    assert "entra-identities.json belongs to the user nobody" in ran.stderr
-    assert "--trust-owner nobody" in ran.stderr
-
-
-@root
-def test_root_by_sudo_leaves_the_files_to_who_typed_it(shared: Project) -> None:
-    """Their own timer goes on: it can read, lock and replace everything."""
-    sudo = {"SUDO_UID": str(NOBODY)}
-    assert Command(shared)("-o", "new/folder", env=sudo).code == 0
-    assert Command(shared)(env=sudo).code == 0
-
-    for path in (shared.output, os.path.join(shared.folder, "new")):
-        for above, _, names in os.walk(path):
-            for each in (above, *(os.path.join(above, name) for name in names)):
-                assert os.stat(each).st_uid == NOBODY, each
-    ran = wait(Command(shared).start_line(_as_nobody(Command(shared))))
-    assert ran.code == 0, ran.stderr
-
-
-@root
-def test_identities_of_another_user_are_an_error_that_names_them(shared: Project) -> None:
-    """Who may not read the identities hears so, with exit 2 and no traceback."""
-    run = Command(shared)
-    os.chown(shared.identities_file, 0, 0)
-
-    ran = wait(run.start_line(_as_nobody(run)))
-
-    assert ran.code == 2
-    assert "entra-identities.json cannot be read: Permission denied" in ran.stderr
-    assert "Traceback" not in ran.stderr
-
-
-@root
-def test_a_token_file_of_another_user_is_replaced_not_written(shared: Project) -> None:
-    """Somebody else's file in the way keeps its content and mode; ours stands in its place."""
-    run = Command(shared)
-    name = shared.entries()[0]["identity_name"]
-    theirs = shared.private(shared.path(name), "{}")
-    os.link(theirs, os.path.join(shared.folder, "kept"))
-
-    ran = wait(run.start_line(_as_nobody(run)))
-
-    assert ran.code == 0, ran.stderr
-    with open(os.path.join(shared.folder, "kept"), encoding="utf-8") as file:
-        assert file.read() == "{}"
-    found = os.stat(theirs)
-    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (NOBODY, 0o600)
 
 
 def test_an_identities_file_replaced_during_a_run_counts_from_the_next_on(

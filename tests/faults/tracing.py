@@ -47,6 +47,8 @@ _NO_STEPS = frozenset(
 def _no_tracing() -> str | None:
     if shutil.which("strace") is None:
         return "strace is not installed"
+    if os.geteuid() != 0:
+        return "only root can trace what must not be dumped"
     probe = subprocess.run(
         ["strace", "-f", "-qq", "-o", os.devnull, "-e", "inject=flock:error=EIO", "true"],
         capture_output=True,
@@ -67,8 +69,8 @@ def with_child(**variables: str) -> dict[str, str]:
 class Held(Emulator):
     """An emulator that keeps its answers back until `go` is set."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, ca_file: str | None = None) -> None:
+        super().__init__(ca_file=ca_file)
         self.go = threading.Event()
         self.only: str | None = None  # the client whose answers are kept back, else everybody's
 

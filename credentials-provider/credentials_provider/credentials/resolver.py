@@ -27,9 +27,9 @@ from credentials_provider.identities.fields import (
     LITERALS,
     SECRET_KINDS,
 )
-from credentials_provider.identities.reading import authority_base
+from credentials_provider.identities.reading import POD_VARIABLES, authority_base
 from credentials_provider.minting import Failure
-from credentials_provider.permissions import EVERYBODY, is_open, read_file
+from credentials_provider.permissions import EVERYBODY, is_open, open_folder_of, read_file
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ MAXIMUM_SIZE = 1 << 16  # bytes of a file with a credential; a chain of certific
 EXPIRY_WARNING = 30 * 86400.0  # seconds before its end
 ASSERTION_LEEWAY = 300  # seconds; Entra ID forgives as much of a clock
 
+_HOST_VARIABLES = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT")
 _PEM = b"-----BEGIN "
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})", re.ASCII)
 
@@ -94,7 +95,7 @@ class Resolver:
         value = getattr(identity, field)
         try:
             if field == "managed_identity":
-                return Credential(field, None)
+                return self._managed(identity)
             if field in FEDERATED_KINDS:  # short-lived: fetched again at each use
                 return self._federated(identity, field, value)
             if field in LITERALS:
@@ -185,6 +186,17 @@ class Resolver:
 
         expanded = os.path.expanduser(_VARIABLE.sub(value, place))
         return os.path.join(self._folder, expanded)
+
+    def _managed(self, identity: Identity) -> Credential:
+        """The machine's own, but a pod's where its cluster gives one: as azure-identity does it.
+
+        The metadata service of a cluster's node would answer with the node's identity.
+        """
+        names = self._environment.get
+        if all(map(names, POD_VARIABLES)) and not any(map(names, _HOST_VARIABLES)):
+            found = self._federated(identity, "federated_token_file", f"${POD_VARIABLES[0]}")
+            return dataclasses.replace(found, field="managed_identity")
+        return Credential("managed_identity", None)
 
     def _federated(self, identity: Identity, field: str, place: str) -> Credential:
         warnings: tuple[str, ...] = ()
@@ -339,18 +351,22 @@ def _read(path: str, field: str, *, strict: bool) -> tuple[bytes, tuple[str, ...
             f"{shown} cannot be read: No such file or directory",
             "Check the path, and that whatever puts the file there has done so.",
         )
-    if not is_open(content.mode, EVERYBODY):
+    if is_open(content.mode, EVERYBODY):
+        seen, cure = (
+            f"{shown} can be read by every user of this machine",
+            f"chmod 600 {quoted(path)}",
+        )
+    elif folder := open_folder_of(path):
+        seen = f"{shown} can be replaced by every user of this machine, who may write into {folder}"
+        cure = f"chmod o-w {quoted(folder)}"
+    else:
         return content.data, ()
     if strict:
         raise SecretUnavailableError(
-            f"{path} ({field}) can be read by every user of this machine (--strict-permissions)",
-            f"Run chmod 600 {quoted(path)}, or let what writes it keep it from others.",
+            f"{seen} (--strict-permissions)",
+            f"Run {cure}, or let what writes it keep it from others.",
         )
-    warning = (
-        f"{path} ({field}) can be read by every user of this machine; run chmod 600 "
-        f"{quoted(path)}, or let what writes it keep it from others"
-    )
-    return content.data, (warning,)
+    return content.data, (f"{seen}; run {cure}, or let what writes it keep it from others",)
 
 
 def _first_line(content: bytes, what: str) -> str:

@@ -1,7 +1,11 @@
 """The two kinds of credentials that Microsoft Graph can renew, as a rotation sees them.
 
-Both answer the same questions: which one at Graph is in use, make a new one, which fields of the
-identity change, and what is to be removed at the end.
+Both answer the same questions:
+
+- `listed`: those of this kind at Graph; `in_use`: those that can be the identity's present one;
+- `make`: make the new one at Graph and in its file, or go on where that was interrupted;
+- `changes`: of the entry, so that it uses the new one; `leftovers`: what it loses at the end;
+- `remove`: remove some at Graph.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
@@ -33,32 +37,6 @@ if TYPE_CHECKING:
     from credentials_provider.lifecycle.journal import Rotation
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
-
-
-class Kind(Protocol):
-    """What a rotation has to know of a kind of credential."""
-
-    suffix: str  # of the new credential's file
-
-    def listed(self, known: Credentials) -> Sequence[Password | Key]:
-        """Those of this kind at Graph."""
-
-    def in_use(
-        self, known: Credentials, credential: Credential, entry: Entry
-    ) -> list[Password | Key]:
-        """Those at Graph that can be the identity's present one."""
-
-    def make(self, application: Application, rotation: Rotation, path: str, end: float) -> Rotation:
-        """Make the new one at Graph and in its file, or go on where that was interrupted."""
-
-    def changes(self, entry: Entry, rotation: Rotation) -> dict[str, Any]:
-        """What changes in the entry, so that it uses the new one."""
-
-    def remove(self, application: Application, key_ids: set[str]) -> None:
-        """Remove some at Graph."""
-
-    def leftovers(self, entry: Entry) -> dict[str, Any]:
-        """What the entry loses once the old one is removed."""
 
 
 class Secrets:

@@ -20,7 +20,7 @@ from credentials_provider.identities.fields import SECRETS_FOLDER, Identity
 from credentials_provider.identities.reading import authority_base, make_entry
 from credentials_provider.identities.validation import validate_entry
 from credentials_provider.lifecycle import journal
-from credentials_provider.lifecycle.graph_credentials import Kind, checked, day, kind_of
+from credentials_provider.lifecycle.graph_credentials import checked, day, kind_of
 from credentials_provider.lifecycle.proving import LifecycleError, prove
 from credentials_provider.lifecycle.replacing import find
 from credentials_provider.minting import Failure
@@ -111,7 +111,7 @@ class _Rotating:
             ca_bundle=settings.ca_bundle,
         )
         self.entry, self.identity = self._valid(name)
-        self._kind: Kind = kind_of(settings, self.entry, self.identity.credential, now())
+        self._kind = kind_of(settings, self.entry, self.identity.credential, now())
 
     def run(self) -> Step:
         try:

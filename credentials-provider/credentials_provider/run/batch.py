@@ -43,8 +43,10 @@ def entra_minter(
     # msal and its connections: only a run that renews something needs them.
     from credentials_provider.credentials.resolver import Resolver  # noqa: PLC0415
     from credentials_provider.entra.rotation import acquire  # noqa: PLC0415
+    from credentials_provider.run.child_environment import keep_out_of_dumps  # noqa: PLC0415
     from credentials_provider.transport.retrying import Transport  # noqa: PLC0415
 
+    keep_out_of_dumps()
     transport = Transport(
         timeout=options.timeout,
         max_attempts=options.max_attempts,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from credentials_provider.errors import ConfigurationError, Problem, quoted
 from credentials_provider.identities.fields import LITERALS
-from credentials_provider.permissions import is_open_at
+from credentials_provider.permissions import is_open_at, open_folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +24,7 @@ _ALLOWED = {
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "CREDENTIALS_PROVIDER_HOME"),
     *("SYSTEMROOT", "COMSPEC", "PATHEXT", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "TEMP", "TMP"),
 }
+_PR_SET_DUMPABLE = 4  # prctl(2)
 _ALLOWED_PREFIXES = ("LC_", "XDG_")
 # Where secrets of Entra ID usually stand; those that the identities name come on top.
 _SECRET_VARIABLES = {
@@ -55,6 +59,20 @@ def without_secrets(
     }
 
 
+def keep_out_of_dumps() -> None:
+    """Let no crash write this process's memory, with the secrets in it, to a disk (core(5))."""
+    with contextlib.suppress(ImportError, OSError, ValueError, AttributeError):
+        if sys.platform == "linux":  # a handler that gets the dump by a pipe minds no limit
+            import ctypes  # noqa: PLC0415  only where secrets are read
+
+            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        else:
+            import resource  # noqa: PLC0415  Windows has none
+
+            _, most = resource.getrlimit(resource.RLIMIT_CORE)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, most))
+
+
 def exposed_dotenv(settings: Settings, entries: Sequence[Entry]) -> str | None:
     """The warning about a `.env` that others can read and that holds a secret of these entries."""
     environment = settings.environment
@@ -82,6 +100,11 @@ def refuse_exposed(settings: Settings, entries: Sequence[Entry]) -> None:
             ("chmod 700", settings.output_dir),
         )
         if is_open_at(path)
+    ]
+    found += [
+        f"every user of this machine can replace {path}; run: chmod o-w {quoted(folder)}"
+        for path in (settings.identities_file, settings.environment.path)
+        if os.path.exists(path) and (folder := open_folder_of(path))
     ]
     if dotenv := exposed_dotenv(settings, entries):
         found.append(dotenv)

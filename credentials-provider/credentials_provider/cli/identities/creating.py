@@ -15,10 +15,11 @@ from credentials_provider.cli.identities.options import (
     IDENTITY_OPTIONS,
     PROVIDER_OPTIONS,
     settings_of,
+    tell,
+    wait_option,
     with_options,
 )
 from credentials_provider.cli.identities.registry import REGISTRY_OPTIONS, registry_accounts
-from credentials_provider.cli.options import DURATION_OR_NONE
 from credentials_provider.errors import EXIT_OK, quoted
 from credentials_provider.identities.fields import FIELDS
 from credentials_provider.model import Observer, RunOptions
@@ -53,14 +54,7 @@ if TYPE_CHECKING:
 @click.option(
     "--assistant", type=click.Choice(list(CLIENTS)), help="Also configure this assistant."
 )
-@click.option(
-    "--wait",
-    type=DURATION_OR_NONE,
-    default="10m",
-    show_default=True,
-    metavar="DURATION",
-    help="How long Entra ID may take to know the account.",
-)
+@wait_option("10m")
 @click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
 @with_options(REGISTRY_OPTIONS, IDENTITY_OPTIONS, PROVIDER_OPTIONS[-1:], FILE_OPTIONS)
 @click.pass_obj
@@ -109,11 +103,11 @@ def _create(settings: Settings, name: str, groups: Sequence[str], options: dict[
             accounts,
             groups,
             description=options["description"],
-            tell=_tell,
+            tell=tell,
         )
     click.echo(f"{name} made at {accounts.url} and added to {settings.identities_file}")
     if missing := groups_missing(groups, granted):
-        _tell(
+        tell(
             f"warning: the registry does not know the groups {', '.join(missing)}: {name} is not "
             "in them"
         )
@@ -135,7 +129,7 @@ def _first_token(settings: Settings, name: str, wait: float) -> None:
     from credentials_provider.lifecycle.replacing import prove_entry  # noqa: PLC0415  msal
     from credentials_provider.run.access import get_token  # noqa: PLC0415
 
-    prove_entry(settings, name, wait=wait, tell=_tell)
+    prove_entry(settings, name, wait=wait, tell=tell)
     get_token(RunOptions(settings, force=True), name, 0.0, Observer())
     click.echo(f"{name} has its first token")
 
@@ -151,7 +145,3 @@ def _configure(root: str, name: str, options: dict[str, Any]) -> int:
             words += ["--" + option.replace("_", "-"), str(options[option])]
     code: int = mcp_config.command.main(words, standalone_mode=False, obj=root)
     return code or EXIT_OK
-
-
-def _tell(line: str) -> None:
-    click.echo(line, err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli.options import trust_option
+from credentials_provider.cli.options import DURATION_OR_NONE, trust_option
 from credentials_provider.identities.fields import FIELDS
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 
@@ -78,6 +78,23 @@ CREDENTIAL_FIELDS = tuple(
     if each.part in {"credential", "companion"} and each.metavar
 )
 KINDS = tuple(name for name in CREDENTIAL_FIELDS if FIELDS[name].part == "credential")
+
+
+def wait_option(default: str) -> Decorator:
+    """How long to wait for Entra ID; a default of "0" is not shown."""
+    return click.option(
+        "--wait",
+        type=DURATION_OR_NONE,
+        default=default,
+        show_default=default != "0",
+        metavar="DURATION",
+        help="How long Entra ID may take to know what was made just now.",
+    )
+
+
+def tell(line: str) -> None:
+    """Say something that is not the result."""
+    click.echo(line, err=True)
 
 
 def with_options(*groups: Sequence[Decorator]) -> Decorator:

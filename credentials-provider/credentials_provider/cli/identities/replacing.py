@@ -14,9 +14,11 @@ from credentials_provider.cli.identities.options import (
     IDENTITY_OPTIONS,
     PROVIDER_OPTIONS,
     settings_of,
+    tell,
+    wait_option,
     with_options,
 )
-from credentials_provider.cli.options import DURATION_OR_NONE, identity_names
+from credentials_provider.cli.options import identity_names
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.permissions import read_file
@@ -27,14 +29,6 @@ if TYPE_CHECKING:
 
 _MAXIMUM_SIZE = 1 << 16  # bytes of an answer
 _PATIENCE = 180.0  # seconds that Entra ID may take to know what the registry made just now
-
-_WAIT_OPTION = click.option(
-    "--wait",
-    type=DURATION_OR_NONE,
-    default=0.0,
-    metavar="DURATION",
-    help="Try for as long while Entra ID refuses it: a secret made just now takes some minutes.",
-)
 
 
 @click.command(
@@ -93,7 +87,7 @@ def _replace(settings: Settings, name: str, found: Registration) -> None:
             f"the answer is for the application {found.client_id[:64]}, and {name} is another one",
             hint="Leave out --replace and choose another NAME to add it.",
         )
-    done = replace_secret(settings, name, found.client_secret, wait=_PATIENCE, tell=_tell)
+    done = replace_secret(settings, name, found.client_secret, wait=_PATIENCE, tell=tell)
     _show(name, done.place, done.before)
 
 
@@ -111,7 +105,7 @@ def _delete(
     if not proven:
         from credentials_provider.lifecycle.replacing import prove_entry  # noqa: PLC0415
 
-        prove_entry(settings, name, wait=_PATIENCE, tell=_tell)
+        prove_entry(settings, name, wait=_PATIENCE, tell=tell)
     editing.discard([path])
     click.echo(f"  {path} deleted")
 
@@ -130,7 +124,7 @@ def _delete(
 @click.argument("name", shell_complete=identity_names)
 @click.option("--from-file", metavar="FILE", help="Read the new secret from a file's first line.")
 @click.option("--client-secret-expires-on", metavar="DATE", help="Its last day, YYYY-MM-DD.")
-@_WAIT_OPTION
+@wait_option("0")
 @with_options(PROVIDER_OPTIONS, FILE_OPTIONS)
 @click.pass_obj
 def secret(root: str, /, name: str, from_file: str | None, wait: float, **options: Any) -> int:
@@ -152,7 +146,7 @@ def secret(root: str, /, name: str, from_file: str | None, wait: float, **option
         value,
         expires_on=options["client_secret_expires_on"],
         wait=wait,
-        tell=_tell,
+        tell=tell,
     )
     _show(name, done.place, done.before)
     return EXIT_OK
@@ -163,10 +157,6 @@ def _show(name: str, place: str, before: tuple[str, str] | None) -> None:
     if before is not None:
         field, value = before
         click.echo(f"  {field} {value} is not used any more: clear what it names", err=True)
-
-
-def _tell(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def _read(path: str) -> str:

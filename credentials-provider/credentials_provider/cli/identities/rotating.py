@@ -12,6 +12,8 @@ from credentials_provider.cli.identities.options import (
     FILE_OPTIONS,
     PROVIDER_OPTIONS,
     settings_of,
+    tell,
+    wait_option,
     with_options,
 )
 from credentials_provider.cli.options import DURATION, DURATION_OR_NONE, identity_names
@@ -58,14 +60,7 @@ _BUSY = 30.0  # seconds to wait for another rotation
     metavar="DURATION",
     help="How long the old one stays valid beside it.",
 )
-@click.option(
-    "--wait",
-    type=DURATION_OR_NONE,
-    default="10m",
-    show_default=True,
-    metavar="DURATION",
-    help="How long Entra ID may take to know the new one.",
-)
+@wait_option("10m")
 @click.option("--as", "caller", metavar="NAME", help="Another identity that asks Graph.")
 @click.option("--finish", is_flag=True, help="Only remove old ones whose overlap is over.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
@@ -113,7 +108,7 @@ def _rotate_one(settings: Settings, name: str, plan: Plan) -> int:
     from credentials_provider.lifecycle.rotating import rotate as rotate_identity  # noqa: PLC0415
 
     try:
-        step = rotate_identity(settings, name, plan, tell=_tell)
+        step = rotate_identity(settings, name, plan, tell=tell)
     except CredentialsProviderError as error:
         click.echo(f"{name}: {error.message}", err=True)
         for line in (*(map(str, error.problems) if len(error.problems) > 1 else ()), error.hint):
@@ -122,7 +117,3 @@ def _rotate_one(settings: Settings, name: str, plan: Plan) -> int:
         return error.exit_code
     click.echo(f"{name}: {step.message}")
     return EXIT_OK
-
-
-def _tell(line: str) -> None:
-    click.echo(line, err=True)
