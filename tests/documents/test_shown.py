@@ -14,6 +14,7 @@ from credentials_provider.minting import Failure
 from credentials_provider.model import Outcome
 from credentials_provider.settings import Flags, load_settings
 from support import CHECKOUT
+from unit.test_architecture import ROOMS
 from update_picture import picture
 
 if TYPE_CHECKING:
@@ -76,6 +77,14 @@ def test_the_emulators_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ["ACTIONS_ID_TOKEN_REQUEST_URL"].startswith("https://localhost:")
     assert os.environ["ENTRA_KEYVAULT_HOSTS"].startswith("localhost:")
     assert os.environ["AZURE_POD_IDENTITY_AUTHORITY_HOST"].startswith("http://127.0.0.1:")
+
+
+def test_the_architecture_names_every_room() -> None:
+    """In the order in which they may import one another."""
+    table = text_of("docs/architecture.md").partition("| room |")[2].partition("\n\n")[0]
+    cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("|")]
+    listed = [name for cell in cells for name in re.findall(r"`(\w+)/?`", cell)]
+    assert listed == [*(room for room in ROOMS if room != "__main__"), "emulator"]
 
 
 def test_the_sample_settings_work_as_they_are_and_filled_in(tmp_path: Path) -> None:

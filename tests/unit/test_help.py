@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -175,6 +176,24 @@ def test_a_hint_names_the_program_as_it_can_be_typed_here(
     monkeypatch.chdir("/")
     hint = run(capsys, "status", root=str(checkout))[2]
     assert f"`{checkout}/generate_creds.sh identities init`" in hint
+
+
+def test_a_command_in_a_message_takes_the_paths_along_that_it_accepts(
+    capsys: pytest.CaptureFixture[str], checkout: Path
+) -> None:
+    """What is read can be typed, and finds what this run found."""
+    other = checkout / "my tokens"
+    other.mkdir(mode=0o700)
+    path = checkout / "ids.json"
+    path.write_text('[{"identity_name": "ci", "tenant_id": "contoso.com", "client_id": "x"}]')
+    path.chmod(0o600)
+    where = ("-i", str(path), "-o", str(other))
+    out = run(capsys, "status", *where, root=str(checkout))[1]
+    (shown,) = re.findall("`(.*?identities check.*?)`", out)
+    words = shlex.split(shown)
+    assert words[0] == "./generate_creds.sh"
+    assert "--identities-file" in words
+    parse(words[1:])
 
 
 def test_a_file_that_cannot_be_used_is_no_mistake_of_the_program(

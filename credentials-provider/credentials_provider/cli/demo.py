@@ -67,9 +67,9 @@ def command(root: str, /) -> int:
 
 
 def _run(command: click.Command, arguments: Sequence[str]) -> int:
-    color = click.get_current_context().color
-    result = command.main(list(arguments), standalone_mode=False, obj="", color=color)
-    return int(result or 0)
+    root = click.get_current_context().find_root()
+    with command.make_context(command.name, list(arguments), parent=root, obj="") as ctx:
+        return int(command.invoke(ctx) or 0)
 
 
 def _title(text: str) -> None:

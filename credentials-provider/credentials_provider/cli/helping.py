@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 PROGRAM = "credentials-provider"
 SCRIPT = "generate_creds.sh"  # the same program, in a checkout
@@ -39,9 +39,8 @@ _GROUPS = {
 _GROUP_OF = {name: title for title, names in _GROUPS.items() for name in names}
 
 
-# What tells another command where identities and tokens are, and who takes it.
+# What tells another command where identities and tokens are.
 _WHERE = ("identities_file", "output_dir", "env_file", "login_base_url", "cloud", "ca_bundle")
-_TAKES_WHERE = frozenset({"generate", "status", "doctor", "inspect", "token", "identities"})
 
 
 def program_name(root: str) -> str:
@@ -67,23 +66,27 @@ def as_started(text: str, program: str | None = None) -> str:
     ctx = click.get_current_context(silent=True)
     if program is None:
         program = (ctx and ctx.find_root().info_name) or PROGRAM
-    where = _where(ctx) if ctx else ""
 
     def replace(found: re.Match[str]) -> str:
-        takes = found[1].partition(" ")[0] in _TAKES_WHERE
-        return f"`{program} {found[1]}{where if takes else ''}`"
+        return f"`{program} {found[1]}{_where(ctx, found[1].split()) if ctx else ''}`"
 
     return re.sub(rf"`{PROGRAM} ([^`]*)`", replace, text)
 
 
-def _where(ctx: click.Context) -> str:
-    """The options that were typed and that another command needs to find the same files."""
-    given = {
-        param.opts[-1]: str(ctx.params[param.name])
-        for param in ctx.command.params
-        if param.name in _WHERE and ctx.params.get(param.name)
-    }
-    return "".join(f" {name} {_quoted(value)}" for name, value in given.items())
+def _where(ctx: click.Context, words: Sequence[str]) -> str:
+    """The options that were typed and that this other command needs to find the same files."""
+    command = ctx.find_root().command
+    for word in words:
+        below = command.get_command(ctx, word) if isinstance(command, click.Group) else None
+        if below is None:
+            break
+        command = below
+    takes = {param.name for param in command.params}
+    return "".join(
+        f" --{name.replace('_', '-')} {_quoted(str(ctx.params[name]))}"
+        for name in _WHERE
+        if name in takes and ctx.params.get(name)
+    )
 
 
 class Command(click.Command):

@@ -69,6 +69,11 @@ def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence
         return Step(f"{file.path} is empty", [("identities add NAME", "adds an identity")])
     status = read_status(settings, (), now)
     rows = [row for row in status.rows if row.state != "orphan"]
+    return _for_tokens(rows) or _for_the_future(rows, find_timers())
+
+
+def _for_tokens(rows: Sequence[Row]) -> Step | None:
+    """What to do about tokens that are missing or due."""
     without = [row for row in rows if not row.serves]
     failed = [row for row in rows if row.failure is not None]
     if failed:
@@ -87,7 +92,12 @@ def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence
             "Every token is valid, and some are due",
             [("generate --refresh-ahead", "renews what is due")],
         )
-    if not find_timers():
+    return None
+
+
+def _for_the_future(rows: Sequence[Row], timers: Sequence[str]) -> Step:
+    """What to do once every token is fresh."""
+    if not timers:
         return Step(
             "Every token is fresh, but no timer of yours keeps it so",
             [
