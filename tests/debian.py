@@ -6,10 +6,12 @@ run(system, "python3 --version", user=12345)
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,10 +19,10 @@ import pytest
 from support import CHECKOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-PACKAGES = ("ca-certificates", "dbus", "python3-venv", "systemd")
+PACKAGES = ("ca-certificates", "dbus", "libpam-systemd", "python3-venv", "systemd", "systemd-sysv")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -87,3 +89,108 @@ def run(
         timeout=options.pop("timeout", 900),
         **options,
     )
+
+
+# Process 1 of its own namespaces. The root is pivoted, not chrooted: else the kernel refuses the
+# user namespaces that a user's manager needs for a sandbox.
+_BOOT = """
+set -e
+echo $$ >"$2/cgroup.procs"
+exec unshare --pid --mount --uts --ipc --cgroup --fork --kill-child /bin/sh -ec '
+    mount --make-rprivate /
+    mount --bind "$1" "$1"
+    cd "$1"
+    mkdir -p old
+    mount -t proc proc proc
+    mount -t tmpfs tmpfs run
+    mount -t tmpfs -o mode=1777 tmpfs tmp
+    mount -t tmpfs -o mode=755 tmpfs dev
+    for name in null zero full random urandom tty; do
+        : >"dev/$name"
+        mount --bind "/dev/$name" "dev/$name"
+    done
+    : >dev/console
+    mkdir dev/pts dev/shm
+    mount -t devpts devpts dev/pts
+    mount -t tmpfs -o mode=1777 tmpfs dev/shm
+    mount -t sysfs -o ro sysfs sys
+    mount -t cgroup2 cgroup2 sys/fs/cgroup
+    pivot_root . old
+    umount -l /old
+    exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd \
+        --unit=multi-user.target </dev/null >/dev/null 2>&1
+' boot "$1"
+"""
+
+
+class Machine:
+    """A running systemd of its own."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def run(self, *line: str, user: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        given = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
+        if user:
+            given |= {"XDG_RUNTIME_DIR": f"/run/user/{user}", "HOME": "/home/user"}
+        environment = [f"{name}={value}" for name, value in {**given, **variables}.items()]
+        who = (
+            [] if not user else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+        )
+        return subprocess.run(
+            [
+                "nsenter",
+                "-t",
+                str(self._pid),
+                "-a",
+                "/usr/bin/env",
+                "-i",
+                *environment,
+                *who,
+                *line,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=400,
+        )
+
+
+@contextlib.contextmanager
+def boot(root: Path) -> Iterator[Machine]:
+    """Starts systemd in that system; ends all of it at the end."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        found = [line.split()[4] for line in file if " - cgroup2 " in line]
+    if not found:
+        pytest.skip("needs a cgroup2 file system")
+    group = os.path.join(found[0], f"test-{os.getpid()}")
+    os.mkdir(group)
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", _BOOT, "boot", str(root), group], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        machine = _booted(process)
+        yield machine
+    finally:
+        process.kill()
+        process.communicate()
+        for folder, _, _ in os.walk(group, topdown=False):
+            deadline = time.monotonic() + 10
+            while os.path.isdir(folder) and time.monotonic() < deadline:
+                with contextlib.suppress(OSError):  # its processes are about to end
+                    os.rmdir(folder)
+                time.sleep(0.05)
+
+
+def _booted(process: subprocess.Popen[str]) -> Machine:
+    children = f"/proc/{process.pid}/task/{process.pid}/children"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError, IndexError), open(children, encoding="utf-8") as file:
+            machine = Machine(int(file.read().split()[0]))
+            state = machine.run("systemctl", "is-system-running").stdout.strip()
+            if state in {"running", "degraded"}:
+                return machine
+        time.sleep(0.2)
+    process.kill()
+    pytest.skip(f"systemd does not start here: {process.communicate()[1][-200:]}")

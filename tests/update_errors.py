@@ -118,8 +118,25 @@ def _message(call: ast.Call, kind: str, codes: Mapping[str, int], module: _Modul
 def entry_messages() -> Iterator[str]:
     """Everything that can be wrong with an entry of the identities file."""
     for module in _modules():
-        for call in _calls(module.tree, "_wrong", "Problem"):
+        for call in _calls(module.tree, "Problem"):
             yield _text(call.args[0], module.constants)
+        if module.constants["__name__"].endswith(("identities.rules", "identities.fields")):
+            for node in ast.walk(module.tree):
+                if isinstance(node, ast.Yield) and isinstance(node.value, ast.Tuple):
+                    yield _text(node.value.elts[1], module.constants)
+                elif isinstance(node, ast.Return) and node.value is not None:
+                    yield from _refusal(node.value, module.constants)
+
+
+def _refusal(node: ast.expr, constants: Mapping[str, Any]) -> Iterator[str]:
+    """What a rule returns for a value that breaks it: a sentence, or a choice with one."""
+    if isinstance(node, ast.IfExp):
+        yield from _refusal(node.body, constants)
+        yield from _refusal(node.orelse, constants)
+    elif isinstance(node, ast.JoinedStr) or (
+        isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ):
+        yield _text(node, constants)
 
 
 def _name(function: ast.expr) -> str:
@@ -241,7 +258,7 @@ def document() -> str:
             "Each is shown with entry number, identity and field. A mistake costs its own entry; "
             "the others are renewed."
         ),
-        _list(text for text in entry_messages() if not text.startswith("{")),
+        _list(text for text in entry_messages() if not text.startswith(("{", "("))),
         "## The program's own",
         _table(
             ("message", "what to do", "exit"),

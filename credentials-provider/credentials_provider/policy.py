@@ -14,6 +14,8 @@ SPREAD_FRACTION = 0.05  # a fleet's renewals spread over this much of the life
 TIMER_INTERVAL = 300  # between the runs of the timers that `schedule` makes
 TIMER_JITTER = 30  # by which such a run may be late
 
+_LAST_DAY = 253_402_214_400.0  # epoch seconds, 9999-12-31 but for the zones
+
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(
     r"(?:[0-9]{1,9}(?:\.[0-9]{1,3})?(?:ms|[smhd]))+|[0-9]{1,9}(?:\.[0-9]{1,3})?", re.ASCII
@@ -33,6 +35,11 @@ class Lead(NamedTuple):
         """The lead in seconds for a token that is valid for `life` seconds in all."""
         lead = max(self.seconds, self.fraction * life)
         return MAXIMUM_LEAD_FRACTION * life if self.capped and lead >= life else lead
+
+
+def showable(epoch: float) -> float:
+    """An epoch time that a calendar has in every zone: until the year 9999."""
+    return min(epoch, _LAST_DAY)
 
 
 def parse_duration(text: str) -> float:

@@ -39,7 +39,9 @@ FAILURES = {
     "504": Case(Fault("unavailable", status=504), "unavailable", 3, "504"),
     "599": Case(Fault("unavailable", status=599), "unavailable", 3, "599"),
     "408": Case(Fault("status", status=408), "unavailable", 3, "408"),
-    "temporarily_unavailable": Case(Fault("temporarily_unavailable"), "unavailable", 3, "passing"),
+    "temporarily_unavailable": Case(
+        Fault("temporarily_unavailable"), "unavailable", 3, "temporary"
+    ),
     # the connection
     "reset": Case(Fault("reset"), "unreachable", 3, "cut"),
     "reset in the body": Case(Fault("reset_after"), "unreachable", 3, "cut"),

@@ -253,6 +253,20 @@ def test_a_timer_under_a_jumping_clock_never_leaves_a_dead_token_and_soon_rests(
     assert renewals <= 86400 / (life / 2) + 1 + len(jumps)
 
 
+@pytest.mark.parametrize("seconds", [-60, 100_000])
+@pytest.mark.parametrize("words", [(), ("--json",), ("--log-format", "json")], ids=str)
+def test_the_end_of_the_calendar_brings_no_traceback(
+    project: Project, run: Command, clock: Clock, seconds: int, words: tuple[str, ...]
+) -> None:
+    """Shortly before and after the year 10000."""
+    project.add_all(apps(1))
+    clock.set(253_402_300_800 + seconds - time.time())
+    ran = run(*words, env={**clock.env, "PYTHONWARNINGS": "ignore"})
+    assert ran.code in {0, 1}
+    assert "Traceback" not in ran.stderr
+    assert "ValueError" not in ran.stderr + ran.stdout
+
+
 @pytest.mark.parametrize("corrected_by", [-1800, -7200, 1800])
 def test_a_clock_that_was_wrong_makes_no_dead_token_fresh(
     project: Project, run: Command, clock: Clock, corrected_by: int

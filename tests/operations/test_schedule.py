@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import plistlib
 import shlex
 import shutil
 import stat
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import kubernetes_validate
 import pytest
@@ -107,7 +109,7 @@ def checkout(project: Project, tmp_path: pathlib.Path) -> Checkout:
 def test_systemds_own_judges_pass_the_units(
     checkout: Checkout, tmp_path: pathlib.Path, options: tuple[str, ...]
 ) -> None:
-    done = checkout.run("schedule", "systemd", *options)
+    done = checkout.run("schedule", "systemd", *checkout.named, *options)
     assert done.returncode == 0
     paths = write_units(done.stdout, tmp_path / "units")
     manager = ["--user"] if "--user" in options else []
@@ -146,7 +148,7 @@ def write_units(text: str, folder: pathlib.Path) -> list[str]:
 def test_the_timer_comes_every_five_minutes_and_makes_up_for_missed_runs(
     checkout: Checkout,
 ) -> None:
-    text = checkout.run("schedule", "systemd").stdout
+    text = checkout.run("schedule", "systemd", *checkout.named).stdout
     assert "Persistent=true" in text
     assert "RandomizedDelaySec=30" in text
     calendar = text.split("OnCalendar=")[1].splitlines()[0]
@@ -163,14 +165,20 @@ def test_the_timer_comes_every_five_minutes_and_makes_up_for_missed_runs(
 
 def test_secrets_can_come_through_systemd(checkout: Checkout) -> None:
     text = checkout.run(
-        "schedule", "systemd", "--load-credential", "entra-identities.json:/etc/keys/50%.json"
+        "schedule",
+        "systemd",
+        *checkout.named,
+        "--load-credential",
+        "entra-identities.json:/etc/keys/50%.json",
     ).stdout
     assert "LoadCredential=entra-identities.json:/etc/keys/50%%.json\n" in text
     assert "--identities-file ${CREDENTIALS_DIRECTORY}/entra-identities.json" in text
 
 
 def test_the_metrics_files_folder_may_be_written(checkout: Checkout) -> None:
-    text = checkout.run("schedule", "systemd", "--", "--metrics-file", "/var/lib/m/t.prom").stdout
+    text = checkout.run(
+        "schedule", "systemd", *checkout.named, "--", "--metrics-file", "/var/lib/m/t.prom"
+    ).stdout
     writes = text.split("ReadWritePaths=")[1].splitlines()[0]
     assert writes.endswith(" /var/lib/m")
     assert "100%%" in writes
@@ -190,7 +198,7 @@ def test_installing_and_removing_units_tells_the_manager_and_spares_what_is_not_
     shim.chmod(0o755)
     env = {"HOME": str(home), "PATH": f"{shim.parent}:/usr/bin:/bin"}
     for _ in range(2):
-        done = checkout.run("schedule", "systemd", "--user", "--install", **env)
+        done = checkout.run("schedule", "systemd", *checkout.named, "--user", "--install", **env)
         assert done.returncode == 0, done.stderr
     assert {path.name for path in units.iterdir()} == {
         "credentials-provider.service",
@@ -202,18 +210,113 @@ def test_installing_and_removing_units_tells_the_manager_and_spares_what_is_not_
     assert [path.name for path in units.iterdir()] == ["credentials-provider.service"]
     again = checkout.run("schedule", "systemd", "--user", "--uninstall", **env)
     assert "none of that name" in again.stdout
-    install = ["--user daemon-reload", "--user enable --now credentials-provider.timer"]
+    asked = [
+        f"--user show -p FragmentPath --value credentials-provider.{kind}"
+        for kind in ("service", "timer")
+    ]
+    install = [
+        "--user daemon-reload",
+        "--user enable --now credentials-provider.timer",
+        "--user start credentials-provider.service",
+        "--user show credentials-provider.service -p ExecMainStatus -p Result",
+    ]
     assert (tmp_path / "told").read_text().splitlines() == [
-        *install * 2,
+        *asked,
+        *install,
+        *install,
         "--user disable --now credentials-provider.timer",
         "--user daemon-reload",
     ]
 
 
+def test_what_others_made_is_neither_replaced_nor_hidden(
+    checkout: Checkout, tmp_path: pathlib.Path
+) -> None:
+    """A file of that name, or a unit of the distribution's, is refused before anything is made."""
+    home = tmp_path / "home"
+    units = home / ".config/systemd/user"
+    units.mkdir(parents=True)
+    shim = tmp_path / "bin" / "systemctl"
+    shim.parent.mkdir()
+    shim.write_text("#!/bin/sh\ncase $* in *theirs.timer) echo /usr/lib/x/theirs.timer ;; esac\n")
+    shim.chmod(0o755)
+    env = {"HOME": str(home), "PATH": f"{shim.parent}:/usr/bin:/bin"}
+    (units / "mine.service").write_text("[Unit]\n")
+    for name, file in (("mine", "mine.service"), ("theirs", "/usr/lib/x/theirs.timer")):
+        install = ["schedule", "systemd", *checkout.named, "--user", "--name", name, "--install"]
+        done = checkout.run(*install, **env)
+        assert done.returncode == 2
+        assert file in done.stderr
+        assert "--name" in done.stderr
+    assert [each.name for each in units.iterdir()] == ["mine.service"]
+    assert (units / "mine.service").read_text() == "[Unit]\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--run-as", "root\nExecStartPre=/bin/false"),
+        ("--on-failure-unit", "a.service\nExecStartPre=/bin/false"),
+        ("--", "--on-renew", "a\nb"),
+    ],
+)
+def test_nothing_ends_the_line_that_it_stands_in(
+    checkout: Checkout, options: tuple[str, ...]
+) -> None:
+    done = checkout.run("schedule", "systemd", *checkout.named, *options)
+    assert done.returncode == 2
+    assert "ExecStart" not in done.stdout
+
+
+def test_the_job_dumps_no_core_and_imports_nothing_of_the_working_directory(
+    checkout: Checkout,
+) -> None:
+    text = checkout.run("schedule", "systemd", *checkout.named).stdout
+    assert "\nLimitCORE=0\n" in text
+    start = text.split("ExecStart=")[1].splitlines()[0]
+    assert "generate_creds.sh" in start
+    assert f"--output-dir {systemd_word(checkout.root)}" in start.replace("/.oauth-tokens", "")
+
+
+def systemd_word(path: str) -> str:
+    return '"' + path.replace("%", "%%").replace("$", "$$") + '"'
+
+
+def test_the_environment_goes_along_in_a_private_file_and_is_not_printed(
+    checkout: Checkout,
+) -> None:
+    """What only this shell has is warned of, unless it goes along."""
+    env = {"HTTPS_PROXY": 'http://u:p"$x@proxy:1'}
+    line = ["schedule", "systemd", *checkout.named]
+    assert "HTTPS_PROXY" in checkout.run(*line, **env).stderr
+    done = checkout.run(*line, "--environment", "HTTPS_PROXY", **env)
+    assert "HTTPS_PROXY" not in done.stderr
+    assert "EnvironmentFile=/etc/systemd/system/credentials-provider.env" in done.stdout
+    assert "HTTPS_PROXY=(this shell's)" in done.stdout
+    assert "proxy:1" not in done.stdout
+    assert checkout.run(*line, "--environment", "NOT_SET").returncode == 2
+
+
+def test_launchd_and_windows_get_what_their_formats_ask_for(checkout: Checkout) -> None:
+    """Well formed, every word as it is. Neither ran: there is no macOS and no Windows here."""
+    plist = checkout.run("schedule", "launchd", *checkout.named).stdout
+    agent = plistlib.loads(plist.partition("\n")[2].encode())
+    assert agent["ProgramArguments"][1:3] == ["generate", "--refresh-ahead"]
+    assert agent["StartInterval"] == 300
+    task = checkout.run("schedule", "windows", *checkout.named, "--every", "10").stdout
+    root = ET.fromstring(task.partition("\n")[2])
+    found = {node.tag.partition("}")[2]: node.text or "" for node in root.iter()}
+    assert found["Interval"] == "PT10M"
+    assert found["Command"] == agent["ProgramArguments"][0]
+    assert "generate --refresh-ahead" in found["Arguments"]
+
+
 def test_printing_installs_nothing(checkout: Checkout, tmp_path: pathlib.Path) -> None:
     before = sorted(os.listdir(checkout.root))
-    for kind in ("systemd", "cron", "kubernetes"):
-        assert checkout.run("schedule", kind, HOME=str(tmp_path / "none")).returncode == 0
+    for kind in ("systemd", "cron", "launchd", "windows", "kubernetes"):
+        named = () if kind == "kubernetes" else checkout.named
+        done = checkout.run("schedule", kind, *named, HOME=str(tmp_path / "none"))
+        assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(checkout.root)) == before
     assert not (tmp_path / "none").exists()
 

@@ -673,7 +673,7 @@ def test_warnings_of_every_stage_are_passed_on(project: Project) -> None:
     project.run()
     warnings = project.listener.warnings
     assert len(warnings) == 4
-    assert "line 1 cannot be understood" in warnings[0]
+    assert "line 1 is ignored" in warnings[0]
     assert "chmod 600" in warnings[1]
     assert "treats this name specially" in warnings[2]
     assert "chmod 700" in warnings[3]

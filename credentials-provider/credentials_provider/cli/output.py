@@ -14,6 +14,7 @@ from credentials_provider.cli.helping import UTC, as_started
 from credentials_provider.cli.logs import tell
 from credentials_provider.errors import EXIT_REFUSED
 from credentials_provider.model import Observer
+from credentials_provider.policy import showable
 from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
@@ -231,7 +232,8 @@ def local_time(epoch: float, now: float) -> str:
     ctx = click.get_current_context(silent=True)
     zone = timezone.utc if ctx is not None and ctx.meta.get(UTC) else None
     moment, today = (
-        datetime.fromtimestamp(each, timezone.utc).astimezone(zone) for each in (epoch, now)
+        datetime.fromtimestamp(showable(each), timezone.utc).astimezone(zone)
+        for each in (epoch, now)
     )
     near = moment.date() == today.date() or abs(epoch - now) < _HALF_A_DAY
     form = "%H:%M %Z" if near else "%Y-%m-%d %H:%M %Z"

@@ -15,6 +15,7 @@ from credentials_provider.cli.options import DURATION, flags_of, identity_names,
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import identity_of_options, read_entries
 from credentials_provider.model import RunOptions
+from credentials_provider.policy import showable
 from credentials_provider.run.access import Access, get_token, mint_token, only_name
 from credentials_provider.settings import load_settings
 
@@ -239,7 +240,7 @@ def _exec_api_version() -> str:
 def _exec_credential(access: Access, api_version: str) -> dict[str, Any]:
     from datetime import datetime, timezone  # noqa: PLC0415
 
-    expiry = datetime.fromtimestamp(int(access.expires_on), tz=timezone.utc)
+    expiry = datetime.fromtimestamp(int(showable(access.expires_on)), tz=timezone.utc)
     return {
         "apiVersion": api_version,
         "kind": "ExecCredential",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
 
 from credentials_provider.identities.rules import is_guid
 
@@ -28,8 +27,9 @@ def own_words(description: object, secrets: Iterable[str]) -> str | None:
     if not isinstance(description, str):
         return None
     text = description[:4096]
-    for secret in sorted({form for each in secrets for form in _forms(each)}, key=len)[::-1]:
-        text = re.sub(re.escape(secret), REDACTED, text, flags=re.IGNORECASE)
+    for secret in secrets:
+        if secret.strip():
+            text = re.sub(_any_form(secret.strip()), REDACTED, text, flags=re.IGNORECASE)
     text = _CODE.sub("", _ENDS.sub("", text))
     text = "".join(each if each.isprintable() and each.isascii() else " " for each in text)
     words = [_shown(word) for word in text.split()]
@@ -39,9 +39,17 @@ def own_words(description: object, secrets: Iterable[str]) -> str | None:
     return whole or None
 
 
-def _forms(secret: str) -> set[str]:
-    forms = {secret, secret.strip(), quote(secret), quote(secret, safe=""), quote_plus(secret)}
-    return {each for each in forms if each}
+def _any_form(secret: str) -> str:
+    """A pattern of a secret, each character as it is or percent-encoded, as forms and queries do.
+
+    JSON's escapes are gone by now.
+    """
+    forms = []
+    for character in secret:
+        encoded = "".join(f"%{byte:02X}" for byte in character.encode(errors="replace"))
+        plus = r"|\+" if character == " " else ""
+        forms.append(f"(?:{re.escape(character)}|{encoded}{plus})")
+    return "".join(forms)
 
 
 def _shown(word: str) -> str:

@@ -50,9 +50,10 @@ def program(root: str) -> list[str]:
     checkout = os.path.join(package, "__main__.py")
     if os.path.isfile(checkout):
         return [sys.executable, checkout]
-    # Without -P whoever may write into the working directory decides what is imported.
-    safe = ["-P"] if sys.version_info >= (3, 11) else []
-    return [sys.executable, *safe, "-m", "credentials_provider"]
+    # Else whoever may write into the working directory decides what is imported; -I leaves out
+    # the user's own packages as well.
+    safe = "-P" if sys.version_info >= (3, 11) else "-I"
+    return [sys.executable, safe, "-m", "credentials_provider"]
 
 
 def is_temporary(line: Sequence[str]) -> bool:

@@ -31,6 +31,7 @@ _OUT_OF_TIME = Failure(
     "Check the network and the login host, or allow more time with --deadline.",
     transient=True,
 )
+_MORE = "(ulimit -u, ulimit -v)"
 _REPORT_IT = "This is a mistake of this program: please report it with this line."
 
 
@@ -110,8 +111,12 @@ class Renewal:
 
         # In a thread: a signal's exception strikes the main one, and would leave half a file.
         writer = threading.Thread(target=write)
-        writer.start()
-        writer.join()
+        try:
+            writer.start()
+        except RuntimeError:  # the process may start no thread
+            write()
+        else:
+            writer.join()
 
     def _renew(self, due: Sequence[PlanItem]) -> dict[str, Outcome]:
         minter = self._make_minter()
@@ -125,12 +130,19 @@ class Renewal:
         done: dict[str, Outcome] = {}
         self._observer.start(len(due))
         try:
-            start_workers(min(len(due), self._options.concurrency * WORKERS_A_CONNECTION), work)
+            wanted = min(len(due), self._options.concurrency * WORKERS_A_CONNECTION)
+            started = start_workers(wanted, work)
+            if started < min(wanted, self._options.concurrency):
+                self._warn_once("threads", f"this process may start only {started} threads {_MORE}")
             while len(done) < len(due):
                 left = self._deadline + GRACE - time.monotonic()
                 outcome = finished.get(timeout=max(left, 0.0))
                 done[outcome.identity_name] = outcome
                 self._observer.finish(outcome)
+        except RuntimeError:
+            raise StorageError(
+                "this process may not start a single thread", hint=f"Raise its limits {_MORE}."
+            ) from None
         except queue.Empty:
             late = [item for item in due if item.entry.name not in done]
             for item in late:

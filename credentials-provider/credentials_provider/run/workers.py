@@ -14,8 +14,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def start_workers(count: int, work: Callable[[], None]) -> None:
-    """Run `work` in that many threads, or in as many as this process may start.
+def start_workers(count: int, work: Callable[[], None]) -> int:
+    """Run `work` in that many threads, or in as many as this process may start: how many.
 
     They are daemons: one that waits where no time-out reaches (DNS) does not hold up the end.
 
@@ -30,6 +30,7 @@ def start_workers(count: int, work: Callable[[], None]) -> None:
             started += 1
     if not started:
         raise RuntimeError
+    return started
 
 
 def each_of(items: Sequence[T], ask: Callable[[T], R], workers: int) -> Iterator[tuple[T, R]]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING
+
+from credentials_provider.errors import ConfigurationError
+from credentials_provider.schedule.calling import FirstRun, call, first_run, run
 
 if TYPE_CHECKING:
     from credentials_provider.schedule import Plan
@@ -29,6 +33,45 @@ def line(plan: Plan) -> str:
 
 def _mark(name: str) -> str:
     return f"# {name} (schedule cron)"
+
+
+def install(plan: Plan) -> FirstRun:
+    """Put the line into this user's crontab, after the job ran once in cron's environment.
+
+    Raises:
+        ConfigurationError: the crontab cannot be read or written.
+        ValueError: cron cannot take the command.
+
+    """
+    after = with_line(_crontab(), plan)
+    home = {"HOME": os.path.expanduser("~"), "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
+    first = first_run(["/bin/sh", "-c", shlex.join(plan.command)], home)
+    call(["crontab", "-"], after)
+    return first
+
+
+def uninstall(name: str) -> bool:
+    """Remove the line of that name; whether there was one.
+
+    Raises:
+        ConfigurationError: the crontab cannot be read or written.
+
+    """
+    before = _crontab()
+    after = without_line(before, name)
+    if after != before:
+        call(["crontab", "-"], after)
+    return after != before
+
+
+def _crontab() -> str:
+    done = run(["crontab", "-l"])
+    if done.returncode and "no crontab" not in done.stderr.lower():
+        raise ConfigurationError(
+            f"crontab -l failed: {done.stderr.strip()[:200]}",
+            hint="cron.allow and cron.deny say who may use crontab.",
+        )
+    return "" if done.returncode else done.stdout
 
 
 def with_line(crontab: str, plan: Plan) -> str:

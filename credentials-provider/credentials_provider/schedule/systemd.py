@@ -4,43 +4,84 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from credentials_provider.errors import ConfigurationError
+from credentials_provider.files import write_whole
 from credentials_provider.policy import TIMER_JITTER
+from credentials_provider.schedule.calling import (
+    FIRST_RUN_PATIENCE,
+    FirstRun,
+    call,
+    last_lines,
+    run,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from credentials_provider.schedule import Plan
 
-# By this a file is known to be ours to remove.
+# By this a file is known to be ours to replace and to remove.
 MADE_BY = "# Made by: credentials-provider schedule systemd"
 
+# systemd.exec(5), Process Exit Codes: a part of the sandbox that this machine does not allow.
+_SANDBOX_CODES = {"217": "USER", "218": "CAPABILITIES", "226": "NAMESPACE", "228": "SECCOMP"}
 _PLAIN = re.compile(r"[A-Za-z0-9_./:=@,+-]+", re.ASCII)
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?", re.ASCII)
+_UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|target)", re.ASCII)
 
 _SERVICE = """\
 {made_by}
 [Unit]
 Description=Renew access tokens for machine identities
-{network}
+{unit}
 [Service]
+{kind}ExecStart={command}
+{service}LimitCORE=0
+UMask=0077
+
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+NoNewPrivileges=yes
+# AF_UNIX: name resolution by systemd-resolved and nscd.
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+{sandbox}{install}"""
+
+_TIMED = """\
 Type=oneshot
-ExecStart={command}
 # Not renewed, but every token is still valid: the next run tries again.
 SuccessExitStatus=75
 TimeoutStartSec=5min
-{user}{credentials}
+"""
+
+# systemd before 253 needs the command; newer ones take this form, too (beside notify-reload).
+_STAYING = """\
+Type=notify
+ExecReload=kill -HUP $MAINPID
+SuccessExitStatus=143
+TimeoutStartSec=5min
+WatchdogSec=5min
+Restart=on-failure
+RestartSec=30s
+"""
+
+# What needs namespaces, which containers and some kernels do not give.
+_SANDBOX = """\
+
 # It writes here and nowhere else; what a hook writes elsewhere needs a line of its own.
 ReadWritePaths={writes}
-UMask=0077
-
 AmbientCapabilities=
 CapabilityBoundingSet=
 DevicePolicy=closed
 KeyringMode=private
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-NoNewPrivileges=yes
 PrivateDevices=yes
 PrivateMounts=yes
 PrivateTmp=yes
@@ -56,15 +97,6 @@ ProtectKernelTunables=yes
 ProtectProc=invisible
 ProtectSystem=strict
 RemoveIPC=yes
-# AF_UNIX: name resolution by systemd-resolved and nscd.
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
-SystemCallErrorNumber=EPERM
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
 """
 
 # The system's: a user's manager has no such target.
@@ -87,30 +119,162 @@ WantedBy=timers.target
 """
 
 
-def units(
-    plan: Plan, *, run_as: str | None, credentials: Sequence[tuple[str, str]]
-) -> dict[str, str]:
-    """File name to text. `run_as`: a user, None for a user's own manager.
+class Form(NamedTuple):
+    """How the units are to be."""
 
-    `credentials`: name and path of what systemd reads for the service (LoadCredential=).
+    of_user: bool  # for the user's own manager
+    run_as: str | None = None  # a user, for the system's
+    credentials: Sequence[tuple[str, str]] = ()  # name and path (LoadCredential=)
+    on_failure: str | None = None  # a unit that is started when the job fails
+    sandbox: bool = True
+
+    def check(self) -> None:
+        """Refuse what would end the line that it stands in.
+
+        Raises:
+            ValueError: with what is wrong.
+
+        """
+        if self.run_as is not None and not _USER.fullmatch(self.run_as):
+            raise ValueError(f"{self.run_as!r} is not the name or number of a user")
+        if self.on_failure is not None and not _UNIT.fullmatch(self.on_failure):
+            raise ValueError(f"{self.on_failure!r} is not the name of a .service or .target")
+
+
+def units(plan: Plan, form: Form) -> dict[str, str]:
+    """Path to text: a service, its timer where it does not stay, its environment where it has one.
 
     Raises:
         ValueError: a path or an argument cannot stand in a unit.
 
     """
-    return {
+    form.check()
+    folder = unit_folder(of_user=form.of_user)
+    target = "default.target" if form.of_user else "multi-user.target"
+    environment = os.path.join(folder, f"{plan.name}.env")
+    unit = "" if form.of_user else _NETWORK
+    service = "" if form.of_user or form.run_as is None else f"User={form.run_as}\n"
+    if form.on_failure:
+        unit += f"OnFailure={form.on_failure}\n"
+    for name, path in form.credentials:
+        service += f"LoadCredential={name}:{_specifiers(path)}\n"
+    if plan.environment:
+        service += f"EnvironmentFile={_specifiers(environment)}\n"
+    texts = {
         f"{plan.name}.service": _SERVICE.format(
             made_by=MADE_BY,
+            unit=unit,
+            kind=_TIMED if plan.every else _STAYING,
             command=_line(plan.command),
-            user=f"User={run_as}\n" if run_as else "",
-            credentials="".join(
-                f"LoadCredential={name}:{_specifiers(path)}\n" for name, path in credentials
-            ),
-            network="" if run_as is None else _NETWORK,
-            writes=" ".join(_word(path) for path in plan.writes),
-        ),
-        f"{plan.name}.timer": _TIMER.format(made_by=MADE_BY, every=plan.every, jitter=TIMER_JITTER),
+            service=service,
+            sandbox=_SANDBOX.format(writes=" ".join(map(_word, plan.writes)))
+            if form.sandbox
+            else "",
+            install="" if plan.every else f"\n[Install]\nWantedBy={target}\n",
+        )
     }
+    if plan.every:
+        texts[f"{plan.name}.timer"] = _TIMER.format(
+            made_by=MADE_BY, every=plan.every, jitter=TIMER_JITTER
+        )
+    made = {os.path.join(folder, name): text for name, text in texts.items()}
+    if plan.environment:
+        lines = (f"{name}={_value(value)}\n" for name, value in plan.environment.items())
+        made[environment] = f"{MADE_BY}\n{''.join(lines)}"
+    return made
+
+
+def install(plan: Plan, form: Form, *, make_folder: Callable[[str], None]) -> FirstRun:
+    """Write the units, enable them, and run the job once as the manager does.
+
+    Raises:
+        ConfigurationError: a unit of that name is somebody else's, or the manager fails.
+        StorageError: a file or folder cannot be made.
+        ValueError: a path or an argument cannot stand in a unit.
+
+    """
+    manager = _manager(of_user=form.of_user)
+    made = units(plan, form)
+    for path in made:
+        _refuse_what_is_not_ours(path, manager)
+    for folder in (os.path.dirname(next(iter(made))), *plan.writes):
+        make_folder(folder)
+    for path, text in made.items():
+        write_whole(path, text, 0o600 if path.endswith(".env") else 0o644)
+    call([*manager, "daemon-reload"])
+    starts = f"{plan.name}.timer" if plan.every else f"{plan.name}.service"
+    if plan.every:
+        call([*manager, "enable", "--now", starts])
+    else:
+        call([*manager, "enable", starts])
+    return _first_run(plan, form, manager)
+
+
+def uninstall(name: str, *, of_user: bool) -> list[str]:
+    """Stop and remove what `install` made of that name; returns its files.
+
+    Raises:
+        ConfigurationError: the manager fails.
+
+    """
+    folder = unit_folder(of_user=of_user)
+    paths = [os.path.join(folder, f"{name}.{kind}") for kind in ("timer", "service", "env")]
+    ours = [path for path in paths if _is_ours(path)]
+    if ours:
+        manager = _manager(of_user=of_user)
+        for path in ours:
+            if not path.endswith(".env"):
+                run([*manager, "disable", "--now", os.path.basename(path)])
+        for path in ours:
+            os.unlink(path)
+        call([*manager, "daemon-reload"])
+    return ours
+
+
+def _first_run(plan: Plan, form: Form, manager: Sequence[str]) -> FirstRun:
+    service = f"{plan.name}.service"
+    verb = "start" if plan.every else "restart"
+    done = run([*manager, verb, service], patience=FIRST_RUN_PATIENCE)
+    shown = call([*manager, "show", service, "-p", "ExecMainStatus", "-p", "Result"])
+    status = dict(line.partition("=")[::2] for line in shown.splitlines())
+    code = status.get("ExecMainStatus", "")
+    if done.returncode == 0:
+        return FirstRun(
+            True, f"The first run ended with exit code {code or 0}." if plan.every else "It runs."
+        )
+    journal = ["journalctl", *(["--user"] if form.of_user else []), "-u", service]
+    said = run([*journal, "-n", "12", "-o", "cat", "--no-pager"]).stdout
+    if form.sandbox and code in _SANDBOX_CODES:
+        what = (
+            f"systemd cannot close the service in on this machine ({code}/{_SANDBOX_CODES[code]})"
+        )
+        return FirstRun(False, what, last_lines(said), "Install it with --no-sandbox.")
+    what = f"The first run failed: {status.get('Result', 'unknown')}, exit code {code}."
+    return FirstRun(False, what, last_lines(said), f"See more: {' '.join(journal)}")
+
+
+def _manager(*, of_user: bool) -> list[str]:
+    return ["systemctl", "--user"] if of_user else ["systemctl"]
+
+
+def _refuse_what_is_not_ours(path: str, manager: Sequence[str]) -> None:
+    """Neither a file of somebody else's is replaced nor a unit of the distribution's hidden."""
+    found = path if os.path.lexists(path) else ""
+    if not found and not path.endswith(".env"):
+        line = [*manager, "show", "-p", "FragmentPath", "--value", os.path.basename(path)]
+        found = run(line).stdout.strip()
+    if found and not _is_ours(found):
+        raise ConfigurationError(
+            f"{found} was not made by this program", hint="Choose another name with --name."
+        )
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.readline().strip() == MADE_BY
+    except (OSError, ValueError):
+        return False
 
 
 def unit_folder(*, of_user: bool) -> str:
@@ -125,6 +289,13 @@ def _specifiers(text: str) -> str:
     if not text.isprintable():
         raise ValueError(f"{text!r} cannot stand in a unit")
     return text.replace("%", "%%")
+
+
+def _value(text: str) -> str:
+    """In an EnvironmentFile= (systemd.exec(5)): the quotes of a shell."""
+    if not text.isprintable():
+        raise ValueError("a variable with a line break cannot be taken along")
+    return '"' + re.sub(r'([\\"$`])', r"\\\1", text) + '"'
 
 
 def _line(command: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from credentials_provider.errors import ConfigurationError, LockBusyError, Stora
 from credentials_provider.files import Folder, is_temporary, make_folders
 from credentials_provider.model import TokenRecord
 from credentials_provider.permissions import is_open
-from credentials_provider.policy import LONGEST_LIFE
+from credentials_provider.policy import LONGEST_LIFE, showable
 from credentials_provider.tokens.claims import decode_claims, epoch_claim, whose
 from credentials_provider.tokens.clock import (
     CLOCK_TOLERANCE,
@@ -40,7 +40,7 @@ CONSISTENT_WITHIN = 2  # seconds by which a file's several times may differ from
 
 def iso(epoch: float) -> str:
     """ISO 8601 in UTC with offset; the registry's readers take a naive time for local time."""
-    return datetime.fromtimestamp(epoch, tz=timezone.utc).isoformat()
+    return datetime.fromtimestamp(showable(epoch), tz=timezone.utc).isoformat()
 
 
 def token_document(entry: Entry, minted: Minted, refresh_at: int) -> dict[str, Any]:

@@ -1,0 +1,286 @@
+"""`schedule`: prints a timer for this project; installs one only on request."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider.cli.helping import Group
+from credentials_provider.cli.schedule.planning import (
+    checked,
+    common,
+    environment_option,
+    local,
+    plan,
+    refuse_windows,
+)
+from credentials_provider.errors import EXIT_FAILED, EXIT_OK, StorageError
+from credentials_provider.files import make_folders
+from credentials_provider.schedule import NAME, cron, kubernetes, launchd, systemd, windows
+from credentials_provider.settings import IDENTITIES_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from credentials_provider.schedule.calling import FirstRun
+
+
+@click.group(
+    "schedule",
+    cls=Group,
+    examples="""
+    # Your own systemd timer
+    credentials-provider schedule systemd --user --install
+    # Look at it only
+    credentials-provider schedule cron
+    """,
+)
+def command() -> None:
+    """Print a timer that keeps the tokens fresh: for systemd, cron, Kubernetes, macOS or Windows.
+
+    Nothing is installed without --install. What stands behind -- goes to `generate` as it is, such
+    as -- --on-renew 'COMMAND' --metrics-file FILE.
+    """
+
+
+@command.command(
+    "systemd",
+    short_help="A service and a timer, hardened.",
+    examples="""
+    # For your own systemd
+    credentials-provider schedule systemd --user --install
+    # With a hook
+    credentials-provider schedule systemd --user --install -- \\
+        --on-renew "systemctl --user reload my-agent"
+    # A service that stays, instead of the timer
+    credentials-provider schedule systemd --user --watch --install
+    """,
+)
+@common
+@local
+@environment_option
+@click.option("--user", "of_user", is_flag=True, help="For your own systemd, not the system's.")
+@click.option("--run-as", metavar="USER", help="Default: the owner of the output folder.")
+@click.option("--watch", "stays", is_flag=True, help="A service that runs `watch`, no timer.")
+@click.option("--on-failure-unit", metavar="UNIT", help="Start it if the job fails (OnFailure=).")
+@click.option(
+    "--sandbox/--no-sandbox",
+    default=True,
+    help="Close the service in with namespaces, which some containers do not allow.",
+)
+@click.option(
+    "--load-credential",
+    "credentials",
+    multiple=True,
+    metavar="NAME:PATH",
+    help="Let systemd read a secret for the service (LoadCredential=); one named "
+    f"{IDENTITIES_FILE} is the identities file.",
+)
+@click.pass_obj
+def systemd_command(root: str, /, **options: Any) -> int:
+    """Print a hardened service and timer, for the system or (--user) for your own systemd."""
+    refuse_windows()
+    of_user = options["of_user"]
+    if options["uninstall"]:
+        return _removed(systemd.uninstall(options["name"], of_user=of_user))
+    credentials = [_credential(each) for each in options["credentials"]]
+    if IDENTITIES_FILE in dict(credentials):
+        options["identities_file"] = f"${{CREDENTIALS_DIRECTORY}}/{IDENTITIES_FILE}"
+    job = plan(root, options, stays=options["stays"])
+    form = systemd.Form(
+        of_user,
+        None if of_user else options["run_as"] or _owner(job.writes[0]),
+        credentials,
+        options["on_failure_unit"],
+        options["sandbox"],
+    )
+    if not options["install"]:
+        for path, text in _told(lambda: systemd.units(job, form)).items():
+            shown = re.sub('="(.*)"', "=(this shell's)", text) if path.endswith(".env") else text
+            click.echo(f"# {path}\n{shown}")
+        return EXIT_OK
+    first = _told(lambda: systemd.install(job, form, make_folder=_make_folder))
+    click.echo(f"Installed {', '.join(systemd.units(job, form))}")
+    if of_user:
+        click.echo("It runs while you are logged in; `loginctl enable-linger` lets it run always.")
+    return _tell(first)
+
+
+@command.command(
+    "cron",
+    short_help="One line for your crontab.",
+    examples="""
+    # Every five minutes
+    credentials-provider schedule cron --install
+    # No longer
+    credentials-provider schedule cron --uninstall
+    """,
+)
+@common
+@local
+@click.pass_obj
+def cron_command(root: str, /, **options: Any) -> int:
+    """Print one line for your crontab. It is silent unless something is wrong."""
+    refuse_windows()
+    if options["uninstall"]:
+        gone = cron.uninstall(options["name"])
+        click.echo(
+            "Removed the line from the crontab" if gone else "There is no such line in the crontab"
+        )
+        return EXIT_OK
+    job = plan(root, options)
+    click.echo(_told(lambda: cron.line(job)))
+    if not options["install"]:
+        return EXIT_OK
+    first = _told(lambda: cron.install(job))
+    click.echo("Installed in the crontab", err=True)
+    return _tell(first, err=True)
+
+
+@command.command(
+    "launchd",
+    short_help="A launch agent for macOS.",
+    examples="""
+    # Your own agent
+    credentials-provider schedule launchd --install
+    # Look at it only
+    credentials-provider schedule launchd --every 10
+    """,
+)
+@common
+@local
+@environment_option
+@click.pass_obj
+def launchd_command(root: str, /, **options: Any) -> int:
+    """Print a launch agent for macOS, which runs while you are logged in."""
+    refuse_windows()
+    if options["uninstall"]:
+        return _removed(launchd.uninstall(options["name"]))
+    job = plan(root, options)
+    if not options["install"]:
+        shown = dataclasses.replace(
+            job, environment=dict.fromkeys(job.environment, "(this shell's)")
+        )
+        click.echo(f"<!-- {launchd.path_of(job.name)} -->\n{_told(lambda: launchd.agent(shown))}")
+        return EXIT_OK
+    first = _told(lambda: launchd.install(job))
+    click.echo(f"Installed {launchd.path_of(job.name)}")
+    return _tell(first)
+
+
+@command.command(
+    "windows",
+    short_help="A task for Windows' Task Scheduler.",
+    examples="""
+    # To be imported
+    credentials-provider schedule windows > task.xml
+    schtasks /Create /TN credentials-provider /XML task.xml
+    # Every ten minutes
+    credentials-provider schedule windows --every 10
+    """,
+)
+@common
+@click.option("--env-file", metavar="FILE", help="Default: .env")
+@click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
+@click.option(
+    "-i", "--identities-file", metavar="FILE", help="Default: .oauth-tokens/entra-identities.json"
+)
+@click.pass_obj
+def windows_command(root: str, /, **options: Any) -> int:
+    """Print a task for Windows' Task Scheduler, as XML for schtasks /Create /XML."""
+    job = plan(root, options)
+    click.echo(_told(lambda: windows.task(job)), nl=False)
+    return EXIT_OK
+
+
+@command.command(
+    "kubernetes",
+    short_help="Manifests for kubectl apply.",
+    examples="""
+    # A CronJob
+    credentials-provider schedule kubernetes --image registry.example.com/tokens:1 \\
+        | kubectl apply -f -
+    # Beside your own container
+    credentials-provider schedule kubernetes --kind sidecar
+    """,
+)
+@common
+@click.option(
+    "--kind",
+    type=click.Choice(["cronjob", "fleet", "sidecar"]),
+    default="cronjob",
+    show_default=True,
+    help="A CronJob; one of indexed Jobs, each with its part; `watch` beside your container.",
+)
+@click.option("--image", default=f"{NAME}:latest", show_default=True, help="See docs.")
+@click.option(
+    "--shards", type=click.IntRange(1, 1000), default=4, show_default=True, help="For a fleet."
+)
+def kubernetes_command(**options: Any) -> int:
+    """Print manifests for kubectl apply -f -, or kubectl delete -f -."""
+    checked(options["more"])
+    text = kubernetes.manifests(
+        options["kind"],
+        image=options["image"],
+        every=int(options["every"]),
+        shards=options["shards"],
+        name=options["name"],
+        more=options["more"],
+    )
+    click.echo(text, nl=False)
+    return 0
+
+
+def _told(make: Callable[[], Any]) -> Any:
+    """A value that cannot stand where it has to is a mistake of usage."""
+    try:
+        return make()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _tell(first: FirstRun, *, err: bool = False) -> int:
+    """Show how the job went in its own environment."""
+    click.echo(first.what, err=err or not first.done)
+    for text in (first.output, first.cure):
+        if text:
+            click.echo(text, err=True)
+    return EXIT_OK if first.done else EXIT_FAILED
+
+
+def _removed(paths: Sequence[str]) -> int:
+    click.echo(f"Removed {', '.join(paths)}" if paths else "There is none of that name")
+    return EXIT_OK
+
+
+def _make_folder(path: str) -> None:
+    try:
+        make_folders(path)
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename} cannot be made: {error.strerror}",
+            hint="Check its owner and permissions; your own units go with --user.",
+        ) from None
+
+
+def _credential(text: str) -> tuple[str, str]:
+    name, colon, path = text.partition(":")
+    if not colon or not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or not path:
+        raise click.BadParameter(f"{text!r} is not NAME:PATH", param_hint="'--load-credential'")
+    return name, os.path.abspath(path)
+
+
+def _owner(folder: str) -> str:
+    import pwd  # noqa: PLC0415  where systemd is, it is
+
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    uid = os.stat(folder).st_uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

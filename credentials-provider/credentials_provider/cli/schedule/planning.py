@@ -1,0 +1,174 @@
+"""What a timer runs: the options that every kind shares, and the plan that they make."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from credentials_provider.cli import generate, watch
+from credentials_provider.errors import ConfigurationError, CredentialsProviderError
+from credentials_provider.identities.reading import read_entries
+from credentials_provider.policy import TIMER_INTERVAL
+from credentials_provider.run.launching import (
+    is_temporary,
+    left_behind,
+    left_behind_warning,
+    options_of,
+    program,
+)
+from credentials_provider.schedule import NAME, Plan
+from credentials_provider.settings import Flags, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from credentials_provider.model import Entry
+    from credentials_provider.settings import Settings
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_MINUTES = tuple(n for n in range(1, 31) if 60 % n == 0)  # what repeats evenly within an hour
+
+
+class NameType(click.ParamType[str]):
+    """A name for units, lines and manifests."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not _NAME.fullmatch(str(value)):
+            self.fail("must be of a-z, 0-9 and '-', 52 at most", param, ctx)
+        return str(value)
+
+
+def common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of every kind."""
+    for option in (
+        click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTION...]"),
+        click.option(
+            "--name",
+            type=NameType(),
+            default=NAME,
+            show_default=True,
+            help="Name of the service and timer.",
+        ),
+        click.option(
+            "--every",
+            type=click.Choice([str(n) for n in _MINUTES]),
+            default=str(TIMER_INTERVAL // 60),
+            show_default=True,
+            help="Minutes between two runs.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def local(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of those that run on this machine."""
+    for option in (
+        click.option("--uninstall", is_flag=True, help="Remove what --install made."),
+        click.option(
+            "--install", is_flag=True, help="Install it, run it once; an earlier one is replaced."
+        ),
+        click.option("--env-file", metavar="FILE", help="Default: .env"),
+        click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens"),
+        click.option(
+            "-i",
+            "--identities-file",
+            metavar="FILE",
+            help="Default: .oauth-tokens/entra-identities.json",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+environment_option = click.option(
+    "--environment",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A variable of this shell that the job needs, as HTTPS_PROXY; repeatable.",
+)
+
+
+def plan(root: str, options: dict[str, Any], *, stays: bool = False) -> Plan:
+    """The command line with every path absolute, so that it runs from anywhere.
+
+    Warns about what the job will not find.
+    """
+    more = (*options["more"], "--quiet")
+    metrics_file = checked(more, stays=stays)
+    file = options["identities_file"]
+    of_systemd = bool(file) and file.startswith("$")  # a file that only the service has
+    flags = Flags(
+        identities_file=None if of_systemd else file,
+        output_dir=options["output_dir"],
+        env_file=options["env_file"],
+    )
+    settings = load_settings(flags, os.environ, root)
+    start = program(root)
+    words = [*start, *(["watch"] if stays else ["generate", "--refresh-ahead"])]
+    words += options_of(settings)
+    if of_systemd:
+        words += ["--identities-file", file]
+    given = _taken_along(options.get("names", ()))
+    _warn(start, settings, given)
+    output_dir = os.path.abspath(settings.output_dir)
+    writes = (output_dir, os.path.dirname(metrics_file)) if metrics_file else (output_dir,)
+    every = 0 if stays else int(options["every"])
+    return Plan((*words, *more), writes, every, options["name"], given)
+
+
+def _taken_along(names: Sequence[str]) -> dict[str, str]:
+    for name in names:
+        if not _VARIABLE.fullmatch(name) or not os.environ.get(name):
+            raise click.BadParameter(f"{name} is not set here", param_hint="'--environment'")
+    return {name: os.environ[name] for name in names}
+
+
+def _warn(start: Sequence[str], settings: Settings, given: Mapping[str, str]) -> None:
+    entries: Sequence[Entry] = ()
+    try:
+        entries = read_entries(settings).entries
+    except CredentialsProviderError as error:
+        click.echo(f"Warning: {error.message}", err=True)
+    if names := [each for each in left_behind(settings, entries) if each not in given]:
+        click.echo(f"Warning: {left_behind_warning(names, settings)}", err=True)
+    if is_temporary(start):
+        click.echo(
+            f"Warning: {start[0]} is in uv's cache, which `uv cache prune` empties. Install the "
+            "program with `uv tool install`, and run this again.",
+            err=True,
+        )
+
+
+def checked(more: Sequence[str], *, stays: bool = False) -> str | None:
+    """The metrics file; a mistake in the options is reported now, not by the first run at night."""
+    if stays:
+        options = watch.command.make_context("watch", [*more]).params
+    else:
+        options = generate.command.make_context("generate", ["--refresh-ahead=auto", *more]).params
+    for name in ("metrics_file", "ca_bundle"):
+        path = options.get(name)
+        if path and not os.path.isabs(path):
+            raise click.UsageError(f"{path}: a timer runs anywhere, give the whole path.")
+    metrics_file: str | None = options.get("metrics_file")
+    return metrics_file
+
+
+def refuse_windows() -> None:
+    """Where there are no users of POSIX there is none of its timers.
+
+    Raises:
+        ConfigurationError: this is Windows.
+
+    """
+    if os.name != "posix":
+        raise ConfigurationError(
+            "this kind of timer does not exist on Windows", hint="Take `schedule windows`."
+        )

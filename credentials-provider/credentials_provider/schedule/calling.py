@@ -1,0 +1,93 @@
+"""The programs that keep timers: called by fixed words, their failures in ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, NamedTuple
+
+from credentials_provider.errors import ConfigurationError
+from credentials_provider.run.child_environment import allowed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PATIENCE = 60.0  # seconds for systemctl, crontab and their like
+FIRST_RUN_PATIENCE = 330.0  # seconds for the job itself: a unit gives it five minutes
+_LAST_LINES = 12
+
+
+class FirstRun(NamedTuple):
+    """How the job went in the environment that it will have."""
+
+    done: bool
+    what: str  # a line for people
+    output: str = ""
+    cure: str = ""
+
+
+def run(
+    line: Sequence[str],
+    text: str = "",
+    *,
+    patience: float = PATIENCE,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end.
+
+    Raises:
+        ConfigurationError: it is not on this machine, or does not answer.
+
+    """
+    try:
+        return subprocess.run(  # noqa: S603  words of ours
+            line,
+            input=text,
+            env=allowed(os.environ) if environment is None else environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=patience,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"there is no {line[0]} on this machine",
+            hint="Take another timer (`credentials-provider schedule --help`), or `watch`.",
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise ConfigurationError(
+            f"{line[0]} has not answered for {patience:g} s", hint="Run it by hand to see why."
+        ) from None
+
+
+def call(line: Sequence[str], text: str = "") -> str:
+    """What a program prints, which must succeed.
+
+    Raises:
+        ConfigurationError: it failed.
+
+    """
+    done = run(line, text)
+    if done.returncode:
+        raise ConfigurationError(
+            f"{' '.join(line)} failed: {done.stderr.strip()[:200]}",
+            hint="Run it by hand to see more. Without --install the timer is only printed.",
+        )
+    return done.stdout
+
+
+def last_lines(text: str) -> str:
+    """The end of a program's output, indented."""
+    lines = text.strip().splitlines()[-_LAST_LINES:]
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def first_run(line: Sequence[str], environment: Mapping[str, str]) -> FirstRun:
+    """Run the job once, as the timer will: in that environment alone."""
+    done = run(line, patience=FIRST_RUN_PATIENCE, environment=environment)
+    return FirstRun(
+        done.returncode in (0, 75),
+        f"The first run ended with exit code {done.returncode}.",
+        last_lines(done.stdout + done.stderr),
+    )

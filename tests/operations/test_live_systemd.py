@@ -1,0 +1,139 @@
+"""Timers under a systemd that runs: the system's manager and a user's.
+
+Slow, debootstrap makes the system: `tests/run.sh -n 0 -m slow tests/operations`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from credentials_provider.emulator import Emulator
+from debian import CERTIFICATES, Machine, boot, check_out, copy_of, run
+from support import apps, entry
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from credentials_provider.emulator import App
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+USER = 1000
+CHECKOUT = "/home/user/a checkout, 100% odd $HOME"
+
+
+class Bench(NamedTuple):
+    machine: Machine
+    root: Path
+    app: App
+    idp: Emulator
+
+    def schedule(self, *options: str, user: int = 0) -> subprocess.CompletedProcess[str]:
+        program = f"{CHECKOUT}/generate_creds.sh"
+        named = ("-i", f"{CHECKOUT}/.oauth-tokens/entra-identities.json")
+        line = [program, "schedule", "systemd", *named, "--environment", "NO_PROXY", *options]
+        more = ["--login-base-url", self.idp.base_url, "--ca-bundle", f"{CHECKOUT}/ca.pem"]
+        return self.machine.run(*line, "--", *more, user=user, NO_PROXY="localhost")
+
+    @property
+    def token(self) -> Path:
+        return self.root / CHECKOUT[1:] / f".oauth-tokens/{self.app.name}.json"
+
+    def write(self, app: App) -> None:
+        file = self.root / CHECKOUT[1:] / ".oauth-tokens/entra-identities.json"
+        file.write_text(json.dumps([entry(app)]))
+        file.chmod(0o600)
+        os.chown(file, USER, USER)
+
+
+@pytest.fixture(scope="module")
+def bench(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A machine with a user, whose checkout is set up."""
+    root = copy_of(debian, tmp_path_factory.mktemp("machine") / "root")
+    added = run(root, f"useradd --uid {USER} --create-home user")
+    assert added.returncode == 0, added.stderr
+    check_out(root / CHECKOUT[1:], USER)
+    ready = run(
+        root,
+        ["/bin/sh", f"{CHECKOUT}/generate_creds.sh", "--version"],
+        user=USER,
+        variables={"HOME": "/home/user", "PIP_CERT": CERTIFICATES},
+    )
+    assert ready.returncode == 0, ready.stderr
+    (app,) = apps(1)
+    with Emulator([app], ca_file=str(root / CHECKOUT[1:] / "ca.pem")) as idp, boot(root) as machine:
+        yield Bench(machine, root, app, idp)
+
+
+@pytest.fixture(autouse=True)
+def fresh(bench: Bench) -> None:
+    bench.token.unlink(missing_ok=True)
+    bench.write(bench.app)
+
+
+def test_the_system_s_manager_runs_it_closed_in(bench: Bench) -> None:
+    """Installed, run once as the folder's owner, kept by the timer, and removed without a trace."""
+    done = bench.schedule("--install")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The first run ended with exit code 0." in done.stdout
+    status = bench.token.stat()
+    assert (status.st_uid, status.st_mode & 0o777) == (USER, 0o600)
+    timer = bench.machine.run("systemctl", "is-active", "credentials-provider.timer")
+    assert timer.stdout.strip() == "active"
+    environment = bench.root / "etc/systemd/system/credentials-provider.env"
+    assert environment.stat().st_mode & 0o777 == 0o600
+    assert 'NO_PROXY="localhost"' in environment.read_text()
+    gone = bench.schedule("--uninstall")
+    assert gone.returncode == 0, gone.stderr
+    left = [each.name for each in (bench.root / "etc/systemd/system").iterdir()]
+    assert not [name for name in left if name.startswith("credentials-provider")]
+
+
+def test_a_user_s_manager_runs_it_or_says_what_would(bench: Bench) -> None:
+    """Where it cannot close the service in it names the option that works, which then works."""
+    bench.machine.run("loginctl", "enable-linger", "user")
+    bench.machine.run("systemctl", "start", f"user@{USER}.service")
+    done = bench.schedule("--user", "--install", user=USER)
+    if done.returncode:
+        assert "--no-sandbox" in done.stderr, done.stdout + done.stderr
+        done = bench.schedule("--user", "--install", "--no-sandbox", user=USER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert bench.token.exists()
+    assert bench.schedule("--user", "--uninstall", user=USER).returncode == 0
+
+
+def test_a_job_that_fails_is_told_at_once(bench: Bench) -> None:
+    """With what it said, by exit code 1."""
+    bench.write(replace(bench.app, secrets=("wrong",)))
+    done = bench.schedule("--name", "wrong", "--install")
+    assert done.returncode == 1
+    assert "AADSTS7000215" in done.stderr
+    assert bench.schedule("--name", "wrong", "--uninstall").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["dbus", "systemd-journald"])
+def test_no_unit_of_others_is_replaced_or_hidden(bench: Bench, name: str) -> None:
+    """Be it the distribution's or an administrator's."""
+    done = bench.schedule("--name", name, "--install")
+    assert done.returncode == 2
+    assert "was not made by this program" in done.stderr
+    assert not (bench.root / f"etc/systemd/system/{name}.service").is_file()
+    assert bench.schedule("--name", name, "--uninstall").returncode == 0
+
+
+def test_watch_stays_as_a_service(bench: Bench) -> None:
+    """Started is ready: the tokens are there."""
+    done = bench.schedule("--watch", "--name", "stays", "--install")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert bench.token.exists()
+    show = ["systemctl", "show", "stays.service", "-p", "ActiveState", "-p", "StatusText"]
+    assert "ActiveState=active" in bench.machine.run(*show).stdout
+    assert bench.machine.run("systemctl", "reload", "stays.service").returncode == 0
+    assert bench.schedule("--name", "stays", "--uninstall").returncode == 0
+    assert "ActiveState=inactive" in bench.machine.run(*show).stdout
