@@ -111,6 +111,7 @@ exec unshare --pid --mount --uts --ipc --cgroup --fork --kill-child /bin/sh -ec 
     done
     : >dev/console
     mkdir dev/pts dev/shm
+    ln -s pts/ptmx dev/ptmx # PrivateDevices=yes looks for it
     mount -t devpts devpts dev/pts
     mount -t tmpfs -o mode=1777 tmpfs dev/shm
     mount -t sysfs -o ro sysfs sys

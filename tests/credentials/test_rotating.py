@@ -230,6 +230,39 @@ def test_what_others_keep_is_not_rotated(rotate: Rotations, credential: dict[str
         rotate()
 
 
+@pytest.mark.parametrize("where", ["literal", "file"])
+def test_identities_that_share_a_secret_are_rotated_together(
+    rotate: Rotations, tell: Tell, where: str
+) -> None:
+    """Else the removal would take it from the others."""
+    secret: dict[str, str | None] = {"client_secret": rotate.app.secrets[0]}
+    if where == "file":
+        rotate.project.private(os.path.join(rotate.project.output, "shared"), rotate.app.secrets[0])
+        secret = {"client_secret": None, "client_secret_file": "shared"}
+    rotate.project.write(
+        [entry(rotate.app, identity_name=name, **secret) for name in ("ci", "reader")]
+    )
+    assert rotate().state == "rotated"
+    assert tell("rotate", "reader").stdout.startswith("reader: its credential is that of ci")
+    assert tell("rotate", "--all").code == 0
+    rotate.later = DAY + 60
+    assert rotate().state == "finished"
+    assert len(rotate.at_graph().all_passwords) == 1
+    assert renew(rotate.project, force=True).exit_code == 0
+    for found in rotate.project.entries():
+        assert found["client_secret_file"].startswith(".secrets/ci~")
+        assert not [name for name in found if "previous" in name]
+
+
+def test_a_secret_that_another_has_from_elsewhere_is_not_taken_away(rotate: Rotations) -> None:
+    """The removal would end its tokens."""
+    path = rotate.project.private("copy", rotate.app.secrets[0])
+    other = entry(rotate.app, identity_name="other", client_secret=None, client_secret_file=path)
+    rotate.project.write([entry(rotate.app, identity_name="ci"), other])
+    with pytest.raises(ConfigurationError, match="other has the same application"):
+        rotate()
+
+
 def test_a_rotation_by_hand_is_not_disturbed(rotate: Rotations) -> None:
     """Its previous secret would be lost."""
     rotate.project.write([entry(rotate.app, identity_name="ci", client_secret_previous_env="A")])

@@ -39,7 +39,8 @@ class Bench(NamedTuple):
         named = ("-i", f"{CHECKOUT}/.oauth-tokens/entra-identities.json")
         line = [program, "schedule", "systemd", *named, "--environment", "NO_PROXY", *options]
         more = ["--login-base-url", self.idp.base_url, "--ca-bundle", f"{CHECKOUT}/ca.pem"]
-        return self.machine.run(*line, "--", *more, user=user, NO_PROXY="localhost")
+        sudo = {} if user else {"SUDO_UID": str(USER), "SUDO_GID": str(USER), "SUDO_USER": "user"}
+        return self.machine.run(*line, "--", *more, user=user, NO_PROXY="localhost", **sudo)
 
     @property
     def token(self) -> Path:

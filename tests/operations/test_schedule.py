@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import plistlib
 import shlex
@@ -17,7 +18,7 @@ import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
 
-from support import CHECKOUT, PATIENCE, Project, apps, until
+from support import CHECKOUT, PATIENCE, Project, apps, entry, until
 
 if TYPE_CHECKING:
     import pathlib
@@ -480,6 +481,37 @@ def test_a_fleets_parts_are_disjoint_and_complete_when_run_as_the_manifest_says(
     assert sorted(name for part in parts for name in part) == sorted(each.name for each in apps(8))
 
 
+def test_the_pod_gets_what_its_identities_name(checkout: Checkout, project: Project) -> None:
+    """Files of credentials where the entries look for them, variables from a Secret."""
+    (app, other) = apps(2)
+    folder = os.path.join(checkout.root, ".oauth-tokens")
+    entries = [
+        entry(app, client_secret=None, client_secret_file=".secrets/ci one"),
+        entry(other, client_secret=None, client_secret_env="OTHER_SECRET"),
+    ]
+    project.private(os.path.join(folder, "entra-identities.json"), json.dumps(entries))
+    text = checkout.run("schedule", "kubernetes", HTTPS_PROXY="http://p:1").stdout
+    assert "'--from-file=.secrets_ci_one=.oauth-tokens/.secrets/ci one'" in text
+    assert "secret generic credentials-provider-environment --from-env-file=FILE" in text
+    pod = pod_of(manifests(checkout)["CronJob"])
+    secret = next(each["secret"] for each in pod["volumes"] if "secret" in each)
+    assert secret["items"] == [
+        {"key": "entra-identities.json", "path": "entra-identities.json"},
+        {"key": ".secrets_ci_one", "path": ".secrets/ci one"},
+    ]
+    (variable,) = pod["containers"][0]["env"]
+    assert variable["name"] == "OTHER_SECRET"
+    assert variable["valueFrom"]["secretKeyRef"]["name"] == "credentials-provider-environment"
+
+
+@pytest.mark.parametrize(("code", "seen"), [(0, 0), (75, 0), (78, 1), (1, 1)])
+def test_a_job_fails_where_somebody_must_act(checkout: Checkout, code: int, seen: int) -> None:
+    """Not where the next run tries again: every token is still valid then."""
+    shell = pod_of(manifests(checkout)["CronJob"])["containers"][0]["command"][:3]
+    done = subprocess.run([*shell, "/bin/sh", "-c", f"exit {code}"], check=False)
+    assert done.returncode == seen
+
+
 def test_the_sidecar_starts_first_shares_memory_and_is_asked_by_status(
     checkout: Checkout,
 ) -> None:
@@ -506,7 +538,9 @@ def test_the_commands_of_the_manifests_are_ones_that_the_program_takes(
     pod = pod_of(document)
     container = (pod.get("initContainers") or pod["containers"])[0]
     probes = [container.get(name, {}) for name in ("startupProbe", "readinessProbe")]
-    commands = [container["command"], *(each["exec"]["command"] for each in probes if each)]
+    ours = container["command"]
+    ours = ours[3:] if ours[0] == "/bin/sh" else ours
+    commands = [ours, *(each["exec"]["command"] for each in probes if each)]
     for _, command, *arguments in commands:
         words = [
             word.replace("/identities", project.output).replace("/tokens/oauth", project.output)

@@ -138,25 +138,21 @@ def command(
     # So that `identities rotate` can be tried.
     apps = [replace(a, graph_roles=(_ROTATE,), owners=(a.client_id,)) for a in apps]
     ca_file = os.path.join(folder, "ca.pem")
+    emulator = Emulator(
+        apps,
+        port=port,
+        latency=latency,
+        token_lifetime=None if token_lifetime is None else max(1, int(token_lifetime)),
+        ca_file=ca_file,
+        propagation=propagation,
+    )
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         if identities:
             write_identities(identities_file, apps)
-        emulator = Emulator(
-            apps,
-            port=port,
-            latency=latency,
-            token_lifetime=None if token_lifetime is None else max(1, int(token_lifetime)),
-            ca_file=ca_file,
-            propagation=propagation,
-        )
         emulator.start()
     except OSError as error:
-        what = f"port {port}" if error.filename is None else str(error.filename)
-        raise StorageError(
-            f"the emulator cannot use {what}: {error.strerror}",
-            hint="Choose another with --port or --folder.",
-        ) from None
+        raise _not_started(error, port) from None
     try:
         for injection in faults:
             emulator.inject(
@@ -173,6 +169,14 @@ def command(
     finally:
         emulator.close()
     return 0
+
+
+def _not_started(error: OSError, port: int) -> StorageError:
+    what = f"port {port}" if error.filename is None else str(error.filename)
+    return StorageError(
+        f"the emulator cannot use {what}: {error.strerror}",
+        hint="Choose another with --port or --folder.",
+    )
 
 
 def _apps_of(identities_file: str, root: str) -> Iterable[App]:

@@ -88,51 +88,15 @@ def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> V
         SecretUnavailableError: the extra is not installed, or the vault does not give the secret.
 
     """
-    parts = urlsplit(url)
-    try:
-        listed = settings.environment.get_named(HOSTS_VARIABLE) or ""
-    except ConfigurationError as error:
-        raise SecretUnavailableError(error.message, error.hint or "") from None
-    own = listed.lower().replace(",", " ").split()
-    configured = parts.netloc.lower() in own
-    if not configured and not (parts.hostname or "").endswith(VAULT_DOMAINS):
-        raise SecretUnavailableError(
-            f"{url} ({source}) is not at a Key Vault",
-            f"Use https://NAME{VAULT_DOMAINS[0]}/secrets/…, or name the host in {HOSTS_VARIABLE}.",
-        )
+    configured = _is_configured(url, source, settings)
     try:
         from azure.core import exceptions  # noqa: PLC0415  an extra
-        from azure.identity import ChainedTokenCredential  # noqa: PLC0415
-        from azure.keyvault.secrets import SecretClient  # noqa: PLC0415
     except ImportError:
         raise SecretUnavailableError(
             f"{source} needs packages that are not installed", cure("keyvault")
         ) from None
-    logger = logging.getLogger("azure")  # what it logs may hold bodies
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
-    options: dict[str, Any] = {
-        "connection_verify": settings.ca_bundle or True,
-        "connection_timeout": timeout,
-        "read_timeout": timeout,
-        "retry_total": _RETRIES,
-        "permit_redirects": False,  # what comes from elsewhere is not the vault's
-    }
-    name, _, version = parts.path.removeprefix("/secrets/").strip("/").partition("/")
     try:
-        with (
-            _transport(settings.ca_bundle) as options["transport"],
-            ChainedTokenCredential(*_links(settings.login_base_url, options)) as credential,
-            SecretClient(
-                f"https://{parts.netloc}",
-                credential,
-                verify_challenge_resource=not configured,
-                **options,
-            ) as client,
-        ):
-            found = client.get_secret(name, version or None)
-            kind = (found.properties.content_type or "").strip().lower()
-            return VaultSecret(found.value or "", kind)
+        return _get(url, settings, timeout, verify=not configured)
     except exceptions.ClientAuthenticationError as error:
         if error.status_code in REFUSALS:
             raise _refused(url, source, error.status_code) from None
@@ -149,6 +113,51 @@ def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> V
             "Check the vault's name, this machine's network and the vault's firewall.",
             transient=True,
         ) from None
+
+
+def _is_configured(url: str, source: str, settings: Settings) -> bool:
+    """Whether the user named the host; any other must be one of Azure's vaults."""
+    parts = urlsplit(url)
+    try:
+        listed = settings.environment.get_named(HOSTS_VARIABLE) or ""
+    except ConfigurationError as error:
+        raise SecretUnavailableError(error.message, error.hint or "") from None
+    if parts.netloc.lower() in listed.lower().replace(",", " ").split():
+        return True
+    if (parts.hostname or "").endswith(VAULT_DOMAINS):
+        return False
+    raise SecretUnavailableError(
+        f"{url} ({source}) is not at a Key Vault",
+        f"Use https://NAME{VAULT_DOMAINS[0]}/secrets/…, or name the host in {HOSTS_VARIABLE}.",
+    )
+
+
+def _get(url: str, settings: Settings, timeout: float, *, verify: bool) -> VaultSecret:
+    """The vault's answer; `verify` that its challenge is for its own domain."""
+    from azure.identity import ChainedTokenCredential  # noqa: PLC0415  an extra
+    from azure.keyvault.secrets import SecretClient  # noqa: PLC0415
+
+    logger = logging.getLogger("azure")  # what it logs may hold bodies
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    options: dict[str, Any] = {
+        "connection_verify": settings.ca_bundle or True,
+        "connection_timeout": timeout,
+        "read_timeout": timeout,
+        "retry_total": _RETRIES,
+        "permit_redirects": False,  # what comes from elsewhere is not the vault's
+    }
+    parts = urlsplit(url)
+    name, _, version = parts.path.removeprefix("/secrets/").strip("/").partition("/")
+    vault = f"https://{parts.netloc}"
+    with (
+        _transport(settings.ca_bundle) as options["transport"],
+        ChainedTokenCredential(*_links(settings.login_base_url, options)) as credential,
+        SecretClient(vault, credential, verify_challenge_resource=verify, **options) as client,
+    ):
+        found = client.get_secret(name, version or None)
+        kind = (found.properties.content_type or "").strip().lower()
+        return VaultSecret(found.value or "", kind)
 
 
 def _refused(url: str, source: str, status: int, inner: str = "") -> SecretUnavailableError:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import trustme
 
 from credentials_provider.emulator.apps import App, Directory, Lifetime, is_guid, random_guid
-from credentials_provider.emulator.endpoints import Endpoints
+from credentials_provider.emulator.endpoints import Endpoints, Service
 from credentials_provider.emulator.faults import Fault, Injection
 from credentials_provider.emulator.graph import Graph
 from credentials_provider.emulator.machine import Machine
@@ -85,27 +85,25 @@ class Emulator:
         self._folder: str | None = None
         self._rng = random.Random(seed)  # noqa: S311 - ids and lifetimes, no keys
         self.platforms = Platforms(lambda: self.base_url)
-        services: list[Vault | Graph | Registry | Platforms] = [
-            Vault(self._directory, vault or {}, lambda: self.base_url),
-            Graph(self._directory, propagation),
-            self.platforms,
+        services: list[Service] = [
+            Vault(self._directory, vault or {}, lambda: self.base_url).answer,
+            Graph(self._directory, propagation).answer,
+            self.platforms.answer,
         ]
         if registry_groups is not None:
-            services.append(Registry(self._directory, registry_groups, propagation))
+            services.append(Registry(self._directory, registry_groups, propagation).answer)
         self._endpoints = Endpoints(
             self._directory,
             base_url=lambda: self.base_url,
             token_lifetime=token_lifetime,
             rng=self._rng,
-            services=[each.answer for each in services],
+            services=services,
         )
         self._ca = trustme.CA()
         self._server: Server | None = None
         header = random_guid(random.Random())  # noqa: S311 - guards nothing real
-        self._arc_keys = arc_keys or tempfile.gettempdir()
-        self._machine = Machine(
-            self._directory, self._endpoints, header, machine_times, self._arc_keys
-        )
+        keys = arc_keys or tempfile.gettempdir()
+        self._machine = Machine(self._directory, self._endpoints, header, machine_times, keys)
         self._machine_address = machine_address
         self._machine_server: Server | None = None
         self._with_machine = machine

@@ -17,7 +17,7 @@ from credentials_provider.entra.graph import application
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.identities.fields import SECRETS_FOLDER, Identity
-from credentials_provider.identities.reading import authority_base, make_entry
+from credentials_provider.identities.reading import authority_base, make_entry, read_entries
 from credentials_provider.identities.validation import validate_entry
 from credentials_provider.lifecycle import journal
 from credentials_provider.lifecycle.graph_credentials import checked, day, kind_of
@@ -137,6 +137,8 @@ class _Rotating:
 
     def _begin(self) -> Rotation | Step:
         """Look at the present state, and write down what will be done."""
+        if owner := self._shares_with():
+            return self._step("waiting", f"its credential is that of {owner}, which is rotated now")
         if self.identity.previous is not None:
             raise ConfigurationError(
                 f"{self._name} has {self.identity.previous} already",
@@ -145,7 +147,9 @@ class _Rotating:
             )
         field = self.identity.credential
         known = checked(self._application().credentials(to_change=True))
-        used = self._kind.in_use(known, self._credential(self.identity, field), self.entry)
+        credential = self._credential(self.identity, field)
+        used = self._kind.in_use(known, credential, self.entry)
+        self._check_others(credential)
         if self._plan.older_than and not self._is_old(used):
             return self._step("young", f"its {field} is younger than that")
         if self._plan.dry_run:
@@ -158,9 +162,7 @@ class _Rotating:
             label=f"credentials-provider {self._name} {nonce}",
             place=f"{SECRETS_FOLDER}/{self._name}~{nonce}{self._kind.suffix}",
             old_key_id=used[0].key_id if len(used) == 1 else None,
-            old_files=[
-                value for value in named if editing.is_own_alone(self._settings, value, self._name)
-            ],
+            old_files=named,
         )
         journal.write(self._settings, self._name, rotation)
         return rotation
@@ -187,7 +189,10 @@ class _Rotating:
             alone = {name: value for name, value in given.items() if "_previous" not in name}
             entry = make_entry(self.entry.index, alone, self._settings)
             self._prove(entry)
-            editing.update(self._settings, self._name, changes)
+            # Itself last: whoever has the old credential by then has not been switched.
+            for other in (*self._sharing(), self.entry):
+                changed = self._kind.changes(other, rotation)
+                editing.update(self._settings, other.name, changed)
         switched = dataclasses.replace(rotation, remove_at=self._now() + self._plan.overlap)
         journal.write(self._settings, self._name, switched)
         return switched
@@ -205,8 +210,15 @@ class _Rotating:
         stale |= {rotation.old_key_id} if rotation.old_key_id else set()
         present = {each.key_id for each in known}
         self._kind.remove(app, (stale - {rotation.new_key_id or ""}) & present)
-        editing.update(self._settings, self._name, self._kind.leftovers(self.entry))
-        editing.discard([editing.full_path(self._settings, each) for each in rotation.old_files])
+        for entry in read_entries(self._settings).entries:
+            if rotation.place in entry.fields.values():
+                editing.update(self._settings, entry.name, self._kind.leftovers(entry))
+        unused = [
+            editing.full_path(self._settings, each)
+            for each in rotation.old_files
+            if editing.is_own_alone(self._settings, each, "")
+        ]
+        editing.discard(unused)
         journal.close(self._settings, self._name)
         if rotation.old_key_id is None:
             return self._step(
@@ -215,6 +227,46 @@ class _Rotating:
                 "certain: delete it in App registrations > (the app) > Certificates & secrets",
             )
         return self._step("finished", "the old credential is removed")
+
+    # Other identities of the same application
+
+    def _others(self) -> list[Entry]:
+        return [
+            entry
+            for entry in read_entries(self._settings).entries
+            if entry.name != self._name
+            and str(entry.fields.get("client_id")).lower() == self.identity.client_id.lower()
+        ]
+
+    def _sharing(self) -> list[Entry]:
+        """Those with the same credential: they are switched along."""
+        field = self.identity.credential
+        own = self.entry.fields[field]
+        return [each for each in self._others() if each.fields.get(field) == own]
+
+    def _shares_with(self) -> str | None:
+        """The identity whose rotation made the credential of this one, while it is under way."""
+        place = str(self.entry.fields.get(self.identity.credential))
+        owner = place.removeprefix(f"{SECRETS_FOLDER}/").partition("~")[0]
+        if not self.identity.is_rotated or owner == self._name:
+            return None
+        rotation = journal.read(self._settings, owner)
+        return owner if rotation and rotation.place == place else None
+
+    def _check_others(self, credential: Credential) -> None:
+        """Refuse to take a secret away from identities that have it from another place."""
+        sharing = {each.name for each in self._sharing()}
+        for entry in self._others():
+            found = validate_entry(entry)
+            if entry.name in sharing or not isinstance(found, Identity):
+                continue
+            theirs = self._resolver.resolve(found, found.credential)
+            if isinstance(theirs, Failure) or theirs.for_msal == credential.for_msal:
+                raise ConfigurationError(
+                    f"{entry.name} has the same application, and perhaps the same secret from "
+                    "another place: it would lose it",
+                    hint=f"Let {entry.name} name its credential as {self._name} does.",
+                )
 
     # What the steps have in common
 

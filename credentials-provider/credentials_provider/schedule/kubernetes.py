@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from credentials_provider.schedule import NAME
@@ -19,11 +22,8 @@ _FILE = "entra-identities.json"
 _SECRET = "entra-identities"  # noqa: S105  a Secret's name
 _SHARED = f"{_TOKENS}/oauth"
 
-_HEAD = f"""\
-# The identities are a Secret:
-#   kubectl create secret generic {_SECRET} \\
-#     --from-file={_FILE}=.oauth-tokens/{_FILE}
-"""
+# Exit 75: not renewed, but every token is still valid. A Job knows no "try later".
+_UNLESS_LATER = '& trap "kill $!" TERM; wait $! || [ $? -eq 75 ]'
 
 _SINK = f"""\
 # A container of another user reads a sink of the identity, by the pod's fsGroup:
@@ -31,10 +31,26 @@ _SINK = f"""\
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the identities need beside their file."""
+
+    files: tuple[str, ...] = ()  # of credentials, relative to the identities file
+    variables: tuple[str, ...] = ()  # names
+
+
 def manifests(
-    kind: Kind, *, image: str, every: int, shards: int, name: str, more: Sequence[str] = ()
+    kind: Kind,
+    *,
+    image: str,
+    every: int,
+    shards: int,
+    name: str,
+    more: Sequence[str] = (),
+    needs: Needs | None = None,
 ) -> str:
     """YAML for `kubectl apply -f -`; `more` are further arguments of `generate` or `watch`."""
+    needs = needs or Needs()
     from ruamel.yaml import YAML  # noqa: PLC0415  only here
 
     documents = {
@@ -42,6 +58,8 @@ def manifests(
         "fleet": lambda: _fleet(image, every, shards, name, more),
         "sidecar": lambda: _sidecar(image, name, more),
     }[kind]()
+    for document in documents:
+        _supply(document, needs, name)
     stream = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = False
@@ -49,11 +67,53 @@ def manifests(
     yaml.representer.ignore_aliases = lambda _: True  # what stands twice is written twice
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.dump_all(documents, stream)
-    return _HEAD + (_SINK if kind == "sidecar" else "") + stream.getvalue()
+    return _head(needs, name) + (_SINK if kind == "sidecar" else "") + stream.getvalue()
+
+
+def _head(needs: Needs, name: str) -> str:
+    files = [
+        shlex.quote(f"--from-file={_key(each)}=.oauth-tokens/{each}")
+        for each in (_FILE, *needs.files)
+    ]
+    head = "# The identities are a Secret:\n"
+    head += f"#   kubectl create secret generic {_SECRET} \\\n#     "
+    head += " \\\n#     ".join(files) + "\n"
+    if needs.variables:
+        head += f"# Their variables are one, too, from a file with {', '.join(needs.variables)}:\n"
+        head += f"#   kubectl create secret generic {name}-environment --from-env-file=FILE\n"
+    return head
+
+
+def _key(path: str) -> str:
+    """A Secret's keys have no slash; the volume puts each back where its path says."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", path)
+
+
+def _supply(document: dict[str, Any], needs: Needs, name: str) -> None:
+    """Give the pod the files and variables that its identities name."""
+    spec = document.get("spec", {})
+    spec = spec.get("jobTemplate", {}).get("spec", spec)
+    pod = spec.get("template", {}).get("spec")
+    if not pod:
+        return
+    for volume in pod["volumes"]:
+        if "secret" in volume:
+            items = [{"key": _key(path), "path": path} for path in (_FILE, *needs.files)]
+            volume["secret"]["items"] = items
+    if needs.variables:
+        ours = (pod.get("initContainers") or pod["containers"])[0]
+        ours["env"] = [
+            {
+                "name": each,
+                "valueFrom": {"secretKeyRef": {"name": f"{name}-environment", "key": each}},
+            }
+            for each in needs.variables
+        ]
 
 
 def _cronjob(image: str, every: int, name: str, more: Sequence[str]) -> list[dict[str, Any]]:
-    command = [NAME, "generate", "--refresh-ahead", *_paths(_SHARED), *more]
+    command = ["/bin/sh", "-c", f'"$0" "$@" {_UNLESS_LATER}']
+    command += [NAME, "generate", "--refresh-ahead", *_paths(_SHARED), *more]
     job = {
         "activeDeadlineSeconds": 240,
         "backoffLimit": 0,
@@ -66,12 +126,10 @@ def _fleet(
     image: str, every: int, shards: int, name: str, more: Sequence[str]
 ) -> list[dict[str, Any]]:
     """A folder for each part: its lock is one for a folder."""
-    import shlex  # noqa: PLC0415  only here
-
     words = shlex.join([NAME, "generate", "--refresh-ahead", *_paths(None), *more])
     script = (
-        f'exec {words} --shard "$JOB_COMPLETION_INDEX/{shards}" '
-        f'--output-dir "{_SHARED}-$JOB_COMPLETION_INDEX"'
+        f'{words} --shard "$JOB_COMPLETION_INDEX/{shards}" '
+        f'--output-dir "{_SHARED}-$JOB_COMPLETION_INDEX" {_UNLESS_LATER}'
     )
     job = {
         "activeDeadlineSeconds": 240,
@@ -89,7 +147,8 @@ def _fleet(
 def _sidecar(image: str, name: str, more: Sequence[str]) -> list[dict[str, Any]]:
     """The tokens are in memory, shared by the two: token files by one user, sinks by a group."""
     watch = _container(NAME, image, [NAME, "watch", *_paths(_SHARED), *more])
-    probe = {"exec": {"command": [NAME, "status", "--any", *_paths(_SHARED)[:-2]]}}
+    status = [NAME, "status", "--any", *_paths(_SHARED)[:-2]]
+    probe = {"exec": {"command": status}, "timeoutSeconds": 10}
     watch |= {
         "restartPolicy": "Always",  # what makes it a sidecar: it starts first and stays
         "startupProbe": {**probe, "periodSeconds": 2, "failureThreshold": 60},
@@ -98,6 +157,10 @@ def _sidecar(image: str, name: str, more: Sequence[str]) -> list[dict[str, Any]]
     app = {
         "name": "app",
         "image": "your-app:latest",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
         "volumeMounts": [{"name": "tokens", "mountPath": _TOKENS, "readOnly": True}],
     }
     volume = {"name": "tokens", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}

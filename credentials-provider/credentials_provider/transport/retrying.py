@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import tenacity
 
+from credentials_provider.transport.circuits import Circuit, Tenant
 from credentials_provider.transport.connections import (
     Answer,
     Connections,
@@ -23,7 +24,6 @@ from credentials_provider.transport.connections import (
     Trouble,
     http_date,
 )
-from credentials_provider.transport.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,8 +55,8 @@ class _Call:
     request: HttpRequest
     is_temporary: Callable[[Answer], bool]
     about: str  # whose request it is, for the log
-    host: _Circuit
-    tenant: _Tenant
+    host: Circuit
+    tenant: Tenant
     once: bool = False
     patient: bool = False
     attempts: int = 0
@@ -65,51 +65,6 @@ class _Call:
     sent_at: float = 0.0  # of the last one
     counted_at: float = 0.0  # when the attempt before was counted; at first, when it began
     result: Answer | Trouble = field(init=False, repr=False)  # of the last attempt
-
-
-class _Circuit:
-    """What a host, or a tenant on it, does to all calls of a run.
-
-    Once a whole retry budget is spent on something that answers nobody, the others need not spend
-    theirs. One identity's bad luck must not end the others: it takes two of them, and half of
-    those under way, unless not even a connection came about.
-    """
-
-    def __init__(self) -> None:
-        self.active = 0
-        self.failing: set[_Call] = set()
-        self.answered_at = float("-inf")
-        self.dead: Trouble | None = None
-
-    def answered(self, at: float) -> None:
-        self.answered_at = at
-        self.failing.clear()
-
-    def gives_up(self, call: _Call, trouble: Trouble) -> bool:
-        """Whether a call that spent its attempts proves that nobody gets an answer."""
-        if self.answered_at >= call.began:
-            return False
-        many = len(self.failing)
-        return not trouble.connected or (many > 1 and 2 * many >= self.active)
-
-
-class _Tenant(_Circuit):
-    """A tenant on a host, with those that wait for room in its window."""
-
-    def __init__(self, connections: int, lock: threading.RLock) -> None:
-        super().__init__()
-        self.window = Window(connections)
-        self.under_way = 0
-        self.room = threading.Condition(lock)
-
-    @property
-    def is_full(self) -> bool:
-        return self.under_way >= int(self.window.size)
-
-    def leave(self) -> None:
-        """A request is done: let in as many as there is room for now."""
-        self.under_way -= 1
-        self.room.notify(max(int(self.window.size) - self.under_way, 0))
 
 
 class Transport:
@@ -148,8 +103,8 @@ class Transport:
         self._slots = threading.Semaphore(connections)
         self._lock = threading.RLock()
         self._given_up = threading.Condition(self._lock)  # a host, a tenant, or all of it
-        self._hosts: dict[str, _Circuit] = {}
-        self._tenants: dict[tuple[str, str], _Tenant] = {}
+        self._hosts: dict[str, Circuit] = {}
+        self._tenants: dict[tuple[str, str], Tenant] = {}
         self._stopped = False
 
     def stop(self) -> None:
@@ -229,13 +184,13 @@ class Transport:
         request = replace(request, timeout=timeout)
         return self._ask(_Call(request, is_temporary, about, *circuits, once=once, patient=patient))
 
-    def _circuits(self, url: str, tenant: str) -> tuple[_Circuit, _Tenant]:
+    def _circuits(self, url: str, tenant: str) -> tuple[Circuit, Tenant]:
         name = urlsplit(url).netloc.lower()
         key = (name, tenant.lower())
         with self._lock:
-            host = self._hosts.setdefault(name, _Circuit())
+            host = self._hosts.setdefault(name, Circuit())
             if key not in self._tenants:
-                self._tenants[key] = _Tenant(self._width, self._lock)
+                self._tenants[key] = Tenant(self._width, self._lock)
             return host, self._tenants[key]
 
     def _ask(self, call: _Call) -> Reply:
@@ -304,7 +259,7 @@ class Transport:
             return
         circuit = call.tenant if trouble.kind == "throttled" else call.host
         with self._lock:
-            if circuit.gives_up(call, trouble):
+            if circuit.gives_up(call.began, trouble):
                 circuit.dead = circuit.dead or trouble
                 self._wake_all()
 

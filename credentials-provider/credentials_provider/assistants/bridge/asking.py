@@ -186,23 +186,27 @@ class Asker:
             self._session.keep(call.message, call.body)
         place = Place(None if call.method in _READ else call.id)
         while True:
-            try:
-                for content, message in messages_in(stream, place):
-                    self.calls.deliver(content, message, call)
-                    if call.answered:
-                        call.handle.limit(REST_OF_STREAM)
-                ended = True
-            except BrokenError:
-                ended = False
+            whole = self._deliver(call, stream, place)
             if not call.waits:
                 return True
             if place.event_id is None or call.modern:
-                if call.method in _REREADABLE and not ended:
+                if call.method in _REREADABLE and not whole:
                     return False
-                raise unanswered(self._remote.url) if ended else broken(self._remote.url)
+                raise unanswered(self._remote.url) if whole else broken(self._remote.url)
             if self._sleep(place.retry or RESUMING):
                 return True
             stream = self._resumed(call, place.event_id)
+
+    def _deliver(self, call: Call, stream: Stream, place: Place) -> bool:
+        """Pass on what a stream holds; whether it ended as it should."""
+        try:
+            for content, message in messages_in(stream, place):
+                self.calls.deliver(content, message, call)
+                if call.answered:
+                    call.handle.limit(REST_OF_STREAM)
+        except BrokenError:
+            return False
+        return True
 
     def _resumed(self, call: Call, event_id: str) -> Stream:
         headers = {"accept": EVENTS, EVENT_HEADER: event_id, **self._session.headers()}

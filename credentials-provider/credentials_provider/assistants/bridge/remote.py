@@ -94,7 +94,6 @@ class Remote:
         """
         url = url or self.url
         end = time.monotonic() + (PATIENCE if self._has_answered else FIRST_PATIENCE)
-        wait = FIRST_WAIT
 
         def send(target: str, token: str) -> Stream | Trouble:
             return self._channel.open(
@@ -110,25 +109,38 @@ class Remote:
 
         if not self._has_answered and not self._channel.can_look_up(FIRST_PATIENCE):
             raise unreachable(Trouble("unreachable", "dns", connected=False), url)
+        wait = FIRST_WAIT
         while True:
             self._respect_pause(end, url)
             result = self._send(send, url)
-            if isinstance(result, Trouble):
-                if once and result.connected and result.kind != "untrusted":
-                    raise broken(url)
-                if result.kind == "untrusted" or result.final or time.monotonic() + wait > end:
-                    raise unreachable(result, url)
-            else:
-                pause = _retry_after(result)
-                if not self._may_pass_later(result, once=once, pause=pause):
-                    return result
-                wait = max(wait, pause or 0.0)
-                if time.monotonic() + wait > end:
-                    return result
+            wait = self._wait_after(result, wait, once=once, url=url)
+            if isinstance(result, Stream) and (not wait or time.monotonic() + wait > end):
+                return result
+            if isinstance(result, Trouble) and time.monotonic() + wait > end:
+                raise unreachable(result, url)
+            if isinstance(result, Stream):
                 result.close()
             if (handle is not None and handle.ended) or self._sleep(wait):
                 raise broken(url)
             wait = min(2 * wait, LONGEST_WAIT)
+
+    def _wait_after(self, result: Stream | Trouble, wait: float, *, once: bool, url: str) -> float:
+        """Seconds before the same request may be sent again; 0: this is its answer.
+
+        Raises:
+            TroubleError: it may not be, or cannot pass.
+
+        """
+        if isinstance(result, Trouble):
+            if once and result.connected and result.kind != "untrusted":
+                raise broken(url)
+            if result.kind == "untrusted" or result.final:
+                raise unreachable(result, url)
+            return wait
+        pause = _retry_after(result)
+        if not self._may_pass_later(result, once=once, pause=pause):
+            return 0.0
+        return max(wait, pause or 0.0)
 
     def _may_pass_later(self, stream: Stream, *, once: bool, pause: float | None) -> bool:
         """Whether the same request, sent again, may get another answer."""

@@ -96,11 +96,14 @@ def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any
 
 
 def _rotatable(settings: Settings) -> list[str]:
-    return [
-        entry.name
-        for entry in read_entries(settings).entries
-        if not entry.problems and any(kind in entry.fields for kind in ROTATED)
-    ]
+    """Each credential once: identities that share one are rotated together."""
+    found: dict[object, str] = {}
+    for entry in read_entries(settings).entries:
+        kind = next((kind for kind in ROTATED if kind in entry.fields), None)
+        if kind and not entry.problems:
+            key = (str(entry.fields.get("client_id")).lower(), kind, str(entry.fields[kind]))
+            found.setdefault(key, entry.name)
+    return list(found.values())
 
 
 def _rotate_one(settings: Settings, name: str, plan: Plan) -> int:

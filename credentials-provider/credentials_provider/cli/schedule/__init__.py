@@ -14,6 +14,7 @@ from credentials_provider.cli.schedule.planning import (
     checked,
     common,
     environment_option,
+    kubernetes_needs,
     local,
     plan,
     refuse_windows,
@@ -220,9 +221,17 @@ def windows_command(root: str, /, **options: Any) -> int:
 @click.option(
     "--shards", type=click.IntRange(1, 1000), default=4, show_default=True, help="For a fleet."
 )
-def kubernetes_command(**options: Any) -> int:
+@click.option(
+    "-i",
+    "--identities-file",
+    metavar="FILE",
+    help="Whose credentials the pod needs. Default: .oauth-tokens/entra-identities.json",
+)
+@environment_option
+@click.pass_obj
+def kubernetes_command(root: str, /, **options: Any) -> int:
     """Print manifests for kubectl apply -f -, or kubectl delete -f -."""
-    checked(options["more"])
+    checked(options["more"], stays=options["kind"] == "sidecar")
     text = kubernetes.manifests(
         options["kind"],
         image=options["image"],
@@ -230,6 +239,7 @@ def kubernetes_command(**options: Any) -> int:
         shards=options["shards"],
         name=options["name"],
         more=options["more"],
+        needs=kubernetes_needs(root, options),
     )
     click.echo(text, nl=False)
     return 0

@@ -20,6 +20,7 @@ from credentials_provider.run.launching import (
     program,
 )
 from credentials_provider.schedule import NAME, Plan
+from credentials_provider.schedule.kubernetes import Needs
 from credentials_provider.settings import Flags, load_settings
 
 if TYPE_CHECKING:
@@ -122,6 +123,24 @@ def plan(root: str, options: dict[str, Any], *, stays: bool = False) -> Plan:
     writes = (output_dir, os.path.dirname(metrics_file)) if metrics_file else (output_dir,)
     every = 0 if stays else int(options["every"])
     return Plan((*words, *more), writes, every, options["name"], given)
+
+
+def kubernetes_needs(root: str, options: dict[str, Any]) -> Needs:
+    """The files and variables that the identities of the file name, where there is one."""
+    flags = Flags(identities_file=options["identities_file"], env_file=os.devnull)
+    settings = load_settings(flags, os.environ, root)
+    variables = dict.fromkeys(_taken_along(options["names"]))
+    files: dict[str, None] = {}
+    if settings.identities_file_given or os.path.exists(settings.identities_file):
+        for entry in read_entries(settings).entries:
+            for field, value in entry.fields.items():
+                if not isinstance(value, str):
+                    continue
+                if field.endswith("_env"):
+                    variables[value] = None
+                elif field.endswith("_file") and not value.startswith(("/", "~", "$")):
+                    files[os.path.normpath(value)] = None
+    return Needs(tuple(files), tuple(variables))
 
 
 def _taken_along(names: Sequence[str]) -> dict[str, str]:
