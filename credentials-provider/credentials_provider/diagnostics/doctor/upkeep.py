@@ -37,7 +37,7 @@ def timer(process: Mapping[str, str], root: str) -> Iterator[Check]:
             "no timer of this user renews the tokens",
             "`credentials-provider schedule systemd --user --install`, "
             "`credentials-provider schedule cron --install`, or "
-            "`credentials-provider watch` in a service of yours.",
+            "`credentials-provider watch` as a service.",
         )
 
 

@@ -1,0 +1,189 @@
+"""What the registry would say about a token: each of its refusals by a token, letter by letter."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from credentials_provider.diagnostics.inspection.decoding import Token
+from credentials_provider.diagnostics.inspection.registry import (
+    Finding,
+    Validator,
+    mapping_finding,
+    read_group_mappings,
+    registry_findings,
+    validator_of,
+)
+from credentials_provider.errors import ConfigurationError
+from credentials_provider.settings import Flags, load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = 1_800_000_000
+TENANT = "6f1d3c52-8c0e-4a7b-9d15-2b7c6a40e9f3"
+GATEWAY = "7f1b2c3d-0000-4000-8000-00000000feed"
+BASE = "https://login.microsoftonline.com"
+HEADER = {"alg": "RS256", "kid": "k1"}
+CLAIMS: dict[str, Any] = {
+    "iss": f"{BASE}/{TENANT}/v2.0",
+    "tid": TENANT,
+    "aud": GATEWAY,
+    "azp": "14c8ccfc-dc9c-4397-aa1e-37461544567d",
+    "groups": ["g1"],
+    "iat": NOW - 300,
+    "nbf": NOW - 300,
+    "exp": NOW + 3600,
+}
+VALIDATOR = Validator(BASE, TENANT, GATEWAY, tenant_set=True)
+
+
+def found(
+    claims: dict[str, Any] | None = None,
+    validator: Validator = VALIDATOR,
+    header: dict[str, Any] | None = None,
+    *,
+    signed: bool | None = True,
+) -> dict[str, Finding]:
+    merged = {k: v for k, v in {**CLAIMS, **(claims or {})}.items() if v is not None}
+    token = Token("", {**HEADER, **(header or {})}, merged)
+    return {each.about: each for each in registry_findings(token, validator, NOW, signed=signed)}
+
+
+@pytest.mark.parametrize(
+    ("claims", "validator"),
+    [
+        ({}, VALIDATOR),
+        ({"aud": f"api://{GATEWAY}"}, VALIDATOR),
+        ({"aud": ["x", GATEWAY]}, VALIDATOR),
+        ({"aud": "api://gateway"}, VALIDATOR._replace(application_id_uri="api://gateway")),
+        ({"groups": None, "roles": "admin"}, VALIDATOR),
+        ({"groups": "g1"}, VALIDATOR),
+        ({"iss": f"https://sts.windows.net/{TENANT}/"}, VALIDATOR),
+        ({"iat": NOW, "nbf": NOW}, VALIDATOR),
+    ],
+)
+def test_what_the_registry_accepts_is_all_right(
+    claims: dict[str, Any], validator: Validator
+) -> None:
+    """Strings or lists, either audience, either issuer."""
+    assert all(each.ok for each in found(claims, validator).values())
+
+
+@pytest.mark.parametrize(
+    ("about", "claims", "words"),
+    [
+        ("issuer", {"iss": f"{BASE}/{GATEWAY}/v2.0"}, "which is not tenant"),
+        ("issuer", {"iss": f"{BASE}/{TENANT}/v2.0/"}, "which is not tenant"),
+        ("audience", {"aud": "other"}, "not the gateway"),
+        ("audience", {"aud": CLAIMS["azp"]}, "the identity itself"),
+        ("audience", {"aud": None}, "none"),
+        ("times", {"exp": NOW}, "expired"),
+        ("times", {"exp": None}, "no expiry"),
+        ("times", {"nbf": NOW + 1}, "not valid yet"),
+        ("times", {"iat": NOW + 1}, "not valid yet"),
+        ("kind", {"nonce": "x"}, "an ID token"),
+        ("kind", {"at_hash": "x"}, "an ID token"),
+        ("kind", {"c_hash": "x"}, "an ID token"),
+        ("groups", {"groups": None, "azp": None, "appid": "x"}, "no azp"),
+    ],
+)
+def test_what_the_registry_refuses_is_refused(
+    about: str, claims: dict[str, Any], words: str
+) -> None:
+    """With a cure; everything else about the token stays as it is."""
+    findings = found(claims)
+    assert (findings[about].ok, words in findings[about].seen) == (False, True)
+    assert findings[about].cure
+    assert {name for name, each in findings.items() if each.ok is False} == {about}
+
+
+@pytest.mark.parametrize(
+    ("validator", "cure"),
+    [
+        (VALIDATOR._replace(tenant_id=TENANT.upper()), f"in small letters: {TENANT}"),
+        (VALIDATOR._replace(tenant_id="contoso.com"), f"set it to {TENANT}"),
+        (VALIDATOR._replace(login_base_url=f"{BASE}/"), "Remove the slash"),
+        (VALIDATOR._replace(tenant_id=GATEWAY), "Compare ENTRA_TENANT_ID"),
+    ],
+)
+def test_a_setting_that_is_written_otherwise_is_named(validator: Validator, cure: str) -> None:
+    """The registry compares letter by letter, so the token is right and refused all the same."""
+    issuer = found(validator=validator)["issuer"]
+    assert (issuer.ok, cure in issuer.cure) == (False, True)
+
+
+@pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "ES256"}, {"kid": None}])
+def test_another_algorithm_or_no_key_is_refused(header: dict[str, Any]) -> None:
+    """Whether or not somebody calls the signature right."""
+    assert found(header=header)["signature"].ok is False
+
+
+@pytest.mark.parametrize("signed", [True, False, None])
+def test_a_signature_is_judged_as_it_was_checked(signed: bool | None) -> None:
+    """Not checked is neither right nor wrong."""
+    assert found(signed=signed)["signature"].ok is signed
+
+
+def test_what_cannot_be_known_here_is_said_so() -> None:
+    """No setting to compare with, groups in the registry's database, a v1 token."""
+    nothing = Validator(BASE)
+    assert [found(validator=nothing)[name].ok for name in ("issuer", "audience")] == [None, None]
+    overage = {"groups": None, "_claim_names": {"groups": "src1"}}
+    assert [found(each)["groups"].ok for each in ({"groups": None}, overage)] == [None, None]
+    assert found({"azp": None, "appid": "x"})["client"].ok is None
+    assert registry_findings(Token("", {"alg": "HS256"}, {}), VALIDATOR, NOW)[0].ok is None
+
+
+def test_the_registrys_settings_are_taken_as_they_are_written(tmp_path: Path) -> None:
+    """Else a slash or a capital would be mended before it is compared."""
+    env = tmp_path / ".env"
+    env.write_text(
+        f"ENTRA_TENANT_ID={TENANT.upper()}\nENTRA_LOGIN_BASE_URL={BASE}/\n"
+        f"ENTRA_APPLICATION_ID_URI=api://gateway\nENTRA_CLIENT_ID={GATEWAY}\n"
+    )
+    env.chmod(0o600)
+    settings = load_settings(Flags(env_file=str(env)), {}, str(tmp_path))
+    assert validator_of(settings, {}) == Validator(
+        f"{BASE}/", TENANT.upper(), GATEWAY, "api://gateway", tenant_set=True
+    )
+    plain = load_settings(Flags(), {}, str(tmp_path / "none"))
+    fields = {"tenant_id": TENANT.upper(), "scope": f"api://{GATEWAY}/.default"}
+    assert validator_of(plain, fields) == Validator(BASE, TENANT, GATEWAY)
+
+
+DOCUMENT = {"_id": "reader", "group_mappings": ["g1", "g2"]}
+OTHER = {"scope_name": "admin", "group_mappings": ["g1"]}
+
+
+def test_scopes_are_read_in_every_form_that_the_registry_has_had(tmp_path: Path) -> None:
+    """A document, an array, a folder, and the scopes.yml of before."""
+    both = {"g1": ["admin", "reader"], "g2": ["reader"]}
+    (tmp_path / "array.json").write_text(json.dumps([OTHER, DOCUMENT]))
+    assert read_group_mappings(str(tmp_path / "array.json")) == both
+    folder = tmp_path / "scopes"
+    folder.mkdir()
+    (folder / "a.json").write_text(json.dumps(OTHER))
+    (folder / "b.json").write_text(json.dumps(DOCUMENT))
+    (folder / "notes.txt").write_text("{")
+    assert read_group_mappings(str(folder)) == both
+    yaml = tmp_path / "scopes.yml"
+    yaml.write_text("group_mappings:\n  g1:\n  - admin\n  - reader\n  g2: [reader]\n")
+    assert read_group_mappings(str(yaml)) == both
+    token = Token("", HEADER, {"groups": ["g2", "g3"]})
+    assert mapping_finding(token, both).seen == "reader; unmapped: g3"
+    assert mapping_finding(Token("", HEADER, {"groups": ["g3"]}), both).ok is False
+    assert mapping_finding(Token("", HEADER, {}), both).ok is None
+
+
+@pytest.mark.parametrize("content", ["{nonsense: [", "[]", '{"_id": "x"}', "text"])
+def test_scopes_that_map_nothing_are_refused(tmp_path: Path, content: str) -> None:
+    """An empty mapping would call every group unmapped."""
+    path = tmp_path / "scopes.json"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError):
+        read_group_mappings(str(path))
+    with pytest.raises(ConfigurationError):
+        read_group_mappings(str(tmp_path / "nowhere"))
