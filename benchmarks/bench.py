@@ -44,6 +44,14 @@ class Row(NamedTuple):
         return "reached" if self.best <= self.limit else "missed"
 
 
+# How one tenant throttles, and seconds in which 1,000 identities can have their tokens anyway.
+THROTTLED = (
+    ("spread", "that refuses one in five once", 5.0),
+    ("200/100/1", "that answers 200 a second", 4.5),
+    ("50/50/2", "that answers 50 a second", 19.0),
+)
+
+
 class Minted(NamedTuple):
     """A place whose tokens are fresh, and the options with which they are known to be so."""
 
@@ -115,14 +123,19 @@ class Bench:
         yield from _asked(counts)
 
     def throttled(self) -> Iterator[Row]:
-        """5 % are refused at first, with Retry-After: 2."""
+        """One of many tenants refuses for a while; one tenant with everything is throttled."""
         bound = MANY / WORKERS * LATENCY
         runs = [self._batch(MANY, tenants=20, throttled="tenant")[0] for _ in range(LONG)]
         walls = [took.wall - bound for took in runs]
         what = f"1 of 20 tenants throttled for {RETRY_AFTER} s: beyond N / 32 * 100 ms"
         yield Row(what, "s", min(walls), statistics.median(walls), 2.5)
-        took, _ = self._batch(MANY, throttled="spread")
-        yield _seconds("1 in 20 of a single tenant's throttled once", [took])
+        for throttled, what, possible in THROTTLED:
+            took, counts = self._batch(MANY, throttled=throttled)
+            yield _times(f"one tenant {what} : what is possible", [took], possible, 1.3)
+            share = counts.refused / counts.token_requests
+            yield Row("    refused, of all requests", "", share, share, 0.15)
+            lost = MANY - counts.identities
+            yield Row("    identities that did not ask", "", lost, lost, 0)
 
     def fleet(self) -> Iterator[Row]:
         """10,000 identities."""
@@ -162,11 +175,13 @@ class Bench:
         return Minted(place, ("--login-base-url", provider.base_url))
 
     def _command(self, minted: Minted, *arguments: str) -> Command:
-        return Command([*self._ours, *arguments, *minted.host], minted.place.folder)
+        return Command(
+            [*self._ours, *arguments, *minted.place.options, *minted.host], minted.place.folder
+        )
 
     def _generate(self, place: Place, provider: Provider) -> Command:
-        where = ("--login-base-url", provider.base_url, "--ca-bundle", provider.ca_file)
-        return Command([*self._ours, "generate", "-q", *where], place.folder)
+        host = ("--login-base-url", provider.base_url, "--ca-bundle", provider.ca_file)
+        return Command([*self._ours, "generate", "-q", *place.options, *host], place.folder)
 
     def _baseline(self, script: str, place: Place, provider: Provider) -> Command:
         arguments = (place.identities_file, place.folder, provider.base_url, provider.ca_file)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MANY = 100
 CONNECTIONS = 8
 NOTHING = "import click"
+HERE = ("-i", ".oauth-tokens/entra-identities.json", "-o", ".oauth-tokens")
 PROGRAM = "import sys; from credentials_provider.cli import main; main(sys.argv[1:])"
 
 # Happen as often as the scheduler or the allocator likes.
@@ -49,7 +50,7 @@ def _checks(folder: str) -> Iterator[Check]:
     one.make(fleet(1))
     many.make(fleet(MANY))
     with Provider(MANY) as provider:
-        host = ("--login-base-url", provider.base_url)
+        host = (*HERE, "--login-base-url", provider.base_url)
         trust = ("--ca-bundle", provider.ca_file)
         cold = modules(PROGRAM, one.folder, "generate", *host, *trust)
     with Provider(MANY, port=provider.port) as provider:
@@ -60,6 +61,17 @@ def _checks(folder: str) -> Iterator[Check]:
     yield "batch: requests for anything but tokens", provider.counts.other_requests, 0
     yield "batch: connections", provider.counts.connections, CONNECTIONS
 
+    with Provider(MANY, port=provider.port, latency=0.05, throttled="50/10/1") as provider:
+        trust = ("--ca-bundle", provider.ca_file)
+        modules(PROGRAM, many.folder, "generate", "--force", *host, *trust)
+    yield "throttled: identities without a request", MANY - provider.counts.identities, 0
+    yield (
+        "throttled: requests beyond tokens and refusals",
+        (provider.counts.token_requests - provider.counts.refused - MANY),
+        0,
+    )
+    yield "throttled: refusals a token", provider.counts.refused / MANY, 0.75
+
     click = modules(NOTHING, one.folder)
     ahead = ("generate", "--refresh-ahead", *host)
     status, token = ("status", *host), ("token", "worker-00000", *host)
@@ -67,10 +79,10 @@ def _checks(folder: str) -> Iterator[Check]:
     yield (
         "nothing due: modules beyond click's",
         len(modules(PROGRAM, one.folder, *ahead) - click),
-        28,
+        42,
     )
-    yield "token: modules beyond click's", len(modules(PROGRAM, one.folder, *token) - click), 28
-    yield "status: modules beyond click's", len(modules(PROGRAM, one.folder, *status) - click), 32
+    yield "token: modules beyond click's", len(modules(PROGRAM, one.folder, *token) - click), 42
+    yield "status: modules beyond click's", len(modules(PROGRAM, one.folder, *status) - click), 46
     if not can_trace():
         print("no strace that may trace: no system calls are counted")
         return
@@ -78,17 +90,17 @@ def _checks(folder: str) -> Iterator[Check]:
     single = system_calls(PROGRAM, one.folder, *ahead)
     several = system_calls(PROGRAM, many.folder, *ahead)
     beyond = _steps(single) - _steps(system_calls(NOTHING, one.folder))
-    yield "nothing due: system calls beyond click's", beyond, 500
+    yield "nothing due: system calls beyond click's", beyond, 750
     yield (
         "nothing due: system calls an identity",
         (_steps(several) - _steps(single)) / (MANY - 1),
-        5,
+        7,
     )
     with Provider(MANY, port=provider.port) as provider:
         renew = ("generate", "-j", str(CONNECTIONS), *host, "--ca-bundle", provider.ca_file)
         single = system_calls(PROGRAM, one.folder, *renew)
         several = system_calls(PROGRAM, many.folder, *renew)
-    yield "batch: system calls a token", (_steps(several) - _steps(single)) / (MANY - 1), 40
+    yield "batch: system calls a token", (_steps(several) - _steps(single)) / (MANY - 1), 46
     yield "batch: fsync(2) beyond one a token", several["fsync"] - MANY, 2
 
 

@@ -33,6 +33,11 @@ class Place:
         self.tokens = os.path.join(folder, ".oauth-tokens")
         self.identities_file = os.path.join(self.tokens, "entra-identities.json")
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Where a command finds it: an installed program looks into no working directory."""
+        return ("-i", self.identities_file, "-o", self.tokens)
+
     def make(self, apps: list[App]) -> None:
         """Write the identities file, private."""
         os.makedirs(self.tokens, mode=0o700)

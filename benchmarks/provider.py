@@ -21,10 +21,15 @@ from credentials_provider.emulator import Emulator, Fault
 from fleet import fleet, tenant
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
+    from credentials_provider.emulator import App
+    from credentials_provider.emulator.server import Connection
+    from credentials_provider.emulator.wire import Call, Reply, Request
+
 RETRY_AFTER = 2  # seconds
-ONE_IN = 20  # 5 % are throttled
+ONE_IN = 5
 
 
 class Counts(NamedTuple):
@@ -35,6 +40,7 @@ class Counts(NamedTuple):
     most: int  # requests of one identity
     other_requests: int
     connections: int
+    refused: int  # with 429
 
 
 class Provider:
@@ -45,7 +51,9 @@ class Provider:
         tenants: over which they are spread.
         latency: seconds before each answer.
         throttled: `tenant`: the first tenant refuses everything for 2 s from its first request on;
-            `spread`: one identity in 20 is refused once. With 429 and Retry-After: 2.
+            `spread`: one identity in five is refused once. With 429 and Retry-After: 2.
+            `RATE/BURST/SECONDS`: so many answers a second, so many at once, the rest refused with
+            429 and Retry-After: SECONDS.
         port: 0 takes a free one.
 
     """
@@ -61,7 +69,7 @@ class Provider:
     ) -> None:
         numbers = (str(number) for number in (count, tenants, latency, port))
         self._line = [sys.executable, __file__, *numbers, throttled]
-        self.counts = Counts(0, 0, 0, 0, 0)
+        self.counts = Counts(0, 0, 0, 0, 0, 0)
         self.base_url = self.ca_file = ""
 
     def __enter__(self) -> Provider:  # noqa: PYI034  typing.Self needs Python 3.11
@@ -92,9 +100,48 @@ class Provider:
         return json.loads(self._process.stdout.readline())
 
 
+class _Limited(Emulator):
+    """Answers as many token requests a second as it is told, and counts those that it refuses."""
+
+    def __init__(self, apps: list[App], limit: str, **options: Any) -> None:
+        super().__init__(apps, **options)
+        rate, burst, retry_after = (float(number) for number in limit.split("/"))
+        self._rate, self._burst = rate, burst
+        self._fault = Fault("throttle", retry_after=retry_after)
+        self._available, self._at = burst, time.monotonic()
+        self._bucket = threading.Lock()
+        self.refused = 0
+
+    def _answer(
+        self, regular: Callable[[Call], Reply], request: Request, connection: Connection
+    ) -> Reply:
+        if request.endpoint != "token" or self._take():
+            return super()._answer(regular, request, connection)
+
+        def refuse(call: Call) -> Reply:
+            return self._fault.apply(call)
+
+        return super()._answer(refuse, request, connection)
+
+    def _take(self) -> bool:
+        with self._bucket:
+            now = time.monotonic()
+            self._available = min(self._available + (now - self._at) * self._rate, self._burst)
+            self._at = now
+            if self._available < 1:
+                self.refused += 1
+                return False
+            self._available -= 1
+            return True
+
+
+def _emulator(apps: list[App], throttled: str, **options: Any) -> Emulator:
+    return _Limited(apps, throttled, **options) if "/" in throttled else Emulator(apps, **options)
+
+
 def _serve(count: int, tenants: int, latency: float, port: int, throttled: str) -> None:
     apps = fleet(count, tenants)
-    with Emulator(apps, latency=latency, port=port) as idp:
+    with _emulator(apps, throttled, latency=latency, port=port) as idp:
         fault = Fault("throttle", retry_after=RETRY_AFTER)
         if throttled == "spread":
             for app in apps[::ONE_IN]:
@@ -111,6 +158,7 @@ def _serve(count: int, tenants: int, latency: float, port: int, throttled: str) 
             max(by_client.values(), default=0),
             len(idp.requests) - by_client.total(),
             idp.connections,
+            idp.refused if isinstance(idp, _Limited) else 0,
         )
         print(json.dumps(counts), flush=True)
 

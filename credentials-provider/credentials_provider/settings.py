@@ -7,11 +7,14 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from credentials_provider.errors import ConfigurationError, quoted
-from credentials_provider.permissions import check_links, check_owner, is_open, read_file
+from credentials_provider.environment import read_dotenv
+from credentials_provider.errors import ConfigurationError, printable
+from credentials_provider.permissions import check_links, check_owner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from credentials_provider.environment import Environment
 
 PROVIDER = "entra"
 TOKEN_FOLDER = ".oauth-tokens"  # noqa: S105  a folder's name
@@ -31,73 +34,6 @@ _DOTENV = ".env"
 _HOST = re.compile(
     r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.?|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?", re.ASCII
 )
-
-_READ_HERE = (
-    *("AUTH_PROVIDER", "ENTRA_TENANT_ID", "ENTRA_CLIENT_ID", "ENTRA_CLIENT_SECRET"),
-    *("ENTRA_LOGIN_BASE_URL", "ENTRA_APPLICATION_ID_URI", "ENTRA_SCOPE"),
-)
-
-
-class Environment:
-    """The process environment over a `.env` file; empty values count as absent.
-
-    It holds secrets: it has no repr of its content.
-    """
-
-    def __init__(
-        self,
-        process: Mapping[str, str],
-        dotenv: Mapping[str, str],
-        *,
-        path: str = os.devnull,
-        named: bool = False,
-        open_file: str | None = None,
-        notes: Mapping[str, str] | None = None,
-    ) -> None:
-        self._notes = notes or {}
-        self._process = process
-        self._dotenv = dotenv
-        self.path = path  # of the `.env`, whether or not it is there
-        self.file = path if dotenv else None  # the `.env`, where it holds anything
-        self._named = named  # by the user, for this run
-        self.open_file = open_file  # the `.env`, where other users can read it
-
-    def get(self, name: str) -> str | None:
-        return self._process.get(name) or self._dotenv.get(name) or None
-
-    def get_named(self, name: str) -> str | None:
-        """As `get`, for what decides where a secret goes: not from a file that nobody named.
-
-        Raises:
-            ConfigurationError: the `.env` of the default place has it.
-
-        """
-        if self._named or self._process.get(name) or not self._dotenv.get(name):
-            return self.get(name)
-        file = self.file or _DOTENV
-        raise ConfigurationError(
-            f"{name} is set in {file}, which nobody named: it decides where secrets go",
-            hint=f"Add --env-file {quoted(file)}, or set {name} in the environment.",
-        )
-
-    def notes(self, *names: str) -> tuple[str, ...]:
-        """Of these variables, whose value in `.env` is not what stands there: where, and why."""
-        return tuple(
-            self._notes[each]
-            for each in names
-            if each in self._notes and not self._process.get(each)
-        )
-
-    def in_dotenv(self, name: str) -> bool:
-        return bool(self._dotenv.get(name))
-
-    def in_process_alone(self, name: str) -> bool:
-        """Whether a process that reads the same `.env` elsewhere would not have this value."""
-        value = self._process.get(name)
-        return bool(value) and value != self._dotenv.get(name)
-
-    def __repr__(self) -> str:
-        return "Environment(…)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +86,19 @@ def load_settings(flags: Flags, process: Mapping[str, str], root: str) -> Settin
             `AUTH_PROVIDER`, a login host that is not `https://host`, a CA bundle that is not there.
 
     """
-    environment, warnings = _read_dotenv(flags.env_file, root, process)
+    for path in (
+        flags.identities_file,
+        flags.output_dir,
+        flags.env_file,
+        root,
+        own_folder(process),
+    ):
+        _check_path(path or "")
+    base = root or own_folder(process)
+    dotenv = os.path.normpath(os.path.join(base, _DOTENV)) if base else os.devnull
+    environment, warnings = read_dotenv(
+        flags.env_file or dotenv, process, named=flags.env_file is not None
+    )
     provider = flags.auth_provider or environment.get("AUTH_PROVIDER") or PROVIDER
     if provider.strip().lower() != PROVIDER:
         raise ConfigurationError(
@@ -175,6 +123,14 @@ def load_settings(flags: Flags, process: Mapping[str, str], root: str) -> Settin
         moved=moved,
         warnings=(*warnings, *([moved] if moved else ())),
     )
+
+
+def _check_path(path: str) -> None:
+    """Keep what moves a terminal, or ends a line of a unit or a crontab, out of every message."""
+    if any(each < " " or "\x7f" <= each <= "\x9f" for each in path):
+        raise ConfigurationError(
+            f"the path {printable(path)} has a control character", hint="Name another path."
+        )
 
 
 def own_folder(process: Mapping[str, str]) -> str:
@@ -324,78 +280,3 @@ def _shadowed(name: str, environment: Environment) -> str:
     if environment.in_dotenv(name) and environment.in_process_alone(name):
         return f" (the environment's {name} comes before the one in {environment.file})"
     return ""
-
-
-def _read_dotenv(
-    given: str | None, root: str, process: Mapping[str, str]
-) -> tuple[Environment, tuple[str, ...]]:
-    """The values of `.env`, read as python-dotenv reads them and never executed; and warnings."""
-    base = root or own_folder(process)
-    path = given or (os.path.normpath(os.path.join(base, _DOTENV)) if base else os.devnull)
-    if path == os.devnull or (given is None and os.path.isdir(path)):  # a virtual environment
-        return Environment(process, {}, path=path), ()
-    content = read_file(path)
-    if content is None:
-        if given is None:
-            return Environment(process, {}, path=path), ()
-        raise ConfigurationError(
-            f"--env-file: there is no file {path}", hint="Name the .env file, or leave it out."
-        )
-    text = content.text()
-
-    # Imported only where there is a file: a run with nothing due starts a third faster without.
-    import io  # noqa: PLC0415
-    import logging  # noqa: PLC0415
-
-    from dotenv import dotenv_values  # noqa: PLC0415
-    from dotenv.parser import parse_stream  # noqa: PLC0415
-
-    from credentials_provider.dotenv_notes import changed_values  # noqa: PLC0415
-
-    logging.getLogger("dotenv").addHandler(logging.NullHandler())
-    bindings = list(parse_stream(io.StringIO(text)))
-    bad = [str(binding.original.line) for binding in bindings if binding.error]
-    unread = f"{path}: line {', '.join(bad)} is ignored: write NAME=value"
-    warnings = (unread,) if bad else ()
-    values = dotenv_values(stream=io.StringIO(text))
-    known = {name: value for name, value in values.items() if value is not None}
-    environment = Environment(
-        process,
-        known,
-        path=path,
-        named=given is not None,
-        open_file=path if is_open(content.mode) else None,
-        notes=changed_values(path, bindings, values),
-    )
-    return environment, (*warnings, *environment.notes(*_READ_HERE))
-
-
-def dotenv_with(text: str, values: Mapping[str, str]) -> str:
-    """The text of a `.env` with more variables at its end.
-
-    Raises:
-        ConfigurationError: one of them is there with another value, or could not be read back.
-
-    """
-    import io  # noqa: PLC0415
-
-    from dotenv import dotenv_values  # noqa: PLC0415
-
-    present = dotenv_values(stream=io.StringIO(text))
-    new = text if not text or text.endswith("\n") else f"{text}\n"
-    for name, value in values.items():
-        if present.get(name) not in {None, "", value}:
-            raise ConfigurationError(
-                f"{name} is in the .env file already, with another value",
-                hint="Remove it there, or move the secrets into files: leave out --to env.",
-            )
-        if present.get(name) != value:
-            quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-            new += f"{name}='{quoted}'\n"
-    read = dotenv_values(stream=io.StringIO(new))
-    if bad := [name for name, value in values.items() if read.get(name) != value]:
-        raise ConfigurationError(
-            f"the .env file cannot hold the characters of {' or '.join(bad)}",
-            hint="Move the secrets into files: leave out --to env.",
-        )
-    return new

@@ -578,3 +578,27 @@ def test_the_end_of_input_ends_it_quickly(bench: Bench) -> None:
     )
     assert wait(process).code == 0
     until(lambda: process.poll() is not None)
+
+
+def test_a_hundred_calls_at_once_in_a_rotation_cause_one_renewal(
+    bench: Bench, project: Project
+) -> None:
+    """All of them are answered."""
+    answers: list[str] = []
+
+    async def work() -> None:
+        async with bench.session() as session:
+            await session.call_tool("add", {"a": 0, "b": 0})
+            project.age(bench.app.name, left=60)  # due for every one of them
+            before = len(project.idp.token_requests)
+
+            async def call(number: int) -> None:
+                answers.append(text(await session.call_tool("add", {"a": number, "b": 0})))
+
+            async with anyio.create_task_group() as group:
+                for number in range(100):
+                    group.start_soon(call, number)
+            assert len(project.idp.token_requests) == before + 1
+
+    during(work)
+    assert sorted(map(int, answers)) == list(range(100))

@@ -11,8 +11,9 @@ import pytest
 from credentials.making import federated_token, public_pem, trust
 from credentials_provider.credentials.platforms import platform_token
 from credentials_provider.emulator import App, Emulator, Fault
+from credentials_provider.environment import Environment
 from credentials_provider.errors import SecretUnavailableError
-from credentials_provider.settings import CLOUDS, Environment
+from credentials_provider.settings import CLOUDS
 from credentials_provider.transport.connections import Answer
 from credentials_provider.transport.retrying import Reply
 from support import Command, Project, apps, entry, renew

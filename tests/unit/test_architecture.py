@@ -40,6 +40,7 @@ ROOMS = [
         "permissions",
         "files",
         "json_text",
+        "environment",
         "settings",
         "minting",
         "model",
@@ -48,7 +49,7 @@ ROOMS = [
     *("endpoint", "python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
 ]
 OWNERS = {
-    "dotenv": {"dotenv_notes", "settings"},  # the former for its types alone
+    "dotenv": {"dotenv_notes", "environment"},  # the former for its types alone
     "filelock": {"tokens.store"},
     "msal": {"entra.client_credentials"},
     "prometheus_client": {"run.metrics"},

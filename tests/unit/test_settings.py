@@ -12,11 +12,11 @@ from click import get_app_dir
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from credentials_provider.environment import Environment
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.permissions import UntrustedOwnerError
 from credentials_provider.settings import (
     CLOUDS,
-    Environment,
     Flags,
     Settings,
     load_settings,
@@ -507,3 +507,17 @@ def test_the_process_own_value_needs_no_note(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("ENTRA_CLIENT_SECRET=abc${NOPE}\n")
     settings = load_settings(Flags(), {"ENTRA_CLIENT_SECRET": "x${Y}"}, str(tmp_path))
     assert (settings.client_secret, settings.warnings) == ("x${Y}", ())
+
+
+@pytest.mark.parametrize("field", ["identities_file", "output_dir", "env_file"])
+@pytest.mark.parametrize("path", ["a\x1b[31mb", "a\nb", "a\x9b31mb", "a\x7f", "a\0b"])
+def test_a_path_that_would_move_a_terminal_is_refused(
+    tmp_path: Path, field: str, path: str
+) -> None:
+    """It would stand in messages, units and crontabs; letters of any script are welcome."""
+    with pytest.raises(ConfigurationError, match="control character") as error:
+        load_settings(Flags(**{field: path}), {}, str(tmp_path))
+    assert str(error.value).isprintable()
+    with pytest.raises(ConfigurationError, match="control character"):
+        load_settings(Flags(), {"CREDENTIALS_PROVIDER_HOME": path}, "")
+    assert load_settings(Flags(output_dir="Ünï ço/d"), {}, str(tmp_path)).output_dir == "Ünï ço/d"

@@ -138,11 +138,12 @@ def command(
     # So that `identities rotate` can be tried.
     apps = [replace(a, graph_roles=(_ROTATE,), owners=(a.client_id,)) for a in apps]
     ca_file = os.path.join(folder, "ca.pem")
+    life = None if token_lifetime is None else max(1, int(token_lifetime))
     emulator = Emulator(
         apps,
         port=port,
         latency=latency,
-        token_lifetime=None if token_lifetime is None else max(1, int(token_lifetime)),
+        token_lifetime=life,
         ca_file=ca_file,
         propagation=propagation,
     )
@@ -155,12 +156,7 @@ def command(
         raise _not_started(error, port) from None
     try:
         for injection in faults:
-            emulator.inject(
-                injection.fault,
-                times=injection.times,
-                client_id=injection.client_id,
-                tenant_id=injection.tenant_id,
-            )
+            emulator.inject(*injection)
         _say(root, emulator.base_url, ca_file, identities_file, as_json=as_json)
         with stoppable():
             threading.Event().wait()

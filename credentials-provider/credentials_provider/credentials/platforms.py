@@ -18,7 +18,7 @@ from credentials_provider.transport.connections import Answer, HttpRequest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from credentials_provider.settings import Environment
+    from credentials_provider.environment import Environment
     from credentials_provider.transport.retrying import Transport
 
 TIMEOUT = 20.0  # seconds for one request

@@ -57,6 +57,11 @@ class Emulator:
     are GitHub Actions and Azure Pipelines, whose jobs get tokens of their own.
     """
 
+    _connections = 0
+    _folder: str | None = None
+    _server: Server | None = None
+    _machine_server: Server | None = None
+
     def __init__(
         self,
         apps: Iterable[App] = (),
@@ -82,16 +87,13 @@ class Emulator:
         self._latency = latency
         self._clock = clock
         self._ca_file = None if ca_file is None else os.fspath(ca_file)
-        self._folder: str | None = None
         self._rng = random.Random(seed)  # noqa: S311 - ids and lifetimes, no keys
         self.platforms = Platforms(lambda: self.base_url)
-        services: list[Service] = [
+        services = [
             Vault(self._directory, vault or {}, lambda: self.base_url).answer,
-            Graph(self._directory, propagation).answer,
+            *_services(self._directory, registry_groups, propagation),
             self.platforms.answer,
         ]
-        if registry_groups is not None:
-            services.append(Registry(self._directory, registry_groups, propagation).answer)
         self._endpoints = Endpoints(
             self._directory,
             base_url=lambda: self.base_url,
@@ -100,15 +102,12 @@ class Emulator:
             services=services,
         )
         self._ca = trustme.CA()
-        self._server: Server | None = None
         header = random_guid(random.Random())  # noqa: S311 - guards nothing real
         keys = arc_keys or tempfile.gettempdir()
         self._machine = Machine(self._directory, self._endpoints, header, machine_times, keys)
         self._machine_address = machine_address
-        self._machine_server: Server | None = None
         self._with_machine = machine
         self._numbers = itertools.count(1)
-        self._connections = 0
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._requests: list[RecordedRequest] = []
@@ -304,6 +303,14 @@ class Emulator:
         with self._lock:
             self._requests.append(record)
             return next((armed.take() for armed in self._injections if armed.strikes(call)), None)
+
+
+def _services(
+    directory: Directory, groups: Iterable[str] | None, propagation: float
+) -> list[Service]:
+    """Graph, and a registry where it is to know groups."""
+    graph = Graph(directory, propagation).answer
+    return [graph] if groups is None else [graph, Registry(directory, groups, propagation).answer]
 
 
 class _Armed:

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider import json_text
+from credentials_provider.environment import dotenv_with
 from credentials_provider.errors import ConfigurationError, StorageError
 from credentials_provider.files import Folder, make_folders, write_private
 from credentials_provider.identities import rules
@@ -20,7 +21,6 @@ from credentials_provider.identities.reading import (
 )
 from credentials_provider.identities.validation import validate_entry
 from credentials_provider.permissions import read_file
-from credentials_provider.settings import dotenv_with
 from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:

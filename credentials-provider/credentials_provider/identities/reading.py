@@ -33,7 +33,7 @@ from credentials_provider.settings import CLOUDS, Settings, login_base, login_ho
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from credentials_provider.settings import Environment
+    from credentials_provider.environment import Environment
 
 try:
     from _blake2 import blake2b  # hashlib's own; hashlib loads OpenSSL too, a tenth of a run's time

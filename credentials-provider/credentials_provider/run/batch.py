@@ -19,7 +19,6 @@ from credentials_provider.model import (
     unchanged,
 )
 from credentials_provider.policy import shard_of
-from credentials_provider.tokens.history import LastRun
 from credentials_provider.tokens.plan import make_plan
 from credentials_provider.tokens.store import TokenStore
 
@@ -95,9 +94,8 @@ def run(
         return _run(options, observer, make_minter, now, read)
     except ConfigurationError:
         if options.metrics_file and not options.dry_run:
-            last_run = LastRun(started_at, now(), EXIT_USAGE)
             store = TokenStore(options.settings.output_dir)
-            _write_metrics(options, store, None, last_run, observer)
+            _write_metrics(options, store, None, observer, (started_at, now(), EXIT_USAGE))
         raise
 
 
@@ -243,8 +241,8 @@ def _after(
         if options.on_failure:
             report = report._replace(failure_hook=hooks.failed(report))
     if options.metrics_file:
-        last_run = LastRun(report.started_at, report.finished_at, report.exit_code)
-        _write_metrics(options, store, mine, last_run, observer)
+        ran = (report.started_at, report.finished_at, report.exit_code)
+        _write_metrics(options, store, mine, observer, ran)
     return report
 
 
@@ -252,14 +250,16 @@ def _write_metrics(
     options: RunOptions,
     store: TokenStore,
     entries: Sequence[Entry] | None,
-    last_run: LastRun,
     observer: Observer,
+    ran: tuple[float, float, int],
 ) -> None:
     assert options.metrics_file is not None  # noqa: S101  the caller asked
     from credentials_provider.run.metrics import Subject, write_metrics  # noqa: PLC0415  prometheus
+    from credentials_provider.tokens.history import LastRun  # noqa: PLC0415
 
     try:
-        write_metrics(options.metrics_file, Subject(store, entries, options.shard, last_run))
+        subject = Subject(store, entries, options.shard, LastRun(*ran))
+        write_metrics(options.metrics_file, subject)
     except (ConfigurationError, StorageError) as error:
         observer.warn(error.message)
 

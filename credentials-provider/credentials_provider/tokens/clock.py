@@ -34,8 +34,8 @@ def this_boot() -> Boot | None:
 @functools.cache
 def _boot_id() -> str | None:
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read(64).strip()
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read(64).strip().decode()
     except (OSError, ValueError):
         return None
 

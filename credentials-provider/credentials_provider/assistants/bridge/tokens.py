@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 OLD_TOKEN_FOR = 30.0  # seconds for which a renewal that failed is not tried again
 REMEMBERED = 5.0  # seconds for which a token is taken without planning anew
 FORCED_EVERY = 300.0  # seconds between two renewals that a server's refusal causes
-FIRST_DEADLINE = 8.0  # seconds for the first token: assistants wait ten for a first answer
+# Seconds for the first token, since assistants wait ten for a first answer; and for a new one while
+# the old one is valid.
+SHORT_DEADLINE = 8.0
 
 
 class Tokens:
@@ -47,6 +49,7 @@ class Tokens:
             settings.identities_file,
         )
         self._token = ""
+        self._expires_on = 0.0
         self._until = float("-inf")
         self._seen: tuple[object, ...] = ()
         self._forced_at = float("-inf")
@@ -85,8 +88,8 @@ class Tokens:
 
     def _take(self, *, force: bool) -> str:
         options = self._options._replace(force=force)
-        if not self._token:
-            least = min(options.deadline, FIRST_DEADLINE)
+        if not self._token or self._expires_on > time.time() + 1:
+            least = min(options.deadline, SHORT_DEADLINE)
             options = options._replace(deadline=least, lock_timeout=least)
         seen = self._look()
         try:
@@ -100,7 +103,7 @@ class Tokens:
         else:
             self._until = self._monotonic() + min(REMEMBERED, left / 10)
         # Where this call has renewed, its own write is another's to see: once too often is cheap.
-        self._token, self._seen = access.token, seen
+        self._token, self._expires_on, self._seen = access.token, access.expires_on, seen
         return self._token
 
     def _look(self) -> tuple[object, ...]:
