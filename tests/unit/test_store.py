@@ -687,3 +687,37 @@ def test_any_document_is_a_record_or_unreadable(
         assert record.fingerprint is None or record.generated_at <= record.refresh_at
     else:
         assert record is UNREADABLE
+
+
+def test_a_folder_that_was_replaced_before_its_lock_is_told(project: Project) -> None:
+    """The lock has a path: it must be the lock of the folder that was opened."""
+    store = TokenStore(str(project.folder))
+    store.read([])
+    project.folder.rename(project.root / "moved")
+    project.folder.mkdir(mode=0o700)
+    with pytest.raises(StorageError, match="was replaced while this run used it"), store.lock(0):
+        pass
+    assert "ci.json" not in os.listdir(project.folder)
+    with TokenStore(str(project.folder)).lock(0):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_token_file_of_somebody_else_is_not_believed(project: Project) -> None:
+    """Whatever stands in it; its owner was not asked by anybody."""
+    project.token("ci")
+    assert isinstance(read_record(str(project.path("ci"))), TokenRecord)
+    os.chown(project.path("ci"), 12345, 12345)
+    assert read_record(str(project.path("ci"))) is UNREADABLE
+    assert TokenStore(str(project.folder)).document("ci.json") is None
+
+
+def test_a_repository_is_neither_closed_nor_hidden_from_git(project: Project) -> None:
+    """It may hold files with the same endings as a folder of tokens."""
+    (project.folder / ".git").mkdir()
+    (project.folder / "package.json").touch()
+    project.folder.chmod(0o755)
+    with TokenStore(str(project.folder)).lock(0):
+        pass
+    assert mode(project.folder) == 0o755
+    assert not (project.folder / ".gitignore").exists()

@@ -39,6 +39,8 @@ def show(root: str, program: str) -> None:
     settings = load_settings(Flags(), os.environ, root)
     step = next_step(settings, time.time(), lambda: _working_timers(root))
     click.echo(f"{step.found}. Next:\n")
+    if settings.moved:
+        click.echo(f"warning: {settings.moved}", err=True)
     width = max(len(command) for command, _ in step.commands)
     for command, does in step.commands:
         click.echo(f"  {program} {command:{width}}  {does}")

@@ -10,7 +10,7 @@ import click
 from credentials_provider.cli.helping import UTC
 from credentials_provider.errors import CredentialsProviderError
 from credentials_provider.identities.reading import read_entries
-from credentials_provider.permissions import TRUST_OPTION, trust_owner
+from credentials_provider.permissions import TRUST_OPTION, TRUST_VARIABLE, trust_owner
 from credentials_provider.policy import parse_duration
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 
@@ -99,7 +99,7 @@ trust_option = click.option(
     TRUST_OPTION,
     metavar="NAME",
     multiple=True,
-    envvar="CREDENTIALS_PROVIDER_TRUST_OWNER",
+    envvar=TRUST_VARIABLE,
     expose_value=False,
     is_eager=True,
     callback=_trust,

@@ -233,11 +233,13 @@ _BAD_RESPONSE = {
         "the answer for {host} is far larger than a token and was not read", _CHECK_WAY, False
     ),
     "no_access_token": Diagnosis(
-        "the answer of {host} holds no access token", f"{_CHECK_HOST}: it must be Entra's.", False
+        "the answer of {host} holds no access token",
+        f"{_CHECK_HOST}, and that nothing else answers instead of it.",
+        False,
     ),
     "no_expiry": Diagnosis(
         "the answer of {host} does not say when the token expires",
-        f"{_CHECK_HOST}: it must be Entra's.",
+        f"{_CHECK_HOST}, and that nothing else answers instead of it.",
         False,
     ),
     "expired": Diagnosis(

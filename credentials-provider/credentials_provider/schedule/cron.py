@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
+import tempfile
 from typing import TYPE_CHECKING
 
 from credentials_provider.errors import ConfigurationError
+from credentials_provider.files import write_private
 from credentials_provider.schedule.calling import FirstRun, call, first_run, run
 
 if TYPE_CHECKING:
     from credentials_provider.schedule import Plan
 
+COPY = ".crontab.before"  # in the user's home: the crontab as it was before the last change
 LONGEST = 998  # characters that cron takes as a command (vixie-cron's MAX_COMMAND)
 
 
@@ -43,10 +46,11 @@ def install(plan: Plan) -> FirstRun:
         ValueError: cron cannot take the command.
 
     """
-    after = with_line(_crontab(), plan)
+    before = _crontab()
+    after = with_line(before, plan)
     home = {"HOME": os.path.expanduser("~"), "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
     first = first_run(["/bin/sh", "-c", shlex.join(plan.command)], home)
-    call(["crontab", "-"], after)
+    _replace(before, after)
     return first
 
 
@@ -60,8 +64,21 @@ def uninstall(name: str) -> bool:
     before = _crontab()
     after = without_line(before, name)
     if after != before:
-        call(["crontab", "-"], after)
+        _replace(before, after)
     return after != before
+
+
+def _replace(before: str, after: str) -> None:
+    """Put a crontab in the place of another, whole, and keep a copy of that one.
+
+    From a finished file: a run that is killed while it writes to `crontab -` leaves half of it.
+    """
+    with tempfile.TemporaryDirectory(prefix="crontab-") as folder:  # 0700
+        if before:
+            write_private(os.path.join(os.path.expanduser("~"), COPY), before)
+        path = os.path.join(folder, "crontab")
+        write_private(path, after)
+        call(["crontab", path])
 
 
 def _crontab() -> str:

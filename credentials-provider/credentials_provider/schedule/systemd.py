@@ -27,6 +27,8 @@ MADE_BY = "# Made by: credentials-provider schedule systemd"
 
 # systemd.exec(5), Process Exit Codes: a part of the sandbox that this machine does not allow.
 _SANDBOX_CODES = {"217": "USER", "218": "CAPABILITIES", "226": "NAMESPACE", "228": "SECCOMP"}
+# A user's manager needs a user namespace for the sandbox. In it, all other users are this one.
+_HIDDEN_OWNER = "belongs to the user nobody"
 _PLAIN = re.compile(r"[A-Za-z0-9_./:=@,+-]+", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?", re.ASCII)
 _UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|target)", re.ASCII)
@@ -65,7 +67,7 @@ TimeoutStartSec=5min
 # systemd before 253 needs the command; newer ones take this form, too (beside notify-reload).
 _STAYING = """\
 Type=notify
-ExecReload=kill -HUP $MAINPID
+ExecReload=/bin/sh -c "kill -HUP $MAINPID"
 SuccessExitStatus=143
 TimeoutStartSec=5min
 WatchdogSec=5min
@@ -248,6 +250,9 @@ def _first_run(plan: Plan, form: Form, manager: Sequence[str]) -> FirstRun:
         what = (
             f"systemd cannot close the service in on this machine ({code}/{_SANDBOX_CODES[code]})"
         )
+        return FirstRun(False, what, last_lines(said), "Install it with --no-sandbox.")
+    if form.of_user and form.sandbox and _HIDDEN_OWNER in said:
+        what = "In its sandbox the service cannot see that files of root's are root's."
         return FirstRun(False, what, last_lines(said), "Install it with --no-sandbox.")
     what = f"The first run failed: {status.get('Result', 'unknown')}, exit code {code}."
     return FirstRun(False, what, last_lines(said), f"See more: {' '.join(journal)}")

@@ -1,0 +1,151 @@
+"""The rules of retrying, one by one: when to wait how long, and when a host is given up for all."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from credentials_provider.transport import retrying
+from credentials_provider.transport.circuits import Circuit
+from credentials_provider.transport.connections import Answer, Trouble
+from credentials_provider.transport.retrying import (
+    FIRST_BACKOFF,
+    MAXIMUM_BACKOFF,
+    Transport,
+    _Call,
+    _wait,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REFUSED = Trouble("unreachable", "unreachable", connected=False)
+CUT = Trouble("unreachable", "reset")
+OK = Answer(200, {}, b"{}", 0.0, None)
+THROTTLED = Trouble("throttled", retry_after=0.01)
+UNAVAILABLE = Trouble("unavailable")
+
+
+def failing(circuit: Circuit, *, active: int, many: int) -> None:
+    circuit.active = active
+    circuit.failing = {object() for _ in range(many)}
+
+
+def test_one_identitys_spent_attempts_do_not_end_the_others() -> None:
+    """It takes two of them, and half of those under way."""
+    for active, many, given_up in ((10, 1, False), (10, 4, False), (10, 5, True), (1, 1, False)):
+        circuit = Circuit()
+        failing(circuit, active=active, many=many)
+        assert circuit.gives_up(100.0, CUT) is given_up
+
+
+def test_a_host_that_nobody_can_connect_to_is_given_up_at_once() -> None:
+    circuit = Circuit()
+    failing(circuit, active=10, many=1)
+    assert circuit.gives_up(100.0, REFUSED)
+
+
+@pytest.mark.parametrize("trouble", [REFUSED, CUT])
+def test_a_host_that_has_answered_meanwhile_is_not_given_up(trouble: Trouble) -> None:
+    """Whom it answered does not matter; what it answered before the call began does not count."""
+    circuit = Circuit()
+    circuit.answered(150.0)
+    failing(circuit, active=2, many=2)
+    assert not circuit.gives_up(100.0, trouble)
+    assert circuit.gives_up(151.0, trouble)
+
+
+def test_an_answer_forgets_the_failures_of_before() -> None:
+    circuit = Circuit()
+    failing(circuit, active=2, many=2)
+    circuit.answered(1.0)
+    assert circuit.failing == set()
+
+
+def test_retry_after_is_a_floor() -> None:
+    for _ in range(200):
+        assert 7 <= _wait(Trouble("unavailable", retry_after=7.0), 1) <= max(7, FIRST_BACKOFF)
+        # A tenant's refused identities do not come back as one, and not much later.
+        assert 8 <= _wait(Trouble("throttled", retry_after=8.0), 6) <= 9
+
+
+def test_without_it_the_wait_doubles_with_full_jitter_up_to_half_a_minute() -> None:
+    for spent in range(1, 12):
+        longest = min(FIRST_BACKOFF * 2 ** (spent - 1), MAXIMUM_BACKOFF)
+        waits = [_wait(Trouble("unavailable"), spent) for _ in range(300)]
+        assert all(0 <= wait <= longest for wait in waits)
+        assert min(waits) < longest / 4
+        assert max(waits) > longest * 3 / 4
+
+
+class Scripted(Transport):
+    """Answers as it is told, without a network."""
+
+    def __init__(self, *results: Answer | Trouble, deadline: float = 60.0) -> None:
+        super().__init__(
+            timeout=1.0,
+            max_attempts=3,
+            deadline=time.monotonic() + deadline,
+            connections=4,
+        )
+        self.results = list(results)
+        self.before: Callable[[], None] = lambda: None
+
+    def _send(self, call: _Call) -> Answer | Trouble:
+        self.before()
+        call.sent_at = time.monotonic()
+        if not call.attempts:
+            call.began = call.counted_at = call.sent_at
+        call.attempts += 1
+        return self.results.pop(0)
+
+
+def ask(transport: Transport) -> tuple[Answer | Trouble, int]:
+    reply = transport.post("https://localhost/", "", {}, tenant="a")
+    return reply.result, reply.attempts
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries at once where no Retry-After says otherwise."""
+    monkeypatch.setattr(retrying, "FIRST_BACKOFF", 0.001)
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_temporary_is_tried_again_until_the_attempts_are_spent() -> None:
+    assert ask(Scripted(UNAVAILABLE, CUT, OK)) == (OK, 3)
+    result, attempts = ask(Scripted(UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, OK))
+    assert (result, attempts) == (UNAVAILABLE, 3)
+
+
+def test_what_is_final_is_not_tried_again() -> None:
+    for result in (OK, Trouble("bad_response"), Trouble("untrusted", "expired")):
+        assert ask(Scripted(result)) == (result, 1)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_tenant_that_refuses_everybody_spends_attempts() -> None:
+    result, attempts = ask(Scripted(*[THROTTLED] * 9))
+    assert (result, attempts) == (THROTTLED, 3)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_refusal_spends_none_while_the_tenant_answers_somebody() -> None:
+    transport = Scripted(*[THROTTLED] * 6, OK)
+
+    def somebody_is_answered() -> None:
+        for tenant in transport._tenants.values():
+            tenant.answered(time.monotonic())
+
+    transport.before = somebody_is_answered
+    assert ask(transport) == (OK, 7)
+
+
+def test_a_wait_beyond_the_deadline_ends_at_once_and_says_so() -> None:
+    began = time.monotonic()
+    result, attempts = ask(Scripted(Trouble("throttled", retry_after=600.0), deadline=5.0))
+    assert time.monotonic() - began < 2
+    assert isinstance(result, Trouble)
+    assert (result.kind, result.out_of_time, attempts) == ("throttled", True, 1)
