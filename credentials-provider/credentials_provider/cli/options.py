@@ -157,7 +157,25 @@ def settings_of(options: dict[str, Any], root: str) -> Settings:
         ConfigurationError: they cannot be used.
 
     """
-    return load_settings(flags_of(options), os.environ, root)
+    return load(flags_of(options), root)
+
+
+def load(flags: Flags, root: str) -> Settings:
+    """The settings of flags, the process environment and `.env`.
+
+    A proxy that `.env` names is put into the environment, where all that connects looks for it.
+
+    Raises:
+        ConfigurationError: they cannot be used.
+
+    """
+    settings = load_settings(flags, os.environ, root)
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        small = name.lower()
+        value = settings.environment.get(small) or settings.environment.get(name)
+        if value and name not in os.environ and small not in os.environ:
+            os.environ[name] = value
+    return settings
 
 
 def flags_of(options: dict[str, Any]) -> Flags:
