@@ -36,6 +36,7 @@ _ABANDONED = (
     86400  # seconds after which a temporary file counts as left over, where nothing can be locked
 )
 _PATIENCE = 5.0  # seconds to wait for who reads a pipe
+_PIECE = 512  # bytes that a pipe which is ready takes at once (POSIX, PIPE_BUF)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -308,7 +309,7 @@ def not_written(path: str, error: OSError) -> StorageError:
 
 def _is_stream(path: str, links: Sequence[str]) -> bool:
     """Whether a path is a device or a pipe, or leads to what some process has open."""
-    if any(link.startswith(("/proc/", "/dev/fd/")) for link in links):
+    if any(each.startswith(("/proc/", "/dev/fd/")) for each in (*links, os.path.realpath(path))):
         return True
     try:
         mode = os.stat(path).st_mode
@@ -331,9 +332,9 @@ def _write_stream(path: str, data: bytes) -> None:
         raise
     try:
         while data:
-            if not select.select([], [descriptor], [], _PATIENCE)[1]:
+            if os.name == "posix" and not select.select([], [descriptor], [], _PATIENCE)[1]:
                 raise OSError(errno.EAGAIN, "nobody reads from it")
-            data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
+            data = data[os.write(descriptor, data[:_PIECE]) :]
     finally:
         os.close(descriptor)
 

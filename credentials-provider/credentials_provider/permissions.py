@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 OTHERS = 0o077  # group and everybody
 EVERYBODY = 0o007
 TRUST_OPTION = "--trust-owner"
+TRUST_VARIABLE = "CREDENTIALS_PROVIDER_TRUST_OWNER"
 MAXIMUM_SIZE = 1 << 20  # bytes of a file that is read whole; the largest real ones have a few KiB
 
 _OVERFLOW = (

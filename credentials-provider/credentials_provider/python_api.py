@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.model import Observer, RunOptions
+from credentials_provider.permissions import TRUST_VARIABLE, trust_owner
 from credentials_provider.run.access import only_name
 from credentials_provider.run.source import TokenSource
 from credentials_provider.settings import CLOUDS, Flags, load_settings
@@ -92,6 +93,8 @@ class Credential:
                 f"cloud must be one of {', '.join(CLOUDS)}, and not be given with login_base_url",
                 hint="Give either of them.",
             )
+        for name in os.environ.get(TRUST_VARIABLE, "").split():
+            trust_owner(name)
         flags = Flags(
             identities_file=identities_file,
             output_dir=output_dir,

@@ -164,6 +164,18 @@ def test_a_proxy_carries_every_request(
 
 
 @pytest.mark.usefixtures("app")
+@pytest.mark.parametrize("other", [{}, {"https_proxy": ""}])
+def test_a_proxy_of_dotenv_counts_unless_the_environment_has_one(
+    project: Project, run: Command, other: dict[str, str]
+) -> None:
+    """As every other setting: what a timer or an assistant starts has no other place for it."""
+    with connect_proxy() as proxy:
+        project.private(".env", f"HTTPS_PROXY=http://{proxy.address}\n")
+        assert run(env=other).code == 0
+        assert bool(proxy.asked) == (not other)
+
+
+@pytest.mark.usefixtures("app")
 def test_a_proxys_login_goes_to_the_proxy_alone(run: Command, idp: Emulator) -> None:
     """User and password of HTTPS_PROXY become its Basic credentials, decoded."""
     with connect_proxy() as proxy:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 USER = 1000
-CHECKOUT = "/home/user/a checkout, 100% odd $HOME"
+HOME = "/home/user"
+CHECKOUT = f"{HOME}/a checkout, 100% odd $HOME"
 
 
 class Bench(NamedTuple):

@@ -100,7 +100,7 @@ def test_a_service_without_a_timer_counts_while_it_runs(machine: Machine) -> Non
     [
         ("*/5 * * * * {script} --refresh-ahead --quiet # x (schedule cron)", True),
         ("*/5 * * * * cd /tmp && {script} --refresh-ahead", True),
-        ("0 * * * * /home/me/.local/bin/credentials-provider generate", True),
+        ("0 * * * * /srv/me/.local/bin/credentials-provider generate", True),
         ("0 * * * * /registry/credentials-provider/generate_creds.sh --force", False),
         ("0 * * * * backup /var/credentials-provider-old", False),
         ("# 0 * * * * {script}", False),

@@ -76,6 +76,6 @@ def test_an_identity_of_the_environment_is_left_behind(project: Project) -> None
 @pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")
 def test_a_program_in_the_cache_of_uv_is_temporary() -> None:
     """`uv cache prune` takes it away."""
-    assert is_temporary(["/home/me/.cache/uv/archive-v0/abc/bin/credentials-provider"])
-    assert is_temporary(["/root/.cache/uv/environments-v2/x/bin/credentials-provider"])
-    assert not is_temporary(["/home/me/.local/share/uv/tools/credentials-provider/bin/c"])
+    assert is_temporary(["/srv/me/.cache/uv/archive-v0/abc/bin/credentials-provider"])
+    assert is_temporary(["/srv/.cache/uv/environments-v2/x/bin/credentials-provider"])
+    assert not is_temporary(["/srv/me/.local/share/uv/tools/credentials-provider/bin/c"])

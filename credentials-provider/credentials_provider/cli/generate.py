@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from credentials_provider.cli.options import (
     DURATION_OR_NONE,
     ShardType,
     identity_names,
+    load,
     trust_option,
 )
 from credentials_provider.cli.stopping import stoppable
@@ -24,7 +24,7 @@ from credentials_provider.errors import EXIT_CODES, UnknownIdentityError
 from credentials_provider.model import RunOptions
 from credentials_provider.policy import parse_lead
 from credentials_provider.run import batch
-from credentials_provider.settings import CLOUDS, Flags, load_settings
+from credentials_provider.settings import CLOUDS, Flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -292,7 +292,7 @@ def options_of(root: str, options: dict[str, Any]) -> RunOptions:
         raise click.UsageError("--login-base-url and --cloud exclude one another.")
     refresh_ahead, lead = _lead(options)
     return RunOptions(
-        settings=load_settings(flags, os.environ, root),
+        settings=load(flags, root),
         names=(*options["names"], *(("ingress",) if options["ingress_only"] else ())),
         refresh_ahead=refresh_ahead,
         lead=lead,

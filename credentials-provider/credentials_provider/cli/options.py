@@ -10,7 +10,7 @@ import click
 from credentials_provider.cli.helping import UTC
 from credentials_provider.errors import CredentialsProviderError
 from credentials_provider.identities.reading import read_entries
-from credentials_provider.permissions import TRUST_OPTION, trust_owner
+from credentials_provider.permissions import TRUST_OPTION, TRUST_VARIABLE, trust_owner
 from credentials_provider.policy import parse_duration
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 
@@ -99,7 +99,7 @@ trust_option = click.option(
     TRUST_OPTION,
     metavar="NAME",
     multiple=True,
-    envvar="CREDENTIALS_PROVIDER_TRUST_OWNER",
+    envvar=TRUST_VARIABLE,
     expose_value=False,
     is_eager=True,
     callback=_trust,
@@ -157,7 +157,25 @@ def settings_of(options: dict[str, Any], root: str) -> Settings:
         ConfigurationError: they cannot be used.
 
     """
-    return load_settings(flags_of(options), os.environ, root)
+    return load(flags_of(options), root)
+
+
+def load(flags: Flags, root: str) -> Settings:
+    """The settings of flags, the process environment and `.env`.
+
+    A proxy that `.env` names is put into the environment, where all that connects looks for it.
+
+    Raises:
+        ConfigurationError: they cannot be used.
+
+    """
+    settings = load_settings(flags, os.environ, root)
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        small = name.lower()
+        value = settings.environment.get(small) or settings.environment.get(name)
+        if value and name not in os.environ and small not in os.environ:
+            os.environ[name] = value
+    return settings
 
 
 def flags_of(options: dict[str, Any]) -> Flags:

@@ -11,13 +11,18 @@ import click
 
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import WarningLog
-from credentials_provider.cli.options import DURATION, flags_of, identity_names, settings_options
+from credentials_provider.cli.options import (
+    DURATION,
+    flags_of,
+    identity_names,
+    load,
+    settings_options,
+)
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import identity_of_options, read_entries
 from credentials_provider.model import RunOptions
 from credentials_provider.policy import showable
 from credentials_provider.run.access import Access, get_token, mint_token, only_name
-from credentials_provider.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -180,7 +185,7 @@ def settings_of_token(root: str, options: dict[str, Any]) -> Settings:
     if not options["client_id"] and (options["tenant_id"] or options["scope"]):
         raise click.UsageError("--tenant-id and --scope need --client-id.")
     given = {name: options[name] for name in ("tenant_id", "client_id", "scope")}
-    return load_settings(dataclasses.replace(flags, **given), os.environ, root)
+    return load(dataclasses.replace(flags, **given), root)
 
 
 def take_token(name: str, settings: Settings, options: dict[str, Any]) -> Access:

@@ -251,7 +251,6 @@ SECRETS_FOLDER = ".secrets"  # beside the identities file
 LITERALS = tuple(each.name for each in _TABLE if each.secret)
 _LONGEST_FIELD = 64  # characters of a name that messages show
 _REQUIRED = frozenset(DEFINITION_FIELDS)
-_OTHERS = tuple(each for each in _TABLE if each.part != "definition")
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,12 +296,24 @@ class Identity:
 
 
 def known_to_be_right(fields: Mapping[str, Any]) -> bool:
-    """Whether all that a fingerprint does not cover is right: a known one is enough then."""
-    return (
-        fields.keys() <= FIELDS.keys()
-        and not any(each.name in fields and each.problem(fields[each.name]) for each in _OTHERS)
-        and next(conflicts(fields), None) is None
-    )
+    """Whether all that a fingerprint does not cover is right: a known one is enough then.
+
+    A run with nothing due asks this of every entry: most have one credential and nothing beside it.
+    """
+    credentials, others = 0, False
+    for name, value in fields.items():
+        field = FIELDS.get(name)
+        if field is None:
+            return False
+        if field.part == "definition":
+            continue
+        if field.problem(value):
+            return False
+        if field.part == "credential" and name != "managed_identity":
+            credentials += 1
+        else:
+            others = True
+    return (credentials == 1 and not others) or next(conflicts(fields), None) is None
 
 
 def keeps_the_rules(fields: Mapping[str, Any]) -> bool:

@@ -47,6 +47,7 @@ _PLACEHOLDERS = {
 _SAMPLE = "still holds the guide's sample value: put yours in its place"
 # Eight characters, three dots and four, as the registry masks a secret; or stars, or bullets.
 _MASKED = r".{0,8}(\.\.\.|\u2026|\*{3,}|\u2022{3,}).{0,4}"
+_MASKED_LENGTH = 15
 # What stands where a secret belongs when something else failed: (pattern, what it is).
 _NO_SECRETS = (
     (
@@ -213,6 +214,8 @@ def secret(value: str) -> str | None:
             f"has more than {LONGEST_SECRET} characters: a client secret has about 40. A "
             "certificate belongs to certificate_file"
         )
+    if len(value) > _MASKED_LENGTH and re.fullmatch(r"[A-Za-z0-9~._-]+", value):
+        return None  # as Entra ID makes them: none of the patterns below has these alone
     found = (what for pattern, what in _NO_SECRETS if re.fullmatch(pattern, value))
     return next(found, None)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli.options import DURATION_OR_NONE, trust_option
+from credentials_provider.cli.options import DURATION_OR_NONE, load, trust_option
 from credentials_provider.identities.fields import FIELDS
-from credentials_provider.settings import CLOUDS, Flags, load_settings
+from credentials_provider.settings import CLOUDS, Flags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -125,4 +124,4 @@ def settings_of(root: str, options: dict[str, Any]) -> Settings:
         cloud=options.get("cloud"),
         ca_bundle=options.get("ca_bundle"),
     )
-    return load_settings(flags, os.environ, root)
+    return load(flags, root)
