@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -48,7 +49,10 @@ def left(project: Project) -> Project:
     for name, content in OTHERS.items():
         project.write(content, project.path(name.removesuffix(".json")))
     for number, each in enumerate(made):
-        at = "2099-01-01T00:00:00" + ("+00:00" if number else "")  # one of them naive
+        form, clock = "%Y-%m-%dT%H:%M:%S", time.localtime  # one of them naive, in local time
+        if number:
+            form, clock = f"{form}+00:00", time.gmtime
+        at = time.strftime(form, clock(time.time() + 3000))
         old = {"access_token": f"old-{number}", "token_type": "Bearer", "expires_in": 3599}
         old |= {"generated_at": "2026-01-01T00:00:00", "expires_at": at, "provider": "entra"}
         theirs = {name: value for name, value in each.items() if name != "client_secret"}

@@ -206,3 +206,22 @@ def _cpu(pid: int) -> int:
     with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
         fields = file.read().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
+
+
+def test_a_file_that_breaks_is_told_and_the_one_of_before_is_used(
+    project: Project, run: Program, systemd: Systemd
+) -> None:
+    """In the log, to systemd and in the health answer, which stays good: the tokens are valid."""
+    project.add_all(apps(2))
+    port = closed_port()
+    with watching(run, "--health-port", str(port), NOTIFY_SOCKET="notify") as process:
+        systemd.wait_for("READY=1")
+        project.write("{")
+        assert ask(port)[0] == 200
+        until(lambda: "error" in ask(port)[1])
+        status, document = ask(port)
+        process.send_signal(signal.SIGTERM)
+        ran = wait(process)
+    assert (status, document["without_token"]) == (200, [])
+    assert "is not valid JSON" in document["error"]
+    assert "the identities file of before is used" in ran.stderr

@@ -32,9 +32,11 @@ from credentials_provider.tokens.store import TokenStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from credentials_provider.identities.reading import IdentitiesFile
     from credentials_provider.model import Outcome, Report, RunOptions
     from credentials_provider.run.metrics import Subject
     from credentials_provider.run.watching import Read
+    from credentials_provider.settings import Settings
 
 # What a service decides for itself, or has no use for.
 _NOT_HERE = {"refresh_before", "help_all", "refresh_ahead", "force", "dry_run", "as_json"}
@@ -120,10 +122,17 @@ class _Service:
 
     def run(self, run_options: RunOptions, read: Read) -> Report:
         self.options = self.options._replace(settings=run_options.settings)
-        self._read = read
+        found: list[IdentitiesFile] = []
+
+        def noted(settings: Settings) -> IdentitiesFile:
+            found.append(read(settings))
+            return found[-1]
+
         console = _Log(self) if self._as_json else _Talk(self)
         with contextlib.closing(console):
-            return batch.run(run_options, console, read=read)
+            report = batch.run(run_options, console, read=noted)
+        self._read = lambda _: found[-1]  # until the next pass: a broken file is not the service's
+        return report
 
     def alive(self) -> None:
         self._alive_at = time.monotonic()
@@ -182,7 +191,7 @@ class _Service:
 
     def told(self, moment: Moment) -> None:
         report, now = moment.report, time.time()
-        self._problem = None if moment.error is None else self._tell_error(moment.error)
+        self._problem = None if moment.error is None else self._tell_error(moment)
         if report is not None:
             self._last_run = LastRun(report.started_at, report.finished_at, report.exit_code)
             self._show(report)
@@ -213,12 +222,16 @@ class _Service:
             verbose=self._verbose,
         )
 
-    def _tell_error(self, error: CredentialsProviderError | str) -> str:
-        message = error if isinstance(error, str) else "; ".join(map(str, error.problems))
+    def _tell_error(self, moment: Moment) -> str:
+        error = moment.error
+        told = error.problems if isinstance(error, CredentialsProviderError) else [error]
+        message = "; ".join(map(str, told))
+        if moment.report is not None:
+            message += "; the identities file of before is used until this is corrected"
         if self._as_json:
             event("error", "error", message=message)
         else:
-            tell(f"{click.style('error:', fg='red')} {message}; tried again", "error")
+            tell(f"{click.style('error:', fg='red')} {message}", "error")
         return message
 
     def health(self) -> tuple[bool, dict[str, Any]]:

@@ -25,11 +25,10 @@ class Boot(NamedTuple):
 
 def this_boot() -> Boot | None:
     """None where the system does not tell: only Linux does."""
-    boot_id = _boot_id()
-    if boot_id is None or sys.platform != "linux":
-        return None
-    now = time.clock_gettime(time.CLOCK_REALTIME)
-    return Boot(boot_id, now - time.clock_gettime(time.CLOCK_BOOTTIME))
+    if sys.platform == "linux" and (boot_id := _boot_id()) is not None:
+        now = time.clock_gettime(time.CLOCK_REALTIME)
+        return Boot(boot_id, now - time.clock_gettime(time.CLOCK_BOOTTIME))
+    return None
 
 
 @functools.cache

@@ -38,6 +38,8 @@ def make_plan(
     plan = []
     for entry in entries:
         found = on_disk.get(entry.name)
+        if isinstance(found, TokenRecord) and not _believed(entry, found, now):
+            found = UNREADABLE
         record = found if isinstance(found, TokenRecord) else None
         reason = _reason(entry, found, now, lead)
         if everything:
@@ -49,7 +51,7 @@ def make_plan(
 def _reason(entry: Entry, found: OnDisk, now: float, lead: Lead | None) -> Reason | None:
     if found is None:
         return "missing"
-    if isinstance(found, Unreadable) or not _believed(entry, found, now):
+    if isinstance(found, Unreadable):
         return "unreadable"
     if found.fingerprint != entry.fingerprint:
         return "changed"
@@ -82,8 +84,6 @@ def _serves(entry: Entry, record: TokenRecord | None, now: float) -> bool:
     not write, or an older version of it, has no comparable fingerprint and is taken at its word.
     """
     if record is None or record.expires_on <= now or record.generated_at > now + CLOCK_TOLERANCE:
-        return False
-    if not _believed(entry, record, now):
         return False
     if record.fingerprint is None:
         return True
