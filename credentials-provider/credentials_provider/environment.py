@@ -103,8 +103,20 @@ def read_dotenv(
         raise ConfigurationError(
             f"--env-file: there is no file {path}", hint="Name the .env file, or leave it out."
         )
-    text = content.text()
+    known, warnings, notes = _parsed(path, content.text())
+    environment = Environment(
+        process,
+        known,
+        path=path,
+        named=named,
+        open_file=path if is_open(content.mode) else None,
+        notes=notes,
+    )
+    return environment, (*warnings, *environment.notes(*_READ_HERE))
 
+
+def _parsed(path: str, text: str) -> tuple[dict[str, str], tuple[str, ...], Mapping[str, str]]:
+    """Values, warnings, and notes by variable about values that are not read as written."""
     # Imported only where there is a file: a run with nothing due starts a third faster without.
     import io  # noqa: PLC0415
     import logging  # noqa: PLC0415
@@ -121,15 +133,7 @@ def read_dotenv(
     warnings = (unread,) if bad else ()
     values = dotenv_values(stream=io.StringIO(text))
     known = {name: value for name, value in values.items() if value is not None}
-    environment = Environment(
-        process,
-        known,
-        path=path,
-        named=named,
-        open_file=path if is_open(content.mode) else None,
-        notes=changed_values(path, bindings, values),
-    )
-    return environment, (*warnings, *environment.notes(*_READ_HERE))
+    return known, warnings, changed_values(path, bindings, values)
 
 
 def dotenv_with(text: str, values: Mapping[str, str]) -> str:

@@ -86,15 +86,10 @@ def load_settings(flags: Flags, process: Mapping[str, str], root: str) -> Settin
             `AUTH_PROVIDER`, a login host that is not `https://host`, a CA bundle that is not there.
 
     """
-    for path in (
-        flags.identities_file,
-        flags.output_dir,
-        flags.env_file,
-        root,
-        own_folder(process),
-    ):
+    own = own_folder(process)
+    for path in (flags.identities_file, flags.output_dir, flags.env_file, root, own):
         _check_path(path or "")
-    base = root or own_folder(process)
+    base = root or own
     dotenv = os.path.normpath(os.path.join(base, _DOTENV)) if base else os.devnull
     environment, warnings = read_dotenv(
         flags.env_file or dotenv, process, named=flags.env_file is not None
@@ -106,7 +101,7 @@ def load_settings(flags: Flags, process: Mapping[str, str], root: str) -> Settin
             hint="Set AUTH_PROVIDER=entra, or use the generator of that provider.",
         )
     login_base_url = _login_base_url(flags, environment)
-    moved = None if root else _moved(flags, own_folder(process))
+    moved = None if root else _moved(flags, own)
     return Settings(
         identities_file=flags.identities_file
         or default_path(root, process, TOKEN_FOLDER, IDENTITIES_FILE),

@@ -137,15 +137,10 @@ def command(
         identities = 0
     # So that `identities rotate` can be tried.
     apps = [replace(a, graph_roles=(_ROTATE,), owners=(a.client_id,)) for a in apps]
-    ca_file = os.path.join(folder, "ca.pem")
+    ca = os.path.join(folder, "ca.pem")
     life = None if token_lifetime is None else max(1, int(token_lifetime))
     emulator = Emulator(
-        apps,
-        port=port,
-        latency=latency,
-        token_lifetime=life,
-        ca_file=ca_file,
-        propagation=propagation,
+        apps, port=port, latency=latency, token_lifetime=life, ca_file=ca, propagation=propagation
     )
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -157,7 +152,7 @@ def command(
     try:
         for injection in faults:
             emulator.inject(*injection)
-        _say(root, emulator.base_url, ca_file, identities_file, as_json=as_json)
+        _say(root, emulator.base_url, ca, identities_file, as_json=as_json)
         with stoppable():
             threading.Event().wait()
     except StoppedError:

@@ -216,6 +216,16 @@ class _Server:
             self._warn(f"a request got no token: {why}")
 
 
+def _listen(path: str | None, port: int) -> socket.socket:
+    try:
+        return _unix(path) if path is not None else socket.create_server((_LOOPBACK, port))
+    except OSError as error:
+        place = f"the socket {path}" if path is not None else f"port {port}"
+        raise ConfigurationError(
+            f"{place} cannot be used: {error.strerror}", hint="Choose another one."
+        ) from None
+
+
 @contextlib.contextmanager
 def serving(
     answers: Answers, warn: Callable[[str], None], *, port: int = 0, path: str | None = None
@@ -232,13 +242,7 @@ def serving(
         ConfigurationError: the port or the path cannot be used.
 
     """
-    try:
-        listener = _unix(path) if path is not None else socket.create_server((_LOOPBACK, port))
-    except OSError as error:
-        place = f"the socket {path}" if path is not None else f"port {port}"
-        raise ConfigurationError(
-            f"{place} cannot be used: {error.strerror}", hint="Choose another one."
-        ) from None
+    listener = _listen(path, port)
     bound = None if path is not None else int(listener.getsockname()[1])
     server = _Server(answers, bound, warn)
     loop = asyncio.new_event_loop()

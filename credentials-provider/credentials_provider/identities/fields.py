@@ -14,7 +14,7 @@ from credentials_provider.identities import rules
 from credentials_provider.settings import CLOUDS, login_url_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Part = Literal["definition", "authority", "credential", "previous", "companion", "use"]
 
@@ -345,11 +345,17 @@ def conflicts(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if fields.get("login_base_url") is not None and fields.get("cloud") is not None:
         yield "cloud", "login_base_url and cloud exclude one another: keep one of them"
     if "managed_identity" in kinds:
-        if previous:
-            yield previous[0], "does not go with managed_identity"
-        own, client_id = fields["managed_identity"], fields.get("client_id")
-        if own and isinstance(own, str) and own.lower() != str(client_id).lower():
-            yield "managed_identity", "is another client ID than client_id: keep one of them"
+        yield from _conflicts_of_managed_identity(fields, previous)
+
+
+def _conflicts_of_managed_identity(
+    fields: Mapping[str, Any], previous: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    if previous:
+        yield previous[0], "does not go with managed_identity"
+    own, client_id = fields["managed_identity"], fields.get("client_id")
+    if own and isinstance(own, str) and own.lower() != str(client_id).lower():
+        yield "managed_identity", "is another client ID than client_id: keep one of them"
 
 
 # What the registry's own API and people write beside the fields, though it resembles one.

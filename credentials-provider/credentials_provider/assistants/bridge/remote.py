@@ -109,16 +109,29 @@ class Remote:
 
         if not self._has_answered and not self._channel.can_look_up(FIRST_PATIENCE):
             raise unreachable(Trouble("unreachable", "dns", connected=False), url)
+        return self._until_answered(send, end, url, once=once, handle=handle)
+
+    def _until_answered(
+        self,
+        send: Callable[[str, str], Stream | Trouble],
+        end: float,
+        url: str,
+        *,
+        once: bool,
+        handle: Handle | None,
+    ) -> Stream:
         wait = FIRST_WAIT
         while True:
             self._respect_pause(end, url)
             result = self._send(send, url)
             wait = self._wait_after(result, wait, once=once, url=url)
-            if isinstance(result, Stream) and (not wait or time.monotonic() + wait > end):
+            is_late = time.monotonic() + wait > end
+            if isinstance(result, Trouble):
+                if is_late:
+                    raise unreachable(result, url)
+            elif not wait or is_late:
                 return result
-            if isinstance(result, Trouble) and time.monotonic() + wait > end:
-                raise unreachable(result, url)
-            if isinstance(result, Stream):
+            else:
                 result.close()
             if (handle is not None and handle.ended) or self._sleep(wait):
                 raise broken(url)
