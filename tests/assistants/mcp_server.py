@@ -51,6 +51,7 @@ async def count(to: int, ctx: Context) -> str:
 @app.tool()
 async def sleep(seconds: float) -> str:
     """Sleeps, unless it is cancelled."""
+    journal("sleeping")
     try:
         await asyncio.sleep(seconds)
     except asyncio.CancelledError:

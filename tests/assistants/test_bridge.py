@@ -272,8 +272,7 @@ def test_a_connection_that_breaks_under_a_call_is_told(bench: Bench) -> None:
         async with bench.session() as session, anyio.create_task_group() as group:
 
             async def kill() -> None:
-                await eventually(lambda: len(bench.judgements) >= 4)
-                await anyio.sleep(0.5)
+                await eventually(lambda: "sleeping" in bench.judgements)
                 bench.kill()
                 bench.start()
 
