@@ -92,11 +92,11 @@ def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> V
     try:
         from azure.core import exceptions  # noqa: PLC0415  an extra
     except ImportError:
-        raise SecretUnavailableError(
-            f"{source} needs packages that are not installed", cure("keyvault")
-        ) from None
+        raise _missing(source) from None
     try:
         return _get(url, settings, timeout, verify=not configured)
+    except ImportError:  # azure-core alone comes with other packages, too
+        raise _missing(source) from None
     except exceptions.ClientAuthenticationError as error:
         if error.status_code in REFUSALS:
             raise _refused(url, source, error.status_code) from None
@@ -113,6 +113,12 @@ def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> V
             "Check the vault's name, this machine's network and the vault's firewall.",
             transient=True,
         ) from None
+
+
+def _missing(source: str) -> SecretUnavailableError:
+    return SecretUnavailableError(
+        f"{source} needs packages that are not installed", cure("keyvault")
+    )
 
 
 def _is_configured(url: str, source: str, settings: Settings) -> bool:

@@ -90,6 +90,15 @@ def run(
 
     """
     started_at = now()
+    if options.quiet and not options.dry_run:
+        from credentials_provider.run.daily import OncePerDay  # noqa: PLC0415  a timer's run alone
+
+        daily = OncePerDay(observer, TokenStore(options.settings.output_dir), started_at)
+        report = run(
+            options._replace(quiet=False), daily, make_minter=make_minter, now=now, read=read
+        )
+        daily.remember()
+        return report
     try:
         return _run(options, observer, make_minter, now, read)
     except ConfigurationError:
@@ -110,11 +119,6 @@ def _run(
     deadline = time.monotonic() + options.deadline
     settings = options.settings
     store = TokenStore(settings.output_dir)
-    daily = None
-    if options.quiet and not options.dry_run:
-        from credentials_provider.run.daily import OncePerDay  # noqa: PLC0415  a timer's run alone
-
-        observer = daily = OncePerDay(observer, store, started_at)
     file = read(settings)
     for warning in (*options.warnings, *settings.warnings, *file.warnings):
         observer.warn(warning)
@@ -134,7 +138,7 @@ def _run(
 
         options = options._replace(concurrency=_affordable(options.concurrency))
         valid = [item.entry for item in plan]
-        renewal = Renewal(
+        results = Renewal(
             options,
             store,
             observer,
@@ -143,19 +147,15 @@ def _run(
             deadline=deadline,
             now=now,
             known={entry.name for entry in file.entries},
-        )
-        results = renewal.run()
+        ).run()
     else:
-        results = [
-            unchanged(item, store.path(item.entry.name), "due" if item.due else "fresh")
-            for item in plan
-        ]
+        results = _untouched(store, plan)
         if leftovers and not options.dry_run:
             _sweep(store)
     if not options.dry_run and any(entry.fields.get("sinks") for entry in selected):
         from credentials_provider.run.sinks import deliver  # noqa: PLC0415  only where there are any
 
-        results = deliver(options, store, selected, results, now=now)
+        results = deliver(options, store, [item.entry for item in plan], results, now=now)
     if store.open_to_others():
         observer.warn(f"{store.folder} is open to other users of this machine; chmod 700 closes it")
     in_order = iter(results)
@@ -164,10 +164,14 @@ def _run(
     if options.dry_run:
         return report
     mine = part(file.entries, options.shard)
-    report = _after(options, store, mine, report, observer=observer, now=now, deadline=deadline)
-    if daily is not None:
-        daily.remember()
-    return report
+    return _after(options, store, mine, report, observer=observer, now=now, deadline=deadline)
+
+
+def _untouched(store: TokenStore, plan: Sequence[PlanItem]) -> list[Outcome]:
+    return [
+        unchanged(item, store.path(item.entry.name), "due" if item.due else "fresh")
+        for item in plan
+    ]
 
 
 def _validated(
