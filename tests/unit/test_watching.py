@@ -21,12 +21,12 @@ from credentials_provider.run.watching import (
     FIRST_BACKOFF,
     LEAP,
     LONGEST_BACKOFF,
+    LONGEST_SLEEP,
     LOOK_INTERVAL,
-    NAP,
     SHORTEST_PAUSE,
     URGENT_BACKOFF,
-    Moment,
     Notifier,
+    PassResult,
     Watch,
 )
 from unit.making import NOW, REJECTED, UNREACHABLE, Listener, Project, Provider, sample_minted
@@ -55,12 +55,12 @@ class World:
         self.asked: list[tuple[float, str]] = []
         self.failing: set[str] = set()
         self.failure = UNREACHABLE
-        self.moments: list[Moment] = []
+        self.moments: list[PassResult] = []
         self.passes: list[tuple[float, tuple[str, ...]]] = []
         self.naps = 0
         self.oversleep = 0.0
         self.hang_ups: set[int] = set()  # naps that are ended by one
-        self.at_nap: Callable[[World], None] = lambda _: None
+        self.at_wait: Callable[[World], None] = lambda _: None
         self.run: Callable[[RunOptions, Read], Report] = self._run
 
     def serve(self, **request: Any) -> None:
@@ -70,8 +70,8 @@ class World:
             run=self.run,
             reload=lambda: asked,
             now=lambda: self.now,
-            nap=self._nap,
-            told=self.moments.append,
+            wait=self._wait,
+            observe=self.moments.append,
             alive=lambda: None,
         )
         with pytest.raises(Ended):
@@ -99,11 +99,11 @@ class World:
 
         return Provider(**{name: answer(name) for name in ("a", "b", "c")})
 
-    def _nap(self, seconds: float) -> bool:
-        assert 0 < seconds <= NAP
+    def _wait(self, seconds: float) -> bool:
+        assert 0 < seconds <= LONGEST_SLEEP
         self.naps += 1
         self.now += seconds + self.oversleep
-        self.at_nap(self)
+        self.at_wait(self)
         if self.now >= self.until:
             raise Ended
         return self.naps in self.hang_ups
@@ -124,8 +124,10 @@ def test_each_token_is_renewed_at_its_own_time_and_not_before(world: World) -> N
         times = world.asked_for(name)
         assert times[0] == NOW
         life = [after - before for before, after in pairwise(times)]
-        # Two thirds of an hour, less a share of 5 %; never later than a nap and a pause after.
-        assert all(0.61 * 3600 < each < 0.67 * 3600 + NAP + SHORTEST_PAUSE for each in life)
+        # Two thirds of an hour, less a share of 5 %; never later than a wait and a pause after.
+        assert all(
+            0.61 * 3600 < each < 0.67 * 3600 + LONGEST_SLEEP + SHORTEST_PAUSE for each in life
+        )
         assert len(times) >= 4
 
 
@@ -142,7 +144,7 @@ def test_what_fails_is_asked_for_ever_more_rarely_and_the_others_are_left_alone(
     times = world.asked_for("b")
     pauses = [after - before for before, after in pairwise(times)]
     assert pauses[:4] == [FIRST_BACKOFF, 60, 120, 240]
-    assert all(LONGEST_BACKOFF <= each <= LONGEST_BACKOFF + NAP for each in pauses[4:])
+    assert all(LONGEST_BACKOFF <= each <= LONGEST_BACKOFF + LONGEST_SLEEP for each in pauses[4:])
     assert len(world.asked_for("a")) == len(world.asked_for("c")) <= 6
 
 
@@ -150,7 +152,7 @@ def test_an_outage_is_survived_and_tokens_come_back_after_it(world: World) -> No
     def outage(world: World) -> None:
         world.failing = {"a", "b", "c"} if NOW + 1000 < world.now < NOW + 2 * 3600 else set()
 
-    world.at_nap = outage
+    world.at_wait = outage
     world.serve()
     assert all(world.asked_for(name)[-1] >= NOW + 2 * 3600 for name in "abc")
     assert (
@@ -159,16 +161,16 @@ def test_an_outage_is_survived_and_tokens_come_back_after_it(world: World) -> No
     )
 
 
-def test_a_changed_identities_file_wakes_it_within_a_nap(world: World) -> None:
+def test_a_changed_identities_file_wakes_it_within_a_wait(world: World) -> None:
     def change(world: World) -> None:
         if world.naps == 10:
             world.project.token("c", issued_at=int(world.now))  # so that only its file changed
             os.utime(world.project.identities_file, ns=(1, 1))
 
-    world.at_nap = change
+    world.at_wait = change
     world.until = NOW + 300
     world.serve()
-    assert [at for at, _ in world.passes] == [NOW, NOW + 10 * NAP]
+    assert [at for at, _ in world.passes] == [NOW, NOW + 10 * LONGEST_SLEEP]
 
 
 def test_a_hang_up_wakes_it_and_ends_every_rest(world: World) -> None:
@@ -176,7 +178,7 @@ def test_a_hang_up_wakes_it_and_ends_every_rest(world: World) -> None:
     world.hang_ups = {2}
     world.until = NOW + 25
     world.serve()
-    assert [at for at, _ in world.passes] == [NOW, NOW + 2 * NAP]
+    assert [at for at, _ in world.passes] == [NOW, NOW + 2 * LONGEST_SLEEP]
 
 
 @pytest.mark.parametrize("leap", [-7200.0, 7200.0])
@@ -187,12 +189,12 @@ def test_a_clock_that_was_set_or_a_machine_that_slept_is_noticed_at_once(
         if world.naps == 3:
             world.now += leap
 
-    world.at_nap = jump
+    world.at_wait = jump
     world.until = NOW + 1.5 * 7200
     if leap < 0:
-        world.at_nap = lambda world: jump(world) or _stop(world, after=5)  # type: ignore[func-returns-value]
+        world.at_wait = lambda world: jump(world) or _stop(world, after=5)  # type: ignore[func-returns-value]
     world.serve()
-    assert world.passes[1][0] == NOW + 3 * NAP + leap
+    assert world.passes[1][0] == NOW + 3 * LONGEST_SLEEP + leap
     assert sorted(name for at, name in world.asked if at == world.passes[1][0]) == ["a", "b", "c"]
 
 
@@ -210,8 +212,8 @@ def test_the_first_pass_ends_it_when_the_configuration_is_broken(project: Projec
             run=world.run,
             reload=lambda: RunOptions(project.settings()),
             now=lambda: world.now,
-            nap=world._nap,
-            told=world.moments.append,
+            wait=world._wait,
+            observe=world.moments.append,
             alive=lambda: None,
         ).serve()
 
@@ -225,7 +227,7 @@ def test_a_file_that_breaks_later_costs_no_token(world: World) -> None:
         if world.now > NOW + 3 * 3600:
             world.project.identities("a")
 
-    world.at_nap = breaks
+    world.at_wait = breaks
     world.until = NOW + 4 * 3600
     world.serve()
     errors = [moment for moment in world.moments if moment.error is not None]
@@ -263,10 +265,10 @@ def test_a_token_file_that_somebody_removes_is_made_again_within_a_minute(world:
             world.project.path("b").unlink()
             removed_at.append(world.now)
 
-    world.at_nap = remove
+    world.at_wait = remove
     world.until = NOW + 900
     world.serve()
-    assert removed_at[0] < world.asked_for("b")[1] <= removed_at[0] + LOOK_INTERVAL + NAP
+    assert removed_at[0] < world.asked_for("b")[1] <= removed_at[0] + LOOK_INTERVAL + LONGEST_SLEEP
     assert world.asked_for("a") == [NOW]
 
 
@@ -328,7 +330,7 @@ def test_a_week_of_it_keeps_every_token_alive_in_flat_memory(world: World) -> No
             sizes.append(tracemalloc.get_traced_memory()[0])
 
     world.project.identities("a")  # each renewal waits for the disk
-    world.at_nap = look
+    world.at_wait = look
     world.until = NOW + WEEK
     world.oversleep = LEAP - 5  # as much as is no leap: a week has fewer naps then
     tracemalloc.start()

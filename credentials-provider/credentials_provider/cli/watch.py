@@ -25,7 +25,7 @@ from credentials_provider.identities.reading import read_entries
 from credentials_provider.policy import shard_of
 from credentials_provider.run import batch
 from credentials_provider.run.health import Response, serving
-from credentials_provider.run.watching import NAP, Moment, Notifier, Watch
+from credentials_provider.run.watching import LONGEST_SLEEP, Notifier, PassResult, Watch
 from credentials_provider.tokens.history import LastRun
 from credentials_provider.tokens.store import TokenStore
 
@@ -83,7 +83,7 @@ def command(root: str, /, **options: Any) -> int:
     service = _Service(run_options, options, notifier)
     streams.limit(patience=_PATIENCE)
     answers = {"/": service.answer_health, "/metrics": service.answer_metrics}
-    with stoppable(), _hang_up() as nap, serving(addresses, answers) as urls:
+    with stoppable(), _hang_up() as wait, serving(addresses, answers) as urls:
         for url in urls:
             service.tell(f"health at {url}")
         try:
@@ -92,8 +92,10 @@ def command(root: str, /, **options: Any) -> int:
                 run=service.run,
                 reload=lambda: generate.options_of(root, options),
                 now=time.time,
-                nap=lambda seconds: nap(min(seconds, (notifier.watchdog or NAP * 2) / 2)),
-                told=service.told,
+                wait=lambda seconds: wait(
+                    min(seconds, (notifier.watchdog or LONGEST_SLEEP * 2) / 2)
+                ),
+                observe=service.observe,
                 alive=service.alive,
                 reloading=service.reloading,
             ).serve()
@@ -189,9 +191,9 @@ class _Service:
         else:
             self._notifier.tell("READY=1")
 
-    def told(self, moment: Moment) -> None:
-        report, now = moment.report, time.time()
-        self._problem = None if moment.error is None else self._tell_error(moment)
+    def observe(self, result: PassResult) -> None:
+        report, now = result.report, time.time()
+        self._problem = None if result.error is None else self._tell_error(result)
         if report is not None:
             self._last_run = LastRun(report.started_at, report.finished_at, report.exit_code)
             self._show(report)
@@ -201,7 +203,7 @@ class _Service:
             state = f"{len(report.results) - bad} good, {bad} not renewed"
         if self._problem and report is not None:
             state += f"; {self._problem}"
-        self._notifier.tell(f"STATUS={state}; next look {local_time(moment.next_at, now)}")
+        self._notifier.tell(f"STATUS={state}; next look {local_time(result.next_at, now)}")
         if not self._ready:
             self._ready = True
             self._notifier.tell("READY=1")
@@ -222,11 +224,11 @@ class _Service:
             verbose=self._verbose,
         )
 
-    def _tell_error(self, moment: Moment) -> str:
-        error = moment.error
-        told = error.problems if isinstance(error, CredentialsProviderError) else [error]
-        message = "; ".join(map(str, told))
-        if moment.report is not None:
+    def _tell_error(self, result: PassResult) -> str:
+        error = result.error
+        problems = error.problems if isinstance(error, CredentialsProviderError) else [error]
+        message = "; ".join(map(str, problems))
+        if result.report is not None:
             message += "; the identities file of before is used until this is corrected"
         if self._as_json:
             event("error", "error", message=message)
@@ -288,12 +290,12 @@ class _Log(JsonLog):
 
 @contextlib.contextmanager
 def _hang_up() -> Iterator[Callable[[float], bool]]:
-    """A nap that SIGHUP ends, with True; one that came in between ends the next nap."""
+    """A wait that SIGHUP ends, with True; one that came in between ends the next wait."""
     here, there = socket.socketpair()
     here.setblocking(False)
     there.setblocking(False)
 
-    def nap(seconds: float) -> bool:
+    def wait(seconds: float) -> bool:
         if not select.select([here], [], [], seconds)[0]:
             return False
         with contextlib.suppress(BlockingIOError):
@@ -307,7 +309,7 @@ def _hang_up() -> Iterator[Callable[[float], bool]]:
     hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
     before = signal.signal(hang_up, wake) if hang_up else None
     try:
-        yield nap
+        yield wait
     finally:
         if hang_up:
             signal.signal(hang_up, before)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Read = Callable[[Settings], IdentitiesFile]
 
-NAP = 5.0  # seconds at most between two looks at clock and files
+LONGEST_SLEEP = 5.0  # seconds at most between two looks at clock and files
 SHORTEST_PAUSE = 5.0  # seconds between two passes: what falls due together goes together
 LONGEST_PAUSE = 3600.0
 FIRST_BACKOFF = 30.0  # seconds after an identity's first failure, doubling
@@ -36,18 +36,18 @@ LONGEST_BACKOFF = 300.0
 URGENT_BACKOFF = 15.0  # at most, while a token has expired or is about to
 ABOUT_TO_EXPIRE = 300.0  # seconds
 LOOK_INTERVAL = 60.0  # between two looks whether somebody removed a token file
-LEAP = 30.0  # seconds by which the clock differs from a nap when it was set
+LEAP = 30.0  # seconds by which the clock differs from a wait when it was set
 _RUN = ""  # stands for the run as a whole, or its hook, among the names that failed
 
 
-class Rest(NamedTuple):
+class Backoff(NamedTuple):
     """An identity that failed is not asked for before `until` (epoch seconds)."""
 
     until: float
     failures: int
 
 
-class Moment(NamedTuple):
+class PassResult(NamedTuple):
     """What the service reports after each pass."""
 
     report: Report | None  # None: the pass itself failed
@@ -56,16 +56,16 @@ class Moment(NamedTuple):
 
 
 class Watch:
-    """Passes and naps, for ever.
+    """Renews what is due, waits, and begins again.
 
     Args:
         request: what a pass is asked; it renews what is due.
         run: makes a pass, with the identities file that it is given a way to read.
         reload: the request anew, settings and all; called after a hang-up.
         now: epoch seconds.
-        nap: sleeps that number of seconds; True if it was ended by a hang-up.
-        told: hears about each pass.
-        alive: called at each nap.
+        wait: waits that number of seconds; True if a hang-up ended it.
+        observe: gets the result of each pass.
+        alive: called at each wait.
 
     """
 
@@ -76,8 +76,8 @@ class Watch:
         run: Callable[[RunOptions, Read], Report],
         reload: Callable[[], RunOptions],
         now: Callable[[], float],
-        nap: Callable[[float], bool],
-        told: Callable[[Moment], None],
+        wait: Callable[[float], bool],
+        observe: Callable[[PassResult], None],
         alive: Callable[[], None],
         reloading: Callable[[bool], None] = lambda _: None,
     ) -> None:
@@ -85,11 +85,11 @@ class Watch:
         self._run = run
         self._reload = reload
         self._now = now
-        self._nap = nap
-        self._told = told
+        self._wait = wait
+        self._observe = observe
         self._alive = alive
         self._reloading = reloading
-        self._resting: dict[str, Rest] = {}
+        self._backing_off: dict[str, Backoff] = {}
         self._selected: tuple[str, ...] = ()
         self._due: dict[str, float] = {}  # by identity, when its token is
         self._next_at = 0.0
@@ -118,12 +118,12 @@ class Watch:
     def _sleep(self, file: object) -> Literal["due", "hang-up", "change"]:
         """Until a pass is needed, and why it is."""
         while (left := self._next_at - (before := self._now())) > 0:
-            length = min(left, NAP)
-            hung_up = self._nap(length)
+            length = min(left, LONGEST_SLEEP)
+            hung_up = self._wait(length)
             self._alive()
             if hung_up:
                 return "hang-up"
-            # A nap may end early; that much too late, and the machine slept or the clock was set.
+            # A wait may end early; that much too late, and the machine slept or the clock was set.
             passed = self._now() - before
             if not -LEAP < passed < length + LEAP or self._file() != file:
                 return "change"
@@ -144,24 +144,24 @@ class Watch:
         try:
             self._options = _renewing(self._reload())
         except CredentialsProviderError as error:
-            self._told(Moment(None, error, self._now()))
+            self._observe(PassResult(None, error, self._now()))
         self._reloading(False)
 
     def _forget(self) -> None:
-        self._resting.clear()
+        self._backing_off.clear()
         self._due.clear()
         self._selected = ()
 
     def _pass(self, *, first: bool = False) -> None:
         options = self._options
         now = self._now()
-        resting = {name for name, rest in self._resting.items() if rest.until > now}
-        if resting and self._selected:
-            names = tuple(name for name in self._selected if name not in resting)
+        backing_off = {name for name, backoff in self._backing_off.items() if backoff.until > now}
+        if backing_off and self._selected:
+            names = tuple(name for name in self._selected if name not in backing_off)
             options = options._replace(names=names)
         report: Report | None = None
         error: CredentialsProviderError | str | None = None
-        if options.names or not (resting and self._selected):
+        if options.names or not (backing_off and self._selected):
             try:
                 report, error = self._run_with_good_file(options)
             except ConfigurationError as problem:
@@ -177,7 +177,7 @@ class Watch:
         self._looked_at = self._now()
         self._alive()
         if report is not None or error is not None:
-            self._told(Moment(report, error, self._next_at))
+            self._observe(PassResult(report, error, self._next_at))
 
     def _run_with_good_file(
         self, options: RunOptions
@@ -205,8 +205,8 @@ class Watch:
         times = [now + LONGEST_PAUSE]
         if failed:  # nobody would fare better
             self._selected = ()
-            self._rest(_RUN, now)
-            self._next_at = self._resting[_RUN].until
+            self._back_off(_RUN, now)
+            self._next_at = self._backing_off[_RUN].until
             return
         if report is not None:
             # One with a mistake in its entry waits for the file to change.
@@ -214,25 +214,25 @@ class Watch:
             names = tuple(each.identity_name for each in valid)
             self._selected = tuple(dict.fromkeys((*self._selected, *names)))
             if report.hook is not None and report.hook.message is not None:
-                self._rest(_RUN, now)
+                self._back_off(_RUN, now)
             else:
-                self._resting.pop(_RUN, None)
+                self._backing_off.pop(_RUN, None)
             for result in valid:
                 if result.failure is not None or result.refresh_at is None:
-                    self._rest(result.identity_name, now, urgent=_is_urgent(result, now))
+                    self._back_off(result.identity_name, now, urgent=_is_urgent(result, now))
                 else:
-                    self._resting.pop(result.identity_name, None)
+                    self._backing_off.pop(result.identity_name, None)
                     self._due[result.identity_name] = result.refresh_at
-        times += [rest.until for rest in self._resting.values()]
-        times += [at for name, at in self._due.items() if name not in self._resting]
+        times += [backoff.until for backoff in self._backing_off.values()]
+        times += [at for name, at in self._due.items() if name not in self._backing_off]
         self._next_at = max(min(times), now + SHORTEST_PAUSE)
 
-    def _rest(self, name: str, now: float, *, urgent: bool = False) -> None:
-        failures = self._resting[name].failures + 1 if name in self._resting else 1
+    def _back_off(self, name: str, now: float, *, urgent: bool = False) -> None:
+        failures = self._backing_off[name].failures + 1 if name in self._backing_off else 1
         pause = min(FIRST_BACKOFF * 2 ** min(failures - 1, 10), LONGEST_BACKOFF)
         if urgent:  # spread, so that a fleet does not come back as one
             pause = min(pause, URGENT_BACKOFF * (1 - spread(name, int(now)) / 3))
-        self._resting[name] = Rest(now + pause, failures)
+        self._backing_off[name] = Backoff(now + pause, failures)
 
     def _file(self) -> object:
         try:
