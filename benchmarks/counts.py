@@ -70,7 +70,7 @@ def _checks(folder: str) -> Iterator[Check]:
         (provider.counts.token_requests - provider.counts.refused - MANY),
         0,
     )
-    yield "throttled: refusals a token", provider.counts.refused / MANY, 0.75
+    yield "throttled: refusals a token", provider.counts.refused / MANY, 1.5
 
     click = modules(NOTHING, one.folder)
     ahead = ("generate", "--refresh-ahead", *host)

@@ -353,7 +353,7 @@ OTHERS: dict[str, Row] = {
     "overload": Row(lambda s: s.fault("unavailable"), "token", "HTTP 503", "Run again"),
     "throttle": Row(lambda s: s.fault("throttle"), "token", "throttled", "Wait"),
     "garbage": Row(lambda s: s.fault("garbage"), "token", "not JSON", "proxy"),
-    "no token": Row(lambda s: s.fault("no_access_token"), "token", "no access token", "Entra's"),
+    "no token": Row(lambda s: s.fault("no_access_token"), "token", "no access token", "login host"),
     "another tenant's token": Row(
         lambda s: s.fault("wrong_tenant"), "token", "another tenant", "tenant_id"
     ),
