@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import ssl
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
+from assistants.bench import Bench
+from assistants.piping import Asked, LittleServer, Reply
 from credentials_provider.emulator import App, Emulator, Fault
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
@@ -56,10 +61,11 @@ class Create:
     tell: Tell
     admin: App
 
+    url: str | None = None
+
     def __call__(self, *words: str, stdin: str = "") -> Ran:
-        idp = self.tell.project.idp
-        asked = ("--registry-url", idp.base_url, "--as", "admin")
-        return self.tell(*words, *asked, stdin=stdin)
+        url = self.url or self.tell.project.idp.base_url
+        return self.tell(*words, "--registry-url", url, "--as", "admin", stdin=stdin)
 
     def new(self, name: str, *words: str) -> Ran:
         own = ("--tenant-id", self.admin.tenant_id, "--scope", SCOPE)
@@ -206,6 +212,83 @@ def test_an_assistant_is_configured_after_the_first_token(project: Project, crea
     assert "servers" in ran.stderr
     assert "mistake of this program" not in ran.stderr
     assert os.path.exists(project.path("ci"))
+
+
+class Gateway:
+    """A registry and its gateway at one address: the emulator's IAM, and one MCP server."""
+
+    def __init__(self, project: Project, server: Bench) -> None:
+        self.tls = ssl.create_default_context(cafile=project.idp.ca_file)
+        self.iam = project.idp.base_url
+        self.server = server
+        self.http = LittleServer(self.answer)
+        self.url = self.http.url.rpartition("/")[0]
+
+    def answer(self, asked: Asked) -> Reply:
+        path = asked.path.partition("?")[0]
+        if "/iam/" in path:
+            return self.passed_on(asked, self.iam + asked.path)
+        if path == "/api/servers":
+            servers = [{"path": "/bench", "is_enabled": True}]
+            return Reply(body={"servers": servers, "total_count": 1})
+        if path != "/bench/mcp":
+            return Reply(404)
+        # The stream that a client may ask for beside its calls is optional.
+        return Reply(405) if asked.method == "GET" else self.passed_on(asked, self.server.url)
+
+    def passed_on(self, asked: Asked, url: str) -> Reply:
+        headers = {k: v for k, v in asked.headers.items() if k not in {"host", "connection"}}
+        body = asked.body if asked.method == "POST" else None
+        request = Request(url, body, headers, method=asked.method)
+        try:
+            answer = urlopen(request, context=self.tls if url.startswith("https") else None)
+        except HTTPError as error:
+            answer = error
+        with answer:
+            kept = {"content-type", "mcp-session-id", "www-authenticate"}
+            found = {k.lower(): v for k, v in answer.headers.items() if k.lower() in kept}
+            return Reply(answer.status, answer.read(), found)
+
+
+@pytest.fixture
+def gateway(project: Project, admin: App) -> Iterator[Gateway]:
+    server = Bench(project, admin, header="X-Authorization")
+    server.start()
+    made = Gateway(project, server)
+    yield made
+    made.http.close()
+    server.kill()
+
+
+@slow
+@pytest.mark.parametrize("way_in", ["new", "existing"])
+def test_one_command_goes_from_nothing_to_a_working_assistant(
+    project: Project, create: Create, gateway: Gateway, way_in: str
+) -> None:
+    """Its configuration is written, started, and proven by a call with the new account's token."""
+    words: tuple[str, ...] = ("--assistant", "claude-code")
+    stdin = ""
+    if way_in == "existing":
+        (_, mine) = apps(2)
+        project.idp.add_app(mine)
+        words += ("--existing", mine.client_id)
+        stdin = f"{mine.secrets[0]}\n"
+    own = ("--tenant-id", create.admin.tenant_id, "--scope", SCOPE)
+    through = replace(create, url=gateway.url)
+    ran = through("create", "ci", "--groups", "agents", *own, *words, stdin=stdin)
+    assert ran.code == 0, ran.stderr
+    assert "ci has its first token" in ran.stdout
+    assert "Works: bench: bench, " in ran.stdout
+    with open(os.path.join(project.folder, ".claude.json"), encoding="utf-8") as file:
+        (written,) = json.load(file)["mcpServers"].values()
+    assert written["args"][-1] == f"{gateway.url}/bench/mcp"
+    (_, made) = project.entries()
+    assert f"200 POST {made['client_id']}" in gateway.server.judgements
+    with open(os.path.join(project.output, ".secrets", "ci"), encoding="utf-8") as file:
+        secret = file.read().strip()
+    token = project.token("ci")["access_token"]
+    for each in (secret, token):
+        assert each not in ran.stdout + ran.stderr + json.dumps(written)
 
 
 # Interrupted
