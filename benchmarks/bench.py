@@ -71,7 +71,7 @@ class Bench:
         nowhere = Command([sys.executable, "-c", "import click"], self._folder)
         generate = ("generate", "--refresh-ahead")
         one, ten, many = (self._minted(count) for count in (1, 10, MANY))
-        files = ("-i", one.place.identities_file, "-o", one.place.tokens, *one.host)
+        files = (*one.place.options, *one.host)
         entry = os.path.join(ROOT, "generate_creds.sh")
         click, due_1, due_1000, token, status, python, shell = in_turn(
             (

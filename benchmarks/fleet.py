@@ -35,8 +35,8 @@ class Place:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Where a command finds it: an installed program looks into no working directory."""
-        return ("-i", self.identities_file, "-o", self.tokens)
+        """Where a command finds it, in the words of a timer that `schedule` wrote."""
+        return ("--identities-file", self.identities_file, "--output-dir", self.tokens)
 
     def make(self, apps: list[App]) -> None:
         """Write the identities file, private."""

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_TRY_LATER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from credentials_provider.errors import Problem
-    from credentials_provider.minting import Failure, Minted
+    from credentials_provider.minting import Failure
     from credentials_provider.policy import Lead
     from credentials_provider.settings import Settings
 
@@ -144,17 +142,6 @@ def unchanged(
         reason=item.reason,
         failure=failure,
     )
-
-
-class Minter(NamedTuple):
-    """How tokens are asked for: `mint` one for an entry; `close` ends all waiting.
-
-    `pause` is for how many seconds an entry's tenant is throttled: to `mint` takes longer by that.
-    """
-
-    mint: Callable[[Entry], Minted | Failure]
-    close: Callable[[], None]
-    pause: Callable[[Entry], float] = lambda _: 0.0
 
 
 class Observer:

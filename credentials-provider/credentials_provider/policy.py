@@ -21,7 +21,6 @@ _DURATION = re.compile(
     r"(?:[0-9]{1,9}(?:\.[0-9]{1,3})?(?:ms|[smhd]))+|[0-9]{1,9}(?:\.[0-9]{1,3})?", re.ASCII
 )
 _PART = re.compile(r"([0-9.]+)(ms|[smhd])", re.ASCII)
-_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%", re.ASCII)
 
 
 class Lead(NamedTuple):
@@ -69,7 +68,7 @@ def parse_lead(text: str) -> Lead | None:
     stripped = text.strip().lower()
     if stripped == "auto":
         return None
-    if percent := _PERCENT.fullmatch(stripped):
+    if percent := re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%", stripped, re.ASCII):
         fraction = float(percent[1]) / 100
         if fraction > 1:
             raise ValueError(f"{text[:40]!r} is more than a token's whole life")

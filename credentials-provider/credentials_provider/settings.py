@@ -36,7 +36,7 @@ _HOST = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Flags:
     """What was said on the command line; None where nothing was."""
 
@@ -53,7 +53,7 @@ class Flags:
     ca_bundle: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Settings:
     """What a run works with."""
 

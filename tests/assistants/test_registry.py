@@ -124,11 +124,11 @@ def test_the_address_is_the_gateway_s_whatever_is_behind_it(
     registry.answers["/api/servers"] = lambda _: listing(
         {"path": "/sse", "proxy_pass_url": "https://evil.example/sse"},
         {"path": "/named", "mcp_endpoint": "https://evil.example:8443/mcp"},
-        {"path": "/root"},
+        {"path": "/plain"},
         {"path": "/told", "append_mcp_path": False},
         {"path": "/here", "deployment": "local"},
     )
-    registry.answers["/api/servers/root/connect-config"] = lambda _: {"append_mcp_path": False}
+    registry.answers["/api/servers/plain/connect-config"] = lambda _: {"append_mcp_path": False}
     registry.answers["/api/servers/sse/connect-config"] = lambda _: {"append_mcp_path": None}
     registry.answers["/api/virtual-servers"] = lambda _: {
         "virtual_servers": [
@@ -141,7 +141,7 @@ def test_the_address_is_the_gateway_s_whatever_is_behind_it(
     assert {name: e["args"][-1] for name, e in ran.json["mcpServers"].items()} == {
         "sse": f"{registry.url}/sse/mcp",
         "named": f"{registry.url}/named/mcp",
-        "root": f"{registry.url}/root",
+        "plain": f"{registry.url}/plain",
         "told": f"{registry.url}/told",
         "virtual-dev": f"{registry.url}/virtual/dev/mcp",
     }

@@ -13,7 +13,7 @@ from credentials.making import certificate, pem, rsa_key
 from credentials_provider.credentials.resolver import Credential
 from credentials_provider.emulator import App, Emulator, Fault
 from credentials_provider.entra import graph
-from credentials_provider.identities.fields import Identity
+from credentials_provider.identities.identity import Identity
 from credentials_provider.minting import Failure
 from credentials_provider.transport.retrying import Transport
 from support import SCOPE, apps

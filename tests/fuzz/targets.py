@@ -19,7 +19,7 @@ from credentials_provider import cli
 from credentials_provider.credentials.resolver import Credential
 from credentials_provider.entra.client_credentials import mint
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.identities.fields import Identity
+from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import make_entry
 from credentials_provider.minting import Failure, Minted
 from credentials_provider.policy import LONGEST_DURATION, parse_duration, parse_lead, refresh_time

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from credentials_provider.files import write_private
 from credentials_provider.identities.reading import make_entry
 from credentials_provider.minting import Failure, Minted
-from credentials_provider.model import Entry, Minter, Observer, Report, RunOptions
+from credentials_provider.model import Entry, Observer, Report, RunOptions
 from credentials_provider.run import batch
+from credentials_provider.run.renewal import Minter
 from credentials_provider.settings import Flags, Settings, load_settings
 from credentials_provider.tokens.store import TokenStore, token_document
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from credentials_provider.identities.fields import Identity
+    from credentials_provider.identities.identity import Identity
     from credentials_provider.model import Outcome
     from credentials_provider.tokens.plan import OnDisk
 

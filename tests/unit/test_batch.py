@@ -14,9 +14,10 @@ from freezegun import freeze_time
 
 from credentials_provider.errors import ConfigurationError, StoppedError
 from credentials_provider.identities.reading import make_entry
-from credentials_provider.model import Minter, PlanItem, Report, RunOptions, TokenRecord
+from credentials_provider.model import PlanItem, Report, RunOptions, TokenRecord
 from credentials_provider.policy import Lead
 from credentials_provider.run import batch, renewal
+from credentials_provider.run.renewal import Minter
 from credentials_provider.tokens.store import LOCK_NAME
 from unit.making import (
     LIFE,
@@ -34,7 +35,7 @@ from unit.making import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from credentials_provider.identities.fields import Identity
+    from credentials_provider.identities.identity import Identity
     from credentials_provider.minting import Failure, Minted
     from credentials_provider.model import Outcome
 

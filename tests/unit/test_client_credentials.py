@@ -10,7 +10,7 @@ import pytest
 
 from credentials_provider.credentials.resolver import Credential
 from credentials_provider.entra.client_credentials import _HttpClient, mint
-from credentials_provider.identities.fields import Identity
+from credentials_provider.identities.identity import Identity
 from credentials_provider.minting import Failure
 from credentials_provider.transport.connections import Answer
 from credentials_provider.transport.retrying import Reply

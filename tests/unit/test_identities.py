@@ -23,7 +23,7 @@ from unit.test_credential_fields import BAD, GOOD
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from credentials_provider.identities.fields import Identity
+    from credentials_provider.identities.identity import Identity
 
 
 def accept(project: Project, *entries: object) -> tuple[dict[str, Identity], list[str]]:

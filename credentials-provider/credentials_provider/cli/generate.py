@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 _OLD_FORM = "credentials_provider.old_form"  # in a context's meta: the value with a blank before it
 _NAME_OR_VALUE = "credentials_provider.name_or_value"  # … and what a value could have been meant by
-_PERCENT = re.compile(r"[0-9.]{1,7}%")
 _PATIENCE = 1.0  # seconds that a renewal waits for the reader of its messages
 
 
@@ -56,7 +54,7 @@ class GenerateCommand(Command):
             following = ours[place + 1] if place + 1 < len(ours) else ""
             if word != "--refresh-ahead":
                 words.append(word)
-            elif _PERCENT.fullmatch(following):  # no name: the value, as version 1 had it
+            elif following.endswith("%"):  # no name: the value, as version 1 had it
                 ctx.meta[_OLD_FORM] = following
                 words.append("--refresh-before")
             else:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from credentials_provider.credentials.keyvault import VaultSecret
-    from credentials_provider.identities.fields import Identity
+    from credentials_provider.identities.identity import Identity
     from credentials_provider.settings import Settings
     from credentials_provider.transport.retrying import Transport
 

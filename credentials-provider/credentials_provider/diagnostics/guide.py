@@ -14,7 +14,6 @@ OVERAGE = f"{GUIDE}#issue-groups-overage-claim"
 ISSUER = f"{GUIDE}#issue-token-validation-fails-with-invalid-issuer"
 EXPOSE_API = f"{GUIDE}#step-11-configure-app-for-api-access-optional"
 ENVIRONMENT = f"{GUIDE}#step-1-update-env-file"
-SCOPES = f"{GUIDE}#configure-scopesyml"
 MACHINES = f"{GUIDE}#step-5-test-machine-to-machine-m2m-authentication"
 EXPIRED_SECRET = f"{GUIDE}#issue-client-secret-expired"
 

@@ -14,8 +14,8 @@ from credentials_provider.identities.fields import (
     LITERALS,
     PREVIOUS_KINDS,
     SECRET_KINDS,
-    Identity,
 )
+from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import authority_base, read_entries
 from credentials_provider.identities.rules import is_date
 from credentials_provider.identities.validation import validate, validate_entry

@@ -19,7 +19,7 @@ from credentials_provider.tokens.claims import decode_claims, differs, epoch_cla
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from credentials_provider.identities.fields import Identity
+    from credentials_provider.identities.identity import Identity
     from credentials_provider.transport.connections import Answer, Trouble
 
 # RFC 6750 section 2.1: what a bearer token may consist of, and so nothing that ends a header.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from credentials_provider.credentials.resolver import Credential
-    from credentials_provider.identities.fields import Identity
+    from credentials_provider.identities.identity import Identity
     from credentials_provider.transport.retrying import Transport
 
 _OK = 200

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from credentials_provider.credentials.resolver import Credential
-    from credentials_provider.identities.fields import Identity
+    from credentials_provider.identities.identity import Identity
     from credentials_provider.transport.connections import Answer
     from credentials_provider.transport.retrying import Transport
 

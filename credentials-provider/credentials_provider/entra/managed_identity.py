@@ -31,7 +31,7 @@ from credentials_provider.transport.connections import Answer, HttpRequest, Trou
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from credentials_provider.identities.fields import Identity
+    from credentials_provider.identities.identity import Identity
     from credentials_provider.transport.retrying import Transport
 
 TIMEOUT = 5.0  # seconds for one request; the endpoint is near

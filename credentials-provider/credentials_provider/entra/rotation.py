@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credentials_provider.credentials.resolver import Credential
-    from credentials_provider.identities.fields import Identity
+    from credentials_provider.identities.identity import Identity
     from credentials_provider.transport.retrying import Transport
 
     Resolve = Callable[[Identity, str], Credential | Failure]

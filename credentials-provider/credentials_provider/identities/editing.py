@@ -11,7 +11,8 @@ from credentials_provider.environment import dotenv_with
 from credentials_provider.errors import ConfigurationError, StorageError
 from credentials_provider.files import Folder, make_folders, write_private
 from credentials_provider.identities import rules
-from credentials_provider.identities.fields import FIELDS, LITERALS, SECRETS_FOLDER, Identity
+from credentials_provider.identities.fields import FIELDS, LITERALS, SECRETS_FOLDER
+from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import (
     MAXIMUM_SIZE,
     IdentitiesFile,

@@ -7,7 +7,6 @@ field is one row here, a rule in `rules`, and its behaviour.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from credentials_provider.identities import rules
@@ -237,7 +236,6 @@ def _of(part: Part) -> tuple[str, ...]:
 
 
 DEFINITION_FIELDS = _of("definition")
-AUTHORITY_FIELDS = _of("authority")
 CREDENTIAL_KINDS = _of("credential")
 PREVIOUS_KINDS = _of("previous")
 SECRET_KINDS = tuple(kind for kind in CREDENTIAL_KINDS if kind.startswith("client_secret"))
@@ -251,48 +249,6 @@ SECRETS_FOLDER = ".secrets"  # beside the identities file
 LITERALS = tuple(each.name for each in _TABLE if each.secret)
 _LONGEST_FIELD = 64  # characters of a name that messages show
 _REQUIRED = frozenset(DEFINITION_FIELDS)
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """One valid identity. `more` has the other fields of the table, a secret perhaps among them.
-
-    Each of them can be read as an attribute: None where it is absent.
-    """
-
-    identity_name: str
-    tenant_id: str
-    client_id: str
-    scope: str
-    more: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Identity:
-        """An identity of fields that were validated."""
-        name, tenant_id, client_id, scope = (fields[each] for each in DEFINITION_FIELDS)
-        more = {each: fields[each] for each in FIELDS if each in fields and each not in _REQUIRED}
-        return cls(name, tenant_id, client_id, scope, more)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in FIELDS:
-            return self.more.get(name)
-        raise AttributeError(name)
-
-    @property
-    def credential(self) -> str:
-        """The field that says where the credential comes from."""
-        return next(kind for kind in CREDENTIAL_KINDS if kind in self.more)
-
-    @property
-    def previous(self) -> str | None:
-        """The field of a second secret, during a rotation."""
-        return next((kind for kind in PREVIOUS_KINDS if kind in self.more), None)
-
-    @property
-    def is_rotated(self) -> bool:
-        """Whether `identities rotate` made its secret: then that removes the previous one, too."""
-        place = str(self.more.get("client_secret_file", ""))
-        return place.startswith(f"{SECRETS_FOLDER}/") and "~" in place
 
 
 def known_to_be_right(fields: Mapping[str, Any]) -> bool:

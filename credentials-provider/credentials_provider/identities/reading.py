@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.errors import (
@@ -130,7 +131,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _parse(content: bytes, path: str) -> list[Any]:
     try:
-        objects = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_object)
+        objects = json.loads(content.removeprefix(BOM_UTF8).decode(), object_pairs_hook=_object)
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path} is not UTF-8 text", hint="Save it as UTF-8.") from None
     except json.JSONDecodeError as error:

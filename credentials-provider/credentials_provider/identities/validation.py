@@ -6,13 +6,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from credentials_provider.errors import ConfigurationError, Problem
-from credentials_provider.identities.fields import (
-    FIELDS,
-    Identity,
-    keeps_the_rules,
-    meant_field,
-    shown_field,
-)
+from credentials_provider.identities.fields import FIELDS, keeps_the_rules, meant_field, shown_field
+from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.rules import LOOKS_LIKE_ID, SCOPE_END, is_guid
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.identities.fields import SECRETS_FOLDER, Identity
+from credentials_provider.identities.fields import SECRETS_FOLDER
+from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import make_entry, read_entries
 from credentials_provider.identities.rules import composed, name_key
 from credentials_provider.identities.validation import validate_entry

@@ -13,7 +13,7 @@ from credentials_provider.run.batch import entra_minter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credentials_provider.identities.fields import Identity
+    from credentials_provider.identities.identity import Identity
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 

@@ -12,8 +12,8 @@ from credentials_provider.identities.fields import (
     EXPIRY_FIELD,
     PREVIOUS_KINDS,
     SECRET_KINDS,
-    Identity,
 )
+from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import make_entry, read_entries, select
 from credentials_provider.identities.validation import validate_entry
 from credentials_provider.lifecycle.proving import prove

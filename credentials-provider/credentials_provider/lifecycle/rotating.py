@@ -16,7 +16,8 @@ from credentials_provider.credentials.resolver import Credential, Resolver
 from credentials_provider.entra.graph import application
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.identities.fields import SECRETS_FOLDER, Identity
+from credentials_provider.identities.fields import SECRETS_FOLDER
+from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import authority_base, make_entry, read_entries
 from credentials_provider.identities.validation import validate_entry
 from credentials_provider.lifecycle import journal

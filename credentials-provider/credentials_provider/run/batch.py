@@ -10,7 +10,6 @@ from credentials_provider.errors import EXIT_USAGE, ConfigurationError, StorageE
 from credentials_provider.identities.reading import authority_base, read_entries, select
 from credentials_provider.model import (
     Entry,
-    Minter,
     Observer,
     Outcome,
     PlanItem,
@@ -26,9 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from credentials_provider.errors import Problem
-    from credentials_provider.identities.fields import Identity
+    from credentials_provider.identities.identity import Identity
     from credentials_provider.identities.reading import IdentitiesFile
     from credentials_provider.minting import Failure, Minted
+    from credentials_provider.run.renewal import Minter
     from credentials_provider.settings import Settings
 
 _FILES_A_CONNECTION = 5  # open at once: its socket, and the token files of its workers
@@ -43,6 +43,7 @@ def entra_minter(
     from credentials_provider.credentials.resolver import Resolver  # noqa: PLC0415
     from credentials_provider.entra.rotation import acquire  # noqa: PLC0415
     from credentials_provider.run.child_environment import keep_out_of_dumps  # noqa: PLC0415
+    from credentials_provider.run.renewal import Minter  # noqa: PLC0415
     from credentials_provider.transport.retrying import Transport  # noqa: PLC0415
 
     keep_out_of_dumps()

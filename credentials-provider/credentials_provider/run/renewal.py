@@ -7,12 +7,12 @@ import queue
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from credentials_provider.entra.explanations import clock_skew_warning
 from credentials_provider.errors import LockBusyError, StorageError, unexpected
 from credentials_provider.minting import Failure
-from credentials_provider.model import Minter, Outcome, PlanItem, Report, RunOptions, unchanged
+from credentials_provider.model import Outcome, PlanItem, Report, RunOptions, unchanged
 from credentials_provider.policy import refresh_time
 from credentials_provider.run.workers import start_workers
 from credentials_provider.tokens.store import TokenStore, token_document
@@ -20,7 +20,8 @@ from credentials_provider.tokens.store import TokenStore, token_document
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from credentials_provider.model import Observer
+    from credentials_provider.minting import Minted
+    from credentials_provider.model import Entry, Observer
 
 GRACE = 1.0  # seconds past the deadline that a worker gets to hand in what it has
 WORKERS_A_CONNECTION = 8  # those that wait as a throttle wants hold none
@@ -33,6 +34,17 @@ _OUT_OF_TIME = Failure(
 )
 _MORE = "(ulimit -u, ulimit -v)"
 _REPORT_IT = "This is a mistake of this program: please report it with this line."
+
+
+class Minter(NamedTuple):
+    """How tokens are asked for: `mint` one for an entry; `close` ends all waiting.
+
+    `pause` is for how many seconds an entry's tenant is throttled: to `mint` takes longer by that.
+    """
+
+    mint: Callable[[Entry], Minted | Failure]
+    close: Callable[[], None]
+    pause: Callable[[Entry], float] = lambda _: 0.0
 
 
 class Renewal:

@@ -22,7 +22,8 @@ from credentials_provider.cli.identities.options import (
 )
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.identities.fields import FIELDS, Identity
+from credentials_provider.identities.fields import FIELDS
+from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import default_scope, make_entry
 from credentials_provider.identities.validation import validate_entry
 from credentials_provider.minting import Failure

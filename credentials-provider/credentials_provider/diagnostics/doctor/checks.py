@@ -10,7 +10,7 @@ from credentials_provider.identities.reading import authority_base
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from credentials_provider.identities.fields import Identity
+    from credentials_provider.identities.identity import Identity
     from credentials_provider.minting import Minted
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings

@@ -11,7 +11,7 @@ from credentials_provider.diagnostics import guide
 from credentials_provider.diagnostics.asking import TIMEOUT
 from credentials_provider.diagnostics.doctor.checks import MOST_IDENTITIES, Check
 from credentials_provider.errors import ConfigurationError, quoted
-from credentials_provider.identities.fields import Identity
+from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.identities.validation import validate_entry, warnings_of
 from credentials_provider.minting import Failure

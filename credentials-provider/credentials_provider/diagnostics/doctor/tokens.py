@@ -17,7 +17,8 @@ from credentials_provider.diagnostics.inspection.registry import (
     validator_of,
 )
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.identities.fields import SECRET_KINDS, Identity
+from credentials_provider.identities.fields import SECRET_KINDS
+from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import authority_base
 from credentials_provider.identities.validation import validate_entry
 from credentials_provider.minting import Failure
