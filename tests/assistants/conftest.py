@@ -1,4 +1,4 @@
-"""The real command, any of its commands, in a project's folder."""
+"""The real command, any of its commands, in a project's folder; an identity and an MCP server."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support import Command
+from assistants.bench import Bench
+from support import Command, apps
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from credentials_provider.emulator import App
     from support import Project
 
 
@@ -27,3 +31,18 @@ class AnyCommand(Command):
 def run(project: Project) -> Command:
     """The real command in the project's folder."""
     return AnyCommand(project)
+
+
+@pytest.fixture
+def app(project: Project) -> App:
+    (made,) = apps(1)
+    project.add(made)
+    return made
+
+
+@pytest.fixture
+def bench(project: Project, app: App) -> Iterator[Bench]:
+    made = Bench(project, app)
+    made.start()
+    yield made
+    made.kill()

@@ -28,23 +28,8 @@ from credentials_provider.transport.streaming import Channel, Stream
 from support import Command, Project, apps, assert_no_secret, environment, until, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
-
-
-@pytest.fixture
-def app(project: Project) -> App:
-    (made,) = apps(1)
-    project.add(made)
-    return made
-
-
-@pytest.fixture
-def bench(project: Project, app: App) -> Iterator[Bench]:
-    made = Bench(project, app)
-    made.start()
-    yield made
-    made.kill()
 
 
 def during(work: Callable[[], Awaitable[None]], patience: float = 60) -> None:

@@ -15,29 +15,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assistants.bench import Bench
 from assistants.model import DONE, Model
 from credentials_provider.emulator import Fault
-from support import Command, Project, apps, environment
+from support import Command, Project, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from assistants.bench import Bench
 
 pytestmark = pytest.mark.clients
 
 SEARCH = os.pathsep.join(
     part for part in (os.environ.get("TEST_CLIENTS_PATH"), os.environ.get("PATH")) if part
 )
-
-
-@pytest.fixture
-def bench(project: Project) -> Iterator[Bench]:
-    (app,) = apps(1)
-    project.add(app)
-    made = Bench(project, app)
-    made.start()
-    yield made
-    made.kill()
 
 
 def client(bench: Bench, program: str, *args: str, **more: str) -> str:

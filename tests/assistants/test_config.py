@@ -220,13 +220,6 @@ def test_any_json_is_changed_as_json_would(
 # The command
 
 
-@pytest.fixture
-def app(project: Project) -> App:
-    (made,) = apps(1)
-    project.add(made)
-    return made
-
-
 def config(run: Command, client: str, *args: str, **env: str) -> Ran:
     """For a server that nobody has, so nothing that is written is started."""
     check = ["--no-check"] if "--write" in args else []

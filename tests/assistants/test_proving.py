@@ -9,32 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assistants.bench import Bench
 from assistants.piping import LittleServer, Reply, result
 from credentials_provider.assistants import proving
 from credentials_provider.assistants.configure import BACKUP
 from support import Command, Project, apps, assert_no_secret, closed_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from assistants.bench import Bench
     from assistants.piping import Asked
     from credentials_provider.emulator import App
-
-
-@pytest.fixture
-def app(project: Project) -> App:
-    (made,) = apps(1)
-    project.add(made)
-    return made
-
-
-@pytest.fixture
-def bench(project: Project, app: App) -> Iterator[Bench]:
-    made = Bench(project, app)
-    made.start()
-    yield made
-    made.kill()
 
 
 @pytest.mark.parametrize("way", [(), ("--helper",)])

@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 HEAVY = {"pydantic", "msal", "requests", "urllib3", "tenacity", "filelock", "rich"}
 
 
-@pytest.fixture
-def app(project: Project) -> App:
-    (made,) = apps(1)
-    project.add(made)
-    return made
-
-
 def minted(project: Project) -> int:
     return len(project.idp.token_requests)
 

@@ -8,7 +8,13 @@ import click
 
 from credentials_provider.assistants.configure import check_url
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
+from credentials_provider.cli.options import (
+    DURATION,
+    identity_names,
+    renewal_limits,
+    settings_of,
+    settings_options,
+)
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.cli.token import check_header_names
 from credentials_provider.model import RunOptions
@@ -49,16 +55,7 @@ from credentials_provider.model import RunOptions
     help="Renew first if less life is left.",
 )
 @settings_options
-@click.option(
-    "--timeout",
-    type=DURATION,
-    default="20s",
-    show_default=True,
-    help="Longest time for one request.",
-)
-@click.option(
-    "--deadline", type=DURATION, default="30s", show_default=True, help="For a renewal in all."
-)
+@renewal_limits
 @click.pass_obj
 def command(
     root: str, /, url: str, *, identity: str, header_name: str, min_ttl: float, **options: Any

@@ -150,6 +150,17 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def renewal_limits(function: Callable[..., Any]) -> Callable[..., Any]:
+    """How long a command waits that renews one token while somebody needs it."""
+    for name, default, text in (
+        ("--deadline", "30s", "For a renewal in all."),
+        ("--timeout", "20s", "Longest time for one request."),
+    ):
+        option = click.option(name, type=DURATION, default=default, show_default=True, help=text)
+        function = option(function)
+    return function
+
+
 def settings_of(options: dict[str, Any], root: str) -> Settings:
     """Take the options of `settings_options` out of a command's, and the settings they make.
 

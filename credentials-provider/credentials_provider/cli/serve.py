@@ -11,7 +11,12 @@ import click
 
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import WarningLog, tell
-from credentials_provider.cli.options import DURATION, identity_names, settings_of, settings_options
+from credentials_provider.cli.options import (
+    identity_names,
+    renewal_limits,
+    settings_of,
+    settings_options,
+)
 from credentials_provider.cli.staying import endpoint, source_of
 from credentials_provider.cli.stopping import stoppable
 from credentials_provider.errors import ConfigurationError, quoted
@@ -49,16 +54,7 @@ ENV_FILE = ".endpoint.env"
     "tokens.",
 )
 @settings_options
-@click.option(
-    "--timeout",
-    type=DURATION,
-    default="20s",
-    show_default=True,
-    help="Longest time for one request.",
-)
-@click.option(
-    "--deadline", type=DURATION, default="30s", show_default=True, help="For a renewal in all."
-)
+@renewal_limits
 @click.pass_obj
 def command(
     root: str,

@@ -16,6 +16,7 @@ from credentials_provider.cli.options import (
     flags_of,
     identity_names,
     load,
+    renewal_limits,
     settings_options,
 )
 from credentials_provider.errors import ConfigurationError
@@ -84,20 +85,7 @@ def token_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 help="With --client-id. Or ENTRA_SCOPE: api://…/.default",
             ),
             settings_options,
-            click.option(
-                "--timeout",
-                type=DURATION,
-                default="20s",
-                show_default=True,
-                help="Longest time for one request.",
-            ),
-            click.option(
-                "--deadline",
-                type=DURATION,
-                default="30s",
-                show_default=True,
-                help="For a renewal in all.",
-            ),
+            renewal_limits,
         )
     ):
         function = option(function)
