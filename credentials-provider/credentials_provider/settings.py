@@ -193,7 +193,7 @@ def _login_hosts(environment: Environment) -> frozenset[str]:
     for each, url in zip(listed, urls, strict=True):
         if problem := login_url_problem(url):
             raise ConfigurationError(
-                f"{HOSTS_VARIABLE}: {each[:80]!r} {problem}",
+                f"{HOSTS_VARIABLE}: {each.rpartition('@')[2][:80]!r} {problem}",
                 hint="List hosts, with a comma between them: login.example.com, other:8443",
             )
     return frozenset(map(login_base, urls))

@@ -438,6 +438,14 @@ def test_what_is_no_host_cannot_be_listed(tmp_path: Path, listed: str) -> None:
         load(tmp_path, {"ENTRA_LOGIN_HOSTS": listed})
 
 
+@pytest.mark.parametrize("listed", ["https://me:{}@host", "me:{}@host", "https://{}@host/a@b"])
+def test_a_password_in_a_listed_host_is_not_shown(tmp_path: Path, listed: str) -> None:
+    """The error names the host alone."""
+    with pytest.raises(ConfigurationError, match="ENTRA_LOGIN_HOSTS: ") as error:
+        load(tmp_path, {"ENTRA_LOGIN_HOSTS": listed.format(SECRET)})
+    assert SECRET not in f"{error.value} {error.value.hint}"
+
+
 @pytest.mark.timeout(10)
 def test_a_dotenv_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     """Nobody writes to it, and nobody waits for that."""
