@@ -38,7 +38,7 @@ def start() -> None:
     # While modules are loaded there is nothing to clear up: a signal ends it without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        from credentials_provider.cli import main  # noqa: PLC0415
+        from credentials_provider.cli import main
 
         main(sys.argv[1 + script :], root=ROOT, script=script)
     except ModuleNotFoundError as error:

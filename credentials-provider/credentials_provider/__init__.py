@@ -29,7 +29,7 @@ def __getattr__(name: str) -> object:
     """Import at first use: the command line needs none of it."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
 

@@ -9,7 +9,7 @@ def main() -> None:
     """Run the program and exit."""
     # While modules are loaded there is nothing to clear up: a signal ends it without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from credentials_provider.cli import main as run  # noqa: PLC0415  only now
+    from credentials_provider.cli import main as run  # only now
 
     run()
 

@@ -118,13 +118,13 @@ def read_dotenv(
 def _parsed(path: str, text: str) -> tuple[dict[str, str], tuple[str, ...], Mapping[str, str]]:
     """Values, warnings, and notes by variable about values that are not read as written."""
     # Imported only where there is a file: a run with nothing due starts a third faster without.
-    import io  # noqa: PLC0415
-    import logging  # noqa: PLC0415
+    import io
+    import logging
 
-    from dotenv import dotenv_values  # noqa: PLC0415
-    from dotenv.parser import parse_stream  # noqa: PLC0415
+    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
-    from credentials_provider.dotenv_notes import changed_values  # noqa: PLC0415
+    from credentials_provider.dotenv_notes import changed_values
 
     logging.getLogger("dotenv").addHandler(logging.NullHandler())
     bindings = list(parse_stream(io.StringIO(text)))
@@ -143,9 +143,9 @@ def dotenv_with(text: str, values: Mapping[str, str]) -> str:
         ConfigurationError: one of them is there with another value, or could not be read back.
 
     """
-    import io  # noqa: PLC0415
+    import io
 
-    from dotenv import dotenv_values  # noqa: PLC0415
+    from dotenv import dotenv_values
 
     present = dotenv_values(stream=io.StringIO(text))
     new = text if not text or text.endswith("\n") else f"{text}\n"

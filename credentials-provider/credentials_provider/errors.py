@@ -123,7 +123,7 @@ class StoppedError(BaseException):
 
 def quoted(path: str) -> str:
     """A path as a word for a shell, for commands in messages."""
-    import shlex  # noqa: PLC0415  only for a message
+    import shlex  # only for a message
 
     return shlex.quote(path)
 

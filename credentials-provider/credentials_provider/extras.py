@@ -21,8 +21,8 @@ def cure(extra: str = "") -> str:
         return f"Remove {os.path.join(CHECKOUT, '.venv')} and run {script}, which installs it."
     if not extra:
         return "Install this program again."
-    import shlex  # noqa: PLC0415  only for a message
-    from importlib.metadata import distribution  # noqa: PLC0415
+    import shlex  # only for a message
+    from importlib.metadata import distribution
 
     program = distribution(NAME)
     of_extra = [each.partition(";") for each in program.requires or () if f"'{extra}'" in each]
@@ -41,8 +41,8 @@ def cure(extra: str = "") -> str:
 
 def _source(direct_url: str | None) -> str:
     """Where it was installed from (PEP 610): a local folder or file as a path, else the address."""
-    import json  # noqa: PLC0415
-    from urllib.request import url2pathname  # noqa: PLC0415
+    import json
+    from urllib.request import url2pathname
 
     url = str(json.loads(direct_url or "{}").get("url", "CHECKOUT"))
     return url2pathname(url.removeprefix("file://")) if url.startswith("file://") else url

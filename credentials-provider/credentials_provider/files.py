@@ -321,7 +321,7 @@ def _is_stream(path: str, links: Sequence[str]) -> bool:
 
 
 def _write_stream(path: str, data: bytes) -> None:
-    import select  # noqa: PLC0415  hardly ever
+    import select  # hardly ever
 
     flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
@@ -347,7 +347,7 @@ def _heir(above: os.stat_result) -> tuple[int, int] | None:
 
 
 def _lock(descriptor: int, *, exclusive: bool) -> None:
-    import fcntl  # noqa: PLC0415  Windows has none, and protects an open file by itself
+    import fcntl  # Windows has none, and protects an open file by itself
 
     # A lock to read with needs no file that is open for writing, which NFS asks for.
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH | fcntl.LOCK_NB

@@ -85,7 +85,7 @@ def trust_owner(name: str) -> None:
     if name.isascii() and name.isdigit():
         _named[name] = int(name)
         return
-    import pwd  # noqa: PLC0415  Windows has none
+    import pwd  # Windows has none
 
     try:
         _named[name] = pwd.getpwnam(name).pw_uid
@@ -269,7 +269,7 @@ def _unreadable(shown: str, error: OSError | ValueError) -> ConfigurationError:
 
 
 def _name_of(owner: int) -> str:
-    import pwd  # noqa: PLC0415  only for a message; Windows has none
+    import pwd  # only for a message; Windows has none
 
     try:
         return pwd.getpwuid(owner).pw_name

@@ -102,7 +102,7 @@ def refresh_time(
 
 def spread(identity_name: str, issued_at: int) -> float:
     """A number in [0, 1) that is the same for every run that looks at this token."""
-    from hashlib import sha256  # noqa: PLC0415  a run with nothing due does not get here
+    from hashlib import sha256  # a run with nothing due does not get here
 
     digest = sha256(f"{identity_name}\0{issued_at}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
@@ -114,7 +114,7 @@ def shard_of(name: str, count: int) -> int:
     Jump consistent hash (Lamping and Veach, 2014, arXiv:1406.2294): the parts are of one size, and
     one part more takes its share from the others and moves nothing else.
     """
-    from hashlib import sha256  # noqa: PLC0415  only where a fleet is divided
+    from hashlib import sha256  # only where a fleet is divided
 
     key = int.from_bytes(sha256(name.lower().encode()).digest()[:8], "big")
     part, following = -1, 0

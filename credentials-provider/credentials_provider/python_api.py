@@ -239,7 +239,7 @@ class Credential:
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """The same without blocking the event loop: a renewal takes place in a thread."""
-        from anyio.to_thread import run_sync  # noqa: PLC0415  httpx's own
+        from anyio.to_thread import run_sync  # httpx's own
 
         _check_encrypted(str(request.url))
         access = self._source.ready(self.identity_name, _MIN_TTL)
@@ -300,7 +300,7 @@ def _resource(scope: str) -> str:
 
 
 def _origin(url: str, base: str = "") -> tuple[str, str | None, int | None]:
-    from urllib.parse import urljoin  # noqa: PLC0415
+    from urllib.parse import urljoin
 
     parts = urlsplit(urljoin(base, url))
     port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)

@@ -132,7 +132,7 @@ def own_folder(process: Mapping[str, str]) -> str:
     """The user's own folder for this program; empty where the user has no home."""
     if home := process.get(HOME_VARIABLE):
         return os.path.expanduser(home)
-    from click import get_app_dir  # noqa: PLC0415  loaded already, or hardly any more than this
+    from click import get_app_dir  # loaded already, or hardly any more than this
 
     folder = get_app_dir("credentials-provider")
     return folder if os.path.isabs(folder) else ""
@@ -241,7 +241,7 @@ def login_url_problem(url: str) -> str | None:
 
 
 def _is_ipv6(text: str) -> bool:
-    import ipaddress  # noqa: PLC0415  hardly ever
+    import ipaddress  # hardly ever
 
     try:
         ipaddress.IPv6Address(text)

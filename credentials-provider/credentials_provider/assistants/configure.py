@@ -232,7 +232,7 @@ def undo_edit(edit: Edit, backup: str | None) -> None:
 
 def diff(edit: Edit) -> str:
     """The change as a unified diff, without what follows `Bearer`."""
-    import difflib  # noqa: PLC0415
+    import difflib
 
     lines = difflib.unified_diff(
         (edit.before or "").splitlines(keepends=True),

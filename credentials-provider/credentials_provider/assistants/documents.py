@@ -86,8 +86,8 @@ def _parse(text: str, form: Form) -> Any:
     if not text.strip():
         return {}
     if form == "toml":
-        import tomlkit  # noqa: PLC0415
-        from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415
+        import tomlkit
+        from tomlkit.exceptions import TOMLKitError
 
         try:
             return tomlkit.parse(text).unwrap()
@@ -126,7 +126,7 @@ def _json(text: str, change: Change) -> str:
 
 
 def _toml(text: str, change: Change) -> str:
-    import tomlkit  # noqa: PLC0415
+    import tomlkit
 
     document = tomlkit.parse(text)
     if tomlkit.dumps(document) != text:
@@ -165,7 +165,7 @@ def _update(table: Any, entry: Mapping[str, Any]) -> None:
 
 
 def _toml_table(entry: Mapping[str, Any]) -> Any:
-    import tomlkit  # noqa: PLC0415
+    import tomlkit
 
     table = tomlkit.table()
     table.update(entry)
@@ -173,8 +173,8 @@ def _toml_table(entry: Mapping[str, Any]) -> Any:
 
 
 def _parse_yaml(text: str) -> Any:
-    from ruamel.yaml import YAML  # noqa: PLC0415
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     try:
         content = YAML(typ="safe", pure=True).load(text)
@@ -187,7 +187,7 @@ def _parse_yaml(text: str) -> Any:
 
 def _yaml(text: str, change: Change) -> str:
     """By ruamel.yaml in the layout of the file, if it has one that comes out as it went in."""
-    from ruamel.yaml import YAML  # noqa: PLC0415
+    from ruamel.yaml import YAML
 
     for mapping, sequence, offset in ((2, 2, 0), (2, 4, 2), (4, 4, 2), (4, 2, 0), (4, 6, 4)):
         yaml: Any = YAML()

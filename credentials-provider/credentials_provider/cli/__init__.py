@@ -75,7 +75,7 @@ class LazyGroup(Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-        from click.shell_completion import CompletionItem  # noqa: PLC0415  the shell asks
+        from click.shell_completion import CompletionItem  # the shell asks
 
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [
@@ -111,7 +111,7 @@ class LazyGroup(Group):
 def group(ctx: click.Context) -> None:
     """Access tokens for machine identities from Microsoft Entra ID, renewed before they expire."""
     if ctx.invoked_subcommand is None:
-        from credentials_provider.cli.next_step import show  # noqa: PLC0415  without a command only
+        from credentials_provider.cli.next_step import show  # without a command only
 
         show(ctx.obj, ctx.info_name or PROGRAM)
 
@@ -137,7 +137,7 @@ def main(
     if early:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if COMPLETION_VARIABLE in os.environ:
-        from credentials_provider.cli.completion import answer  # noqa: PLC0415  the shell asks
+        from credentials_provider.cli.completion import answer  # the shell asks
 
         code = answer(group, root or "")
     else:
@@ -235,14 +235,14 @@ def _wants_json_log(words: Sequence[str]) -> bool:
 
 
 def _log(name: str, message: str, remedy: str | None = None) -> None:
-    from credentials_provider.cli.logs import event  # noqa: PLC0415  where a log is asked for
+    from credentials_provider.cli.logs import event  # where a log is asked for
 
     event(name, "error" if name == "error" else "warning", message=message, remedy=remedy)
 
 
 def _unforeseen(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith(__package__):
-        from credentials_provider.extras import cure  # noqa: PLC0415
+        from credentials_provider.extras import cure
 
         return f"the module {error.name} is missing. {cure()}"
     return f"{unexpected(error)}; this is a mistake of this program, please report it"
@@ -291,16 +291,16 @@ def _explain(
         click.echo(f"  {as_started(error.hint, program)}", err=True)
     # `generate_creds.sh statsu` is `generate statsu`, whether or not there are identities.
     if error.exit_code == EXIT_USAGE and arguments[:1] == ["generate"] and arguments[1:]:
-        from difflib import get_close_matches  # noqa: PLC0415  only to help with a mistake
+        from difflib import get_close_matches  # only to help with a mistake
 
         if near := get_close_matches(arguments[1], COMMANDS, n=1):
             click.echo(f"  Did you mean the command `{program} {near[0]}`?", err=True)
 
 
 def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:
-    import json  # noqa: PLC0415
+    import json
 
-    from credentials_provider.cli.output import problem_documents  # noqa: PLC0415
+    from credentials_provider.cli.output import problem_documents
 
     errors = problem_documents(problems)
     click.echo(json.dumps({"version": 1, "exit_code": exit_code, "errors": errors}, indent=2))

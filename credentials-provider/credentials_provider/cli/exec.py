@@ -124,14 +124,14 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
         raise click.UsageError("--endpoint and --watch exclude one another.")
     try:
         if stays:
-            from credentials_provider.cli import staying  # noqa: PLC0415  only for what stays
+            from credentials_provider.cli import staying  # only for what stays
 
             run = staying.with_endpoint if options["endpoint"] else staying.watched
             return run(name, line, settings, options)
         access = take_token(name, settings, options)
         environment = {**inherited(settings), options["env_var"]: access.token}
         if os.name == "nt":  # a process there is not replaced but left behind
-            import subprocess  # noqa: PLC0415
+            import subprocess
 
             return subprocess.run(list(line), env=environment, check=False).returncode  # noqa: S603  as below
         _become(line, environment)
@@ -153,7 +153,7 @@ def _become(line: Sequence[str], environment: dict[str, str]) -> NoReturn:
         OSError: it cannot be run.
 
     """
-    import signal  # noqa: PLC0415
+    import signal
 
     for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and so would the command
         if hasattr(signal, name):
@@ -163,9 +163,9 @@ def _become(line: Sequence[str], environment: dict[str, str]) -> NoReturn:
 
 def inherited(settings: Settings) -> dict[str, str]:
     """The environment for the user's command: our own, without the secrets of the identities."""
-    from credentials_provider.errors import ConfigurationError  # noqa: PLC0415
-    from credentials_provider.identities.reading import read_entries  # noqa: PLC0415
-    from credentials_provider.run.child_environment import without_secrets  # noqa: PLC0415
+    from credentials_provider.errors import ConfigurationError
+    from credentials_provider.identities.reading import read_entries
+    from credentials_provider.run.child_environment import without_secrets
 
     try:
         entries = read_entries(settings).entries

@@ -219,16 +219,16 @@ def command(root: str, /, **options: Any) -> int:
 
     Each goes into the output folder, as NAME.json.
     """
-    from credentials_provider.cli.output import Console, show_report  # noqa: PLC0415
+    from credentials_provider.cli.output import Console, show_report
 
     run_options = options_of(root, options)
     if options["verbose"] > 1:
-        from credentials_provider.cli.logs import show_requests  # noqa: PLC0415
+        from credentials_provider.cli.logs import show_requests
 
         show_requests(as_json=options["log_format"] == "json")
     console: Console | JsonLog
     if options["log_format"] == "json":
-        from credentials_provider.cli.logs import JsonLog, set_shard  # noqa: PLC0415
+        from credentials_provider.cli.logs import JsonLog, set_shard
 
         set_shard(run_options.shard)
         console = JsonLog(quiet=options["quiet"])

@@ -56,7 +56,7 @@ def program_name(root: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    import shlex  # noqa: PLC0415  only for a text to copy
+    import shlex  # only for a text to copy
 
     return shlex.quote(word)
 

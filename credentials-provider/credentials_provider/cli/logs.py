@@ -28,7 +28,7 @@ _LEVELS: dict[str, Level] = {"failed": "error", "kept": "warning"}
 def tell(text: str, level: Level = "info") -> None:
     """Lines on stderr; where that is the journal, with their priority."""
     if sys.stderr.isatty():
-        from credentials_provider.cli.table import wrapped  # noqa: PLC0415  people only
+        from credentials_provider.cli.table import wrapped  # people only
 
         text = "\n".join(wrapped(line, err=True) for line in text.splitlines())
     _write(text, level)
@@ -151,7 +151,7 @@ class JsonLog(Observer):
 
 def show_requests(*, as_json: bool) -> None:
     """Put the program's own log on stderr, a line for each request: no body, no secret (`-vv`)."""
-    import logging  # noqa: PLC0415  for this alone
+    import logging  # for this alone
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -61,7 +61,7 @@ def command(
     root: str, /, url: str, *, identity: str, header_name: str, min_ttl: float, **options: Any
 ) -> int:
     """Speak MCP on standard input and output for the remote server at URL, with a fresh token."""
-    from credentials_provider.assistants import bridge  # noqa: PLC0415  the network
+    from credentials_provider.assistants import bridge  # the network
 
     settings = settings_of(options, root)
     run_options = RunOptions(settings, **options, lock_timeout=options["deadline"])

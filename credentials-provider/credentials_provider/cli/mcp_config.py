@@ -260,9 +260,9 @@ class _Work:
 
     def _at_a_gateway(self, identity: str, servers: Mapping[str, str]) -> bool:
         """Whether the servers' own host answers like a registry, whose gateway it then is."""
-        from urllib.parse import urlsplit  # noqa: PLC0415
+        from urllib.parse import urlsplit
 
-        from credentials_provider.assistants.registry import Registry  # noqa: PLC0415  the network
+        from credentials_provider.assistants.registry import Registry  # the network
 
         bases = {"{0.scheme}://{0.netloc}".format(urlsplit(url)) for url in servers.values()}
         if len(bases) != 1:
@@ -276,8 +276,8 @@ class _Work:
             return registry.is_there()
 
     def _discovered(self, identity: str) -> dict[str, str]:
-        from credentials_provider.assistants.registry import Registry  # noqa: PLC0415  the network
-        from credentials_provider.cli.output import Console  # noqa: PLC0415
+        from credentials_provider.assistants.registry import Registry  # the network
+        from credentials_provider.cli.output import Console
 
         token, _ = self._token(identity)
         url = check_url(self.options.registry_url or "")
@@ -286,15 +286,15 @@ class _Work:
 
     def _token(self, identity: str) -> tuple[str, float]:
         """A token with most of its life before it: it may be written down."""
-        from credentials_provider.cli.output import Console  # noqa: PLC0415
-        from credentials_provider.model import RunOptions  # noqa: PLC0415
-        from credentials_provider.run.access import get_token  # noqa: PLC0415
+        from credentials_provider.cli.output import Console
+        from credentials_provider.model import RunOptions
+        from credentials_provider.run.access import get_token
 
         access = get_token(RunOptions(self.settings), identity, 600.0, Console())
         return access.token, access.expires_on
 
     def _static(self, servers: Mapping[str, str], identity: str, header: str) -> dict[str, Any]:
-        from credentials_provider.cli.output import Console, local_time  # noqa: PLC0415
+        from credentials_provider.cli.output import Console, local_time
 
         token, expires_on = self._token(identity)
         Console().warn(
@@ -376,7 +376,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _prove(lines: Mapping[str, Sequence[str]], helper: str | None) -> bool:
     """Start what was written, and say what each server answers; whether all did."""
-    from credentials_provider.assistants.proving import prove_all  # noqa: PLC0415  seldom
+    from credentials_provider.assistants.proving import prove_all  # seldom
 
     proofs = prove_all(lines, helper)
     for name, proof in proofs.items():

@@ -126,7 +126,7 @@ def _defines_ingress(settings: Settings) -> bool:
 def _is_wrong(file: IdentitiesFile) -> bool:
     if file.obvious:
         return False
-    from credentials_provider.identities.validation import validate  # noqa: PLC0415  only for a doubt
+    from credentials_provider.identities.validation import validate  # only for a doubt
 
     try:
         validate(file)

@@ -62,8 +62,8 @@ class Console(Observer):
     def start(self, due: int) -> None:
         if self._quiet or self._verbose or due < _MANY or not sys.stderr.isatty():
             return
-        from rich.console import Console as RichConsole  # noqa: PLC0415  a terminal only
-        from rich.progress import Progress  # noqa: PLC0415
+        from rich.console import Console as RichConsole  # a terminal only
+        from rich.progress import Progress
 
         self._progress = Progress(console=RichConsole(stderr=True), transient=True)
         self._task = self._progress.add_task("Minting tokens", total=due)
@@ -88,7 +88,7 @@ def show_report(
 ) -> None:
     """Render a report: every renewal, every failure with its cure, and one line that sums it up."""
     if as_json:
-        import json  # noqa: PLC0415
+        import json
 
         click.echo(json.dumps(report_document(report), indent=2))
         return

@@ -78,7 +78,7 @@ def command(root: str, /, **options: Any) -> int:
         return _watch(settings, name, interval)
     status = read_status(settings, (name,) if name else (), time.time(), interval)
     if options["as_json"]:
-        import json  # noqa: PLC0415
+        import json
 
         click.echo(json.dumps(status_document(status), indent=2))
     else:

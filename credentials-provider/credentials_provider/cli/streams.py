@@ -58,7 +58,7 @@ class _Tolerant(io.RawIOBase):
         return len(data)
 
     def _is_ready(self) -> bool:
-        import select  # noqa: PLC0415  not on Windows, and only where something is written
+        import select  # not on Windows, and only where something is written
 
         if not hasattr(select, "poll"):
             return True

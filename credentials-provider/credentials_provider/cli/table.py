@@ -62,7 +62,7 @@ def wrapped(text: str, *, err: bool = False) -> str:
     stream = sys.stderr if err else sys.stdout
     if not stream.isatty():
         return text
-    import textwrap  # noqa: PLC0415  people only
+    import textwrap  # people only
 
     indent = " " * (len(text) - len(text.lstrip()))
     return textwrap.fill(

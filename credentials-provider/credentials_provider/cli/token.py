@@ -156,7 +156,7 @@ def command(
     if output is None:
         click.echo(text)
     else:
-        from credentials_provider.files import write_private  # noqa: PLC0415  only for a file
+        from credentials_provider.files import write_private  # only for a file
 
         write_private(output, text + "\n")
     return 0
@@ -197,9 +197,9 @@ def take_token(name: str, settings: Settings, options: dict[str, Any]) -> Access
             return mint_token(run_options, file, name, WarningLog())
     access = get_token(run_options, name, options["min_ttl"], WarningLog())
     if access.kept is not None:
-        import time  # noqa: PLC0415  only for an old one
+        import time  # only for an old one
 
-        from credentials_provider.cli.output import time_left  # noqa: PLC0415
+        from credentials_provider.cli.output import time_left
 
         left = time_left(max(0.0, access.expires_on - time.time()))
         WarningLog().warn(
@@ -231,7 +231,7 @@ def _exec_api_version() -> str:
 
 
 def _exec_credential(access: Access, api_version: str) -> dict[str, Any]:
-    from datetime import datetime, timezone  # noqa: PLC0415
+    from datetime import datetime, timezone
 
     expiry = datetime.fromtimestamp(int(showable(access.expires_on)), tz=timezone.utc)
     return {

@@ -142,7 +142,7 @@ class _Service:
         metrics_file = self.options.metrics_file
         if metrics_file and self._alive_at - self._metrics_at >= _METRICS_INTERVAL:
             self._metrics_at = self._alive_at
-            from credentials_provider.run.metrics import write_metrics  # noqa: PLC0415  prometheus
+            from credentials_provider.run.metrics import write_metrics  # prometheus
 
             with contextlib.suppress(CredentialsProviderError):
                 write_metrics(metrics_file, self._subject())
@@ -160,7 +160,7 @@ class _Service:
             ConfigurationError: the identities file cannot be used, and never could.
 
         """
-        from credentials_provider.run.metrics import Subject  # noqa: PLC0415  prometheus
+        from credentials_provider.run.metrics import Subject  # prometheus
 
         now = time.time()
         entries = batch.part(self._read(self.options.settings).entries, self.options.shard)
@@ -171,7 +171,7 @@ class _Service:
         return Subject(store, entries, self.options.shard, run)
 
     def answer_metrics(self) -> Response:
-        from credentials_provider.run.metrics import metrics_text  # noqa: PLC0415  prometheus
+        from credentials_provider.run.metrics import metrics_text  # prometheus
 
         try:
             text = metrics_text(self._subject())

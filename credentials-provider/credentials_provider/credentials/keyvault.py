@@ -90,7 +90,7 @@ def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> V
     """
     configured = _is_configured(url, source, settings)
     try:
-        from azure.core import exceptions  # noqa: PLC0415  an extra
+        from azure.core import exceptions  # an extra
     except ImportError:
         raise _missing(source) from None
     try:
@@ -140,8 +140,8 @@ def _is_configured(url: str, source: str, settings: Settings) -> bool:
 
 def _get(url: str, settings: Settings, timeout: float, *, verify: bool) -> VaultSecret:
     """The vault's answer; `verify` that its challenge is for its own domain."""
-    from azure.identity import ChainedTokenCredential  # noqa: PLC0415  an extra
-    from azure.keyvault.secrets import SecretClient  # noqa: PLC0415
+    from azure.identity import ChainedTokenCredential  # an extra
+    from azure.keyvault.secrets import SecretClient
 
     logger = logging.getLogger("azure")  # what it logs may hold bodies
     logger.addHandler(logging.NullHandler())
@@ -183,9 +183,9 @@ def _inner_code(error: Any) -> str:
 @contextlib.contextmanager
 def _transport(ca_bundle: str | None) -> Iterator[Any]:
     """One session for all, with our own TLS: `requests` would obey `SSLKEYLOGFILE`."""
-    import requests  # noqa: PLC0415  an extra
-    from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415
-    from requests.adapters import HTTPAdapter  # noqa: PLC0415
+    import requests  # an extra
+    from azure.core.pipeline.transport import RequestsTransport
+    from requests.adapters import HTTPAdapter
 
     context = tls_context(ca_bundle)
 
@@ -203,7 +203,7 @@ def _transport(ca_bundle: str | None) -> Iterator[Any]:
 
 def _links(authority: str, options: Mapping[str, Any]) -> list[Any]:
     """The ways to sign in, in azure-identity's order, without those that start a program."""
-    from azure.identity import (  # noqa: PLC0415  an extra
+    from azure.identity import (  # an extra
         EnvironmentCredential,
         ManagedIdentityCredential,
         WorkloadIdentityCredential,

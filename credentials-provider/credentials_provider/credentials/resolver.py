@@ -144,7 +144,7 @@ class Resolver:
             secret = _first_line(content, what)
         else:
             what = f"{place} ({field})"
-            from credentials_provider.credentials.keyvault import fetch_secret  # noqa: PLC0415  an extra
+            from credentials_provider.credentials.keyvault import fetch_secret  # an extra
 
             fetched = fetch_secret(place, field, self._settings, self._timeout)
             if fetched.is_certificate:
@@ -230,11 +230,11 @@ class Resolver:
         return Credential(field, {"client_assertion": lambda: token}, warnings=warnings)
 
     def _platform_token(self, identity: Identity, platform: str) -> str:
-        from credentials_provider.credentials.platforms import (  # noqa: PLC0415  the network
+        from credentials_provider.credentials.platforms import (  # the network
             TIMEOUT,
             platform_token,
         )
-        from credentials_provider.transport.retrying import Transport  # noqa: PLC0415
+        from credentials_provider.transport.retrying import Transport
 
         base = authority_base(identity.more, self._settings)
         if self._transport is not None:
@@ -289,7 +289,7 @@ class Resolver:
         warnings: tuple[str, ...],
     ) -> Credential:
         # Only a run with a certificate needs the library that reads them.
-        from credentials_provider.credentials.certificates import (  # noqa: PLC0415
+        from credentials_provider.credentials.certificates import (
             CertificateError,
             load_certificate,
         )

@@ -153,8 +153,8 @@ def _ends_from_graph(
     resolver: Resolver,
 ) -> tuple[dict[str, float], list[str]]:
     """Ends of secrets by identity, and why others are unknown."""
-    from credentials_provider.entra.graph import secret_expiry  # noqa: PLC0415  msal
-    from credentials_provider.transport.retrying import Transport  # noqa: PLC0415
+    from credentials_provider.entra.graph import secret_expiry  # msal
+    from credentials_provider.transport.retrying import Transport
 
     transport = Transport(
         timeout=20.0,

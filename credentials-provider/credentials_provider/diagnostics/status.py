@@ -173,7 +173,7 @@ def read_status(
         for item in make_plan(entries, on_disk, now)
     ]
     if with_sinks := {entry.name: entry for entry in entries if entry.fields.get("sinks")}:
-        from credentials_provider.run.sinks import states  # noqa: PLC0415  only where there are any
+        from credentials_provider.run.sinks import states  # only where there are any
 
         rows = [
             row._replace(
@@ -202,7 +202,7 @@ def read_status(
 
 def _problems(entries: Iterable[Entry]) -> dict[int, tuple[str, ...]]:
     """The mistakes of the entries that have some, by index."""
-    from credentials_provider.identities.validation import (  # noqa: PLC0415  pydantic
+    from credentials_provider.identities.validation import (  # pydantic
         validate_each,
     )
 

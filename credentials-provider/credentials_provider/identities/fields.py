@@ -325,7 +325,7 @@ def meant_field(name: str) -> str | None:
     plain = "".join(filter(str.isalnum, name.lower()))
     if name in _NO_MISTAKES or name[:1] in {"_", "$", "#", "/"} or len(name) > _LONGEST_FIELD:
         return None
-    import difflib  # noqa: PLC0415  only to help with a mistake
+    import difflib  # only to help with a mistake
 
     near = difflib.get_close_matches(plain, _PLAIN_NAMES, n=1, cutoff=_RESEMBLES)
     return _PLAIN_NAMES[near[0]] if near else None

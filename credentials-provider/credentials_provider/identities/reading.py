@@ -368,7 +368,7 @@ def select(entries: Sequence[Entry], names: Sequence[str], path: str) -> list[En
 
 
 def _near(name: str, known: set[str]) -> str:
-    import difflib  # noqa: PLC0415  only to help with a mistake
+    import difflib  # only to help with a mistake
 
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""

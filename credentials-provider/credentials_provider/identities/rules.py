@@ -102,7 +102,7 @@ def composed(name: str) -> str:
     """A name in Unicode's form C: macOS and some editors write accents as separate characters."""
     if name.isascii():
         return name
-    import unicodedata  # noqa: PLC0415  only for names beyond ASCII
+    import unicodedata  # only for names beyond ASCII
 
     return unicodedata.normalize("NFC", name)
 
@@ -145,7 +145,7 @@ def _is_name_character(character: str) -> bool:
     """A letter or digit of any script, with the marks that belong to its letters."""
     if character in "_.@+ -":
         return True
-    import unicodedata  # noqa: PLC0415  only for names beyond ASCII
+    import unicodedata  # only for names beyond ASCII
 
     category = unicodedata.category(character)
     return category[0] in "LM" or category == "Nd"

@@ -41,7 +41,7 @@ def validate_entry(entry: Entry) -> Identity | list[Problem]:
     misspelt = any(meant_field(name) for name in entry.fields.keys() - FIELDS.keys())
     if not entry.problems and not misspelt and keeps_the_rules(entry.fields):
         return Identity.of(entry.fields)
-    from credentials_provider.identities.problems import problems_of  # noqa: PLC0415  pydantic
+    from credentials_provider.identities.problems import problems_of  # pydantic
 
     return problems_of(entry)
 

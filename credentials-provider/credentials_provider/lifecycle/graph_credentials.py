@@ -53,7 +53,7 @@ class Secrets:
     def in_use(
         self, known: Credentials, credential: Credential, entry: Entry
     ) -> list[Password | Key]:
-        from credentials_provider.entra.graph import HINT_LENGTH  # noqa: PLC0415  msal
+        from credentials_provider.entra.graph import HINT_LENGTH  # msal
 
         hint = str(credential.for_msal)[:HINT_LENGTH]
         found = [each for each in known.passwords if each.hint == hint]
@@ -177,14 +177,14 @@ def checked(result: Any) -> Any:
 
 def day(epoch: float) -> str:
     """The day of a time, ISO 8601 in UTC."""
-    from datetime import datetime, timezone  # noqa: PLC0415
+    from datetime import datetime, timezone
 
     return datetime.fromtimestamp(epoch, timezone.utc).date().isoformat()
 
 
 def _same(key: Password | Key, der: bytes) -> bool:
     """Whether Graph's entry is this certificate: it tells the certificate, or its thumbprint."""
-    import hashlib  # noqa: PLC0415
+    import hashlib
 
     document: Any = getattr(key, "document", {})
     thumbprint = hashlib.sha1(der, usedforsecurity=False)

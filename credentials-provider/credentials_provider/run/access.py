@@ -116,8 +116,8 @@ def mint_token(options: RunOptions, file: IdentitiesFile, name: str, observer: O
         ConfigurationError: no such identity, or one that cannot be used.
 
     """
-    from credentials_provider.identities.validation import validate  # noqa: PLC0415  to mint only
-    from credentials_provider.minting import Minted  # noqa: PLC0415
+    from credentials_provider.identities.validation import validate  # to mint only
+    from credentials_provider.minting import Minted
 
     (entry,) = select(file.entries, (name,), file.path)
     identities, warnings = validate(file._replace(entries=[entry]))

@@ -40,11 +40,11 @@ def entra_minter(
 ) -> Minter:
     """Tokens from Entra ID; nothing waits beyond `deadline`, a `time.monotonic()`."""
     # msal and its connections: only a run that renews something needs them.
-    from credentials_provider.credentials.resolver import Resolver  # noqa: PLC0415
-    from credentials_provider.entra.rotation import acquire  # noqa: PLC0415
-    from credentials_provider.run.child_environment import keep_out_of_dumps  # noqa: PLC0415
-    from credentials_provider.run.renewal import Minter  # noqa: PLC0415
-    from credentials_provider.transport.retrying import Transport  # noqa: PLC0415
+    from credentials_provider.credentials.resolver import Resolver
+    from credentials_provider.entra.rotation import acquire
+    from credentials_provider.run.child_environment import keep_out_of_dumps
+    from credentials_provider.run.renewal import Minter
+    from credentials_provider.transport.retrying import Transport
 
     keep_out_of_dumps()
     transport = Transport(
@@ -92,7 +92,7 @@ def run(
     """
     started_at = now()
     if options.quiet and not options.dry_run:
-        from credentials_provider.run.daily import OncePerDay  # noqa: PLC0415  a timer's run alone
+        from credentials_provider.run.daily import OncePerDay  # a timer's run alone
 
         daily = OncePerDay(observer, TokenStore(options.settings.output_dir), started_at)
         report = run(
@@ -135,7 +135,7 @@ def _run(
         plan = [item for item in plan if item.entry.index not in invalid]
         due = any(item.due for item in plan)
     if due and not options.dry_run:
-        from credentials_provider.run.renewal import Renewal  # noqa: PLC0415
+        from credentials_provider.run.renewal import Renewal
 
         options = options._replace(concurrency=_affordable(options.concurrency))
         valid = [item.entry for item in plan]
@@ -154,7 +154,7 @@ def _run(
         if leftovers and not options.dry_run:
             _sweep(store)
     if not options.dry_run and any(entry.fields.get("sinks") for entry in selected):
-        from credentials_provider.run.sinks import deliver  # noqa: PLC0415  only where there are any
+        from credentials_provider.run.sinks import deliver  # only where there are any
 
         results = deliver(options, store, [item.entry for item in plan], results, now=now)
     if store.open_to_others():
@@ -188,7 +188,7 @@ def _validated(
         ConfigurationError: all of them are invalid.
 
     """
-    from credentials_provider.identities.validation import (  # noqa: PLC0415  only where it is needed
+    from credentials_provider.identities.validation import (  # only where it is needed
         mistakes,
         validate_each,
     )
@@ -209,7 +209,7 @@ def _invalid(
     options: RunOptions, path: str, item: PlanItem, problems: Sequence[Problem], now: float
 ) -> Outcome:
     """What to say of an identity whose entry has mistakes; its old token may still be valid."""
-    from credentials_provider.minting import Failure  # noqa: PLC0415
+    from credentials_provider.minting import Failure
 
     entry = item.entry
     failure = Failure(
@@ -237,7 +237,7 @@ def _after(
 ) -> Report:
     """What follows a run once its files are in place: the hooks, the metrics."""
     if options.on_renew or (options.on_failure and report.exit_code):
-        from credentials_provider.run.hooks import Hooks  # noqa: PLC0415  only where there is one
+        from credentials_provider.run.hooks import Hooks  # only where there is one
 
         ends_at = deadline if options.deadline_given else float("inf")
         hooks = Hooks(options, store, mine, observer, now=now, ends_at=ends_at)
@@ -259,8 +259,8 @@ def _write_metrics(
     ran: tuple[float, float, int],
 ) -> None:
     assert options.metrics_file is not None  # noqa: S101  the caller asked
-    from credentials_provider.run.metrics import Subject, write_metrics  # noqa: PLC0415  prometheus
-    from credentials_provider.tokens.history import LastRun  # noqa: PLC0415
+    from credentials_provider.run.metrics import Subject, write_metrics  # prometheus
+    from credentials_provider.tokens.history import LastRun
 
     try:
         subject = Subject(store, entries, options.shard, LastRun(*ran))
@@ -275,7 +275,7 @@ def _affordable(connections: int) -> int:
     Lifts the limit (RLIMIT_NOFILE) as far as it needs and may; macOS begins with 256 files.
     """
     try:
-        import resource  # noqa: PLC0415  Windows has none, and no such limit
+        import resource  # Windows has none, and no such limit
     except ImportError:
         return connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -299,7 +299,7 @@ def part(entries: list[Entry], shard: tuple[int, int] | None) -> list[Entry]:
 def _look_for_open_files(options: RunOptions, entries: Sequence[Entry], observer: Observer) -> None:
     if not (options.strict_permissions or options.settings.environment.open_file):
         return
-    from credentials_provider.run import child_environment  # noqa: PLC0415  seldom needed
+    from credentials_provider.run import child_environment  # seldom needed
 
     if options.strict_permissions:
         child_environment.refuse_exposed(options.settings, entries)

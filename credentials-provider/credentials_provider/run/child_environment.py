@@ -63,11 +63,11 @@ def keep_out_of_dumps() -> None:
     """Let no crash write this process's memory, with the secrets in it, to a disk (core(5))."""
     with contextlib.suppress(ImportError, OSError, ValueError, AttributeError):
         if sys.platform == "linux":  # a handler that gets the dump by a pipe minds no limit
-            import ctypes  # noqa: PLC0415  only where secrets are read
+            import ctypes  # only where secrets are read
 
             ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         else:
-            import resource  # noqa: PLC0415  Windows has none
+            import resource  # Windows has none
 
             _, most = resource.getrlimit(resource.RLIMIT_CORE)
             resource.setrlimit(resource.RLIMIT_CORE, (0, most))

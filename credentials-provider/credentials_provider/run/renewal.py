@@ -107,7 +107,7 @@ class Renewal:
 
     def _remember(self, results: Iterable[Outcome]) -> None:
         """Leave word for the next run and for `status`: last failures, counts."""
-        from credentials_provider.tokens import history  # noqa: PLC0415  only where something was tried
+        from credentials_provider.tokens import history  # only where something was tried
 
         outcomes = tuple(results)
         code = Report(self._started_at, self._now(), outcomes).exit_code

@@ -159,7 +159,7 @@ def _with_failure(
 ) -> Outcome:
     if error is None or result.failure is not None:
         return result
-    from credentials_provider.minting import Failure  # noqa: PLC0415  only where something fails
+    from credentials_provider.minting import Failure  # only where something fails
 
     busy = isinstance(error, LockBusyError)  # another run is at it
     failure = Failure("storage", error.message, error.hint or "", transient=busy)
@@ -232,8 +232,8 @@ def _ids(sink: Sink) -> tuple[int | None, int | None]:
     """
     if os.name != "posix" or sink.owner is sink.group is None:
         return None, None
-    import grp  # noqa: PLC0415  Windows has none
-    import pwd  # noqa: PLC0415
+    import grp  # Windows has none
+    import pwd
 
     try:
         owner = _number(sink.owner, lambda name: pwd.getpwnam(name).pw_uid)

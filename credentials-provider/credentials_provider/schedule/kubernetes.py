@@ -51,7 +51,7 @@ def manifests(
 ) -> str:
     """YAML for `kubectl apply -f -`; `more` are further arguments of `generate` or `watch`."""
     needs = needs or Needs()
-    from ruamel.yaml import YAML  # noqa: PLC0415  only here
+    from ruamel.yaml import YAML  # only here
 
     documents = {
         "cronjob": lambda: _cronjob(image, every, name, more),

@@ -142,7 +142,7 @@ class TokenStore:
             StorageError: the folder or the lock cannot be made.
 
         """
-        from filelock import FileLock, Timeout  # noqa: PLC0415  readers need none
+        from filelock import FileLock, Timeout  # readers need none
 
         folder = self._make()
         path = os.path.join(self.folder, name)
@@ -348,7 +348,7 @@ def _belongs(name: str) -> bool:
 
 
 def _log_wait(path: str, seconds: float) -> None:
-    import logging  # noqa: PLC0415  filelock has loaded it
+    import logging  # filelock has loaded it
 
     if seconds > _LONG_WAIT:
         logging.getLogger(__name__).debug("waited %.1f s for %s", seconds, path)

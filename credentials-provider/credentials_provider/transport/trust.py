@@ -71,7 +71,7 @@ def _load_system(context: ssl.SSLContext) -> None:
     context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     paths = ssl.get_default_verify_paths()
     if os.name == "posix" and not (paths.cafile or (paths.capath and os.listdir(paths.capath))):
-        import certifi  # noqa: PLC0415  only where the system has no authorities
+        import certifi  # only where the system has no authorities
 
         context.load_verify_locations(certifi.where())
 

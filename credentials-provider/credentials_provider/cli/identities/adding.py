@@ -139,7 +139,7 @@ def _check_certificate(settings: Settings, fields: dict[str, Any]) -> None:
     identity = validate_entry(make_entry(1, fields, settings))
     if any("$" in path for path in paths) or not isinstance(identity, Identity):
         return
-    from credentials_provider.credentials.resolver import Resolver  # noqa: PLC0415  cryptography
+    from credentials_provider.credentials.resolver import Resolver  # cryptography
 
     found = Resolver(settings, time.time).resolve(identity, "certificate_file")
     if isinstance(found, Failure):

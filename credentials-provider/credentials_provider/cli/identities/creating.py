@@ -89,8 +89,8 @@ def create(root: str, /, name: str, groups: str, **options: Any) -> int:
 
 
 def _create(settings: Settings, name: str, groups: Sequence[str], options: dict[str, Any]) -> None:
-    from credentials_provider.lifecycle.accounts import groups_missing  # noqa: PLC0415  urllib3
-    from credentials_provider.lifecycle.creating import create as make  # noqa: PLC0415  with it
+    from credentials_provider.lifecycle.accounts import groups_missing  # urllib3
+    from credentials_provider.lifecycle.creating import create as make  # with it
 
     given = {**options, "identity_name": name, "client_id": "-"}
     fields = entry_fields(settings, given)
@@ -126,8 +126,8 @@ def _register(
 
 
 def _first_token(settings: Settings, name: str, wait: float) -> None:
-    from credentials_provider.lifecycle.replacing import prove_entry  # noqa: PLC0415  msal
-    from credentials_provider.run.access import get_token  # noqa: PLC0415
+    from credentials_provider.lifecycle.replacing import prove_entry  # msal
+    from credentials_provider.run.access import get_token
 
     prove_entry(settings, name, wait=wait, tell=tell)
     get_token(RunOptions(settings, force=True), name, 0.0, Observer())
@@ -136,7 +136,7 @@ def _first_token(settings: Settings, name: str, wait: float) -> None:
 
 def _configure(root: str, name: str, options: dict[str, Any]) -> int:
     """Write and prove the assistant's configuration, as `mcp-config` does."""
-    from credentials_provider.cli import mcp_config  # noqa: PLC0415  only where it is asked for
+    from credentials_provider.cli import mcp_config  # only where it is asked for
 
     words = [options["assistant"], "--identity", name, "--write"]
     names = ("registry_url", "identities_file", "env_file", "output_dir", "ca_bundle")

@@ -43,9 +43,9 @@ def registry_accounts(settings: Settings, options: dict[str, Any]) -> Iterator[A
         NoTokenError: the administrator has no token.
 
     """
-    from credentials_provider.assistants.configure import check_url  # noqa: PLC0415  seldom needed
-    from credentials_provider.lifecycle.accounts import Accounts  # noqa: PLC0415  urllib3
-    from credentials_provider.run.access import get_token  # noqa: PLC0415
+    from credentials_provider.assistants.configure import check_url  # seldom needed
+    from credentials_provider.lifecycle.accounts import Accounts  # urllib3
+    from credentials_provider.run.access import get_token
 
     url, name, path = (options[each] for each in ("registry_url", "administrator", "token_file"))
     if not url:

@@ -60,7 +60,7 @@ def import_(
     ANSWER is the file that `user-create-m2m` wrote, what it printed, or the JSON of the registry's
     API; standard input without it. Other spellings of a client ID and a secret are read, too.
     """
-    from credentials_provider.identities.registration import read_registration  # noqa: PLC0415
+    from credentials_provider.identities.registration import read_registration
 
     settings = settings_of(root, options)
     if answer.isatty():
@@ -79,7 +79,7 @@ def import_(
 
 
 def _replace(settings: Settings, name: str, found: Registration) -> None:
-    from credentials_provider.lifecycle.replacing import find, replace_secret  # noqa: PLC0415
+    from credentials_provider.lifecycle.replacing import find, replace_secret
 
     own = find(settings, name).fields.get("client_id")
     if str(own).lower() != found.client_id.lower():
@@ -103,7 +103,7 @@ def _delete(
         click.echo(f"  {path} still has the secret in the clear: delete it", err=True)
         return
     if not proven:
-        from credentials_provider.lifecycle.replacing import prove_entry  # noqa: PLC0415
+        from credentials_provider.lifecycle.replacing import prove_entry
 
         prove_entry(settings, name, wait=_PATIENCE, tell=tell)
     editing.discard([path])
@@ -133,7 +133,7 @@ def secret(root: str, /, name: str, from_file: str | None, wait: float, **option
     The new one is typed where nobody sees it, or read from standard input or a file. It gets a
     token first; the old one is dropped only then.
     """
-    from credentials_provider.lifecycle.replacing import replace_secret  # noqa: PLC0415  msal
+    from credentials_provider.lifecycle.replacing import replace_secret  # msal
 
     settings = settings_of(root, options)
     if from_file is not None:

@@ -73,8 +73,8 @@ def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any
     after a failure, run it again. The identity, or the one of --as, needs the app role
     Application.ReadWrite.OwnedBy of Microsoft Graph, and must be an owner of the application.
     """
-    from credentials_provider.lifecycle.rotating import LOCK, Plan  # noqa: PLC0415  msal
-    from credentials_provider.tokens.store import TokenStore  # noqa: PLC0415  with it
+    from credentials_provider.lifecycle.rotating import LOCK, Plan  # msal
+    from credentials_provider.tokens.store import TokenStore  # with it
 
     if bool(names) == everyone:
         raise click.UsageError("Name the identities to rotate, or say --all.")
@@ -108,7 +108,7 @@ def _rotatable(settings: Settings) -> list[str]:
 
 def _rotate_one(settings: Settings, name: str, plan: Plan) -> int:
     """Rotate, and report it; the exit code. One that fails does not stop the others."""
-    from credentials_provider.lifecycle.rotating import rotate as rotate_identity  # noqa: PLC0415
+    from credentials_provider.lifecycle.rotating import rotate as rotate_identity
 
     try:
         step = rotate_identity(settings, name, plan, tell=tell)

@@ -285,7 +285,7 @@ def _credential(text: str) -> tuple[str, str]:
 
 
 def _owner(folder: str) -> str:
-    import pwd  # noqa: PLC0415  where systemd is, it is
+    import pwd  # where systemd is, it is
 
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)

@@ -268,8 +268,8 @@ def _documents(path: str) -> list[dict[str, Any]]:
 
 
 def _yaml(text: str) -> object:
-    from ruamel.yaml import YAML  # noqa: PLC0415  only where a file is given
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+    from ruamel.yaml import YAML  # only where a file is given
+    from ruamel.yaml.error import YAMLError
 
     try:
         return YAML(typ="safe", pure=True).load(text)

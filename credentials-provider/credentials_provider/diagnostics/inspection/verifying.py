@@ -107,7 +107,7 @@ def _tenant(
 
 def _check_signature(token: Token, base: str, tenant: str, asker: Asker) -> Verification:
     """Check the signature by the tenant's keys (RFC 7515, RFC 7517); never `ok`."""
-    import jwt  # noqa: PLC0415  only where asked for
+    import jwt  # only where asked for
 
     algorithm = token.header.get("alg")
     if algorithm != "RS256":
