@@ -309,7 +309,7 @@ def test_outside_of_a_cluster_it_says_so(app: App, project: Project, run: Comman
     give(project, SECRET)
     ran = run("generate", "--json")
     error = ran.results[app.name]["error"]
-    assert (ran.code, "no pod of a cluster" in error["message"]) == (1, True)
+    assert (ran.code, "not run in a cluster" in error["message"]) == (1, True)
     assert "schedule kubernetes" in error["remedy"]
     status = plain(project, run, "status", app.name)
     assert "kubernetes_secret ci-token (key token) (raw) is in the cluster" in status.stdout

@@ -29,13 +29,16 @@ _MISSING = 404
 _LATER = "The next run tries again."
 _ROLE = "Apply the Role that `credentials-provider schedule kubernetes` prints: {allowed}."
 _ALLOWED = "get, patch and create of secrets, with this name in resourceNames"
-_REFUSALS = {
+REFUSALS = {
     401: (
         "the API does not accept the token of this pod's service account",
         "Start the pod again; its serviceAccountName must be one of the namespace's.",
     ),
     403: ("this pod's service account may not do that", _ROLE.format(allowed=_ALLOWED)),
-    _MISSING: ("the API has no namespace of this pod's", "Is KUBERNETES_SERVICE_HOST the cluster?"),
+    _MISSING: (
+        "the API does not know this pod's namespace",
+        "Is KUBERNETES_SERVICE_HOST the cluster?",
+    ),
     422: (
         "the API does not take it: the Secret is immutable, or a policy of the cluster refuses it",
         "Delete the Secret (kubectl delete secret NAME): the next run makes it again.",
@@ -112,7 +115,7 @@ class Cluster:
         )
         if not (host and port):
             raise StorageError(
-                "this is no pod of a cluster: KUBERNETES_SERVICE_HOST is not set",
+                "this process does not run in a cluster: KUBERNETES_SERVICE_HOST is not set",
                 hint="Run it as `credentials-provider schedule kubernetes` says.",
             )
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -167,8 +170,8 @@ def _checked(answer: Answer, method: str) -> Answer:
     status = answer.status
     if status in {200, 201} or (status == _MISSING and method == "GET"):
         return answer
-    if status in _REFUSALS:
-        cause, cure = _REFUSALS[status]
+    if status in REFUSALS:
+        cause, cure = REFUSALS[status]
         raise StorageError(f"{cause} (HTTP {status})", hint=cure)
     if status in {_CONFLICT, _TOO_MANY} or status in _SERVER_ERRORS:
         raise StorageBusyError(f"the API is busy (HTTP {status})", hint=_LATER)
