@@ -61,14 +61,20 @@ def _quoted(word: str) -> str:
     return shlex.quote(word)
 
 
-def as_started(text: str, program: str | None = None) -> str:
-    """A text whose quoted commands can be typed here: the program as it was started, its paths."""
+def as_started(text: str, program: str | None = None, *, identity: str | None = None) -> str:
+    """A text whose quoted commands can be typed here: the program as it was started, its paths.
+
+    Where the text concerns one `identity`, its name takes the place of NAME.
+    """
     ctx = click.get_current_context(silent=True)
     if program is None:
         program = (ctx and ctx.find_root().info_name) or PROGRAM
 
     def replace(found: re.Match[str]) -> str:
-        return f"`{program} {found[1]}{_where(ctx, found[1].split()) if ctx else ''}`"
+        command = found[1]
+        if identity is not None:
+            command = re.sub(r"\bNAME\b", lambda _: _quoted(identity), command)
+        return f"`{program} {command}{_where(ctx, command.split()) if ctx else ''}`"
 
     return re.sub(rf"`{PROGRAM} ([^`]*)`", replace, text)
 

@@ -225,7 +225,7 @@ def _last_failure(row: Row, at: float) -> Iterator[str]:
     yield f"  Last failure: {when}{runs}: {failure.message}{_code(failure)}."
     if row.state == "refused":
         yield "  Trying again does not help: somebody must act."
-    yield f"  Cure: {as_started(failure.remedy)}"
+    yield f"  Cure: {as_started(failure.remedy, identity=row.identity_name)}"
     if failure.trace_id:
         yield f"  Trace ID {failure.trace_id}"
 
