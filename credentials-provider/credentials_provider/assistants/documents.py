@@ -35,7 +35,7 @@ def entries_of(text: str, form: Form, root: tuple[str, ...]) -> dict[str, Any]:
     """What stands under the root now.
 
     Raises:
-        UnparsableError: the text is not of that form, or something above its root is no table.
+        UnparsableError: the text is not of that form, or something above its root is not a table.
 
     """
     found: Any = _parse(text.removeprefix(_BOM), form)

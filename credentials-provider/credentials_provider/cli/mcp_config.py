@@ -44,10 +44,10 @@ from credentials_provider.identities.reading import read_entries
 from credentials_provider.run.child_environment import allowed
 from credentials_provider.run.launching import (
     is_temporary,
-    left_behind,
-    left_behind_warning,
+    not_passed_warning,
     options_of,
     program,
+    variables_not_passed,
 )
 
 if TYPE_CHECKING:
@@ -306,8 +306,8 @@ class _Configurator:
     def _warn_of_what_is_missing(self, launch: Launch) -> None:
         entries = read_entries(self.settings).entries
         mine = (each for each in entries if each.name == launch.identity)
-        if names := left_behind(self.settings, mine):
-            click.echo(f"Warning: {left_behind_warning(names, self.settings)}", err=True)
+        if names := variables_not_passed(self.settings, mine):
+            click.echo(f"Warning: {not_passed_warning(names, self.settings)}", err=True)
         if is_temporary(launch.start):
             click.echo(
                 f"Warning: {launch.start[0]} is in uv's cache, which `uv cache prune` empties. "
@@ -344,10 +344,12 @@ def _check_version(client: Client) -> None:
     found = _version(name)
     if found is not None and found >= _numbers(since):
         return
-    told = f"is {'.'.join(map(str, found))}" if found else f"does not tell its version (`{name}`)"
+    version = (
+        f"is {'.'.join(map(str, found))}" if found else f"does not tell its version (`{name}`)"
+    )
     click.echo(
-        f"Warning: {client.title} {told}. Before {since} it does not run the helper again when a "
-        "token is refused, and stays without one until it is restarted. Leave out --helper for "
+        f"Warning: {client.title} {version}. Before {since} it does not run the helper again when "
+        "a token is refused, and stays without one until it is restarted. Leave out --helper for "
         "the bridge, which works with every version.",
         err=True,
     )
