@@ -268,7 +268,7 @@ def _write_metrics(
     from credentials_provider.tokens.history import LastRun
 
     try:
-        subject = Subject(store, entries, options.shard, LastRun(*ran))
+        subject = Subject(store, entries, options.shard, LastRun(*ran), options.interval)
         write_metrics(options.metrics_file, subject)
     except (ConfigurationError, StorageError) as error:
         observer.warn(error.message)
