@@ -142,6 +142,11 @@ def _outlook(status: Status) -> Iterator[str]:
             f"{_first_names(invalid)}: the entry has mistakes, so nothing renews the token. "
             + as_started("`credentials-provider identities check` lists them.")
         )
+    if changed := [row.identity_name for row in status.rows if row.state == "changed"]:
+        yield warning(
+            f"{_first_names(changed)}: the token was requested by another entry or at another "
+            "login host. If you gave --login-base-url or --cloud then, give it here, too."
+        )
     if too_late := status.too_late_for_timer:
         least = time_left(2 * status.interval + TIMER_JITTER)
         yield warning(

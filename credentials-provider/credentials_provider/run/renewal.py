@@ -205,6 +205,7 @@ class Renewal:
             attempts=minted.attempts,
             reason=item.reason,
             credential=minted.credential,
+            credential_ends=minted.credential_ends,
         )
 
     def _path(self, item: PlanItem) -> str:
