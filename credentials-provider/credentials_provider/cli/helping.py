@@ -23,7 +23,14 @@ _GROUPS = {
     "Files": ("identities_file", "output_dir", "env_file", "trust_owner"),
     "Provider": ("login_base_url", "cloud", "ca_bundle"),
     "Limits": ("concurrency", "timeout", "max_attempts", "deadline", "lock_timeout"),
-    "After a run": ("on_renew", "on_failure", "hook_env", "hook_timeout", "metrics_file"),
+    "After a run": (
+        "on_renew",
+        "on_failure",
+        "hook_env",
+        "hook_timeout",
+        "metrics_file",
+        "interval",
+    ),
     "Output": ("as_json", "quiet", "verbose", "log_format"),
     "As the registry's own scripts have them": (
         "auth_provider",

@@ -161,7 +161,7 @@ def valid_token(store: TokenStore, entry: Entry, now: float) -> dict[str, Any] |
         return None
     return (
         document
-        if make_plan([entry], {entry.name: parse_record(document)}, now)[0].serves
+        if make_plan([entry], {entry.name: parse_record(document)}, now)[0].has_valid_token
         else None
     )
 
