@@ -84,7 +84,7 @@ class Folder:
             return False
         return this is None or os.path.samestat(found, this)
 
-    def claim(self) -> int | None:
+    def lock(self) -> int | None:
         """Lock the folder itself until the descriptor is closed; None where no folder is locked.
 
         Raises:

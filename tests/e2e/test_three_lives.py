@@ -70,8 +70,8 @@ class Service:
             reload=lambda: options,
             now=self.now,
             wait=self._sleep,
-            observe=self.passed.append,
-            alive=lambda: None,
+            on_pass=self.passed.append,
+            heartbeat=lambda: None,
         )
         with pytest.raises(Ended):
             watch.serve()
@@ -166,15 +166,6 @@ def test_a_bad_entry_leaves_the_others_alive(service: Service, kind: str, runnin
     assert os.path.exists(service.project.path(third.name)) is running
 
 
-BROKEN: dict[str, Callable[[str], None]] = {
-    "half of it": lambda path: _write(path, '[{"identity_name": "ci-ag'),
-    "not UTF-8": lambda path: _write(path, "[]\n", "utf-16"),
-    "no array": lambda path: _write(path, json.dumps({"identities": []})),
-    "gone": os.unlink,
-    "a pipe": lambda path: _pipe(path),
-}
-
-
 def _pipe(path: str) -> None:
     os.unlink(path)
     os.mkfifo(path)
@@ -183,6 +174,15 @@ def _pipe(path: str) -> None:
 def _write(path: str, text: str, encoding: str = "utf-8") -> None:
     with open(path, "w", encoding=encoding) as file:
         file.write(text)
+
+
+BROKEN: dict[str, Callable[[str], None]] = {
+    "half of it": lambda path: _write(path, '[{"identity_name": "ci-ag'),
+    "not UTF-8": lambda path: _write(path, "[]\n", "utf-16"),
+    "no array": lambda path: _write(path, json.dumps({"identities": []})),
+    "gone": os.unlink,
+    "a pipe": _pipe,
+}
 
 
 @pytest.mark.parametrize("kind", BROKEN)

@@ -276,25 +276,26 @@ def _failed(
         for problem in error.problems:
             _log("error", str(problem), error.hint)
     else:
-        _explain(error, context.info_name if context else None, arguments)
+        _explain(error, context, arguments)
     return error.exit_code
 
 
 def _explain(
-    error: CredentialsProviderError, program: str | None, arguments: Sequence[str]
+    error: CredentialsProviderError, context: click.Context | None, arguments: Sequence[str]
 ) -> None:
     click.echo(f"{click.style('error:', fg='red')} {error.message}", err=True, color=colour())
     if error.problems[0].message != error.message:
         for problem in error.problems:
             click.echo(f"  {problem}", err=True)
     if error.hint:
-        click.echo(f"  {as_started(error.hint, program)}", err=True)
+        click.echo(f"  {as_started(error.hint, context)}", err=True)
     # `generate_creds.sh statsu` is `generate statsu`, whether or not there are identities.
     if error.exit_code == EXIT_USAGE and arguments[:1] == ["generate"] and arguments[1:]:
         from difflib import get_close_matches  # only to help with a mistake
 
         if near := get_close_matches(arguments[1], COMMANDS, n=1):
-            click.echo(f"  Did you mean the command `{program} {near[0]}`?", err=True)
+            command = as_started(f"`{PROGRAM} {near[0]}`", context)
+            click.echo(f"  Did you mean the command {command}?", err=True)
 
 
 def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:

@@ -58,8 +58,8 @@ def problems_of(entry: Entry) -> list[Problem]:
     if not entry.is_object:
         return found
     values = list(_wrong_values(entry.fields))
-    told = {field for field, _ in values}
-    values += [each for each in conflicts(entry.fields) if each[0] not in told]
+    reported = {field for field, _ in values}
+    values += [each for each in conflicts(entry.fields) if each[0] not in reported]
     values += [
         (name, f"unknown field; did you mean {meant}?")
         for name in entry.fields
