@@ -220,8 +220,8 @@ def test_a_file_that_was_swept_before_its_lock_is_made_again(
     """Between its making and its lock it looks like one of a dead run."""
     made = []
 
-    def lock(descriptor: int, *, exclusive: bool) -> None:
-        del descriptor, exclusive
+    def lock(descriptor: int, **_: bool) -> None:
+        del descriptor
         made.extend(os.listdir(tmp_path))
         if len(made) == 1:
             (tmp_path / made[0]).unlink()
@@ -237,8 +237,8 @@ def test_where_nothing_can_be_locked_only_what_is_old_is_swept(
 ) -> None:
     """A day old: older than any run."""
 
-    def lock(descriptor: int, *, exclusive: bool) -> None:
-        del descriptor, exclusive
+    def lock(descriptor: int, **_: bool) -> None:
+        del descriptor
         raise OSError
 
     monkeypatch.setattr("credentials_provider.files._lock", lock)

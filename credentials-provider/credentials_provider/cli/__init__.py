@@ -299,7 +299,6 @@ def _failed(
 def _explain(
     error: CredentialsProviderError, context: click.Context | None, arguments: Sequence[str]
 ) -> None:
-    program = context.info_name if context else None
     click.echo(f"{click.style('error:', fg='red')} {error.message}", err=True, color=colour())
     if error.problems[0].message != error.message:
         for problem in error.problems:
@@ -308,9 +307,10 @@ def _explain(
     if context and error.exit_code == EXIT_USAGE and arguments[:1] == ["generate"]:
         near = _nearest_command(arguments[1], context) if arguments[1:] else None
         if near:
-            click.echo(f"  Did you mean the command `{program} {near}`?", err=True)
+            command = as_started(f"`{PROGRAM} {near}`", context)
+            click.echo(f"  Did you mean the command {command}?", err=True)
     if error.hint:
-        click.echo(f"  {as_started(error.hint, program)}", err=True)
+        click.echo(f"  {as_started(error.hint, context)}", err=True)
 
 
 def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:

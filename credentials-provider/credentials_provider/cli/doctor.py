@@ -45,7 +45,7 @@ _MOST_NAMES = 3
 )
 @click.argument("name", required=False, shell_complete=identity_names)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-@click.option("--registry-url", metavar="URL", help="Also show the registry the tokens.")
+@click.option("--registry-url", metavar="URL", help="Also present the tokens to this registry.")
 @click.option("--scopes-file", metavar="PATH", help="The registry's scope files: map groups.")
 @click.option("--curl", "as_curl", is_flag=True, help="Print NAME's token request for curl.")
 @settings_options

@@ -173,6 +173,13 @@ class GenerateCommand(Command):
 )
 @click.option("--metrics-file", metavar="FILE", help="Write metrics for Prometheus to this file.")
 @click.option(
+    "--interval",
+    type=DURATION,
+    default="5m",
+    show_default=True,
+    help="How often a timer runs this command: for an alert on the metrics.",
+)
+@click.option(
     "--shard",
     type=ShardType(),
     metavar="K/N",
@@ -315,6 +322,7 @@ def options_of(root: str, options: dict[str, Any]) -> RunOptions:
         hook_timeout=options["hook_timeout"],
         hook_env=options["hook_env"],
         metrics_file=options["metrics_file"],
+        interval=options["interval"],
         deadline_given=_is_given("deadline"),
         quiet=options["quiet"],
         warnings=tuple(_warnings(options)),

@@ -24,7 +24,14 @@ _GROUPS = {
     _FILES: ("identities_file", "output_dir", "env_file", "trust_owner"),
     "Provider": ("login_base_url", "cloud", "ca_bundle"),
     "Limits": ("concurrency", "timeout", "max_attempts", "deadline", "lock_timeout"),
-    "After a run": ("on_renew", "on_failure", "hook_env", "hook_timeout", "metrics_file"),
+    "After a run": (
+        "on_renew",
+        "on_failure",
+        "hook_env",
+        "hook_timeout",
+        "metrics_file",
+        "interval",
+    ),
     "Output": ("as_json", "quiet", "verbose", "log_format"),
     "As the registry's own scripts have them": (
         "auth_provider",
@@ -75,14 +82,20 @@ def _quoted(word: str) -> str:
     return shlex.quote(word)
 
 
-def as_started(text: str, program: str | None = None) -> str:
-    """A text whose quoted commands can be typed here: the program as it was started, its paths."""
-    ctx = click.get_current_context(silent=True)
-    if program is None:
-        program = (ctx and ctx.find_root().info_name) or PROGRAM
+def as_started(text: str, ctx: click.Context | None = None, *, identity: str | None = None) -> str:
+    """A text whose quoted commands can be typed here: the program as it was started, its paths.
+
+    Where the text concerns one `identity`, its name takes the place of NAME. `ctx` is needed where
+    the command has ended.
+    """
+    ctx = ctx or click.get_current_context(silent=True)
+    program = (ctx and ctx.find_root().info_name) or PROGRAM
 
     def replace(found: re.Match[str]) -> str:
-        return f"`{program} {found[1]}{_where(ctx, found[1].split()) if ctx else ''}`"
+        command = found[1]
+        if identity is not None:
+            command = re.sub(r"\bNAME\b", lambda _: _quoted(identity), command)
+        return f"`{program} {command}{_where(ctx, command.split()) if ctx else ''}`"
 
     return re.sub(rf"`{PROGRAM} ([^`]*)`", replace, text)
 
@@ -96,10 +109,11 @@ def _where(ctx: click.Context, words: Sequence[str]) -> str:
             break
         command = below
     takes = {param.name for param in command.params}
+    typed = ctx.meta.get(PARSED, ctx.params)
     return "".join(
-        f" --{name.replace('_', '-')} {_quoted(str(ctx.params[name]))}"
+        f" --{name.replace('_', '-')} {_quoted(str(typed[name]))}"
         for name in _WHERE
-        if name in takes and ctx.params.get(name)
+        if name in takes and typed.get(name)
     )
 
 

@@ -101,7 +101,9 @@ def show_report(
     failed = [(each, each.failure) for each in report.results if each.failure is not None]
     for place, (each, failure) in enumerate(failed, start=1):
         following = failed[place][1].remedy if place < len(failed) else None
-        _show_failure(each, failure, now, with_cure=failure.remedy != following)
+        alone = place == 1 or failed[place - 2][1].remedy != failure.remedy
+        cure = as_started(failure.remedy, identity=each.identity_name if alone else None)
+        _show_failure(each, failure, now, cure="" if failure.remedy == following else cure)
     if report.hook is not None and report.hook.message is not None:
         tell(
             f"{click.style('the hook failed', fg='red')} ({report.hook.message}); it stays pending "
@@ -124,7 +126,7 @@ def _detail(outcome: Outcome, now: float) -> str:
     return f"until {local_time(outcome.expires_at, now)}{again}"
 
 
-def _show_failure(outcome: Outcome, failure: Failure, now: float, *, with_cure: bool) -> None:
+def _show_failure(outcome: Outcome, failure: Failure, now: float, *, cure: str) -> None:
     """Cause, trace id and cure; the cure of several in a row once, below the last."""
     state = click.style(outcome.kind, fg=_COLOURS[outcome.kind])
     left = ""
@@ -141,8 +143,8 @@ def _show_failure(outcome: Outcome, failure: Failure, now: float, *, with_cure: 
     ]
     if failure.trace_id:
         lines.append(f"    Trace ID {failure.trace_id}")
-    if with_cure:
-        lines.append(f"    {as_started(failure.remedy)}")
+    if cure:
+        lines.append(f"    {cure}")
     tell("\n".join(lines), "error" if outcome.kind == "failed" else "warning")
 
 

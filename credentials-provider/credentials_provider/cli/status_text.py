@@ -142,6 +142,11 @@ def _outlook(status: Status) -> Iterator[str]:
             f"{_some(invalid)}: the entry has mistakes, so nothing renews the token. "
             + as_started("`credentials-provider identities check` lists them.")
         )
+    if changed := [row.identity_name for row in status.rows if row.state == "changed"]:
+        yield warning(
+            f"{_some(changed)}: the token was requested by another entry or at another login host. "
+            "If you gave --login-base-url or --cloud then, give it here, too."
+        )
     if hurried := status.hurried:
         yield warning(
             f"{_some(hurried)}: due less than {time_left(2 * status.interval + TIMER_JITTER)} "
@@ -225,7 +230,7 @@ def _last_failure(row: Row, at: float) -> Iterator[str]:
     yield f"  Last failure: {when}{runs}: {failure.message}{_code(failure)}."
     if row.state == "refused":
         yield "  Trying again does not help: somebody must act."
-    yield f"  Cure: {as_started(failure.remedy)}"
+    yield f"  Cure: {as_started(failure.remedy, identity=row.identity_name)}"
     if failure.trace_id:
         yield f"  Trace ID {failure.trace_id}"
 

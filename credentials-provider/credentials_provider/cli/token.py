@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli.helping import Command
+from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.logs import WarningLog
 from credentials_provider.cli.options import (
     DURATION,
@@ -206,7 +206,7 @@ def take_token(name: str, settings: Settings, options: dict[str, Any]) -> Access
             f"{name}: this token expires in {left}; it was not renewed: {access.kept.message}"
         )
         if access.kept.remedy:
-            click.echo(f"    {access.kept.remedy}", err=True)
+            click.echo(f"    {as_started(access.kept.remedy, identity=name)}", err=True)
     return access
 
 

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from credentials_provider.settings import Settings
 
 # What a service decides for itself, or has no use for.
-_NOT_HERE = {"refresh_before", "help_all", "refresh_ahead", "force", "dry_run", "as_json"}
+_NOT_HERE = {
+    *("refresh_before", "help_all", "refresh_ahead", "force", "dry_run", "as_json", "interval"),
+}
 _PATIENCE = 0.2  # seconds that a pass waits for the reader of its messages
 _METRICS_INTERVAL = 60.0  # seconds
 _SILENCE = 300.0  # seconds without a sign of life after which the service is not well
@@ -76,6 +78,7 @@ def command(root: str, /, **options: Any) -> int:
     addresses = {} if health_port is None else {"--health-port": ("127.0.0.1", health_port)}
     addresses |= {} if listen is None else {"--listen": listen}
     options |= {"refresh_ahead": "auto", "refresh_before": None, "force": False, "dry_run": False}
+    options["interval"] = _METRICS_INTERVAL
     run_options = generate.options_of(root, options)
     if options["verbose"] > 1:
         show_requests(as_json=options["log_format"] == "json")
@@ -168,7 +171,7 @@ class _Service:
         # A service that sleeps is well: what a run's age says of a timer, this says of a service.
         run = run._replace(finished_at=now, started_at=now - (run.finished_at - run.started_at))
         store = TokenStore(self.options.settings.output_dir)
-        return Subject(store, entries, self.options.shard, run)
+        return Subject(store, entries, self.options.shard, run, _METRICS_INTERVAL)
 
     def answer_metrics(self) -> Response:
         from credentials_provider.run.metrics import metrics_text  # prometheus

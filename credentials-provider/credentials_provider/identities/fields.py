@@ -178,7 +178,7 @@ _TABLE = (
         "client_secret_keyvault",
         "credential",
         rules.vault_secret,
-        "A secret of an Azure Key Vault: https://{vault}.vault.azure.net/secrets/{name}[/{version}]",
+        "The address of a secret in an Azure Key Vault, as the portal shows it.",
         "URL",
         schema=_VAULT,
     ),

@@ -93,13 +93,20 @@ def get_token(
     store = TokenStore(options.settings.output_dir)
     lead = Lead(seconds=min_ttl, capped=True)
     if not options.force:
-        entries = read_entries(options.settings).entries
-        entry = next((each for each in entries if each.name == name), None)
-        found = _read(store, name) if entry is not None and entry.obvious else None
+        file = read_entries(options.settings)
+        entry = next((each for each in file.entries if each.name == name), None)
+        found = _read(store, name) if entry is not None else None
         if entry is not None and found is not None:
             document, record = found
-            if not make_plan([entry], {name: record}, now(), lead=lead)[0].due:
+            (item,) = make_plan([entry], {name: record}, now(), lead=lead)
+            if entry.obvious and not item.due:
                 return Access(document, record.expires_on)
+            if not entry.obvious and item.record is not None and record.expires_on > now():
+                from credentials_provider.identities.validation import validate_each  # pydantic
+
+                if problems := validate_each([entry]).problems.get(entry.index):
+                    mistake = batch.mistaken(file.path, problems)
+                    return Access(document, record.expires_on, mistake)
     options = options._replace(names=(name,), refresh_ahead=True, lead=lead)
     (outcome,) = batch.run(options, observer, now=now).results
     found = _read(store, name) if outcome.kind != "failed" else None

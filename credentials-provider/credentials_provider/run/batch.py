@@ -209,20 +209,25 @@ def _invalid(
     options: RunOptions, path: str, item: PlanItem, problems: Sequence[Problem], now: float
 ) -> Outcome:
     """What to say of an identity whose entry has mistakes; its old token may still be valid."""
+    entry = item.entry
+    failure = mistaken(path, problems)
+    kept = item.record is not None and item.record.expires_on > now and not options.everything
+    token_file = TokenStore(options.settings.output_dir).path(entry.name) if item.record else ""
+    outcome = unchanged(item, token_file, "kept" if kept else "failed", failure)
+    return outcome._replace(identity_name=entry.name or f"entry {entry.index}", reason=None)
+
+
+def mistaken(path: str, problems: Sequence[Problem]) -> Failure:
+    """Why an identity of this file is not renewed."""
     from credentials_provider.minting import Failure
 
-    entry = item.entry
-    failure = Failure(
+    return Failure(
         "configuration",
         "; ".join(str(each._replace(identity_name=None)) for each in problems),
         f"Correct the entry in {path}; `credentials-provider identities check` says when all is "
         "well.",
         problems=tuple(problems),
     )
-    kept = item.record is not None and item.record.expires_on > now and not options.everything
-    token_file = TokenStore(options.settings.output_dir).path(entry.name) if item.record else ""
-    outcome = unchanged(item, token_file, "kept" if kept else "failed", failure)
-    return outcome._replace(identity_name=entry.name or f"entry {entry.index}", reason=None)
 
 
 def _after(
@@ -263,7 +268,7 @@ def _write_metrics(
     from credentials_provider.tokens.history import LastRun
 
     try:
-        subject = Subject(store, entries, options.shard, LastRun(*ran))
+        subject = Subject(store, entries, options.shard, LastRun(*ran), options.interval)
         write_metrics(options.metrics_file, subject)
     except (ConfigurationError, StorageError) as error:
         observer.warn(error.message)

@@ -94,7 +94,7 @@ class Hooks:
         ]
         return self._run(self._options.on_failure, {}, failed) if failed else None
 
-    def _lock(self, *name: str) -> contextlib.AbstractContextManager[None]:
+    def _lock(self, *name: str) -> contextlib.AbstractContextManager[object]:
         left = max(self._ends_at - time.monotonic(), 0.0)
         return self._store.lock(min(self._options.lock_timeout, left), *name)
 

@@ -32,6 +32,7 @@ _OUT_OF_TIME = Failure(
     "Check the network and the login host, or allow more time with --deadline.",
     transient=True,
 )
+_DELETED = "was deleted during this run; do not delete it: it locks nothing once the run is over"
 _MORE = "(ulimit -u, ulimit -v)"
 _REPORT_IT = "This is a mistake of this program: please report it with this line."
 
@@ -86,7 +87,7 @@ class Renewal:
         """What became of every selected identity."""
         try:
             left = max(self._deadline - time.monotonic(), 0.0)
-            with self._store.lock(min(self._options.lock_timeout, left)):
+            with self._store.lock(min(self._options.lock_timeout, left)) as in_place:
                 self._store.sweep()
                 # Whoever held the lock before us may have renewed what we came for.
                 plan = self._look()
@@ -94,6 +95,8 @@ class Renewal:
                 done = self._renew(due) if due else {}
                 if done:
                     self._remember(done.values())
+                if not in_place():
+                    self._warn_once("lock", f"the lock file in {self._store.folder} {_DELETED}")
         except StorageError as error:
             busy = isinstance(error, LockBusyError)
             failure = Failure("storage", error.message, error.hint or "", transient=busy)
@@ -202,6 +205,7 @@ class Renewal:
             attempts=minted.attempts,
             reason=item.reason,
             credential=minted.credential,
+            credential_ends=minted.credential_ends,
         )
 
     def _path(self, item: PlanItem) -> str:

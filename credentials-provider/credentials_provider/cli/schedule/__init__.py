@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def command() -> None:
     """Print a timer that keeps the tokens fresh: for systemd, cron, Kubernetes, macOS or Windows.
 
-    Nothing is installed without --install. What stands behind -- goes to `generate` as it is, such
+    Nothing is installed without --install. What follows -- goes to `generate` unchanged, such
     as -- --on-renew 'COMMAND' --metrics-file FILE.
     """
 
@@ -71,7 +71,7 @@ def command() -> None:
 @click.option(
     "--sandbox/--no-sandbox",
     default=True,
-    help="Close the service in with namespaces, which some containers do not allow.",
+    help="Isolate the service with namespaces; some containers do not allow that.",
 )
 @click.option(
     "--load-credential",

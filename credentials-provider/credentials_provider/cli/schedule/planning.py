@@ -122,6 +122,8 @@ def plan(root: str, options: dict[str, Any], *, stays: bool = False) -> Plan:
     output_dir = os.path.abspath(settings.output_dir)
     writes = (output_dir, os.path.dirname(metrics_file)) if metrics_file else (output_dir,)
     every = 0 if stays else int(options["every"])
+    if metrics_file and every:  # for an alert; the user's own comes later, and wins
+        words += ["--interval", f"{every}m"]
     return Plan((*words, *more), writes, every, options["name"], given)
 
 
