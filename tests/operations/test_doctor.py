@@ -67,8 +67,8 @@ def examine(project: Project, **changes: Any) -> list[Check]:
         "ca_bundle": project.idp.ca_file,
         **changes.pop("flags", {}),
     }
-    question = doctor.Question(project.folder, Flags(**flags), changes.pop("process", {}))
-    return list(doctor.examine(question._replace(**changes), time.time()))
+    options = doctor.DoctorOptions(project.folder, Flags(**flags), changes.pop("process", {}))
+    return list(doctor.examine(options._replace(**changes), time.time()))
 
 
 def bad(checks: list[Check], name: str) -> list[Check]:
@@ -308,7 +308,7 @@ def test_what_never_answers_holds_up_neither_the_deadline_nor_a_signal(
         host = f"https://127.0.0.1:{silent.getsockname()[1]}"
         flags = Flags(healthy.identities_file, healthy.output, login_base_url=host)
         *_, last = doctor.examine(
-            doctor.Question(healthy.folder, flags, {}), time.time(), deadline=1.0
+            doctor.DoctorOptions(healthy.folder, flags, {}), time.time(), deadline=1.0
         )
         assert last.verdict == "failure"
         process = run.start("doctor", "--login-base-url", host)

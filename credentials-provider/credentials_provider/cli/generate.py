@@ -18,7 +18,7 @@ from credentials_provider.cli.options import (
     load,
     trust_option,
 )
-from credentials_provider.cli.stopping import stoppable
+from credentials_provider.cli.signals import stoppable
 from credentials_provider.errors import EXIT_CODES, NoIdentitiesError, UnknownIdentityError
 from credentials_provider.model import RunOptions
 from credentials_provider.policy import parse_lead
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _OLD_FORM = "credentials_provider.old_form"  # in a context's meta: the value with a blank before it
 _NAME_OR_VALUE = "credentials_provider.name_or_value"  # … and what a value could have been meant by
-_PATIENCE = 1.0  # seconds that a renewal waits for the reader of its messages
+_WRITE_TIMEOUT = 1.0  # seconds that a renewal waits for the reader of its messages
 
 
 class GenerateCommand(Command):
@@ -242,10 +242,10 @@ def command(root: str, /, **options: Any) -> int:
     else:
         console = Console(quiet=options["quiet"], verbose=bool(options["verbose"]))
     ends_at = time.monotonic() + run_options.deadline
-    streams.limit(until=ends_at, patience=_PATIENCE)
+    streams.limit(until=ends_at, timeout=_WRITE_TIMEOUT)
     with stoppable(), contextlib.closing(console):
         report = _run(run_options, console)
-    streams.limit(until=max(ends_at, time.monotonic() + _PATIENCE))
+    streams.limit(until=max(ends_at, time.monotonic() + _WRITE_TIMEOUT))
     if not isinstance(console, Console):
         console.report(report)
         if not options["as_json"]:

@@ -19,7 +19,7 @@ from credentials_provider.cli.options import (
     utc_option,
 )
 from credentials_provider.cli.output import local_time, time_left
-from credentials_provider.diagnostics.asking import Asker
+from credentials_provider.diagnostics.http import HttpClient
 from credentials_provider.diagnostics.inspection.decoding import described, find_token
 from credentials_provider.diagnostics.inspection.registry import (
     mapping_finding,
@@ -93,8 +93,10 @@ def command(root: str, /, **options: Any) -> int:
     if options["verifies"]:
         expected = _expectation(fields, settings, options["audience"])
         base = authority_base(dict(fields), settings)
-        with contextlib.closing(Asker(settings.ca_bundle, time.monotonic() + _DEADLINE)) as asker:
-            verified = verify(token, base, expected, asker, now)
+        with contextlib.closing(
+            HttpClient(settings.ca_bundle, time.monotonic() + _DEADLINE)
+        ) as client:
+            verified = verify(token, base, expected, client, now)
     findings = registry_findings(
         token, validator_of(settings, fields), now, signed=verified.signed if verified else None
     )

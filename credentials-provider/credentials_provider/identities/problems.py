@@ -61,8 +61,8 @@ def problems_of(entry: Entry) -> list[Problem]:
     if not entry.is_object:
         return found
     values = list(_wrong_values(entry.fields))
-    told = {field for field, _ in values}
-    values += [each for each in conflicts(entry.fields) if each[0] not in told]
+    reported = {field for field, _ in values}
+    values += [each for each in conflicts(entry.fields) if each[0] not in reported]
     order: dict[str, float] = {name: place for place, name in enumerate(FIELDS)}
     for name in entry.fields:
         if name not in FIELDS and (meant := meant_field(name)):

@@ -182,8 +182,8 @@ class Accounts:
 
 
 def _detail(answer: Answer) -> str:
-    told = (json_object(answer) or {}).get("detail")
-    return f" ({printable(told)[:200]})" if isinstance(told, str) else ""
+    detail = (json_object(answer) or {}).get("detail")
+    return f" ({printable(detail)[:200]})" if isinstance(detail, str) else ""
 
 
 def groups_missing(asked: Sequence[str], granted: Sequence[str]) -> list[Any]:

@@ -323,8 +323,8 @@ def _record(document: dict[str, Any], boot: Boot | None) -> TokenRecord:
     generated_at = _epoch(document["generated_at"])
     reckoned = _epoch(document["expires_at"])
     refresh_at = _epoch(document["refresh_at"])
-    told = (document["expires_on"], generated_at + document["expires_in"])
-    if not all(abs(other - reckoned) <= CONSISTENT_WITHIN for other in told):  # NaN is not
+    stated = (document["expires_on"], generated_at + document["expires_in"])
+    if not all(abs(other - reckoned) <= CONSISTENT_WITHIN for other in stated):  # NaN is not
         raise ValueError
     if not generated_at <= refresh_at <= reckoned <= generated_at + LONGEST_LIFE:
         raise ValueError

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from credentials_provider.assistants.configure import check_url
 from credentials_provider.diagnostics import guide
-from credentials_provider.diagnostics.asking import Asker, json_object
 from credentials_provider.diagnostics.doctor.checks import Check
+from credentials_provider.diagnostics.http import HttpClient, json_object
 from credentials_provider.minting import Failure
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ def registry(exam: Examination, url: str) -> Iterator[Check]:
     if not exam.minted:
         yield Check("registry", "skipped", "there is no token to show it, see above")
         return
-    with contextlib.closing(Asker(exam.settings.ca_bundle, exam.ends_at)) as asker:
+    with contextlib.closing(HttpClient(exam.settings.ca_bundle, exam.ends_at)) as client:
         for name, token in exam.minted.items():
-            result = asker.get(
+            result = client.get(
                 f"{url.rstrip('/')}/api/servers?{_QUERY}",
                 {"X-Authorization": f"Bearer {token.access_token}"},
             )
