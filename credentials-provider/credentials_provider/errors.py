@@ -82,6 +82,10 @@ class ConfigurationError(CredentialsProviderError):
         return self._problems or super().problems
 
 
+class NoIdentitiesError(ConfigurationError):
+    """There is no identities file, and the environment defines no identity."""
+
+
 class UnknownIdentityError(ConfigurationError):
     """The identities file has no entry of these names."""
 
