@@ -393,6 +393,8 @@ def registry(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
         (503, b'{"error": "gateway_proxy_disabled"}', "failure", "not a registry's answer"),
         (401, b"{}", "failure", "refused"),
         (403, b"{}", "failure", "grant nothing"),
+        (502, b'{"detail": "IAM provider error"}', "failure", "Microsoft Graph refuses"),
+        (403, b"'403 Forbidden' for url 'https://graph.microsoft.com/v1.0'", "failure", "Graph"),
         (302, b"", "failure", "not a registry's answer"),
         (200, b"<html>", "failure", "not a registry's answer"),
     ],
@@ -405,6 +407,8 @@ def test_the_registry_is_shown_the_token_and_its_answer_is_told(
     (found,) = [each for each in checks if each.name == "registry"]
     assert (found.verdict, words in found.seen) == (verdict, True)
     assert len(shown) == 1
+    about_graph = verdict == "warning" or "Graph" in found.seen
+    assert (guide.GRAPH_FORBIDDEN in found.cure + found.link) is about_graph
     assert shown[0].startswith("/api/servers?limit=2000&include_tools=false Bearer ey")
 
 

@@ -71,7 +71,9 @@ class LazyGroup(Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and name[:1] != "-" and not ctx.resilient_parsing:
-            raise click.NoSuchCommand(name, possibilities=COMMANDS, ctx=ctx)
+            near = _nearest_command(name, ctx)
+            more = f" Did you mean '{near}'?" if near else ""
+            raise click.NoSuchCommand(name, f"No such command '{name}'.{more}", ctx=ctx)
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
@@ -114,6 +116,20 @@ def group(ctx: click.Context) -> None:
         from credentials_provider.cli.next_step import show  # without a command only
 
         show(ctx.obj, ctx.info_name or PROGRAM)
+
+
+def _nearest_command(word: str, ctx: click.Context) -> str | None:
+    """What somebody may have meant who typed this in a command's place."""
+    from difflib import get_close_matches  # only to help with a mistake
+
+    meant = dict.fromkeys(("renew", "refresh"), "generate --refresh-ahead")
+    for name in ("schedule", "identities"):
+        below = group.get_command(ctx, name)
+        assert isinstance(below, click.Group)  # noqa: S101  ours
+        meant |= {each: f"{name} {each}" for each in below.list_commands(ctx)}
+    meant |= {name: name for name in COMMANDS}
+    near = get_close_matches(word, meant, n=1)
+    return meant[near[0]] if near else None
 
 
 def main(
@@ -291,15 +307,14 @@ def _print_error(
     if error.problems[0].message != error.message:
         for problem in error.problems:
             click.echo(f"  {problem}", err=True)
+    # `generate_creds.sh statsu` is `generate statsu`, whether or not there are identities.
+    if context and error.exit_code == EXIT_USAGE and arguments[:1] == ["generate"]:
+        near = _nearest_command(arguments[1], context) if arguments[1:] else None
+        if near:
+            command = as_started(f"`{PROGRAM} {near}`", context)
+            click.echo(f"  Did you mean the command {command}?", err=True)
     if error.hint:
         click.echo(f"  {as_started(error.hint, context)}", err=True)
-    # `generate_creds.sh statsu` is `generate statsu`, whether or not there are identities.
-    if error.exit_code == EXIT_USAGE and arguments[:1] == ["generate"] and arguments[1:]:
-        from difflib import get_close_matches  # only to help with a mistake
-
-        if near := get_close_matches(arguments[1], COMMANDS, n=1):
-            command = as_started(f"`{PROGRAM} {near[0]}`", context)
-            click.echo(f"  Did you mean the command {command}?", err=True)
 
 
 def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:

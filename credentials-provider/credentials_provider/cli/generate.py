@@ -19,7 +19,7 @@ from credentials_provider.cli.options import (
     trust_option,
 )
 from credentials_provider.cli.signals import stoppable
-from credentials_provider.errors import EXIT_CODES, UnknownIdentityError
+from credentials_provider.errors import EXIT_CODES, NoIdentitiesError, UnknownIdentityError
 from credentials_provider.model import RunOptions
 from credentials_provider.policy import parse_lead
 from credentials_provider.run import batch
@@ -264,10 +264,17 @@ def command(root: str, /, **options: Any) -> int:
 def _run(run_options: RunOptions, console: Observer) -> Report:
     try:
         return batch.run(run_options, console)
-    except UnknownIdentityError as error:
+    except (NoIdentitiesError, UnknownIdentityError) as error:
         value = click.get_current_context().meta.get(_NAME_OR_VALUE)
-        if isinstance(value, str) and value in error.names and _is_lead(value):
-            error.hint = f"To renew what has this much life left, write --refresh-before {value}."
+        names = error.names if isinstance(error, UnknownIdentityError) else run_options.names
+        if names and isinstance(error, NoIdentitiesError):
+            error.message = f"{names[0]!r} is neither a command nor an identity: {error.message}"
+        if isinstance(value, str) and value in names:
+            error.hint = (
+                f"To renew what has this much life left, write --refresh-before {value}."
+                if _is_lead(value)
+                else "--refresh-ahead takes its value with =: --refresh-ahead=auto, =10m or =25%."
+            )
         raise
 
 

@@ -186,6 +186,7 @@ _SINKS = {
     "current": "holds the token",
     "missing": "is not there: the next run writes it",
     "other": "holds something else or has other rights: the next run writes it",
+    "unseen": "is in the cluster: `doctor` looks at it there",
 }
 
 

@@ -49,9 +49,9 @@ _NO_TOKENS = {"mcp", "vscode_mcp"}
 class SinkState(NamedTuple):
     """One sink of an identity, and whether it holds the token."""
 
-    path: str
+    path: str  # or the Secret's name
     format: str
-    state: Literal["current", "missing", "other"]
+    state: Literal["current", "missing", "other", "unseen"]
 
 
 class Row(NamedTuple):
@@ -178,7 +178,7 @@ def read_status(
         rows = [
             row._replace(
                 sinks=tuple(
-                    SinkState(sink.path, sink.format, found)
+                    SinkState(sink.place, sink.format, found)
                     for sink, found in states(store, entry, settings.identities_file)
                 )
             )

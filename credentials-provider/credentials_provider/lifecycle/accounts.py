@@ -42,7 +42,7 @@ _REFUSALS = {
     422: ("does not accept the name or the groups", "Check NAME and --groups."),
     502: (
         "could not reach Microsoft Graph, or has no right there",
-        "Grant the gateway's application its permissions of Microsoft Graph, with admin consent.",
+        "See “403 Forbidden” in the registry's guide: its application needs permissions of Graph.",
     ),
 }
 

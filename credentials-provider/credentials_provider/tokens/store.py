@@ -166,7 +166,7 @@ class TokenStore:
                 lock.acquire(poll_interval=_POLL)
                 held.callback(lock.release)
                 if name == LOCK_NAME:
-                    held.enter_context(_held(folder, began + timeout))
+                    held.enter_context(_folder_locked(folder, began + timeout))
                 _log_wait(path, time.monotonic() - began)
             except Timeout:
                 raise LockBusyError(
@@ -353,7 +353,7 @@ def _belongs(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _held(folder: Folder, ends_at: float) -> Iterator[None]:
+def _folder_locked(folder: Folder, ends_at: float) -> Iterator[None]:
     """Lock the folder itself, too: a lock file that somebody deletes would let two runs in.
 
     Raises:
@@ -362,7 +362,7 @@ def _held(folder: Folder, ends_at: float) -> Iterator[None]:
     """
     while True:
         try:
-            descriptor = folder.claim()
+            descriptor = folder.lock()
             break
         except BlockingIOError:
             if time.monotonic() >= ends_at:
