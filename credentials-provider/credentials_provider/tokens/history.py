@@ -40,6 +40,7 @@ class History(NamedTuple):
     renewals: int = 0
     failures: int = 0
     failure: LastFailure | None = None  # of the last run that tried; None: it succeeded
+    credential_ends: float | None = None  # epoch seconds; None: not known
 
 
 class LastRun(NamedTuple):
@@ -110,7 +111,9 @@ def after_run(
         before = identities.get(result.identity_name, History())
         if result.kind == "renewed":
             identities[result.identity_name] = before._replace(
-                renewals=before.renewals + 1, failure=None
+                renewals=before.renewals + 1,
+                failure=None,
+                credential_ends=result.credential_ends,
             )
         elif (failure := result.failure) is not None:
             last = LastFailure(
@@ -153,7 +156,7 @@ def _history(fields: dict[str, Any]) -> History:
 def _checked(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields, as long as their numbers are numbers and their texts fit to be shown."""
     for name, value in fields.items():
-        if name in _NUMBERS:
+        if name in _NUMBERS or (name == "credential_ends" and value is not None):
             _number(value)
         if isinstance(value, str) and not value.isprintable():
             raise ValueError
