@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from credentials_provider.assistants.bridge.tokens import (
-    FORCED_EVERY,
+    FORCED_INTERVAL,
     OLD_TOKEN_FOR,
     Tokens,
 )
@@ -90,7 +90,7 @@ def test_a_renewal_that_fails_gives_no_refused_token(bench: Bench) -> None:
         bench.tokens.after_refusal(refused)
 
 
-@pytest.mark.parametrize(("later", "renewed"), [(FORCED_EVERY - 1, 0), (FORCED_EVERY, 1)])
+@pytest.mark.parametrize(("later", "renewed"), [(FORCED_INTERVAL - 1, 0), (FORCED_INTERVAL, 1)])
 def test_a_server_that_refuses_new_tokens_causes_one_renewal_in_five_minutes(
     bench: Bench, later: float, renewed: int
 ) -> None:

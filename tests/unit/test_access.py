@@ -8,7 +8,7 @@ import pytest
 
 from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import Observer, RunOptions
-from credentials_provider.run.access import Access, NoTokenError, get_token
+from credentials_provider.run.access import NoTokenError, ValidToken, get_token
 from support import closed_port
 from unit.making import LIFE, NOW, Project, sample_fields
 
@@ -31,7 +31,7 @@ class Clock(Observer):
         self.asked = True
 
 
-def token(project: Project, clock: Clock, *, left: int) -> Access:
+def token(project: Project, clock: Clock, *, left: int) -> ValidToken:
     """That of an identity with `left` seconds on disk, whose login host nobody answers at."""
     settings = project.settings(login_base_url=f"https://127.0.0.1:{closed_port()}")
     project.identities("ci")
