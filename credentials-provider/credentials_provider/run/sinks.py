@@ -8,13 +8,12 @@ sink that is missing, older or changed costs no request.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING, Any, Literal
 
 from credentials_provider.errors import CredentialsProviderError, StorageBusyError, StorageError
-from credentials_provider.files import Folder, not_written, write_whole
+from credentials_provider.files import not_written, write_whole
 from credentials_provider.identities.sinks import Sink, sinks_of
 from credentials_provider.permissions import EVERYBODY, check_links, is_open, is_trusted, read_file
 from credentials_provider.run.sink_formats import with_token, without_token
@@ -220,8 +219,6 @@ def _replace(sink: Sink, change: Callable[[str], str]) -> None:
             f"there is no folder {folder}",
             hint="Create it, with the permissions that its readers need.",
         )
-    with contextlib.suppress(OSError):  # one that may be written into need not be readable
-        Folder(folder, owned=False).sweep()
     ids = (
         None
         if owner is group is None
