@@ -33,7 +33,7 @@ TEMPORARY_PREFIX = ".credentials-provider-"
 TEMPORARY_SUFFIX = ".tmp"
 IGNORE_FILE = ".gitignore"
 _ABANDONED = 86400  # seconds until a temporary file is left over, where nothing can be locked
-_PATIENCE = 5.0  # seconds to wait for who reads a pipe
+_WRITE_TIMEOUT = 5.0  # seconds to wait for who reads a pipe
 _PIECE = 512  # bytes that a pipe which is ready takes at once (POSIX, PIPE_BUF)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
@@ -378,7 +378,7 @@ def _write_stream(path: str, data: bytes) -> None:
         raise
     try:
         while data:
-            if os.name == "posix" and not select.select([], [descriptor], [], _PATIENCE)[1]:
+            if os.name == "posix" and not select.select([], [descriptor], [], _WRITE_TIMEOUT)[1]:
                 raise OSError(errno.EAGAIN, "nobody reads from it")
             data = data[os.write(descriptor, data[:_PIECE]) :]
     finally:

@@ -205,21 +205,21 @@ def _show(
 def _times(token: Token, now: float) -> Sequence[tuple[str, str]]:
     lines = []
     for label, name in (("issued", "iat"), ("valid from", "nbf"), ("expires", "exp")):
-        moment = epoch_claim(token.claims, name)
-        if moment is None:
+        epoch = epoch_claim(token.claims, name)
+        if epoch is None:
             lines.append((label, "none"))
             continue
-        away = time_left(abs(moment - now))
-        relation = f"in {away}" if moment > now else f"{away} ago"
-        lines.append((label, f"{_when(moment, now)}, {relation}"))
+        away = time_left(abs(epoch - now))
+        relation = f"in {away}" if epoch > now else f"{away} ago"
+        lines.append((label, f"{_when(epoch, now)}, {relation}"))
     return lines
 
 
-def _when(moment: int, now: float) -> str:
+def _when(epoch: int, now: float) -> str:
     try:
-        return local_time(moment, now)
+        return local_time(epoch, now)
     except (OverflowError, OSError, ValueError):
-        return str(moment)
+        return str(epoch)
 
 
 def _document(

@@ -22,7 +22,7 @@ from credentials_provider.tokens.store import TokenStore
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from credentials_provider.run.access import Access
+    from credentials_provider.run.access import ValidToken
     from credentials_provider.settings import Settings
 
 _HEADER_BYTES = 32
@@ -92,11 +92,11 @@ def run_with_renewals(
     child = Child(line)
     variable = options["env_var"]
 
-    def environment(access: Access) -> dict[str, str]:
+    def environment(access: ValidToken) -> dict[str, str]:
         token_file = os.path.abspath(TokenStore(settings.output_dir).path(name))
         return {**inherited(settings), variable: access.token, f"{variable}_FILE": token_file}
 
-    def renewed(access: Access) -> None:
+    def renewed(access: ValidToken) -> None:
         if options["restart"]:
             child.restart(environment(access))
         elif options["signal_name"]:

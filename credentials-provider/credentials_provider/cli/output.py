@@ -235,13 +235,13 @@ def local_time(epoch: float, now: float) -> str:
     """A time for people: the hour, the day too unless it is today or soon, and the zone."""
     ctx = click.get_current_context(silent=True)
     zone = timezone.utc if ctx is not None and ctx.meta.get(UTC) else None
-    moment, today = (
+    when, today = (
         datetime.fromtimestamp(showable(each), timezone.utc).astimezone(zone)
         for each in (epoch, now)
     )
-    near = moment.date() == today.date() or abs(epoch - now) < _HALF_A_DAY
+    near = when.date() == today.date() or abs(epoch - now) < _HALF_A_DAY
     form = "%H:%M %Z" if near else "%Y-%m-%d %H:%M %Z"
-    return moment.strftime(form)
+    return when.strftime(form)
 
 
 def time_left(seconds: float) -> str:

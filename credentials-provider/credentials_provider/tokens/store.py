@@ -15,7 +15,7 @@ from credentials_provider.files import Folder, is_temporary, make_folders
 from credentials_provider.model import TokenRecord
 from credentials_provider.permissions import is_open
 from credentials_provider.policy import LONGEST_LIFE, showable
-from credentials_provider.tokens.claims import decode_claims, epoch_claim, whose
+from credentials_provider.tokens.claims import decode_claims, epoch_claim, tenant_and_client
 from credentials_provider.tokens.clock import (
     CLOCK_TOLERANCE,
     Boot,
@@ -313,7 +313,7 @@ def _record(document: dict[str, Any], boot: Boot | None) -> TokenRecord:
     if not isinstance(token, str) or not token:
         raise ValueError
     claims = decode_claims(token) or {}
-    said, exp = whose(claims), epoch_claim(claims, "exp")
+    said, exp = tenant_and_client(claims), epoch_claim(claims, "exp")
     fingerprint = document.get("definition")
     if not isinstance(fingerprint, str):  # the registry's own generator, or a hand
         end = _epoch(document["expires_at"])
