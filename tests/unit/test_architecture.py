@@ -65,6 +65,8 @@ HEAVY = {
     *("dotenv", "cryptography", "jwt", "trustme", "prometheus_client"),
 }
 
+LONGEST_MODULE, LONGEST_FUNCTION = 400, 50  # lines
+
 
 class Import(NamedTuple):
     """One module that is imported, and by whom."""
@@ -125,6 +127,17 @@ def test_the_emulator_and_the_program_know_nothing_of_one_another() -> None:
             assert each.own is None or room(each.own) == "emulator", each
         elif each.own and room(each.own) == "emulator":
             assert room(each.by) == "cli", each
+
+
+def test_modules_and_functions_are_short() -> None:
+    """A module fits in the head, a function on a screen. Ruff holds their complexity."""
+    for path in MODULES.values():
+        text = path.read_text()
+        assert len(text.splitlines()) <= LONGEST_MODULE, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno is not None
+                assert node.end_lineno - node.lineno < LONGEST_FUNCTION, (path, node.name)
 
 
 @pytest.mark.parametrize("library", OWNERS)
