@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from credentials_provider.cli.helping import Command
+from credentials_provider.cli.logs import tell
 from credentials_provider.cli.options import identity_names
 from credentials_provider.cli.token import (
     check_variable,
@@ -139,10 +140,10 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
         error.hint = f"{error.hint} {_ONLY_ONE}"
         raise
     except FileNotFoundError:
-        click.echo(f"{line[0]}: there is no such command", err=True)
+        tell(f"{line[0]}: there is no such command", "error")
         return _NOT_FOUND
     except OSError as error:
-        click.echo(f"{line[0]}: cannot be run: {error.strerror}", err=True)
+        tell(f"{line[0]}: cannot be run: {error.strerror}", "error")
         return _CANNOT_RUN
 
 
