@@ -35,7 +35,7 @@ IGNORE_FILE = ".gitignore"
 _ABANDONED = (
     86400  # seconds after which a temporary file counts as left over, where nothing can be locked
 )
-_PATIENCE = 5.0  # seconds to wait for who reads a pipe
+_WRITE_TIMEOUT = 5.0  # seconds to wait for who reads a pipe
 _PIECE = 512  # bytes that a pipe which is ready takes at once (POSIX, PIPE_BUF)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
@@ -84,7 +84,7 @@ class Folder:
             return False
         return this is None or os.path.samestat(found, this)
 
-    def claim(self) -> int | None:
+    def lock(self) -> int | None:
         """Lock the folder itself until the descriptor is closed; None where no folder is locked.
 
         Raises:
@@ -296,7 +296,7 @@ def write_whole(path: str, text: str, mode: int, owner: tuple[int, int] | None =
     """Write a file that somebody named, private until all of it is there.
 
     A link stays one: what it leads to is written. A device or a pipe stays what it is: the text
-    goes there.
+    goes there. What a killed run left beside the file is removed.
 
     Raises:
         StorageError: it could not be written; what was there is there still.
@@ -310,8 +310,10 @@ def write_whole(path: str, text: str, mode: int, owner: tuple[int, int] | None =
             return
         if os.path.islink(path):
             path = os.path.realpath(path)
-        folder, name = os.path.split(path)
-        Folder(folder or os.curdir, owned=False, follow=True).write(name, text, mode, owner)
+        folder, name = os.path.split(os.path.abspath(path))
+        with contextlib.suppress(OSError):  # one that may be written into need not be readable
+            Folder(os.path.realpath(folder), owned=False).sweep()
+        Folder(folder, owned=False, follow=True).write(name, text, mode, owner)
     except OSError as error:
         raise not_written(path, error) from None
 
@@ -352,7 +354,7 @@ def _write_stream(path: str, data: bytes) -> None:
         raise
     try:
         while data:
-            if os.name == "posix" and not select.select([], [descriptor], [], _PATIENCE)[1]:
+            if os.name == "posix" and not select.select([], [descriptor], [], _WRITE_TIMEOUT)[1]:
                 raise OSError(errno.EAGAIN, "nobody reads from it")
             data = data[os.write(descriptor, data[:_PIECE]) :]
     finally:

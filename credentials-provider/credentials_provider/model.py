@@ -69,7 +69,7 @@ class PlanItem(NamedTuple):
     entry: Entry
     record: TokenRecord | None
     reason: Reason | None
-    serves: bool  # the token on disk can be used now
+    has_valid_token: bool  # the token on disk can be used now
 
     @property
     def due(self) -> bool:

@@ -83,7 +83,7 @@ def test_a_kept_token_is_told_with_the_time_it_has_left(
 def test_a_mistake_in_an_entry_takes_no_valid_token_away(
     project: Project, run: Command, idp: Emulator
 ) -> None:
-    """`token` gives the one on disk, with the mistake, until it ends; a forced renewal is exit 2."""
+    """`token` gives the one on disk, with the mistake, until it ends. --force is exit code 2."""
     (app,) = apps(1)
     project.add(app)
     assert run().code == 0

@@ -162,7 +162,7 @@ def test_a_pipe_that_nobody_reads_hangs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, reads: bool
 ) -> None:
     """Neither one that nobody opened nor one that is full."""
-    monkeypatch.setattr("credentials_provider.files._PATIENCE", 0.05)
+    monkeypatch.setattr("credentials_provider.files._WRITE_TIMEOUT", 0.05)
     os.mkfifo(tmp_path / "pipe")
     descriptor = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK) if reads else -1
     with pytest.raises(StorageError, match="nobody reads from it"):

@@ -16,7 +16,7 @@ from credentials_provider.cli.options import (
     settings_of,
     settings_options,
 )
-from credentials_provider.cli.stopping import stoppable
+from credentials_provider.cli.signals import stoppable
 from credentials_provider.diagnostics import doctor
 from credentials_provider.diagnostics.doctor.tokens import curl
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, printable
@@ -58,7 +58,7 @@ def command(root: str, /, **options: Any) -> int:
             raise click.UsageError("--curl needs the NAME of an identity.")
         _show_curl(name, root, options)
         return EXIT_OK
-    question = doctor.Question(
+    question = doctor.DoctorOptions(
         root=root,
         flags=flags_of(options),
         process=os.environ,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.logs import tell
+from credentials_provider.cli.logs import log
 from credentials_provider.cli.options import identity_names
 from credentials_provider.cli.token import (
     check_variable,
@@ -125,9 +125,13 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
         raise click.UsageError("--endpoint and --watch exclude one another.")
     try:
         if stays:
-            from credentials_provider.cli import staying  # only for what stays
+            from credentials_provider.cli import long_running  # only for what stays
 
-            run = staying.with_endpoint if options["endpoint"] else staying.watched
+            run = (
+                long_running.run_with_endpoint
+                if options["endpoint"]
+                else long_running.run_with_renewals
+            )
             return run(name, line, settings, options)
         access = take_token(name, settings, options)
         environment = {**inherited(settings), options["env_var"]: access.token}
@@ -140,10 +144,10 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
         error.hint = f"{error.hint} {_ONLY_ONE}"
         raise
     except FileNotFoundError:
-        tell(f"{line[0]}: there is no such command", "error")
+        log(f"{line[0]}: there is no such command", "error")
         return _NOT_FOUND
     except OSError as error:
-        tell(f"{line[0]}: cannot be run: {error.strerror}", "error")
+        log(f"{line[0]}: cannot be run: {error.strerror}", "error")
         return _CANNOT_RUN
 
 

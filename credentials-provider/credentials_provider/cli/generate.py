@@ -20,8 +20,8 @@ from credentials_provider.cli.options import (
     log_format_option,
     trust_option,
 )
-from credentials_provider.cli.stopping import stoppable
-from credentials_provider.errors import EXIT_CODES, UnknownIdentityError
+from credentials_provider.cli.signals import stoppable
+from credentials_provider.errors import EXIT_CODES, NoIdentitiesError, UnknownIdentityError
 from credentials_provider.model import RunOptions
 from credentials_provider.policy import parse_lead
 from credentials_provider.run import batch
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _OLD_FORM = "credentials_provider.old_form"  # in a context's meta: the value with a blank before it
 _NAME_OR_VALUE = "credentials_provider.name_or_value"  # … and what a value could have been meant by
-_PATIENCE = 1.0  # seconds that a renewal waits for the reader of its messages
+_WRITE_TIMEOUT = 1.0  # seconds that a renewal waits for the reader of its messages
 
 
 class GenerateCommand(Command):
@@ -238,10 +238,10 @@ def command(root: str, /, **options: Any) -> int:
     else:
         console = Console(quiet=options["quiet"], verbose=bool(options["verbose"]))
     ends_at = time.monotonic() + run_options.deadline
-    streams.limit(until=ends_at, patience=_PATIENCE)
+    streams.limit(until=ends_at, timeout=_WRITE_TIMEOUT)
     with stoppable(), contextlib.closing(console):
         report = _run(run_options, console)
-    streams.limit(until=max(ends_at, time.monotonic() + _PATIENCE))
+    streams.limit(until=max(ends_at, time.monotonic() + _WRITE_TIMEOUT))
     if not isinstance(console, Console):
         console.report(report)
         if not options["as_json"]:
@@ -260,10 +260,17 @@ def command(root: str, /, **options: Any) -> int:
 def _run(run_options: RunOptions, console: Observer) -> Report:
     try:
         return batch.run(run_options, console)
-    except UnknownIdentityError as error:
+    except (NoIdentitiesError, UnknownIdentityError) as error:
         value = click.get_current_context().meta.get(_NAME_OR_VALUE)
-        if isinstance(value, str) and value in error.names and _is_lead(value):
-            error.hint = f"To renew what has this much life left, write --refresh-before {value}."
+        names = error.names if isinstance(error, UnknownIdentityError) else run_options.names
+        if names and isinstance(error, NoIdentitiesError):
+            error.message = f"{names[0]!r} is neither a command nor an identity: {error.message}"
+        if isinstance(value, str) and value in names:
+            error.hint = (
+                f"To renew what has this much life left, write --refresh-before {value}."
+                if _is_lead(value)
+                else "--refresh-ahead takes its value with =: --refresh-ahead=auto, =10m or =25%."
+            )
         raise
 
 

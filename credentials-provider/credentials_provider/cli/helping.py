@@ -17,10 +17,11 @@ SCRIPT = "generate_creds.sh"  # the same program, in a checkout
 UTC = "credentials_provider.utc"  # in a context's meta: whether times are shown in UTC
 PARSED = "credentials_provider.parsed"  # in a context's meta: the options of the command that ran
 
+_FILES = "Files"
 # A group's title, and the parameters that belong there in every command that has them.
 _GROUPS = {
     "Credential, exactly one": (),
-    "Files": ("identities_file", "output_dir", "env_file", "trust_owner"),
+    _FILES: ("identities_file", "output_dir", "env_file", "trust_owner"),
     "Provider": ("login_base_url", "cloud", "ca_bundle"),
     "Limits": ("concurrency", "timeout", "max_attempts", "deadline", "lock_timeout"),
     "After a run": (
@@ -55,11 +56,24 @@ def program_name(root: str) -> str:
     script = os.path.join(root, SCRIPT)
     if not root or not os.path.exists(script):
         return PROGRAM
+    return f"./{SCRIPT}" if _is_here(root) else _quoted(os.path.abspath(script))
+
+
+def _default_folder(root: str | None) -> str:
+    """The folder of the default files; empty for who stands there, or outside of the program."""
+    if root is None or (root and _is_here(root)):
+        return ""
+    from credentials_provider.settings import own_folder  # only for help
+
+    folder, home = root or own_folder(os.environ), os.path.expanduser("~")
+    return folder.replace(home, "~", 1) if folder.startswith(home + os.sep) else folder
+
+
+def _is_here(folder: str) -> bool:
     try:
-        here = os.getcwd() == os.path.abspath(root)
+        return os.getcwd() == os.path.abspath(folder)
     except OSError:  # the folder was removed
-        here = False
-    return f"./{SCRIPT}" if here else _quoted(os.path.abspath(script))
+        return False
 
 
 def _quoted(word: str) -> str:
@@ -162,7 +176,8 @@ class Command(click.Command):
                 groups[title].append(record)
         for title, records in groups.items():
             if records:
-                with formatter.section(title):
+                folder = _default_folder(ctx.find_root().obj) if title == _FILES else ""
+                with formatter.section(f"{title}, by default in {folder}" if folder else title):
                     formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

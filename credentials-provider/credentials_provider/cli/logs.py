@@ -28,18 +28,18 @@ _LEVELS: dict[str, Level] = {"failed": "error", "kept": "warning"}
 _as_json = False
 
 
-def show_json(wanted: bool) -> None:
-    """Whether all that this process says from now on is events."""
+def set_json(*, wanted: bool) -> None:
+    """Whether this process writes events from now on."""
     global _as_json  # noqa: PLW0603  a process has one log
     _as_json = wanted
 
 
 def is_json() -> bool:
-    """Whether it is."""
+    """Whether it does."""
     return _as_json
 
 
-def tell(text: str, level: Level = "info") -> None:
+def log(text: str, level: Level = "info") -> None:
     """Lines on stderr, or an event; where that is the journal, with their priority."""
     if _as_json:
         event("service" if level == "info" else level, level, message=click.unstyle(text))
@@ -101,9 +101,9 @@ def warn(message: str, remedy: str | None = None) -> None:
     if _as_json:
         event("warning", "warning", message=message, remedy=remedy)
         return
-    tell(f"{click.style('warning:', fg='yellow')} {message}", "warning")
+    log(f"{click.style('warning:', fg='yellow')} {message}", "warning")
     if remedy:
-        tell(f"    {remedy}", "warning")
+        log(f"    {remedy}", "warning")
 
 
 def observer() -> Observer:
@@ -191,7 +191,7 @@ def show_requests() -> None:
             if _as_json:
                 event("request", message=text)
             else:
-                tell(text)
+                log(text)
 
     logger = logging.getLogger(__name__.partition(".")[0])
     logger.setLevel(logging.DEBUG)

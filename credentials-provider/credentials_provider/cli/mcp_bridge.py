@@ -17,7 +17,7 @@ from credentials_provider.cli.options import (
     settings_of,
     settings_options,
 )
-from credentials_provider.cli.stopping import stoppable
+from credentials_provider.cli.signals import stoppable
 from credentials_provider.cli.token import check_header_names
 from credentials_provider.model import RunOptions
 
@@ -71,7 +71,7 @@ def command(
 
     observer: Observer | None = None
     if is_json():
-        bridge.trouble.say_by(lambda message: event("bridge", "warning", message=message))
+        bridge.trouble.log_by(lambda message: event("bridge", "warning", message=message))
         observer = JsonLog()
     settings = settings_of(options, root)
     run_options = RunOptions(settings, **options, lock_timeout=options["deadline"])

@@ -79,10 +79,10 @@ LOG_FORMAT = "credentials_provider.log_format"  # in a context's meta
 def _log_format(ctx: click.Context, _: click.Parameter, value: str) -> None:
     ctx.meta[LOG_FORMAT] = value
     if value == "json" and not ctx.resilient_parsing:
-        from credentials_provider.cli.logs import show_json  # where a log is asked for
+        from credentials_provider.cli.logs import set_json  # where a log is asked for
 
-        show_json(True)
-        ctx.call_on_close(lambda: show_json(False))
+        set_json(wanted=True)
+        ctx.call_on_close(lambda: set_json(wanted=False))
 
 
 log_format_option = click.option(

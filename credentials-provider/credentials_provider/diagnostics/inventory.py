@@ -200,8 +200,8 @@ def _item(entry: Entry, end: float | None, wrong: Collection[str | None] = ()) -
     if kind and kind not in LITERALS:
         source = "system-assigned" if fields[kind] is True else text(kind)
     if end is None and is_date(text(EXPIRY_FIELD)):
-        told = datetime.fromisoformat(text(EXPIRY_FIELD))
-        end = told.replace(tzinfo=timezone.utc).timestamp()
+        stated_end = datetime.fromisoformat(text(EXPIRY_FIELD))
+        end = stated_end.replace(tzinfo=timezone.utc).timestamp()
     previous = next((kind for kind in PREVIOUS_KINDS if kind in fields), None)
     return Item(
         entry.name,

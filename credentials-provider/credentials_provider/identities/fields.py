@@ -60,7 +60,7 @@ _SINKS = {
             name: {"enum": list(rules.SINK_FORMATS)} if name == "format" else {"type": "string"}
             for name in rules.SINK_RULES
         },
-        "required": ["path"],
+        "oneOf": [{"required": ["path"]}, {"required": ["kubernetes_secret"]}],
         "additionalProperties": False,
     },
 }
@@ -223,7 +223,7 @@ _TABLE = (
         "use",
         rules.sinks,
         "Other files that get the token too: objects with path, and format, mode, owner, group, "
-        "variable or machine.",
+        "variable or machine. Or Kubernetes Secrets: objects with kubernetes_secret, and key.",
         schema=_SINKS,
         text=False,
     ),

@@ -12,8 +12,8 @@ from credentials_provider.run.child_environment import allowed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-PATIENCE = 60.0  # seconds for systemctl, crontab and their like
-FIRST_RUN_PATIENCE = 330.0  # seconds for the job itself: a unit gives it five minutes
+TIMEOUT = 60.0  # seconds for systemctl, crontab and their like
+FIRST_RUN_TIMEOUT = 330.0  # seconds for the job itself: a unit gives it five minutes
 _LAST_LINES = 12
 
 
@@ -30,7 +30,7 @@ def run(
     line: Sequence[str],
     text: str = "",
     *,
-    patience: float = PATIENCE,
+    timeout: float = TIMEOUT,
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end.
@@ -47,7 +47,7 @@ def run(
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=patience,
+            timeout=timeout,
             check=False,
         )
     except FileNotFoundError:
@@ -57,7 +57,7 @@ def run(
         ) from None
     except subprocess.TimeoutExpired:
         raise ConfigurationError(
-            f"{line[0]} has not answered for {patience:g} s", hint="Run it by hand to see why."
+            f"{line[0]} has not answered for {timeout:g} s", hint="Run it by hand to see why."
         ) from None
 
 
@@ -85,7 +85,7 @@ def last_lines(text: str) -> str:
 
 def first_run(line: Sequence[str], environment: Mapping[str, str]) -> FirstRun:
     """Run the job once, as the timer will: in that environment alone."""
-    done = run(line, patience=FIRST_RUN_PATIENCE, environment=environment)
+    done = run(line, timeout=FIRST_RUN_TIMEOUT, environment=environment)
     return FirstRun(
         done.returncode in (0, 75),
         f"The first run ended with exit code {done.returncode}.",

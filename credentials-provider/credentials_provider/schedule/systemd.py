@@ -10,7 +10,7 @@ from credentials_provider.errors import ConfigurationError
 from credentials_provider.files import write_whole
 from credentials_provider.policy import TIMER_JITTER
 from credentials_provider.schedule.calling import (
-    FIRST_RUN_PATIENCE,
+    FIRST_RUN_TIMEOUT,
     FirstRun,
     call,
     last_lines,
@@ -252,7 +252,7 @@ def uninstall(name: str, *, of_user: bool) -> list[str]:
 def _first_run(plan: Plan, form: Form, manager: Sequence[str]) -> FirstRun:
     service = f"{plan.name}.service"
     verb = "start" if plan.every else "restart"
-    done = run([*manager, verb, service], patience=FIRST_RUN_PATIENCE)
+    done = run([*manager, verb, service], timeout=FIRST_RUN_TIMEOUT)
     shown = call([*manager, "show", service, "-p", "ExecMainStatus", "-p", "Result"])
     status = dict(line.partition("=")[::2] for line in shown.splitlines())
     code = status.get("ExecMainStatus", "")

@@ -15,7 +15,7 @@ from credentials_provider.files import Folder, is_temporary, make_folders
 from credentials_provider.model import TokenRecord
 from credentials_provider.permissions import is_open
 from credentials_provider.policy import LONGEST_LIFE, showable
-from credentials_provider.tokens.claims import decode_claims, epoch_claim, whose
+from credentials_provider.tokens.claims import decode_claims, epoch_claim, tenant_and_client
 from credentials_provider.tokens.clock import (
     CLOCK_TOLERANCE,
     Boot,
@@ -166,7 +166,7 @@ class TokenStore:
                 lock.acquire(poll_interval=_POLL)
                 held.callback(lock.release)
                 if name == LOCK_NAME:
-                    held.enter_context(_held(folder, began + timeout))
+                    held.enter_context(_folder_locked(folder, began + timeout))
                 _log_wait(path, time.monotonic() - began)
             except Timeout:
                 raise LockBusyError(
@@ -313,7 +313,7 @@ def _record(document: dict[str, Any], boot: Boot | None) -> TokenRecord:
     if not isinstance(token, str) or not token:
         raise ValueError
     claims = decode_claims(token) or {}
-    said, exp = whose(claims), epoch_claim(claims, "exp")
+    said, exp = tenant_and_client(claims), epoch_claim(claims, "exp")
     fingerprint = document.get("definition")
     if not isinstance(fingerprint, str):  # the registry's own generator, or a hand
         end = _epoch(document["expires_at"])
@@ -323,8 +323,8 @@ def _record(document: dict[str, Any], boot: Boot | None) -> TokenRecord:
     generated_at = _epoch(document["generated_at"])
     reckoned = _epoch(document["expires_at"])
     refresh_at = _epoch(document["refresh_at"])
-    told = (document["expires_on"], generated_at + document["expires_in"])
-    if not all(abs(other - reckoned) <= CONSISTENT_WITHIN for other in told):  # NaN is not
+    stated = (document["expires_on"], generated_at + document["expires_in"])
+    if not all(abs(other - reckoned) <= CONSISTENT_WITHIN for other in stated):  # NaN is not
         raise ValueError
     if not generated_at <= refresh_at <= reckoned <= generated_at + LONGEST_LIFE:
         raise ValueError
@@ -353,7 +353,7 @@ def _belongs(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _held(folder: Folder, ends_at: float) -> Iterator[None]:
+def _folder_locked(folder: Folder, ends_at: float) -> Iterator[None]:
     """Lock the folder itself, too: a lock file that somebody deletes would let two runs in.
 
     Raises:
@@ -362,7 +362,7 @@ def _held(folder: Folder, ends_at: float) -> Iterator[None]:
     """
     while True:
         try:
-            descriptor = folder.claim()
+            descriptor = folder.lock()
             break
         except BlockingIOError:
             if time.monotonic() >= ends_at:

@@ -11,7 +11,7 @@ import click
 
 from credentials_provider.cli.helping import Group
 from credentials_provider.cli.schedule.planning import (
-    checked,
+    check_generate_options,
     common,
     environment_option,
     kubernetes_needs,
@@ -101,15 +101,15 @@ def systemd_command(root: str, /, **options: Any) -> int:
         notify_reload=options["stays"] and systemd.knows_notify_reload(),
     )
     if not options["install"]:
-        for path, text in _told(lambda: systemd.units(job, form)).items():
+        for path, text in _or_usage_error(lambda: systemd.units(job, form)).items():
             shown = re.sub('="(.*)"', "=(this shell's)", text) if path.endswith(".env") else text
             click.echo(f"# {path}\n{shown}")
         return EXIT_OK
-    first = _told(lambda: systemd.install(job, form, make_folder=_make_folder))
+    first = _or_usage_error(lambda: systemd.install(job, form, make_folder=_make_folder))
     click.echo(f"Installed {', '.join(systemd.units(job, form))}")
     if of_user:
         click.echo("It runs while you are logged in; `loginctl enable-linger` lets it run always.")
-    return _tell(first)
+    return _show_first_run(first)
 
 
 @command.command(
@@ -135,12 +135,12 @@ def cron_command(root: str, /, **options: Any) -> int:
         )
         return EXIT_OK
     job = plan(root, options)
-    click.echo(_told(lambda: cron.line(job)))
+    click.echo(_or_usage_error(lambda: cron.line(job)))
     if not options["install"]:
         return EXIT_OK
-    first = _told(lambda: cron.install(job))
+    first = _or_usage_error(lambda: cron.install(job))
     click.echo("Installed in the crontab", err=True)
-    return _tell(first, err=True)
+    return _show_first_run(first, err=True)
 
 
 @command.command(
@@ -167,11 +167,13 @@ def launchd_command(root: str, /, **options: Any) -> int:
         shown = dataclasses.replace(
             job, environment=dict.fromkeys(job.environment, "(this shell's)")
         )
-        click.echo(f"<!-- {launchd.path_of(job.name)} -->\n{_told(lambda: launchd.agent(shown))}")
+        click.echo(
+            f"<!-- {launchd.path_of(job.name)} -->\n{_or_usage_error(lambda: launchd.agent(shown))}"
+        )
         return EXIT_OK
-    first = _told(lambda: launchd.install(job))
+    first = _or_usage_error(lambda: launchd.install(job))
     click.echo(f"Installed {launchd.path_of(job.name)}")
-    return _tell(first)
+    return _show_first_run(first)
 
 
 @command.command(
@@ -195,7 +197,7 @@ def launchd_command(root: str, /, **options: Any) -> int:
 def windows_command(root: str, /, **options: Any) -> int:
     """Print a task for Windows' Task Scheduler, as XML for schtasks /Create /XML."""
     job = plan(root, options)
-    click.echo(_told(lambda: windows.task(job)), nl=False)
+    click.echo(_or_usage_error(lambda: windows.task(job)), nl=False)
     return EXIT_OK
 
 
@@ -232,7 +234,7 @@ def windows_command(root: str, /, **options: Any) -> int:
 @click.pass_obj
 def kubernetes_command(root: str, /, **options: Any) -> int:
     """Print manifests for kubectl apply -f -, or kubectl delete -f -."""
-    checked(options["more"], stays=options["kind"] == "sidecar")
+    check_generate_options(options["more"], stays=options["kind"] == "sidecar")
     text = kubernetes.manifests(
         options["kind"],
         image=options["image"],
@@ -246,7 +248,7 @@ def kubernetes_command(root: str, /, **options: Any) -> int:
     return 0
 
 
-def _told(make: Callable[[], Any]) -> Any:
+def _or_usage_error(make: Callable[[], Any]) -> Any:
     """A value that cannot stand where it has to is a mistake of usage."""
     try:
         return make()
@@ -254,7 +256,7 @@ def _told(make: Callable[[], Any]) -> Any:
         raise click.UsageError(str(error)) from None
 
 
-def _tell(first: FirstRun, *, err: bool = False) -> int:
+def _show_first_run(first: FirstRun, *, err: bool = False) -> int:
     """Show how the job went in its own environment."""
     click.echo(first.what, err=err or not first.done)
     for text in (first.output, first.cure):

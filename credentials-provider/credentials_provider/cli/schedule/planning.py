@@ -14,10 +14,10 @@ from credentials_provider.identities.reading import read_entries
 from credentials_provider.policy import TIMER_INTERVAL
 from credentials_provider.run.launching import (
     is_temporary,
-    left_behind,
-    left_behind_warning,
+    not_passed_warning,
     options_of,
     program,
+    variables_not_passed,
 )
 from credentials_provider.schedule import NAME, Plan
 from credentials_provider.schedule.kubernetes import Needs
@@ -103,7 +103,7 @@ def plan(root: str, options: dict[str, Any], *, stays: bool = False) -> Plan:
     Warns about what the job will not find.
     """
     more = (*options["more"], "--quiet")
-    metrics_file = checked(more, stays=stays)
+    metrics_file = check_generate_options(more, stays=stays)
     file = options["identities_file"]
     of_systemd = bool(file) and file.startswith("$")  # a file that only the service has
     flags = Flags(
@@ -117,7 +117,7 @@ def plan(root: str, options: dict[str, Any], *, stays: bool = False) -> Plan:
     words += options_of(settings)
     if of_systemd:
         words += ["--identities-file", file]
-    given = _taken_along(options.get("names", ()))
+    given = _passed_variables(options.get("names", ()))
     _warn(start, settings, given)
     output_dir = os.path.abspath(settings.output_dir)
     writes = (output_dir, os.path.dirname(metrics_file)) if metrics_file else (output_dir,)
@@ -131,7 +131,7 @@ def kubernetes_needs(root: str, options: dict[str, Any]) -> Needs:
     """The files and variables that the identities of the file name, where there is one."""
     flags = Flags(identities_file=options["identities_file"], env_file=os.devnull)
     settings = load_settings(flags, os.environ, root)
-    variables = dict.fromkeys(_taken_along(options["names"]))
+    variables = dict.fromkeys(_passed_variables(options["names"]))
     files: dict[str, None] = {}
     if settings.identities_file_given or os.path.exists(settings.identities_file):
         for entry in read_entries(settings).entries:
@@ -145,7 +145,7 @@ def kubernetes_needs(root: str, options: dict[str, Any]) -> Needs:
     return Needs(tuple(files), tuple(variables))
 
 
-def _taken_along(names: Sequence[str]) -> dict[str, str]:
+def _passed_variables(names: Sequence[str]) -> dict[str, str]:
     for name in names:
         if not _VARIABLE.fullmatch(name) or not os.environ.get(name):
             raise click.BadParameter(f"{name} is not set here", param_hint="'--environment'")
@@ -158,8 +158,8 @@ def _warn(start: Sequence[str], settings: Settings, given: Mapping[str, str]) ->
         entries = read_entries(settings).entries
     except CredentialsProviderError as error:
         click.echo(f"Warning: {error.message}", err=True)
-    if names := [each for each in left_behind(settings, entries) if each not in given]:
-        click.echo(f"Warning: {left_behind_warning(names, settings)}", err=True)
+    if names := [each for each in variables_not_passed(settings, entries) if each not in given]:
+        click.echo(f"Warning: {not_passed_warning(names, settings)}", err=True)
     if is_temporary(start):
         click.echo(
             f"Warning: {start[0]} is in uv's cache, which `uv cache prune` empties. Install the "
@@ -168,7 +168,7 @@ def _warn(start: Sequence[str], settings: Settings, given: Mapping[str, str]) ->
         )
 
 
-def checked(more: Sequence[str], *, stays: bool = False) -> str | None:
+def check_generate_options(more: Sequence[str], *, stays: bool = False) -> str | None:
     """The metrics file; a mistake in the options is reported now, not by the first run at night."""
     if stays:
         options = watch.command.make_context("watch", [*more]).params

@@ -74,7 +74,7 @@ def last_run(exam: Examination) -> Iterator[Check]:
 def _row(row: Row) -> Iterator[Check]:
     names = (row.identity_name,)
     if (failure := row.failure) is not None:
-        verdict: Verdict = "warning" if row.serves else "failure"
+        verdict: Verdict = "warning" if row.has_valid_token else "failure"
         link = guide.about_code(failure.aadsts) if failure.aadsts else ""
         yield Check("last run", verdict, failure.message, failure.remedy, link, names)
     elif row.state in {"missing", "unreadable", "changed", "clock"}:
