@@ -234,11 +234,10 @@ def test_serve_speaks_in_events(project: Project, run: Program) -> None:
     """Where it is, and its last words."""
     project.add_all(apps(1))
     process = run.start("serve", "--log-format", "json")
-    place = os.path.join(project.output, ".endpoint.env")
-    until(lambda: os.path.exists(place))
+    assert process.stderr
+    first = [json.loads(process.stderr.readline())["event"] for _ in range(2)]
     process.send_signal(signal.SIGTERM)
-    found = events(wait(process))
-    assert [each["event"] for each in found if each["event"] != "warning"] == [
+    assert [*first, *(each["event"] for each in events(wait(process)))] == [
         "service",
         "service",
         "stopped",

@@ -395,13 +395,14 @@ def test_the_crontab_is_edited_idempotently_and_nothing_else_in_it_touched(
     checkout: Checkout,
 ) -> None:
     program = shlex.quote(os.path.join(checkout.root, "generate_creds.sh"))
+    named = shlex.join(checkout.named)
     others = "# mine\\nMAILTO=me\\n1 2 3 4 5 /bin/true\\n"
     script = f"""
         set -e
         mount -t tmpfs tmpfs /var/spool/cron/crontabs
         printf '{others}' | crontab -
-        {program} schedule cron --install >/dev/null 2>&1
-        {program} schedule cron --install --every 10 >/dev/null 2>&1
+        {program} schedule cron {named} --install >/dev/null 2>&1
+        {program} schedule cron {named} --install --every 10 >/dev/null 2>&1
         crontab -l
         echo ==
         {program} schedule cron --uninstall >/dev/null
@@ -436,7 +437,7 @@ def test_cron_itself_runs_the_installed_line(checkout: Checkout) -> None:
         set -e
         mount -t tmpfs tmpfs /var/spool/cron/crontabs
         mount -t tmpfs tmpfs /run
-        {program} schedule cron --install --every 1
+        {program} schedule cron {shlex.join(checkout.named)} --install --every 1
         exec cron -f
     """
     daemon = subprocess.Popen(
