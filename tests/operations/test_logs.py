@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -233,15 +234,19 @@ def test_the_bridge_speaks_in_events(project: Project, run: Program) -> None:
 def test_serve_speaks_in_events(project: Project, run: Program) -> None:
     """Where it is, and its last words."""
     project.add_all(apps(1))
-    process = run.start("serve", "--log-format", "json")
-    assert process.stderr
-    first = [json.loads(process.stderr.readline())["event"] for _ in range(2)]
+    path = Path(project.folder, "stderr")
+    with path.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            run.line("serve", "--log-format", "json"),
+            cwd=project.folder,
+            env=environment(project.folder),
+            stderr=file,
+        )
+    until(lambda: "set -a" in path.read_text(encoding="utf-8"))
     process.send_signal(signal.SIGTERM)
-    assert [*first, *(each["event"] for each in events(wait(process)))] == [
-        "service",
-        "service",
-        "stopped",
-    ]
+    assert process.wait(PATIENCE) == 143
+    found = [json.loads(line)["event"] for line in path.read_text(encoding="utf-8").splitlines()]
+    assert found == ["service", "service", "stopped"]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
