@@ -105,7 +105,9 @@ def checkout(project: Project, tmp_path: pathlib.Path) -> Checkout:
 
 
 @SYSTEMD
-@pytest.mark.parametrize("options", [(), ("--user",), ("--run-as", "daemon", "--every", "1")])
+@pytest.mark.parametrize(
+    "options", [(), ("--user",), ("--run-as", "daemon", "--every", "1"), ("--watch",)]
+)
 def test_systemds_own_judges_pass_the_units(
     checkout: Checkout, tmp_path: pathlib.Path, options: tuple[str, ...]
 ) -> None:
@@ -140,8 +142,21 @@ def write_units(text: str, folder: pathlib.Path) -> list[str]:
         path = folder / os.path.basename(head)
         path.write_text(content.rstrip() + "\n")
         paths.append(str(path))
-    assert [os.path.splitext(path)[1] for path in paths] == [".service", ".timer"]
+    assert [os.path.splitext(path)[1] for path in paths] in ([".service", ".timer"], [".service"])
     return paths
+
+
+@pytest.mark.parametrize(("version", "new"), [("252", False), ("253~rc1", True), ("257", True)])
+def test_a_service_reloads_as_its_systemd_does(
+    checkout: Checkout, tmp_path: pathlib.Path, version: str, new: bool
+) -> None:
+    """From 253 on, systemd sends the signal itself and waits for the end of the reload."""
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\necho 'systemd {version} ({version}-1)'\n")
+    systemctl.chmod(0o755)
+    path = f"{tmp_path}:{CRON['PATH']}"
+    text = checkout.run("schedule", "systemd", "--watch", *checkout.named, PATH=path).stdout
+    assert ("Type=notify-reload\n" in text, "ExecReload=" in text) == (new, not new)
 
 
 @SYSTEMD

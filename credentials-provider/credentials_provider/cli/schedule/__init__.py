@@ -97,6 +97,7 @@ def systemd_command(root: str, /, **options: Any) -> int:
         credentials,
         options["on_failure_unit"],
         options["sandbox"],
+        notify_reload=options["stays"] and systemd.knows_notify_reload(),
     )
     if not options["install"]:
         for path, text in _or_usage_error(lambda: systemd.units(job, form)).items():
