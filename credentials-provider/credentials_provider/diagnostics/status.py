@@ -22,6 +22,7 @@ from credentials_provider.tokens.store import TokenStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+    from credentials_provider.diagnostics.endings import Ending
     from credentials_provider.identities.reading import IdentitiesFile
     from credentials_provider.model import Entry, PlanItem, Reason
     from credentials_provider.settings import Settings
@@ -67,6 +68,7 @@ class Row(NamedTuple):
     ours: bool = True  # an orphan that this program wrote
     problems: tuple[str, ...] = ()  # mistakes of its entry
     sinks: tuple[SinkState, ...] = ()
+    ending: Ending | None = None  # of its credential, where that was asked for
 
 
 class Outage(NamedTuple):
@@ -154,8 +156,12 @@ def read_status(
     now: float,
     interval: float = TIMER_INTERVAL,
     read: Callable[[Settings], IdentitiesFile] = read_entries,
+    *,
+    look: Callable[[Entry], Ending | None] | None = None,
 ) -> Status:
     """The state of every identity, or of those named; orphans only with all.
+
+    `look` says when the credential of an entry ends.
 
     Raises:
         ConfigurationError: no identities file, or none that is a JSON array; an unknown name; an
@@ -169,7 +175,9 @@ def read_status(
     state = read_state(store)
     problems = {} if file.obvious else _problems(entries)
     rows = [
-        _row(item, store, state, problems.get(item.entry.index, ()), now)
+        _row(item, store, state, problems.get(item.entry.index, ()), now)._replace(
+            ending=look(item.entry) if look else None
+        )
         for item in make_plan(entries, on_disk, now)
     ]
     if with_sinks := {entry.name: entry for entry in entries if entry.fields.get("sinks")}:

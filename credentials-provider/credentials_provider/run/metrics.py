@@ -6,7 +6,6 @@ Every series has the labels `folder` and `shard`: two installations on one machi
 from __future__ import annotations
 
 import os
-from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from credentials_provider import __version__
 from credentials_provider.files import write_whole
-from credentials_provider.identities.fields import EXPIRY_FIELD
+from credentials_provider.identities.fields import secret_end
 from credentials_provider.model import TokenRecord
 from credentials_provider.tokens.history import read_state
 
@@ -68,7 +67,7 @@ class _Run(Collector):
         self._names = sorted(
             state.identities if entries is None else {each.name for each in entries if each.name}
         )
-        self._ends = {each.name: end for each in entries or () if (end := _secret_end(each))}
+        self._ends = {each.name: end for each in entries or () if (end := secret_end(each.fields))}
         on_disk, _ = subject.store.read(self._names)
         self._records = {
             name: each for name, each in on_disk.items() if isinstance(each, TokenRecord)
@@ -168,15 +167,3 @@ class _Run(Collector):
 
     def _values(self, identity: str) -> list[str]:
         return [identity, *self._labels.values()]
-
-
-def _secret_end(entry: Entry) -> float | None:
-    """When the entry says that its secret expires, epoch seconds: the start of that day, UTC."""
-    text = entry.fields.get(EXPIRY_FIELD)
-    try:
-        day = date.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    if day is None:
-        return None
-    return datetime(day.year, day.month, day.day, tzinfo=timezone.utc).timestamp()

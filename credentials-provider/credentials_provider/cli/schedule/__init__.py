@@ -16,7 +16,7 @@ from credentials_provider.cli.schedule.planning import (
     environment_option,
     kubernetes_needs,
     local,
-    plan,
+    plans,
     refuse_windows,
 )
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, StorageError
@@ -91,24 +91,28 @@ def systemd_command(root: str, /, **options: Any) -> int:
     credentials = [_credential(each) for each in options["credentials"]]
     if IDENTITIES_FILE in dict(credentials):
         options["identities_file"] = f"${{CREDENTIALS_DIRECTORY}}/{IDENTITIES_FILE}"
-    job = plan(root, options, stays=options["stays"])
+    jobs = plans(root, options, stays=options["stays"])
     form = systemd.Form(
         of_user,
-        None if of_user else options["run_as"] or _owner(job.writes[0]),
+        None if of_user else options["run_as"] or _owner(jobs[0].writes[0]),
         credentials,
         options["on_failure_unit"],
         options["sandbox"],
     )
+    made = [_told(systemd.units, job, form) for job in jobs]
     if not options["install"]:
-        for path, text in _told(lambda: systemd.units(job, form)).items():
+        for path, text in (each for texts in made for each in texts.items()):
             shown = re.sub('="(.*)"', "=(this shell's)", text) if path.endswith(".env") else text
             click.echo(f"# {path}\n{shown}")
         return EXIT_OK
-    first = _told(lambda: systemd.install(job, form, make_folder=_make_folder))
-    click.echo(f"Installed {', '.join(systemd.units(job, form))}")
+    codes = []
+    for job, texts in zip(jobs, made, strict=True):
+        first = systemd.install(job, form, make_folder=_make_folder)
+        click.echo(f"Installed {', '.join(texts)}")
+        codes.append(_tell(first))
     if of_user:
         click.echo("It runs while you are logged in; `loginctl enable-linger` lets it run always.")
-    return _tell(first)
+    return max(codes)
 
 
 @command.command(
@@ -129,17 +133,15 @@ def cron_command(root: str, /, **options: Any) -> int:
     refuse_windows()
     if options["uninstall"]:
         gone = cron.uninstall(options["name"])
-        click.echo(
-            "Removed the line from the crontab" if gone else "There is no such line in the crontab"
-        )
+        click.echo("Removed from the crontab" if gone else "There is no such line in the crontab")
         return EXIT_OK
-    job = plan(root, options)
-    click.echo(_told(lambda: cron.line(job)))
+    jobs = plans(root, options)
+    click.echo("\n".join(_told(cron.line, job) for job in jobs))
     if not options["install"]:
         return EXIT_OK
-    first = _told(lambda: cron.install(job))
+    firsts = cron.install(jobs)
     click.echo("Installed in the crontab", err=True)
-    return _tell(first, err=True)
+    return max(_tell(first, err=True) for first in firsts)
 
 
 @command.command(
@@ -161,16 +163,17 @@ def launchd_command(root: str, /, **options: Any) -> int:
     refuse_windows()
     if options["uninstall"]:
         return _removed(launchd.uninstall(options["name"]))
-    job = plan(root, options)
-    if not options["install"]:
-        shown = dataclasses.replace(
-            job, environment=dict.fromkeys(job.environment, "(this shell's)")
-        )
-        click.echo(f"<!-- {launchd.path_of(job.name)} -->\n{_told(lambda: launchd.agent(shown))}")
-        return EXIT_OK
-    first = _told(lambda: launchd.install(job))
-    click.echo(f"Installed {launchd.path_of(job.name)}")
-    return _tell(first)
+    codes = [EXIT_OK]
+    for job in plans(root, options):
+        if options["install"]:
+            first = _told(launchd.install, job)
+            click.echo(f"Installed {launchd.path_of(job.name)}")
+            codes.append(_tell(first))
+            continue
+        hidden = dict.fromkeys(job.environment, "(this shell's)")
+        text = _told(launchd.agent, dataclasses.replace(job, environment=hidden))
+        click.echo(f"<!-- {launchd.path_of(job.name)} -->\n{text}")
+    return max(codes)
 
 
 @command.command(
@@ -192,9 +195,12 @@ def launchd_command(root: str, /, **options: Any) -> int:
 )
 @click.pass_obj
 def windows_command(root: str, /, **options: Any) -> int:
-    """Print a task for Windows' Task Scheduler, as XML for schtasks /Create /XML."""
-    job = plan(root, options)
-    click.echo(_told(lambda: windows.task(job)), nl=False)
+    """Print a task for Windows' Task Scheduler, as XML for schtasks /Create /XML.
+
+    With --rotate, the task that rotates is printed instead: create both.
+    """
+    job = plans(root, options)[-1]
+    click.echo(_told(windows.task, job), nl=False)
     return EXIT_OK
 
 
@@ -231,6 +237,11 @@ def windows_command(root: str, /, **options: Any) -> int:
 @click.pass_obj
 def kubernetes_command(root: str, /, **options: Any) -> int:
     """Print manifests for kubectl apply -f -, or kubectl delete -f -."""
+    if options["rotates"]:
+        raise click.UsageError(
+            "--rotate: the identities are a Secret, which the pod cannot change. Run "
+            "`identities rotate` where they are kept, and make the Secret anew."
+        )
     checked(options["more"], stays=options["kind"] == "sidecar")
     text = kubernetes.manifests(
         options["kind"],
@@ -245,10 +256,10 @@ def kubernetes_command(root: str, /, **options: Any) -> int:
     return 0
 
 
-def _told(make: Callable[[], Any]) -> Any:
+def _told(make: Callable[..., Any], *arguments: Any) -> Any:
     """A value that cannot stand where it has to is a mistake of usage."""
     try:
-        return make()
+        return make(*arguments)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

@@ -97,7 +97,7 @@ def _groups(question: Question, now: float, ends_at: float) -> Iterator[_Group]:
     yield "sinks", lambda: sinks.read_as_their_users(exam)
     if url := question.registry_url:
         yield "registry", lambda: registry.registry(exam, url)
-    yield "timer", lambda: upkeep.timer(question.process, question.root)
+    yield "timer", lambda: upkeep.timer(exam, question.process, question.root)
     yield "last run", lambda: upkeep.last_run(exam)
 
 
