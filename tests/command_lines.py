@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from credentials_provider.cli import _with_command, group
+from credentials_provider.cli import _with_default_command, group
 from credentials_provider.cli.helping import PROGRAM
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _meant(name: str, words: list[str]) -> Iterator[list[str]]:
     elif name == PROGRAM:
         yield words
     elif name == SCRIPT:
-        yield _with_command(words)
+        yield _with_default_command(words)
 
 
 def parse(words: list[str]) -> click.Context:

@@ -24,5 +24,6 @@ unset PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONWARNING
     ENTRA_TENANT_ID ENTRA_CLIENT_ID ENTRA_CLIENT_SECRET ENTRA_LOGIN_BASE_URL \
     NO_COLOR FORCE_COLOR
 
+umask go-w # a umask of 000 must not let others write into the byte code that runs here
 cd "$here/.." || exit 2
 exec "$here/.venv/bin/python" -m pytest -n auto --maxprocesses 8 "$@"

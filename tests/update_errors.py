@@ -195,6 +195,7 @@ def document() -> str:
     )
     from credentials_provider.errors import EXIT_CODES
     from credentials_provider.minting import FailureKind
+    from credentials_provider.run import cluster
 
     own = own_messages()
     parts = [
@@ -253,6 +254,9 @@ def document() -> str:
         "## Microsoft Graph",
         "By Graph's own code.",
         _pairs("code", graph.REFUSALS),
+        "## Kubernetes Secrets",
+        "By the HTTP status of the cluster's API; 409, 429 and 5xx count as busy.",
+        _pairs("HTTP", cluster.REFUSALS),
         "## In an entry of the identities file",
         (
             "Each is shown with entry number, identity and field. A mistake costs its own entry; "

@@ -82,6 +82,10 @@ class ConfigurationError(CredentialsProviderError):
         return self._problems or super().problems
 
 
+class NoIdentitiesError(ConfigurationError):
+    """There is no identities file, and the environment defines no identity."""
+
+
 class UnknownIdentityError(ConfigurationError):
     """The identities file has no entry of these names."""
 
@@ -98,10 +102,14 @@ class StorageError(CredentialsProviderError):
     """The output folder, its lock or a file in it cannot be read or written."""
 
 
-class LockBusyError(StorageError):
-    """Another run held the folder's lock for longer than we may wait."""
+class StorageBusyError(StorageError):
+    """The same for now: trying again later, with nothing changed, can help."""
 
     exit_code = EXIT_TRY_LATER
+
+
+class LockBusyError(StorageBusyError):
+    """Another run held the folder's lock for longer than we may wait."""
 
 
 class SecretUnavailableError(CredentialsProviderError):

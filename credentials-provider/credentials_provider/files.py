@@ -35,7 +35,7 @@ IGNORE_FILE = ".gitignore"
 _ABANDONED = (
     86400  # seconds after which a temporary file counts as left over, where nothing can be locked
 )
-_PATIENCE = 5.0  # seconds to wait for who reads a pipe
+_WRITE_TIMEOUT = 5.0  # seconds to wait for who reads a pipe
 _PIECE = 512  # bytes that a pipe which is ready takes at once (POSIX, PIPE_BUF)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
@@ -76,13 +76,33 @@ class Folder:
     def names(self) -> list[str]:
         return os.listdir(self.path if self._descriptor is None else self._descriptor)
 
-    def has(self, name: str) -> bool:
-        """Whether anything of this name is there, a symbolic link that leads nowhere included."""
+    def has(self, name: str, this: os.stat_result | None = None) -> bool:
+        """Whether anything of this name is there (or `this` is), a link that leads nowhere too."""
         try:
-            os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
+            found = os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
         except OSError:
             return False
-        return True
+        return this is None or os.path.samestat(found, this)
+
+    def lock(self) -> int | None:
+        """Lock the folder itself until the descriptor is closed; None where no folder is locked.
+
+        Raises:
+            BlockingIOError: another process has it.
+
+        """
+        if self._descriptor is None:
+            return None
+        descriptor = os.open(os.curdir, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._descriptor)
+        try:
+            _lock(descriptor, exclusive=True, wait=False)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise
+        except (OSError, ImportError):  # NFS locks only what is open for writing
+            os.close(descriptor)
+            return None
+        return descriptor
 
     def make_private(self) -> None:
         """Keep everybody but its owner out."""
@@ -211,7 +231,7 @@ class Folder:
             name = f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}"
             descriptor = os.open(self._at(name), flags, 0o600, dir_fd=self._descriptor)
             with contextlib.suppress(OSError, ImportError):
-                _lock(descriptor, exclusive=True)
+                _lock(descriptor, exclusive=True, wait=True)
             if os.fstat(descriptor).st_nlink:
                 return descriptor, name
             os.close(descriptor)  # swept between its making and its lock
@@ -225,7 +245,7 @@ class Folder:
             return
         try:
             try:
-                _lock(descriptor, exclusive=False)
+                _lock(descriptor, exclusive=False, wait=False)
             except BlockingIOError:
                 return
             except (OSError, ImportError):
@@ -276,7 +296,7 @@ def write_whole(path: str, text: str, mode: int, owner: tuple[int, int] | None =
     """Write a file that somebody named, private until all of it is there.
 
     A link stays one: what it leads to is written. A device or a pipe stays what it is: the text
-    goes there.
+    goes there. What a killed run left beside the file is removed.
 
     Raises:
         StorageError: it could not be written; what was there is there still.
@@ -290,8 +310,10 @@ def write_whole(path: str, text: str, mode: int, owner: tuple[int, int] | None =
             return
         if os.path.islink(path):
             path = os.path.realpath(path)
-        folder, name = os.path.split(path)
-        Folder(folder or os.curdir, owned=False, follow=True).write(name, text, mode, owner)
+        folder, name = os.path.split(os.path.abspath(path))
+        with contextlib.suppress(OSError):  # one that may be written into need not be readable
+            Folder(os.path.realpath(folder), owned=False).sweep()
+        Folder(folder, owned=False, follow=True).write(name, text, mode, owner)
     except OSError as error:
         raise not_written(path, error) from None
 
@@ -332,7 +354,7 @@ def _write_stream(path: str, data: bytes) -> None:
         raise
     try:
         while data:
-            if os.name == "posix" and not select.select([], [descriptor], [], _PATIENCE)[1]:
+            if os.name == "posix" and not select.select([], [descriptor], [], _WRITE_TIMEOUT)[1]:
                 raise OSError(errno.EAGAIN, "nobody reads from it")
             data = data[os.write(descriptor, data[:_PIECE]) :]
     finally:
@@ -346,9 +368,9 @@ def _heir(above: os.stat_result) -> tuple[int, int] | None:
     return above.st_uid, above.st_gid
 
 
-def _lock(descriptor: int, *, exclusive: bool) -> None:
+def _lock(descriptor: int, *, exclusive: bool, wait: bool) -> None:
     import fcntl  # Windows has none, and protects an open file by itself
 
     # A lock to read with needs no file that is open for writing, which NFS asks for.
-    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH | fcntl.LOCK_NB
-    fcntl.flock(descriptor, kind)
+    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)

@@ -37,6 +37,7 @@ class Minted:
     clock_skew: float | None  # this machine's clock minus the provider's, seconds
     warnings: tuple[str, ...] = ()  # about the credential
     credential: str | None = None  # the field that it came from
+    credential_ends: float | None = None  # when that credential expires, where it is known
 
 
 @dataclass(frozen=True, slots=True)

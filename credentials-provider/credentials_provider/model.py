@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_TRY_LATER
+from credentials_provider.policy import TIMER_INTERVAL
 
 if TYPE_CHECKING:
     from credentials_provider.errors import Problem
@@ -68,7 +69,7 @@ class PlanItem(NamedTuple):
     entry: Entry
     record: TokenRecord | None
     reason: Reason | None
-    serves: bool  # the token on disk can be used now
+    has_valid_token: bool  # the token on disk can be used now
 
     @property
     def due(self) -> bool:
@@ -99,6 +100,7 @@ class RunOptions(NamedTuple):
     hook_env: tuple[str, ...] = ()  # names of variables that hooks inherit besides the usual ones
     hook_timeout: float = 60.0
     metrics_file: str | None = None
+    interval: float = TIMER_INTERVAL  # seconds between a timer's runs, for the metrics
 
     @property
     def everything(self) -> bool:
@@ -117,6 +119,7 @@ class Outcome(NamedTuple):
     reason: Reason | None = None
     failure: Failure | None = None
     credential: str | None = None  # the field of the one that worked
+    credential_ends: float | None = None
     duration: float | None = None  # seconds that the renewal took, waiting included
 
 

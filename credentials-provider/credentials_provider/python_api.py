@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from azure.core.credentials import AccessToken, AccessTokenInfo
 
-    from credentials_provider.run.access import Access
+    from credentials_provider.run.access import ValidToken
 
 _Request = TypeVar("_Request")
 
@@ -40,7 +40,7 @@ class _AzureToken:
 
     __slots__ = ("expires_on", "refresh_on", "token", "token_type")
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: ValidToken) -> None:
         record = parse_record(access.document)
         self.token = access.token
         self.expires_on = int(access.expires_on)
@@ -255,7 +255,7 @@ class Credential:
                 self._put(request.headers, renewed)
                 yield request
 
-    def _access(self, min_ttl: float) -> Access:
+    def _access(self, min_ttl: float) -> ValidToken:
         access = self._source.get(self.identity_name, min_ttl)
         if access.kept is not None:
             left = int(access.expires_on - time.time())
@@ -263,7 +263,7 @@ class Credential:
             _log.warning(message, self.identity_name, left, access.kept.message)
         return access
 
-    def _put(self, headers: Any, access: Access) -> str:
+    def _put(self, headers: Any, access: ValidToken) -> str:
         headers[self._header] = value = f"Bearer {access.token}"
         return value
 

@@ -19,11 +19,11 @@ from ruamel.yaml import YAML
 
 from credentials_provider import json_text
 from credentials_provider.assistants.clients import CLIENTS, IN_TOKEN_FOLDER
-from credentials_provider.assistants.configure import BACKUP, check_name, check_url, way_of
+from credentials_provider.assistants.configure import BACKUP, check_name, check_url, delivery_of
 from credentials_provider.assistants.documents import (
-    BrokenError,
     Change,
     FormattingError,
+    UnparsableError,
     changed,
     entries_of,
 )
@@ -179,7 +179,7 @@ def test_removing_what_is_not_there_changes_nothing(name: str) -> None:
 )
 def test_a_broken_file_is_refused(form: str, text: str) -> None:
     """What its client could not read is never changed."""
-    with pytest.raises(BrokenError):
+    with pytest.raises(UnparsableError):
         changed(text, form, Change(("mcpServers",), {"gw": ENTRY}))  # type: ignore[arg-type]
 
 
@@ -519,9 +519,9 @@ def test_names_that_some_client_would_not_take(name: str) -> None:
 def test_the_never_stale_way_is_the_default() -> None:
     """No client gets a static entry unless it is asked for, or knows nothing else."""
     for name, client in CLIENTS.items():
-        assert (way_of(client, None) == "static") == (name in IN_TOKEN_FOLDER)
+        assert (delivery_of(client, None) == "static") == (name in IN_TOKEN_FOLDER)
     with pytest.raises(ConfigurationError):
-        way_of(CLIENTS["claude-desktop"], "static")
+        delivery_of(CLIENTS["claude-desktop"], "static")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell script")

@@ -314,7 +314,7 @@ def make(project: Project, admin: App) -> Callable[[], tuple[str, ...]]:
         fields = {"identity_name": "ci", "tenant_id": admin.tenant_id, "scope": SCOPE}
         try:
             return creating.create(
-                settings, "ci", fields, accounts, ["agents"], tell=lambda _: None
+                settings, "ci", fields, accounts, ["agents"], progress=lambda _: None
             )
         finally:
             accounts.close()

@@ -77,7 +77,7 @@ class Rotations:
             self.settings,
             "ci",
             plan._replace(**changes),
-            tell=lambda _: None,
+            progress=lambda _: None,
             now=lambda: time.time() + self.later,
         )
 

@@ -102,15 +102,15 @@ def test_all_mistakes_are_told_at_once(project: Project, run: Command, idp: Emul
     assert (ran.code, ran.json["exit_code"], ran.json["version"]) == (2, 2, 1)
     assert [(each["entry"], each["field"]) for each in ran.json["errors"]] == [
         (1, "identity_name"),
-        (2, "client_secret"),
         (2, "client_secrt"),
+        (2, "client_secret"),
         (3, "identity_name"),
         (4, None),
         (5, "identity_name"),
         (5, "scope"),
     ]
     assert ran.json["errors"][1]["identity_name"] == two.name
-    assert "did you mean client_secret" in ran.json["errors"][2]["message"]
+    assert "did you mean client_secret" in ran.json["errors"][1]["message"]
     assert "hunter2" not in ran.stdout + ran.stderr
     assert (idp.connections, project.files()) == (0, {})
 

@@ -325,6 +325,20 @@ def test_an_unknown_name_is_refused_with_the_nearest(
     assert idp.connections == 0
 
 
+def test_a_command_in_an_error_has_the_paths_that_were_typed(
+    project: Project, run: Command
+) -> None:
+    """So that it can be copied as it is."""
+    project.add(apps(1)[0])
+    path = project.path("my identities")
+    os.rename(project.path("entra-identities"), path)
+
+    ran = run("nobody", "-i", path)
+
+    assert ran.code == 2
+    assert f"`credentials-provider identities list --identities-file '{path}'" in ran.stderr
+
+
 def test_a_fresh_token_costs_no_request(project: Project, run: Command, idp: Emulator) -> None:
     """`--refresh-ahead` right after a run leaves every file as it is and asks nobody."""
     project.add_all(apps(3))

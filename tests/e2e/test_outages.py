@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 
 import filelock
 import pytest
@@ -77,6 +78,30 @@ def test_a_kept_token_is_told_with_the_time_it_has_left(
     assert f"{app.name}: kept (the token on disk is valid for another 25 min)" in ran.stderr
     assert "HTTP 503" in ran.stderr
     assert "Try again later" in ran.stderr
+
+
+def test_a_mistake_in_an_entry_takes_no_valid_token_away(
+    project: Project, run: Command, idp: Emulator
+) -> None:
+    """`token` gives the one on disk, with the mistake, until it ends. --force is exit code 2."""
+    (app,) = apps(1)
+    project.add(app)
+    assert run().code == 0
+    (right,) = project.entries()
+    project.write([{**right, "client_secert": "x"}])
+    idp.close()
+    line = [sys.executable, "-m", "credentials_provider", "token", app.name]
+
+    for left in (1800, 60):  # more than --min-ttl, and less
+        project.age(app.name, left=left)
+        ran = wait(run.start_line([*line, "--login-base-url", idp.base_url]))
+        assert (ran.code, ran.stdout.strip()) == (0, project.token(app.name)["access_token"])
+        assert "client_secert: unknown field" in ran.stderr
+
+    forced = wait(run.start_line([*line, "--login-base-url", idp.base_url, "--force"]))
+    project.age(app.name, left=-1)
+    expired = wait(run.start_line([*line, "--login-base-url", idp.base_url]))
+    assert (forced.code, forced.stdout, expired.code, expired.stdout) == (2, "", 2, "")
 
 
 @pytest.mark.parametrize("state", ["missing", "expired", "garbage", "of another definition"])

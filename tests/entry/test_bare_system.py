@@ -79,8 +79,6 @@ def test_the_readme_s_commands(system: Path) -> None:
     assert tests.returncode == 0, tests.stdout[-4000:] + tests.stderr
     checkout = system / HOME[1:] / "checkout"
     for folder, _, files in os.walk(checkout):
-        if ".pytest_cache" in folder or ".hypothesis" in folder:
-            continue  # pytest's own, under the user's umask
         for path in (folder, *(os.path.join(folder, file) for file in files)):
             if not os.path.islink(path):
                 assert not os.stat(path).st_mode & (stat.S_IWGRP | stat.S_IWOTH), path

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from credentials_provider.cli import COMMANDS, _with_command
+from credentials_provider.cli import COMMANDS, _with_default_command
 from entry.conftest import FAKE_PYTHON, FAKE_UV, Checkout
 
 BOTH = pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def ready(checkout: Checkout) -> Checkout:
 )
 def test_arguments(given: list[str], meant: list[str]) -> None:
     """A command stays what it is, --demo is one, and everything else belongs to generate."""
-    assert _with_command(given) == meant
+    assert _with_default_command(given) == meant
 
 
 @BOTH

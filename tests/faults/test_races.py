@@ -168,3 +168,63 @@ def test_a_lock_file_of_a_dead_run_is_no_lock(project: Project, run: Command) ->
     project.private(os.path.join(project.output, LOCK), json.dumps({"pid": 1, "host": "elsewhere"}))
 
     assert run("--lock-timeout", "0").code == 0
+
+
+def test_a_lock_file_that_is_deleted_while_it_is_held_lets_nobody_in(
+    held_project: Project, held_run: Command, held: Held
+) -> None:
+    """The second run waits, and asks for and sweeps nothing; the first one notices and tells."""
+    many = apps(3)
+    held_project.add_all(many)
+    held.hold()
+    first = held_run.start("--refresh-ahead", "--json")
+    until(lambda: held.waiting == len(many))
+    os.unlink(os.path.join(held_project.output, LOCK))
+    impatient = held_run("--refresh-ahead", "--lock-timeout", "0.1", "--json")
+    second = held_run.start("--refresh-ahead", "--json")
+    until(lambda: os.path.exists(os.path.join(held_project.output, LOCK)))
+    held.go.set()
+    ended = [wait(first), wait(second)]
+
+    assert impatient.code == 1
+    assert {each["error"]["kind"] for each in impatient.json["results"]} == {"storage"}
+    assert "its lock file was deleted" in impatient.stdout
+    assert [ran.code for ran in ended] == [0, 0]
+    assert [{each["outcome"] for each in ran.json["results"]} for ran in ended] == [
+        {"renewed"},
+        {"fresh"},
+    ]
+    assert "was deleted during this run" in ended[0].stderr
+    assert "deleted" not in ended[1].stderr
+    assert len(held.requests) == len(many)
+    assert leftovers(held_project) == []
+
+
+@tracing
+def test_where_no_folder_can_be_locked_two_runs_lose_no_token(
+    held_project: Project, held_run: Command, held: Held
+) -> None:
+    """NFS: the second run leaves what the first one is writing, and both end well."""
+    (app,) = many = apps(1)
+    held_project.add_all(many)
+    held.hold()
+    run = caught(held_run, held, "--json")
+    with attached(
+        run.worker, "-e", "trace=fsync", "-e", "inject=fsync:signal=SIGSTOP:when=1"
+    ) as log:
+        held.go.set()
+        until(lambda: _says_stopped(log))
+        os.unlink(os.path.join(held_project.output, LOCK))
+        unlockable = ["strace", "-qq", "-f", "-o", os.devnull, "-P", held_project.output]
+        unlockable += ["-e", "trace=flock", "-e", "inject=flock:error=EBADF"]
+        line = held_run.line("--force", "--lock-timeout", "0", "--json")
+        second = wait(held_run.start_line([*unlockable, *line]))
+        assert (second.code, second.results[app.name]["outcome"]) == (0, "renewed")
+        assert len(leftovers(held_project)) == 1
+        run.process.send_signal(signal.SIGCONT)
+        first = wait(run.process)
+
+    assert (first.code, first.results[app.name]["outcome"]) == (0, "renewed")
+    assert "was deleted during this run" in first.stderr
+    assert held_project.token(app.name)["access_token"].count(".") == 2
+    assert leftovers(held_project) == []

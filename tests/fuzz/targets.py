@@ -149,7 +149,7 @@ def token_file(data: bytes) -> None:
     record = read_record(_write("token.json", data))
     entry = make_entry(1, FIELDS, load_settings(Flags(), {}, _FOLDER))
     (item,) = make_plan([entry], {entry.name: record}, NOW)
-    if item.reason is None or item.serves:
+    if item.reason is None or item.has_valid_token:
         assert item.record is not None
         assert item.record.expires_on > NOW
     _checked(_command_on_token(), {0})

@@ -70,8 +70,8 @@ def examine(project: Project, **changes: Any) -> list[Check]:
         "ca_bundle": project.idp.ca_file,
         **changes.pop("flags", {}),
     }
-    question = doctor.Question(project.folder, Flags(**flags), changes.pop("process", {}))
-    return list(doctor.examine(question._replace(**changes), time.time()))
+    options = doctor.DoctorOptions(project.folder, Flags(**flags), changes.pop("process", {}))
+    return list(doctor.examine(options._replace(**changes), time.time()))
 
 
 def bad(checks: list[Check], name: str) -> list[Check]:
@@ -313,7 +313,7 @@ def test_what_never_answers_holds_up_neither_the_deadline_nor_a_signal(
         host = f"https://127.0.0.1:{silent.getsockname()[1]}"
         flags = Flags(healthy.identities_file, healthy.output, login_base_url=host)
         *_, last = doctor.examine(
-            doctor.Question(healthy.folder, flags, {}), time.time(), deadline=1.0
+            doctor.DoctorOptions(healthy.folder, flags, {}), time.time(), deadline=1.0
         )
         assert last.verdict == "failure"
         process = run.start("doctor", "--login-base-url", host)
@@ -398,6 +398,8 @@ def registry(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
         (503, b'{"error": "gateway_proxy_disabled"}', "failure", "not a registry's answer"),
         (401, b"{}", "failure", "refused"),
         (403, b"{}", "failure", "grant nothing"),
+        (502, b'{"detail": "IAM provider error"}', "failure", "Microsoft Graph refuses"),
+        (403, b"'403 Forbidden' for url 'https://graph.microsoft.com/v1.0'", "failure", "Graph"),
         (302, b"", "failure", "not a registry's answer"),
         (200, b"<html>", "failure", "not a registry's answer"),
     ],
@@ -410,6 +412,8 @@ def test_the_registry_is_shown_the_token_and_its_answer_is_told(
     (found,) = [each for each in checks if each.name == "registry"]
     assert (found.verdict, words in found.seen) == (verdict, True)
     assert len(shown) == 1
+    about_graph = verdict == "warning" or "Graph" in found.seen
+    assert (guide.GRAPH_FORBIDDEN in found.cure + found.link) is about_graph
     assert shown[0].startswith("/api/servers?limit=2000&include_tools=false Bearer ey")
 
 

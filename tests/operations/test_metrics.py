@@ -6,13 +6,16 @@ import os
 import stat
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from credentials.making import certificate, key_pem, pem
 from credentials_provider.emulator import Fault
-from support import Project, apps, assert_no_secret
+from support import Project, apps, assert_no_secret, entry
 
 if TYPE_CHECKING:
     from operations.running import Program
@@ -137,6 +140,29 @@ def test_a_secret_that_ends_has_its_series(project: Project, run: Program) -> No
     project.add(apps(1)[0], client_secret_expires_on="2031-01-01")
     run("--metrics-file", "tokens.prom")
     assert metrics(project)["credential_expiry_timestamp_seconds", "ci-agent"] == 1_924_992_000
+
+
+def test_a_certificate_that_ends_has_its_series(project: Project, run: Program) -> None:
+    """From the renewal that used it; a run with nothing due knows it still."""
+    (app,) = apps(1)
+    found = certificate()
+    project.idp.add_app(replace(app, certificates=(pem(found),)))
+    path = project.private("cert.pem", key_pem() + pem(found))
+    fields = {key: value for key, value in entry(app).items() if key != "client_secret"}
+    project.write([{**fields, "certificate_file": path}])
+    end = found.not_valid_after_utc.timestamp()
+    for options in ((), ("--refresh-ahead",)):
+        assert run("--metrics-file", "tokens.prom", *options).code == 0
+        assert metrics(project)["credential_expiry_timestamp_seconds", "ci-agent"] == end
+
+
+def test_the_time_between_two_runs_has_its_series(project: Project, run: Program) -> None:
+    project.add_all(apps(1))
+    for options, expected in (((), 300), (("--interval", "20m"), 1200)):
+        run("--metrics-file", "tokens.prom", *options)
+        assert metrics(project)["run_interval_seconds", None] == expected
+        text = Path(project.folder, "tokens.prom").read_text(encoding="utf-8")
+        assert f'interval="{expected}"' in text
 
 
 def test_a_configuration_that_cannot_be_used_is_exit_code_2_there(

@@ -170,8 +170,8 @@ class Scene:
         self.more["registry_url"] = f"http://127.0.0.1:{server.port}"
 
     def checks(self) -> list[Check]:
-        question = doctor.Question(self.project.folder, Flags(**self.flags), self.process)
-        return list(doctor.examine(question._replace(**self.more), time.time(), deadline=20.0))
+        options = doctor.DoctorOptions(self.project.folder, Flags(**self.flags), self.process)
+        return list(doctor.examine(options._replace(**self.more), time.time(), deadline=20.0))
 
 
 class Row(NamedTuple):

@@ -194,6 +194,24 @@ def test_the_metrics_files_folder_may_be_written(checkout: Checkout) -> None:
     assert refused.returncode == 2
 
 
+def test_the_metrics_know_how_often_the_timer_runs(checkout: Checkout) -> None:
+    """An alert judges a run's age by it; what the user says wins."""
+    line = (
+        "schedule",
+        "cron",
+        *checkout.named,
+        "--every",
+        "20",
+        "--",
+        "--metrics-file",
+        "/m/t.prom",
+    )
+    assert "--interval 20m" in checkout.run(*line).stdout
+    assert "--interval" not in checkout.run(*line[:-3]).stdout
+    words = checkout.run(*line, "--interval", "1h").stdout
+    assert words.index("--interval 20m") < words.index("--interval 1h")
+
+
 def test_installing_and_removing_units_tells_the_manager_and_spares_what_is_not_ours(
     checkout: Checkout, tmp_path: pathlib.Path
 ) -> None:

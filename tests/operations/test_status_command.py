@@ -149,6 +149,17 @@ def test_watch_redraws_in_place_and_follows_the_files(project: Project, run: Pro
         assert "\x1b[?1049l" in terminal.seen  # the screen that was there is back
 
 
+def test_tokens_of_another_login_host_are_told_with_the_option_that_is_missing(
+    project: Project, run: Program
+) -> None:
+    project.add_all(apps(2))
+    run()
+    ran = run("status", "--login-base-url", "https://login.microsoftonline.com")
+    assert ran.code == 1
+    assert ": the token was requested by another entry or at another login host" in ran.stdout
+    assert "--login-base-url or --cloud" in ran.stdout
+
+
 def test_watch_without_a_terminal_is_refused(project: Project, run: Program) -> None:
     project.add(apps(1)[0])
     assert run("status", "--watch").code == 2

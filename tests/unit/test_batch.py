@@ -706,7 +706,7 @@ def test_no_more_are_asked_at_once_than_there_are_workers(project: Project) -> N
 
 
 def test_in_each_tenant_those_come_first_that_die_first(project: Project) -> None:
-    """Tenants by turns, wherever an identity stands in the file: a run may end before its end."""
+    """Tenants in turn, wherever an identity stands in the file: a run may end before its end."""
 
     def item(name: str, tenant: str, expires_on: float, *, serves: bool = True) -> PlanItem:
         entry = make_entry(1, sample_fields(name, tenant_id=tenant), project.settings())
@@ -726,10 +726,10 @@ def test_in_each_tenant_those_come_first_that_die_first(project: Project) -> Non
         close=lambda: None,
         pause=lambda entry: pauses[entry.fields["tenant_id"].lower()],
     )
-    turns = renewal._Turns(due, minter)
+    queue = renewal._FairQueue(due, minter)
 
     def two() -> list[str]:
-        return [found.entry.name for found in (turns.next(), turns.next()) if found]
+        return [found.entry.name for found in (queue.next(), queue.next()) if found]
 
     assert sorted(two()) == ["a1", "b1"]
     pauses["a.example"] = 3.0

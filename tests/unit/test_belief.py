@@ -54,7 +54,7 @@ def test_a_token_that_is_the_identitys_own_is_fresh(
 ) -> None:
     """It may say nothing of tenant and application, in v1 or v2, in any case."""
     found = item(project, access_token=jwt(**claims))
-    assert (found.reason, found.serves) == (None, True)
+    assert (found.reason, found.has_valid_token) == (None, True)
 
 
 @pytest.mark.parametrize("claims", [{"tid": OTHER}, {"appid": OTHER}, {"azp": OTHER}], ids=str)
@@ -67,14 +67,14 @@ def test_a_token_of_another_tenant_or_application_is_not_believed(
         {} if definition == "own" else {"definition": definition and "0:older"}
     )
     found = item(project, access_token=jwt(**claims), **changes)
-    assert (found.reason, found.serves) == ("unreadable", False)
+    assert (found.reason, found.has_valid_token) == ("unreadable", False)
 
 
 def test_a_tenant_that_was_asked_for_by_its_domain_cannot_be_compared(project: Project) -> None:
     """Tokens name the GUID alone; the application is compared all the same."""
     domain = "contoso.onmicrosoft.com"
-    assert item(project, tenant_id=domain, access_token=jwt(tid=OTHER)).serves
-    assert not item(project, tenant_id=domain, access_token=jwt(appid=OTHER)).serves
+    assert item(project, tenant_id=domain, access_token=jwt(tid=OTHER)).has_valid_token
+    assert not item(project, tenant_id=domain, access_token=jwt(appid=OTHER)).has_valid_token
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_no_token_is_believed_for_more_than_48_hours(
     """Neither one that this program could have written nor one of the registry's form."""
     changes: dict[str, Any] = {} if ours else {"definition": None}
     found = item(project, issued_at=NOW, life=life, access_token=jwt(exp=None), **changes)
-    assert found.serves is serves
+    assert found.has_valid_token is serves
     assert ours is False or found.due is not serves
 
 
 def test_the_tokens_own_end_is_over_that_of_the_file(project: Project) -> None:
     """A file that says more is not believed; one that says less is."""
     assert item(project, access_token=jwt(exp=NOW)).reason == "expired"
-    assert item(project, access_token=jwt(exp=NOW - HOUR), definition=None).serves is False
+    assert item(project, access_token=jwt(exp=NOW - HOUR), definition=None).has_valid_token is False
     soon = item(project, access_token=jwt(exp=NOW + 30)).record
     assert soon is not None
     assert (soon.refresh_at, soon.expires_on) == (NOW + 30, NOW + 30)

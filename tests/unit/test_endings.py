@@ -26,12 +26,13 @@ def look(
     *,
     timers: Sequence[Timer] = (),
     before: float = math.inf,
+    seen: float | None = None,
     **changes: Any,
 ) -> Ending | None:
     fields = {**sample_fields("ci"), **changes}
     project.identities({name: value for name, value in fields.items() if value is not None})
     (found,) = read_entries(project.settings()).entries
-    return ending(project.settings(), found, lambda: timers, before)
+    return ending(project.settings(), found, seen, lambda: timers, before)
 
 
 def test_the_entry_says_when_its_secret_ends(project: Project) -> None:
@@ -76,8 +77,9 @@ def test_what_never_ends_has_no_end(project: Project, credential: dict[str, Any]
 def test_nothing_is_known_of_who_rotates_a_secret_of_a_vault(project: Project) -> None:
     vault = "https://v.vault.azure.net/secrets/ci"
     timers = [Timer("a line in the crontab", rotation=("--all",))]
-    found = look(project, timers=timers, client_secret=None, client_secret_keyvault=vault)
+    found = look(project, timers=timers, seen=5.0, client_secret=None, client_secret_keyvault=vault)
     assert found is not None
+    assert found.expires_on == 5.0  # as the last renewal saw it
     assert found.rotation("ci") == "nothing is known that rotates it"
 
 

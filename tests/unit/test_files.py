@@ -162,7 +162,7 @@ def test_a_pipe_that_nobody_reads_hangs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, reads: bool
 ) -> None:
     """Neither one that nobody opened nor one that is full."""
-    monkeypatch.setattr("credentials_provider.files._PATIENCE", 0.05)
+    monkeypatch.setattr("credentials_provider.files._WRITE_TIMEOUT", 0.05)
     os.mkfifo(tmp_path / "pipe")
     descriptor = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK) if reads else -1
     with pytest.raises(StorageError, match="nobody reads from it"):
@@ -220,8 +220,8 @@ def test_a_file_that_was_swept_before_its_lock_is_made_again(
     """Between its making and its lock it looks like one of a dead run."""
     made = []
 
-    def lock(descriptor: int, *, exclusive: bool) -> None:
-        del descriptor, exclusive
+    def lock(descriptor: int, **_: bool) -> None:
+        del descriptor
         made.extend(os.listdir(tmp_path))
         if len(made) == 1:
             (tmp_path / made[0]).unlink()
@@ -237,8 +237,8 @@ def test_where_nothing_can_be_locked_only_what_is_old_is_swept(
 ) -> None:
     """A day old: older than any run."""
 
-    def lock(descriptor: int, *, exclusive: bool) -> None:
-        del descriptor, exclusive
+    def lock(descriptor: int, **_: bool) -> None:
+        del descriptor
         raise OSError
 
     monkeypatch.setattr("credentials_provider.files._lock", lock)

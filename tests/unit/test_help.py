@@ -90,6 +90,9 @@ def test_the_summary_lists_every_command() -> None:
     ("slip", "meant"),
     [
         (["statsu"], "'status'"),
+        (["init"], "'identities init'"),
+        (["systemd"], "'schedule systemd'"),
+        (["renew"], "'generate --refresh-ahead'"),
         (["identities", "chek"], "'check'"),
         (["schedule", "corn"], "'cron'"),
         (["status", "--jsn"], "--json"),
@@ -130,6 +133,34 @@ def test_a_command_that_the_script_took_for_a_name_is_suggested(
     code, _, err = run(capsys, "generate", "statsu", root=str(checkout))
     assert code == 2
     assert "`./generate_creds.sh status`?" in err
+    first = err.splitlines()[0]
+    assert "unknown identity" in first if content else "'statsu' is neither a command nor" in first
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--refresh-ahead", "banana"], "--refresh-ahead=auto"),
+        (["--refresh-ahead", "10m"], "--refresh-before 10m"),
+    ],
+)
+@pytest.mark.parametrize("content", ["[]", None])
+def test_a_value_of_refresh_ahead_in_a_name_s_place_is_told_as_that(
+    capsys: pytest.CaptureFixture[str],
+    checkout: Path,
+    words: Sequence[str],
+    told: str,
+    content: str | None,
+) -> None:
+    """Not as a missing identities file, which is what would be wrong next."""
+    folder = checkout / ".oauth-tokens"
+    folder.mkdir(mode=0o700)
+    if content is not None:
+        (folder / "entra-identities.json").write_text(content)
+    code, _, err = run(capsys, "generate", *words, root=str(checkout))
+    assert code == 2
+    assert told in err
+    assert not err.startswith("error: there is no identities file")
 
 
 def test_the_words_that_people_try_first_mean_something(
@@ -140,6 +171,31 @@ def test_the_words_that_people_try_first_mean_something(
     code, out, _ = run(capsys, "help", "status", root=str(checkout))
     assert (code, "generate_creds.sh status [OPTIONS]" in out) == (0, True)
     assert run(capsys, "version")[1] == f"{PROGRAM}, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("stands_in", "title"),
+    [
+        ("checkout", "Files:"),
+        ("/", "Files, by default in {checkout}:"),
+        ("", "Files, by default in ~/.config/credentials-provider:"),
+    ],
+)
+def test_help_says_where_the_default_files_are(
+    capsys: pytest.CaptureFixture[str],
+    checkout: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stands_in: str,
+    title: str,
+) -> None:
+    """In the checkout, or in the user's own folder, never in the working directory."""
+    monkeypatch.setenv("HOME", "/home/ann")
+    for name in ("CREDENTIALS_PROVIDER_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if stands_in == "/":
+        monkeypatch.chdir("/")
+    out = run(capsys, "status", "--help", root=str(checkout) if stands_in else None)[1]
+    assert title.format(checkout=checkout) in out.splitlines()
 
 
 def test_the_help_of_generate_fits_a_screen_and_has_the_rest_on_request(

@@ -256,10 +256,11 @@ def test_a_missing_tenant_names_its_variable(project: Project) -> None:
 def test_an_unknown_field_that_is_nearly_one_is_told_so(
     project: Project, misspelt: str, meant: str
 ) -> None:
-    """Its value stays unsaid: it may be the secret."""
+    """Before what is missing because of it. Its value stays unsaid: it may be the secret."""
     problems = refuse(project, sample_fields(**{meant: ..., misspelt: SECRET}))
     (problem,) = (each for each in problems if each.field == misspelt)
     assert problem.message == f"unknown field; did you mean {meant}?"
+    assert problems[0] == problem
     assert SECRET not in str(problems)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credentials_provider.identities.reading import read_entries
-from credentials_provider.run.launching import is_temporary, left_behind, options_of
+from credentials_provider.run.launching import is_temporary, options_of, variables_not_passed
 from credentials_provider.settings import Flags, load_settings
 from unit.making import sample_fields
 
@@ -62,14 +62,14 @@ def test_what_no_option_can_say_is_named(
     project.identities({n: v for n, v in {**sample_fields(), **fields}.items() if v is not None})
     (project.root / ".env").write_text("S='as in .env'\n")
     settings = load_settings(Flags(), process, str(project.root))
-    assert left_behind(settings, read_entries(settings).entries) == left
+    assert variables_not_passed(settings, read_entries(settings).entries) == left
 
 
 def test_an_identity_of_the_environment_is_left_behind(project: Project) -> None:
     """All three of its variables, its secret among them; and no file is named that is not there."""
     names = ("ENTRA_CLIENT_ID", "ENTRA_CLIENT_SECRET", "ENTRA_TENANT_ID")
     settings = load_settings(Flags(), dict.fromkeys(names, "value"), str(project.root))
-    assert left_behind(settings, read_entries(settings).entries) == names
+    assert variables_not_passed(settings, read_entries(settings).entries) == names
     assert "--identities-file" not in options_of(settings)
 
 

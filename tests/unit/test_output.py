@@ -39,6 +39,16 @@ def test_a_cure_that_several_need_in_a_row_is_said_once(
     assert all("failed: " in line for line in lines if line.startswith("id-"))
 
 
+def test_a_cure_names_the_identity_that_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a command to copy. Where several share the cure, the command keeps its NAME."""
+    wrong = replace(REJECTED, remedy="Use `credentials-provider identities secret NAME`.")
+    assert "identities secret id-0`" in told(capsys, wrong)
+    assert "identities secret id-1`" in told(capsys, UNREACHABLE, wrong)
+    shared = told(capsys, wrong, wrong)
+    assert "identities secret NAME`" in shared
+    assert "secret id-" not in shared
+
+
 def test_the_day_is_told_where_the_hour_alone_could_mean_another() -> None:
     """Not for what is at most half a day away, midnight or not."""
     assert len(local_time(NOW + 3600, NOW)) < len("2026-01-01")

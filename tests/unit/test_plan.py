@@ -47,7 +47,7 @@ def test_each_state_on_disk_has_its_reason_and_serves_or_not(
 ) -> None:
     """Missing, unreadable, changed, from the future, expired, due by time, or nothing."""
     item = plan(found)
-    assert (item.reason, item.serves, item.due) == (reason, serves, reason is not None)
+    assert (item.reason, item.has_valid_token, item.due) == (reason, serves, reason is not None)
     assert item.record == (found if isinstance(found, TokenRecord) else None)
 
 
@@ -56,7 +56,7 @@ def test_everything_is_due_when_everything_is_asked_for(found: OnDisk) -> None:
     """Asking for it changes nothing in what serves."""
     item = plan(found, everything=True)
     assert item.reason == "asked"
-    assert item.serves == plan(found).serves
+    assert item.has_valid_token == plan(found).has_valid_token
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_what_is_not_due_has_a_living_token_of_todays_definition(
         assert isinstance(found, TokenRecord)
         assert found.expires_on > NOW
         assert found.fingerprint == ENTRY.fingerprint
-        assert item.serves
+        assert item.has_valid_token
         assert not everything
-    if item.serves:
+    if item.has_valid_token:
         assert isinstance(found, TokenRecord)
         assert found.expires_on > NOW

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credentials_provider.entra.answers import refusal
-from credentials_provider.entra.redaction import LONGEST, REDACTED, own_words
+from credentials_provider.entra.redaction import LONGEST, REDACTED, redacted_description
 
 GUID = "6f1d3c52-8c0e-4a7b-9d15-2b7c6a40e9f3"
 SECRET = "v5u8Q~sample+secret/with=odd&characters%"
@@ -36,7 +36,7 @@ TAIL = f" Trace ID: {GUID} Correlation ID: {GUID} Timestamp: 2026-11-25 09:00:00
 )
 def test_what_is_left_of_a_description(text: object, words: str | None) -> None:
     """Its sentence, with ids of tenants and applications, without what could be a secret."""
-    assert own_words(text, [SECRET]) == words
+    assert redacted_description(text, [SECRET]) == words
 
 
 @given(
@@ -47,7 +47,7 @@ def test_what_is_left_of_a_description(text: object, words: str | None) -> None:
 def test_a_secret_is_in_no_words(secret: str, around: str, form: object) -> None:
     """In whichever form it came back."""
     written = form(secret)  # type: ignore[operator]  # one of the functions above
-    found = own_words(f"{around} '{written}' {around}", [secret]) or ""
+    found = redacted_description(f"{around} '{written}' {around}", [secret]) or ""
     plain = found.replace(REDACTED, "").lower()
     assert written.lower() not in plain or written.lower() in f"{around} '' {around}".lower()
 
@@ -55,7 +55,7 @@ def test_a_secret_is_in_no_words(secret: str, around: str, form: object) -> None
 @given(st.text(max_size=6000))
 def test_words_are_one_line_of_plain_text(text: str) -> None:
     """However long and strange the description is."""
-    found = own_words(text, [])
+    found = redacted_description(text, [])
     assert found is None or (found.isprintable() and found.isascii() and len(found) <= LONGEST + 4)
 
 

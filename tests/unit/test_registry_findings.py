@@ -107,6 +107,7 @@ def test_what_the_registry_refuses_is_refused(
         (VALIDATOR._replace(tenant_id="contoso.com"), f"set it to {TENANT}"),
         (VALIDATOR._replace(login_base_url=f"{BASE}/"), "Remove the slash"),
         (VALIDATOR._replace(tenant_id=GATEWAY), "Compare ENTRA_TENANT_ID"),
+        (VALIDATOR._replace(login_base_url="https://login.example.com"), "another login host"),
     ],
 )
 def test_a_setting_that_is_written_otherwise_is_named(validator: Validator, cure: str) -> None:

@@ -37,7 +37,7 @@ def test_every_state_is_told_apart_and_only_what_serves_counts_as_good(project: 
     project.token("clock", issued_at=NOW + 600, refresh_at=NOW + 900)
     found = rows(project)
     assert {name: row.state for name, row in found.items()} == {name: name for name in found}
-    assert {name for name, row in found.items() if row.serves} == {"fresh", "due"}
+    assert {name for name, row in found.items() if row.has_valid_token} == {"fresh", "due"}
     assert status(project).exit_code == 1
 
 
@@ -180,8 +180,8 @@ def test_a_lead_shorter_than_two_intervals_and_the_jitter_is_warned_of(project: 
     project.identities("fits", "tight")
     project.token("fits", refresh_at=NOW - 60 + LIFE - 630)
     project.token("tight", refresh_at=NOW - 60 + LIFE - 629)
-    assert status(project).hurried == ["tight"]
-    assert status(project, interval=60).hurried == []
+    assert status(project).too_late_for_timer == ["tight"]
+    assert status(project, interval=60).too_late_for_timer == []
 
 
 def test_a_token_due_for_long_that_nobody_tried_to_renew_is_overdue(project: Project) -> None:

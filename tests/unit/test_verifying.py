@@ -15,7 +15,7 @@ from credentials_provider.minting import Failure
 from credentials_provider.transport.connections import Answer
 
 if TYPE_CHECKING:
-    from credentials_provider.diagnostics.asking import Asker
+    from credentials_provider.diagnostics.http import HttpClient
     from credentials_provider.diagnostics.inspection.verifying import Verification
 
 NOW = 1_800_000_000
@@ -77,7 +77,7 @@ def verified(
 ) -> Verification:
     token = find_token(text)
     assert token is not None
-    return verify(token, BASE, expected, cast("Asker", provider or Provider()), NOW)
+    return verify(token, BASE, expected, cast("HttpClient", provider or Provider()), NOW)
 
 
 @pytest.mark.parametrize(

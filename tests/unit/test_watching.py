@@ -71,8 +71,8 @@ class World:
             reload=lambda: asked,
             now=lambda: self.now,
             wait=self._wait,
-            observe=self.moments.append,
-            alive=lambda: None,
+            on_pass=self.moments.append,
+            heartbeat=lambda: None,
         )
         with pytest.raises(Ended):
             watch.serve()
@@ -213,8 +213,8 @@ def test_the_first_pass_ends_it_when_the_configuration_is_broken(project: Projec
             reload=lambda: RunOptions(project.settings()),
             now=lambda: world.now,
             wait=world._wait,
-            observe=world.moments.append,
-            alive=lambda: None,
+            on_pass=world.moments.append,
+            heartbeat=lambda: None,
         ).serve()
 
 
@@ -364,7 +364,7 @@ def test_systemd_is_told_over_its_socket_named_or_abstract(
         pytest.skip("abstract sockets are Linux's")
     address = f"@test-{os.getpid()}-{id(tmp_path)}" if abstract else str(tmp_path / "notify")
     with listen(address) as sock:
-        Notifier({"NOTIFY_SOCKET": address}).tell("READY=1", "STATUS=well")
+        Notifier({"NOTIFY_SOCKET": address}).notify("READY=1", "STATUS=well")
         assert sock.recv(100) == b"READY=1\nSTATUS=well"
 
 
@@ -377,4 +377,4 @@ def test_the_watchdog_is_ours_only_if_it_says_so() -> None:
 
 
 def test_a_socket_that_is_gone_is_no_error(tmp_path: pathlib.Path) -> None:
-    Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).tell("READY=1")
+    Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).notify("READY=1")

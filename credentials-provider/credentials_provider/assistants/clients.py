@@ -19,7 +19,7 @@ Headers = dict[str, str]
 Entry = dict[str, Any]
 
 
-class Place(NamedTuple):
+class ConfigFile(NamedTuple):
     """A file by platform; `~` and `%NAME%` are expanded, a relative one is the project's.
 
     Where the client lets a variable name another folder: the variable, and the path in it.
@@ -53,14 +53,14 @@ class Client(NamedTuple):
     title: str
     form: Form
     root: tuple[str, ...]
-    user: Place | None
-    project: Place | None
+    user: ConfigFile | None
+    project: ConfigFile | None
     bridge: Callable[[str, list[str]], Entry] | None
     static: Callable[[str, Headers], Entry] | None
     helper: Callable[[str, str], Entry] | None = None
     helper_since: tuple[str, str] = ("", "")
 
-    def place(self, scope: str | None) -> tuple[Place | None, str]:
+    def place(self, scope: str | None) -> tuple[ConfigFile | None, str]:
         """The file of a scope, and which scope that is where none was named."""
         if scope is None:
             scope = "user" if self.user else "project"
@@ -95,8 +95,8 @@ CLIENTS = {
         "Claude Code",
         "json",
         _SERVERS,
-        Place("~/.claude.json", variable=("CLAUDE_CONFIG_DIR", ".claude.json")),
-        Place(".mcp.json"),
+        ConfigFile("~/.claude.json", variable=("CLAUDE_CONFIG_DIR", ".claude.json")),
+        ConfigFile(".mcp.json"),
         _typed_bridge,
         _remote("http"),
         lambda url, command: {"type": "http", "url": url, "headersHelper": command},
@@ -106,8 +106,8 @@ CLIENTS = {
         "Codex",
         "toml",
         ("mcp_servers",),
-        Place("~/.codex/config.toml", variable=("CODEX_HOME", "config.toml")),
-        Place(".codex/config.toml"),
+        ConfigFile("~/.codex/config.toml", variable=("CODEX_HOME", "config.toml")),
+        ConfigFile(".codex/config.toml"),
         _plain_bridge,
         lambda url, headers: {"url": url, "http_headers": headers},
         lambda url, command: {"url": url, "http_headers_helper": command},
@@ -117,7 +117,7 @@ CLIENTS = {
         "Claude Desktop",
         "json",
         _SERVERS,
-        Place(
+        ConfigFile(
             "~/.config/Claude/claude_desktop_config.json",
             "~/Library/Application Support/Claude/claude_desktop_config.json",
             "%APPDATA%/Claude/claude_desktop_config.json",
@@ -130,12 +130,12 @@ CLIENTS = {
         "VS Code",
         "jsonc",
         ("servers",),
-        Place(
+        ConfigFile(
             "~/.config/Code/User/mcp.json",
             "~/Library/Application Support/Code/User/mcp.json",
             "%APPDATA%/Code/User/mcp.json",
         ),
-        Place(".vscode/mcp.json"),
+        ConfigFile(".vscode/mcp.json"),
         _typed_bridge,
         _remote("http"),
     ),
@@ -143,8 +143,8 @@ CLIENTS = {
         "Cursor",
         "json",
         _SERVERS,
-        Place("~/.cursor/mcp.json"),
-        Place(".cursor/mcp.json"),
+        ConfigFile("~/.cursor/mcp.json"),
+        ConfigFile(".cursor/mcp.json"),
         _plain_bridge,
         _untyped,
     ),
@@ -152,7 +152,7 @@ CLIENTS = {
         "Windsurf",
         "json",
         _SERVERS,
-        Place("~/.codeium/windsurf/mcp_config.json"),
+        ConfigFile("~/.codeium/windsurf/mcp_config.json"),
         None,
         _plain_bridge,
         lambda url, headers: {"serverUrl": url, "headers": headers},
@@ -161,7 +161,7 @@ CLIENTS = {
         "Cline",
         "json",
         _SERVERS,
-        Place("~/.cline/data/settings/cline_mcp_settings.json"),
+        ConfigFile("~/.cline/data/settings/cline_mcp_settings.json"),
         None,
         _plain_bridge,
         _remote("streamableHttp"),
@@ -171,7 +171,7 @@ CLIENTS = {
         "json",
         _SERVERS,
         None,
-        Place(".roo/mcp.json"),
+        ConfigFile(".roo/mcp.json"),
         _plain_bridge,
         _remote("streamable-http"),
     ),
@@ -179,8 +179,8 @@ CLIENTS = {
         "Gemini CLI",
         "jsonc",
         _SERVERS,
-        Place("~/.gemini/settings.json"),
-        Place(".gemini/settings.json"),
+        ConfigFile("~/.gemini/settings.json"),
+        ConfigFile(".gemini/settings.json"),
         _plain_bridge,
         _remote("http"),
     ),
@@ -188,11 +188,11 @@ CLIENTS = {
         "OpenCode",
         "jsonc",
         ("mcp",),
-        Place(
+        ConfigFile(
             "~/.config/opencode/opencode.json",
             variable=("XDG_CONFIG_HOME", "opencode/opencode.json"),
         ),
-        Place("opencode.json"),
+        ConfigFile("opencode.json"),
         lambda _, line: {"type": "local", "command": line, "enabled": True},
         lambda url, headers: {"type": "remote", "url": url, "headers": headers, "oauth": False},
     ),
@@ -200,13 +200,13 @@ CLIENTS = {
         "Zed",
         "jsonc",
         ("context_servers",),
-        Place(
+        ConfigFile(
             "~/.config/zed/settings.json",
             "",
             "%APPDATA%/Zed/settings.json",
             ("XDG_CONFIG_HOME", "zed/settings.json"),
         ),
-        Place(".zed/settings.json"),
+        ConfigFile(".zed/settings.json"),
         lambda _, line: {"source": "custom", "command": line[0], "args": line[1:]},
         _untyped,
     ),
@@ -214,7 +214,7 @@ CLIENTS = {
         "Goose",
         "yaml",
         ("extensions",),
-        Place(
+        ConfigFile(
             "~/.config/goose/config.yaml",
             "",
             "%APPDATA%/Block/goose/config/config.yaml",
@@ -241,8 +241,8 @@ CLIENTS = {
         "Kiro",
         "json",
         _SERVERS,
-        Place("~/.kiro/settings/mcp.json"),
-        Place(".kiro/settings/mcp.json"),
+        ConfigFile("~/.kiro/settings/mcp.json"),
+        ConfigFile(".kiro/settings/mcp.json"),
         _plain_bridge,
         _untyped,
     ),
@@ -250,8 +250,8 @@ CLIENTS = {
         "Qwen Code",
         "jsonc",
         _SERVERS,
-        Place("~/.qwen/settings.json", variable=("QWEN_HOME", "settings.json")),
-        Place(".qwen/settings.json"),
+        ConfigFile("~/.qwen/settings.json", variable=("QWEN_HOME", "settings.json")),
+        ConfigFile(".qwen/settings.json"),
         _plain_bridge,
         lambda url, headers: {"httpUrl": url, "headers": headers},
     ),
@@ -259,7 +259,7 @@ CLIENTS = {
         "GitHub Copilot CLI",
         "json",
         _SERVERS,
-        Place("~/.copilot/mcp-config.json", variable=("COPILOT_HOME", "mcp-config.json")),
+        ConfigFile("~/.copilot/mcp-config.json", variable=("COPILOT_HOME", "mcp-config.json")),
         None,
         lambda _, line: {"type": "local", "command": line[0], "args": line[1:], "tools": ["*"]},
         lambda url, headers: {"type": "http", "url": url, "headers": headers, "tools": ["*"]},
@@ -268,8 +268,8 @@ CLIENTS = {
         "Amp",
         "jsonc",
         ("amp.mcpServers",),
-        Place("~/.config/amp/settings.json"),
-        Place(".amp/settings.json"),
+        ConfigFile("~/.config/amp/settings.json"),
+        ConfigFile(".amp/settings.json"),
         _plain_bridge,
         _untyped,
     ),
@@ -279,7 +279,7 @@ CLIENTS = {
         "json",
         _SERVERS,
         None,
-        Place(".continue/mcpServers/credentials-provider.json"),
+        ConfigFile(".continue/mcpServers/credentials-provider.json"),
         _plain_bridge,
         None,
     ),
@@ -287,8 +287,8 @@ CLIENTS = {
         "JetBrains Junie",
         "json",
         _SERVERS,
-        Place("~/.junie/mcp/mcp.json"),
-        Place(".junie/mcp/mcp.json"),
+        ConfigFile("~/.junie/mcp/mcp.json"),
+        ConfigFile(".junie/mcp/mcp.json"),
         _plain_bridge,
         None,
     ),
@@ -296,8 +296,8 @@ CLIENTS = {
         "Amazon Q Developer",
         "json",
         _SERVERS,
-        Place("~/.aws/amazonq/mcp.json"),
-        Place(".amazonq/mcp.json"),
+        ConfigFile("~/.aws/amazonq/mcp.json"),
+        ConfigFile(".amazonq/mcp.json"),
         _plain_bridge,
         _untyped,
     ),
@@ -306,7 +306,7 @@ CLIENTS = {
         "yaml",
         _SERVERS,
         None,
-        Place("librechat.yaml"),
+        ConfigFile("librechat.yaml"),
         _typed_bridge,
         _remote("streamable-http"),
     ),
@@ -315,7 +315,7 @@ CLIENTS = {
         "json",
         _SERVERS,
         None,
-        Place("mcp-inspector.json"),
+        ConfigFile("mcp-inspector.json"),
         _typed_bridge,
         _remote("streamable-http"),
     ),
@@ -325,7 +325,7 @@ CLIENTS = {
         "json",
         _SERVERS,
         None,
-        Place("mcp.json"),
+        ConfigFile("mcp.json"),
         None,
         _registry_entry,
     ),
@@ -334,7 +334,7 @@ CLIENTS = {
         "json",
         ("mcp", "servers"),
         None,
-        Place("vscode_mcp.json"),
+        ConfigFile("vscode_mcp.json"),
         None,
         _untyped,
     ),

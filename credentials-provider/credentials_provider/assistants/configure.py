@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from credentials_provider.assistants.documents import (
-    BrokenError,
     Change,
     FormattingError,
+    UnparsableError,
     changed,
     entries_of,
 )
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from credentials_provider.assistants.clients import Client
     from credentials_provider.assistants.program import Launch
 
-Way = Literal["helper", "bridge", "static"]
+Delivery = Literal["helper", "bridge", "static"]
 BACKUP = ".before-credentials-provider"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
@@ -39,7 +39,7 @@ _OURS = ("mcp-bridge", "headers-json")
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{10}[A-Za-z0-9._~+/=-]*")
 
 
-class Unwritten(CredentialsProviderError):  # noqa: N818  a refusal rather than an error
+class NotWrittenError(CredentialsProviderError):
     """The file was left as it is, because changing it would lose what its owner wrote."""
 
 
@@ -52,7 +52,7 @@ class Edit:
     after: str = field(repr=False)
 
     @property
-    def changes(self) -> bool:
+    def has_changes(self) -> bool:
         return self.after != (self.before or "")
 
 
@@ -94,35 +94,35 @@ def check_url(url: str) -> str:
     raise ConfigurationError(f"{shown[:200]!r} {problem}", hint="Example: https://host/path/mcp")
 
 
-def way_of(client: Client, asked: Way | None) -> Way:
+def delivery_of(client: Client, asked: Delivery | None) -> Delivery:
     """How the token gets there: as asked, else by the bridge where the client can start one.
 
     Raises:
-        ConfigurationError: the client has no such way.
+        ConfigurationError: the client does not support it.
 
     """
-    ways: dict[Way, object] = {
+    deliveries: dict[Delivery, object] = {
         "bridge": client.bridge,
         "helper": client.helper,
         "static": client.static,
     }
-    for way, shape in ways.items():
-        if shape is not None and asked in {None, way}:
-            return way
+    for delivery, shape in deliveries.items():
+        if shape is not None and asked in {None, delivery}:
+            return delivery
+    supported = ", ".join(each for each, shape in deliveries.items() if shape is not None)
     raise ConfigurationError(
-        f"{client.title} has no {asked} way to a remote server",
-        hint=f"It has: {', '.join(way for way, shape in ways.items() if shape is not None)}.",
+        f"{client.title} has no {asked} way to a remote server", hint=f"It has: {supported}."
     )
 
 
-def live_entries(
-    client: Client, way: Way, servers: Mapping[str, str], launch: Launch
+def dynamic_entries(
+    client: Client, delivery: Delivery, servers: Mapping[str, str], launch: Launch
 ) -> dict[str, dict[str, Any]]:
     """Entries for servers by name and address whose token never goes stale."""
-    if way == "helper" and client.helper is not None:
+    if delivery == "helper" and client.helper is not None:
         return {name: client.helper(url, launch.helper()) for name, url in servers.items()}
     if client.bridge is None:
-        raise AssertionError("a way that the client does not have")
+        raise AssertionError("a delivery that the client does not support")
     return {name: client.bridge(name, launch.bridge(url)) for name, url in servers.items()}
 
 
@@ -131,7 +131,7 @@ def static_entries(
 ) -> dict[str, Any]:
     """Entries that hold the token itself."""
     if client.static is None:
-        raise AssertionError("a way that the client does not have")
+        raise AssertionError("a delivery that the client does not support")
     return {name: client.static(url, {header: f"Bearer {token}"}) for name, url in servers.items()}
 
 
@@ -140,7 +140,7 @@ def plan_edit(path: str, client: Client, entries: Mapping[str, Mapping[str, Any]
 
     Raises:
         ConfigurationError: the file is broken, or has a server of this name that is not ours.
-        Unwritten: comments or layout would not survive.
+        NotWrittenError: comments or layout would not survive.
 
     """
     before = _read(path)
@@ -153,13 +153,13 @@ def plan_edit(path: str, client: Client, entries: Mapping[str, Mapping[str, Any]
                     hint="Choose another name, or remove that one first.",
                 )
         after = changed(before or "", client.form, Change(client.root, entries))
-    except BrokenError as error:
+    except UnparsableError as error:
         raise ConfigurationError(
             f"{path} cannot be read by {client.title}: {error}",
             hint="Repair or remove it. It was left as it is.",
         ) from None
     except FormattingError as error:
-        raise Unwritten(
+        raise NotWrittenError(
             f"{path} was left as it is: {error}",
             hint="Put the entry that is printed above there yourself.",
         ) from None
@@ -245,7 +245,7 @@ def diff(edit: Edit) -> str:
     return _TOKEN.sub("…", text)
 
 
-def unique(servers: Iterable[tuple[str, str]]) -> dict[str, str]:
+def servers_by_name(servers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Servers by name.
 
     Raises:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _BOM = "\ufeff"
 
 
-class BrokenError(ValueError):
+class UnparsableError(ValueError):
     """The file is not what its client could read."""
 
 
@@ -35,7 +35,7 @@ def entries_of(text: str, form: Form, root: tuple[str, ...]) -> dict[str, Any]:
     """What stands under the root now.
 
     Raises:
-        BrokenError: the text is not of that form, or a part of the way to its root is not a table.
+        UnparsableError: the text is not of that form, or something above its root is not a table.
 
     """
     found: Any = _parse(text.removeprefix(_BOM), form)
@@ -44,7 +44,7 @@ def entries_of(text: str, form: Form, root: tuple[str, ...]) -> dict[str, Any]:
             found = found.get(key)
             found = {} if found is None else found
         if not isinstance(found, dict):
-            raise BrokenError(f"{key or 'the whole'} is not a table of names and values")
+            raise UnparsableError(f"{key or 'the whole'} is not a table of names and values")
     return dict(found)
 
 
@@ -52,7 +52,7 @@ def changed(text: str, form: Form, change: Change) -> str:
     """The text after the change.
 
     Raises:
-        BrokenError: the text is not of that form.
+        UnparsableError: the text is not of that form.
         FormattingError: comments or layout would not survive.
 
     """
@@ -76,7 +76,7 @@ def changed(text: str, form: Form, change: Change) -> str:
     return text[: len(text) - len(bare)] + after
 
 
-def shown(form: Form, change: Change) -> str:
+def rendered(form: Form, change: Change) -> str:
     """The entries alone, as a text to paste."""
     start = "{}\n" if form in {"json", "jsonc"} else ""
     return changed(start, form, change)
@@ -92,7 +92,7 @@ def _parse(text: str, form: Form) -> Any:
         try:
             return tomlkit.parse(text).unwrap()
         except TOMLKitError as error:
-            raise BrokenError(f"it is not TOML: {str(error)[:120]}") from None
+            raise UnparsableError(f"it is not TOML: {str(error)[:120]}") from None
     if form == "yaml":
         return _parse_yaml(text)
     if form == "json":
@@ -104,11 +104,11 @@ def _parse(text: str, form: Form) -> Any:
                 if isinstance(error, json.JSONDecodeError)
                 else ""
             )
-            raise BrokenError(f"it is not JSON{place}") from None
+            raise UnparsableError(f"it is not JSON{place}") from None
     try:
         return {} if json_text.is_empty(text) else json_text.parse(text)
     except json_text.JSONError as error:
-        raise BrokenError(f"it is not JSON: {error.place}") from None
+        raise UnparsableError(f"it is not JSON: {error.place}") from None
 
 
 def _json(text: str, change: Change) -> str:
@@ -121,7 +121,9 @@ def _json(text: str, change: Change) -> str:
                 json_text.remove(text, path) if entry is None else json_text.put(text, path, entry)
             )
         except json_text.JSONError as error:  # a key that stands twice: which one counts?
-            raise BrokenError(f"the same name stands twice in one object: {error.place}") from None
+            raise UnparsableError(
+                f"the same name stands twice in one object: {error.place}"
+            ) from None
     return text
 
 
@@ -181,7 +183,7 @@ def _parse_yaml(text: str) -> Any:
     except (YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f": line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise BrokenError(f"it is not YAML{place}") from None
+        raise UnparsableError(f"it is not YAML{place}") from None
     return {} if content is None else content
 
 

@@ -92,7 +92,7 @@ def _prove(line: Sequence[str]) -> Proof:
         )
     except OSError as error:
         return Proof(problem=f"{line[0]} cannot be started: {error.strerror}")
-    talk = _Talk(process)
+    talk = _Conversation(process)
     try:
         return talk.prove()
     except _ProblemError as error:
@@ -101,7 +101,7 @@ def _prove(line: Sequence[str]) -> Proof:
         talk.end()
 
 
-class _Talk:
+class _Conversation:
     """Messages with a program on its standard streams."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:

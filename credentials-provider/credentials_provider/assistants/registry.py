@@ -89,7 +89,7 @@ class Registry:
         self._check_gateway(addresses[0])
         return _named(usable, addresses)
 
-    def is_there(self) -> bool:
+    def is_registry(self) -> bool:
         """Whether an address has a registry's list of servers."""
         answer = self._get("/api/servers", limit=1, include_tools="false")
         document = _json_object(answer) if isinstance(answer, Answer) else None

@@ -71,7 +71,9 @@ class LazyGroup(Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and name[:1] != "-" and not ctx.resilient_parsing:
-            raise click.NoSuchCommand(name, possibilities=COMMANDS, ctx=ctx)
+            near = _nearest_command(name, ctx)
+            more = f" Did you mean '{near}'?" if near else ""
+            raise click.NoSuchCommand(name, f"No such command '{name}'.{more}", ctx=ctx)
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
@@ -116,6 +118,20 @@ def group(ctx: click.Context) -> None:
         show(ctx.obj, ctx.info_name or PROGRAM)
 
 
+def _nearest_command(word: str, ctx: click.Context) -> str | None:
+    """What somebody may have meant who typed this in a command's place."""
+    from difflib import get_close_matches  # only to help with a mistake
+
+    meant = dict.fromkeys(("renew", "refresh"), "generate --refresh-ahead")
+    for name in ("schedule", "identities"):
+        below = group.get_command(ctx, name)
+        assert isinstance(below, click.Group)  # noqa: S101  ours
+        meant |= {each: f"{name} {each}" for each in below.list_commands(ctx)}
+    meant |= {name: name for name in COMMANDS}
+    near = get_close_matches(word, meant, n=1)
+    return meant[near[0]] if near else None
+
+
 def main(
     args: Sequence[str] | None = None, *, root: str | None = None, script: bool = False
 ) -> NoReturn:
@@ -129,7 +145,7 @@ def main(
     """
     arguments = list(sys.argv[1:] if args is None else args)
     if script:
-        arguments = _with_command(arguments)
+        arguments = _with_default_command(arguments)
     gc.set_threshold(10_000)  # a search for garbage among the modules takes a tenth of a cold start
     _open_closed_streams()
     streams.install()
@@ -152,7 +168,7 @@ def main(
     sys.exit(code)
 
 
-def _with_command(arguments: list[str]) -> list[str]:
+def _with_default_command(arguments: list[str]) -> list[str]:
     first = arguments[0] if arguments else ""
     if first == "--demo":
         return ["demo", *arguments[1:]]
@@ -174,7 +190,7 @@ def colour() -> bool | None:
 
 
 def _run(arguments: list[str], root: str) -> int:
-    arguments = _meant(arguments)
+    arguments = _resolve_aliases(arguments)
     program = program_name(root)
     context = None
     try:
@@ -184,25 +200,27 @@ def _run(arguments: list[str], root: str) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.UsageError as error:
-        if "--json" in _before_command_line(arguments):
+        if "--json" in _own_arguments(arguments):
             _print_problems([Problem(error.format_message())], EXIT_USAGE)
-        elif _wants_json_log(_before_command_line(arguments)):
-            _log("error", error.format_message())
+        elif _wants_json_log(_own_arguments(arguments)):
+            _log_event("error", error.format_message())
         else:
             error.show()
         return EXIT_USAGE
     except CredentialsProviderError as error:
-        return _failed(error, context, arguments)
+        return _report_error(error, context, arguments)
     except (StoppedError, KeyboardInterrupt, click.Abort) as stop:
         code, name = (
             (stop.exit_code, stop.signal_name)
             if isinstance(stop, StoppedError)
             else (130, "SIGINT")
         )
-        return _say(f"stopped by {name}; every file is whole", code, context, event="stopped")
+        return _report_end(
+            f"stopped by {name}; every file is whole", code, context, event="stopped"
+        )
     except OSError as error:
         what = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        return _failed(
+        return _report_error(
             StorageError(
                 f"{what}{error.strerror or type(error).__name__}",
                 hint="Check that it is what it should be, its owner and permissions, and the disk.",
@@ -211,16 +229,18 @@ def _run(arguments: list[str], root: str) -> int:
             arguments,
         )
     except Exception as error:  # noqa: BLE001  a traceback could show a secret
-        return _say(_unforeseen(error), EXIT_FAILED, context)
+        return _report_end(_unexpected_message(error), EXIT_FAILED, context)
 
 
-def _say(message: str, code: int, context: click.Context | None, *, event: str = "error") -> int:
+def _report_end(
+    message: str, code: int, context: click.Context | None, *, event: str = "error"
+) -> int:
     """Say why the program ends, in the form that was asked for."""
-    options = _parsed(context)
+    options = _parsed_options(context)
     if options.get("as_json"):
         _print_problems([Problem(message)], code)
     if options.get("log_format") == "json":
-        _log(event, message)
+        _log_event(event, message)
     else:
         click.echo(f"error: {message}" if event == "error" else message, err=True)
     return code
@@ -234,13 +254,13 @@ def _wants_json_log(words: Sequence[str]) -> bool:
     )
 
 
-def _log(name: str, message: str, remedy: str | None = None) -> None:
+def _log_event(name: str, message: str, remedy: str | None = None) -> None:
     from credentials_provider.cli.logs import event  # where a log is asked for
 
     event(name, "error" if name == "error" else "warning", message=message, remedy=remedy)
 
 
-def _unforeseen(error: Exception) -> str:
+def _unexpected_message(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith(__package__):
         from credentials_provider.extras import cure
 
@@ -248,53 +268,53 @@ def _unforeseen(error: Exception) -> str:
     return f"{unexpected(error)}; this is a mistake of this program, please report it"
 
 
-def _meant(arguments: list[str]) -> list[str]:
+def _resolve_aliases(arguments: list[str]) -> list[str]:
     """The words that people try first, as the options that they mean."""
     if arguments[:1] == ["version"]:
         return ["--version", *arguments[1:]]
     return [*arguments[1:], "--help"] if arguments[:1] == ["help"] else arguments
 
 
-def _before_command_line(arguments: Sequence[str]) -> Sequence[str]:
+def _own_arguments(arguments: Sequence[str]) -> Sequence[str]:
     """What we read: behind `--` stands somebody else's command line."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
-def _parsed(context: click.Context | None) -> dict[str, Any]:
+def _parsed_options(context: click.Context | None) -> dict[str, Any]:
     """The options of the command that ran, as they were parsed; none where it did not run."""
     return context.meta.get(PARSED, {}) if context else {}
 
 
-def _failed(
+def _report_error(
     error: CredentialsProviderError, context: click.Context | None, arguments: Sequence[str]
 ) -> int:
     """Say what went wrong, in the form that was asked for."""
-    options = _parsed(context)
+    options = _parsed_options(context)
     if options.get("as_json"):
         _print_problems(error.problems, error.exit_code)
     elif options.get("log_format") == "json":
         for problem in error.problems:
-            _log("error", str(problem), error.hint)
+            _log_event("error", str(problem), error.hint)
     else:
-        _explain(error, context.info_name if context else None, arguments)
+        _print_error(error, context, arguments)
     return error.exit_code
 
 
-def _explain(
-    error: CredentialsProviderError, program: str | None, arguments: Sequence[str]
+def _print_error(
+    error: CredentialsProviderError, context: click.Context | None, arguments: Sequence[str]
 ) -> None:
     click.echo(f"{click.style('error:', fg='red')} {error.message}", err=True, color=colour())
     if error.problems[0].message != error.message:
         for problem in error.problems:
             click.echo(f"  {problem}", err=True)
-    if error.hint:
-        click.echo(f"  {as_started(error.hint, program)}", err=True)
     # `generate_creds.sh statsu` is `generate statsu`, whether or not there are identities.
-    if error.exit_code == EXIT_USAGE and arguments[:1] == ["generate"] and arguments[1:]:
-        from difflib import get_close_matches  # only to help with a mistake
-
-        if near := get_close_matches(arguments[1], COMMANDS, n=1):
-            click.echo(f"  Did you mean the command `{program} {near[0]}`?", err=True)
+    if context and error.exit_code == EXIT_USAGE and arguments[:1] == ["generate"]:
+        near = _nearest_command(arguments[1], context) if arguments[1:] else None
+        if near:
+            command = as_started(f"`{PROGRAM} {near}`", context)
+            click.echo(f"  Did you mean the command {command}?", err=True)
+    if error.hint:
+        click.echo(f"  {as_started(error.hint, context)}", err=True)
 
 
 def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:

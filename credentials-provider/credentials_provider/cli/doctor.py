@@ -16,7 +16,7 @@ from credentials_provider.cli.options import (
     settings_of,
     settings_options,
 )
-from credentials_provider.cli.stopping import stoppable
+from credentials_provider.cli.signals import stoppable
 from credentials_provider.diagnostics import doctor
 from credentials_provider.diagnostics.doctor.tokens import curl
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, printable
@@ -45,7 +45,7 @@ _MOST_NAMES = 3
 )
 @click.argument("name", required=False, shell_complete=identity_names)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-@click.option("--registry-url", metavar="URL", help="Also show the registry the tokens.")
+@click.option("--registry-url", metavar="URL", help="Also present the tokens to this registry.")
 @click.option("--scopes-file", metavar="PATH", help="The registry's scope files: map groups.")
 @click.option("--curl", "as_curl", is_flag=True, help="Print NAME's token request for curl.")
 @settings_options
@@ -58,7 +58,7 @@ def command(root: str, /, **options: Any) -> int:
             raise click.UsageError("--curl needs the NAME of an identity.")
         _show_curl(name, root, options)
         return EXIT_OK
-    question = doctor.Question(
+    question = doctor.DoctorOptions(
         root=root,
         flags=flags_of(options),
         process=os.environ,

@@ -124,9 +124,13 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
         raise click.UsageError("--endpoint and --watch exclude one another.")
     try:
         if stays:
-            from credentials_provider.cli import staying  # only for what stays
+            from credentials_provider.cli import long_running  # only for what stays
 
-            run = staying.with_endpoint if options["endpoint"] else staying.watched
+            run = (
+                long_running.run_with_endpoint
+                if options["endpoint"]
+                else long_running.run_with_renewals
+            )
             return run(name, line, settings, options)
         access = take_token(name, settings, options)
         environment = {**inherited(settings), options["env_var"]: access.token}

@@ -18,8 +18,8 @@ from credentials_provider.cli.options import (
     load,
     trust_option,
 )
-from credentials_provider.cli.stopping import stoppable
-from credentials_provider.errors import EXIT_CODES, UnknownIdentityError
+from credentials_provider.cli.signals import stoppable
+from credentials_provider.errors import EXIT_CODES, NoIdentitiesError, UnknownIdentityError
 from credentials_provider.model import RunOptions
 from credentials_provider.policy import parse_lead
 from credentials_provider.run import batch
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _OLD_FORM = "credentials_provider.old_form"  # in a context's meta: the value with a blank before it
 _NAME_OR_VALUE = "credentials_provider.name_or_value"  # … and what a value could have been meant by
-_PATIENCE = 1.0  # seconds that a renewal waits for the reader of its messages
+_WRITE_TIMEOUT = 1.0  # seconds that a renewal waits for the reader of its messages
 
 
 class GenerateCommand(Command):
@@ -173,6 +173,13 @@ class GenerateCommand(Command):
 )
 @click.option("--metrics-file", metavar="FILE", help="Write metrics for Prometheus to this file.")
 @click.option(
+    "--interval",
+    type=DURATION,
+    default="5m",
+    show_default=True,
+    help="How often a timer runs this command: for an alert on the metrics.",
+)
+@click.option(
     "--shard",
     type=ShardType(),
     metavar="K/N",
@@ -235,10 +242,10 @@ def command(root: str, /, **options: Any) -> int:
     else:
         console = Console(quiet=options["quiet"], verbose=bool(options["verbose"]))
     ends_at = time.monotonic() + run_options.deadline
-    streams.limit(until=ends_at, patience=_PATIENCE)
+    streams.limit(until=ends_at, timeout=_WRITE_TIMEOUT)
     with stoppable(), contextlib.closing(console):
         report = _run(run_options, console)
-    streams.limit(until=max(ends_at, time.monotonic() + _PATIENCE))
+    streams.limit(until=max(ends_at, time.monotonic() + _WRITE_TIMEOUT))
     if not isinstance(console, Console):
         console.report(report)
         if not options["as_json"]:
@@ -257,10 +264,17 @@ def command(root: str, /, **options: Any) -> int:
 def _run(run_options: RunOptions, console: Observer) -> Report:
     try:
         return batch.run(run_options, console)
-    except UnknownIdentityError as error:
+    except (NoIdentitiesError, UnknownIdentityError) as error:
         value = click.get_current_context().meta.get(_NAME_OR_VALUE)
-        if isinstance(value, str) and value in error.names and _is_lead(value):
-            error.hint = f"To renew what has this much life left, write --refresh-before {value}."
+        names = error.names if isinstance(error, UnknownIdentityError) else run_options.names
+        if names and isinstance(error, NoIdentitiesError):
+            error.message = f"{names[0]!r} is neither a command nor an identity: {error.message}"
+        if isinstance(value, str) and value in names:
+            error.hint = (
+                f"To renew what has this much life left, write --refresh-before {value}."
+                if _is_lead(value)
+                else "--refresh-ahead takes its value with =: --refresh-ahead=auto, =10m or =25%."
+            )
         raise
 
 
@@ -308,6 +322,7 @@ def options_of(root: str, options: dict[str, Any]) -> RunOptions:
         hook_timeout=options["hook_timeout"],
         hook_env=options["hook_env"],
         metrics_file=options["metrics_file"],
+        interval=options["interval"],
         deadline_given=_is_given("deadline"),
         quiet=options["quiet"],
         warnings=tuple(_warnings(options)),

@@ -17,13 +17,21 @@ SCRIPT = "generate_creds.sh"  # the same program, in a checkout
 UTC = "credentials_provider.utc"  # in a context's meta: whether times are shown in UTC
 PARSED = "credentials_provider.parsed"  # in a context's meta: the options of the command that ran
 
+_FILES = "Files"
 # A group's title, and the parameters that belong there in every command that has them.
 _GROUPS = {
     "Credential, exactly one": (),
-    "Files": ("identities_file", "output_dir", "env_file", "trust_owner"),
+    _FILES: ("identities_file", "output_dir", "env_file", "trust_owner"),
     "Provider": ("login_base_url", "cloud", "ca_bundle"),
     "Limits": ("concurrency", "timeout", "max_attempts", "deadline", "lock_timeout"),
-    "After a run": ("on_renew", "on_failure", "hook_env", "hook_timeout", "metrics_file"),
+    "After a run": (
+        "on_renew",
+        "on_failure",
+        "hook_env",
+        "hook_timeout",
+        "metrics_file",
+        "interval",
+    ),
     "Output": ("as_json", "quiet", "verbose", "log_format"),
     "As the registry's own scripts have them": (
         "auth_provider",
@@ -48,11 +56,24 @@ def program_name(root: str) -> str:
     script = os.path.join(root, SCRIPT)
     if not root or not os.path.exists(script):
         return PROGRAM
+    return f"./{SCRIPT}" if _is_here(root) else _quoted(os.path.abspath(script))
+
+
+def _default_folder(root: str | None) -> str:
+    """The folder of the default files; empty for who stands there, or outside of the program."""
+    if root is None or (root and _is_here(root)):
+        return ""
+    from credentials_provider.settings import own_folder  # only for help
+
+    folder, home = root or own_folder(os.environ), os.path.expanduser("~")
+    return folder.replace(home, "~", 1) if folder.startswith(home + os.sep) else folder
+
+
+def _is_here(folder: str) -> bool:
     try:
-        here = os.getcwd() == os.path.abspath(root)
+        return os.getcwd() == os.path.abspath(folder)
     except OSError:  # the folder was removed
-        here = False
-    return f"./{SCRIPT}" if here else _quoted(os.path.abspath(script))
+        return False
 
 
 def _quoted(word: str) -> str:
@@ -61,14 +82,20 @@ def _quoted(word: str) -> str:
     return shlex.quote(word)
 
 
-def as_started(text: str, program: str | None = None) -> str:
-    """A text whose quoted commands can be typed here: the program as it was started, its paths."""
-    ctx = click.get_current_context(silent=True)
-    if program is None:
-        program = (ctx and ctx.find_root().info_name) or PROGRAM
+def as_started(text: str, ctx: click.Context | None = None, *, identity: str | None = None) -> str:
+    """A text whose quoted commands can be typed here: the program as it was started, its paths.
+
+    Where the text concerns one `identity`, its name takes the place of NAME. `ctx` is needed where
+    the command has ended.
+    """
+    ctx = ctx or click.get_current_context(silent=True)
+    program = (ctx and ctx.find_root().info_name) or PROGRAM
 
     def replace(found: re.Match[str]) -> str:
-        return f"`{program} {found[1]}{_where(ctx, found[1].split()) if ctx else ''}`"
+        command = found[1]
+        if identity is not None:
+            command = re.sub(r"\bNAME\b", lambda _: _quoted(identity), command)
+        return f"`{program} {command}{_where(ctx, command.split()) if ctx else ''}`"
 
     return re.sub(rf"`{PROGRAM} ([^`]*)`", replace, text)
 
@@ -82,10 +109,11 @@ def _where(ctx: click.Context, words: Sequence[str]) -> str:
             break
         command = below
     takes = {param.name for param in command.params}
+    typed = ctx.meta.get(PARSED, ctx.params)
     return "".join(
-        f" --{name.replace('_', '-')} {_quoted(str(ctx.params[name]))}"
+        f" --{name.replace('_', '-')} {_quoted(str(typed[name]))}"
         for name in _WHERE
-        if name in takes and ctx.params.get(name)
+        if name in takes and typed.get(name)
     )
 
 
@@ -148,7 +176,8 @@ class Command(click.Command):
                 groups[title].append(record)
         for title, records in groups.items():
             if records:
-                with formatter.section(title):
+                folder = _default_folder(ctx.find_root().obj) if title == _FILES else ""
+                with formatter.section(f"{title}, by default in {folder}" if folder else title):
                     formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

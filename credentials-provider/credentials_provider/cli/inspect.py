@@ -19,7 +19,7 @@ from credentials_provider.cli.options import (
     utc_option,
 )
 from credentials_provider.cli.output import local_time, time_left
-from credentials_provider.diagnostics.asking import Asker
+from credentials_provider.diagnostics.http import HttpClient
 from credentials_provider.diagnostics.inspection.decoding import described, find_token
 from credentials_provider.diagnostics.inspection.registry import (
     mapping_finding,
@@ -93,8 +93,10 @@ def command(root: str, /, **options: Any) -> int:
     if options["verifies"]:
         expected = _expectation(fields, settings, options["audience"])
         base = authority_base(dict(fields), settings)
-        with contextlib.closing(Asker(settings.ca_bundle, time.monotonic() + _DEADLINE)) as asker:
-            verified = verify(token, base, expected, asker, now)
+        with contextlib.closing(
+            HttpClient(settings.ca_bundle, time.monotonic() + _DEADLINE)
+        ) as client:
+            verified = verify(token, base, expected, client, now)
     findings = registry_findings(
         token, validator_of(settings, fields), now, signed=verified.signed if verified else None
     )
@@ -203,21 +205,21 @@ def _show(
 def _times(token: Token, now: float) -> Sequence[tuple[str, str]]:
     lines = []
     for label, name in (("issued", "iat"), ("valid from", "nbf"), ("expires", "exp")):
-        moment = epoch_claim(token.claims, name)
-        if moment is None:
+        epoch = epoch_claim(token.claims, name)
+        if epoch is None:
             lines.append((label, "none"))
             continue
-        away = time_left(abs(moment - now))
-        relation = f"in {away}" if moment > now else f"{away} ago"
-        lines.append((label, f"{_when(moment, now)}, {relation}"))
+        away = time_left(abs(epoch - now))
+        relation = f"in {away}" if epoch > now else f"{away} ago"
+        lines.append((label, f"{_when(epoch, now)}, {relation}"))
     return lines
 
 
-def _when(moment: int, now: float) -> str:
+def _when(epoch: int, now: float) -> str:
     try:
-        return local_time(moment, now)
+        return local_time(epoch, now)
     except (OverflowError, OSError, ValueError):
-        return str(moment)
+        return str(epoch)
 
 
 def _document(

@@ -25,7 +25,7 @@ _PRIORITIES: dict[Level, int] = {"error": 3, "warning": 4, "info": 6}
 _LEVELS: dict[str, Level] = {"failed": "error", "kept": "warning"}
 
 
-def tell(text: str, level: Level = "info") -> None:
+def log(text: str, level: Level = "info") -> None:
     """Lines on stderr; where that is the journal, with their priority."""
     if sys.stderr.isatty():
         from credentials_provider.cli.table import wrapped  # people only
@@ -83,7 +83,7 @@ class WarningLog(Observer):
     """Warnings alone, for people."""
 
     def warn(self, message: str) -> None:
-        tell(f"{click.style('warning:', fg='yellow')} {message}", "warning")
+        log(f"{click.style('warning:', fg='yellow')} {message}", "warning")
 
 
 class JsonLog(Observer):
@@ -159,7 +159,7 @@ def show_requests(*, as_json: bool) -> None:
             if as_json:
                 event("request", message=text)
             else:
-                tell(text)
+                log(text)
 
     logger = logging.getLogger(__name__.partition(".")[0])
     logger.setLevel(logging.DEBUG)

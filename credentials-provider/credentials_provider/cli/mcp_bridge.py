@@ -15,7 +15,7 @@ from credentials_provider.cli.options import (
     settings_of,
     settings_options,
 )
-from credentials_provider.cli.stopping import stoppable
+from credentials_provider.cli.signals import stoppable
 from credentials_provider.cli.token import check_header_names
 from credentials_provider.model import RunOptions
 

@@ -15,21 +15,21 @@ import click
 
 from credentials_provider.assistants.clients import CLIENTS, IN_TOKEN_FOLDER, PLATFORM, Client
 from credentials_provider.assistants.configure import (
+    Delivery,
     Edit,
-    Unwritten,
-    Way,
+    NotWrittenError,
     apply_edit,
     check_name,
     check_url,
+    delivery_of,
     diff,
-    live_entries,
+    dynamic_entries,
     plan_edit,
+    servers_by_name,
     static_entries,
     undo_edit,
-    unique,
-    way_of,
 )
-from credentials_provider.assistants.documents import Change, shown
+from credentials_provider.assistants.documents import Change, rendered
 from credentials_provider.assistants.program import Launch
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import identity_names, settings_of, settings_options
@@ -44,10 +44,10 @@ from credentials_provider.identities.reading import read_entries
 from credentials_provider.run.child_environment import allowed
 from credentials_provider.run.launching import (
     is_temporary,
-    left_behind,
-    left_behind_warning,
+    not_passed_warning,
     options_of,
     program,
+    variables_not_passed,
 )
 
 if TYPE_CHECKING:
@@ -93,15 +93,15 @@ _VERSION_TIMEOUT = 10.0  # seconds for an assistant's program to tell its versio
     metavar="HEADER",
     help="Default: Authorization, or X-Authorization for a gateway.",
 )
-@click.option("--bridge", "way", flag_value="bridge", hidden=True, help="The default.")
+@click.option("--bridge", "delivery", flag_value="bridge", hidden=True, help="The default.")
 @click.option(
     "--helper",
-    "way",
+    "delivery",
     flag_value="helper",
     help="The assistant runs a command for its headers (Claude Code, Codex).",
 )
 @click.option(
-    "--static", "way", flag_value="static", help="Write the token itself, which will expire."
+    "--static", "delivery", flag_value="static", help="Write the token itself, which will expire."
 )
 @click.option("--write", is_flag=True, help="Merge into the assistant's own file.")
 @click.option(
@@ -123,8 +123,8 @@ def command(root: str, /, client_name: str, **options: Any) -> int:
     """Make CLIENT use remote MCP servers with a token that is always valid."""
     settings = settings_of(options, root)
     client = CLIENTS[client_name]
-    work = _Work(root, client_name, client, settings, _Options(**options))
-    return work.remove() if options["remove"] else work.configure()
+    configurator = _Configurator(root, client_name, client, settings, _Options(**options))
+    return configurator.remove() if options["remove"] else configurator.configure()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class _Options:
     registry_url: str | None = None
     gateway: bool = False
     header_name: str | None = None
-    way: Way | None = None
+    delivery: Delivery | None = None
     write: bool = False
     check: bool = True
     if_check_fails: str = "ask"
@@ -147,7 +147,7 @@ class _Options:
     file: str | None = None
 
 
-class _Work:
+class _Configurator:
     """One run for one client."""
 
     def __init__(
@@ -172,35 +172,35 @@ class _Work:
     def configure(self) -> int:
         options, client = self.options, self.client
         identity = self._identity()
-        servers = unique(_server(each) for each in options.servers)
+        servers = servers_by_name(_server(each) for each in options.servers)
         if options.registry_url:
             servers |= self._discovered(identity)
         if not servers:
             raise click.UsageError("Name a server: --server NAME=URL, or --registry-url URL.")
-        way = way_of(client, options.way)
+        delivery = delivery_of(client, options.delivery)
         header = self._header(identity, servers)
         launch = Launch(program(self.root), identity, header, options_of(self.settings))
-        if way == "static":
+        if delivery == "static":
             entries = self._static(servers, identity, header)
         else:
             self._warn_of_what_is_missing(launch)
-            entries = live_entries(client, way, servers, launch)
-        if way == "helper":
+            entries = dynamic_entries(client, delivery, servers, launch)
+        if delivery == "helper":
             _check_version(client)
         if not (options.write or options.as_diff):
-            click.echo(shown(client.form, Change(client.root, entries)), nl=False)
+            click.echo(rendered(client.form, Change(client.root, entries)), nl=False)
             click.echo(f"For {client.title}: {self.path}; --write puts it there.", err=True)
             return EXIT_OK
         try:
             edit = plan_edit(self.path, client, entries)
-        except Unwritten:
-            click.echo(shown(client.form, Change(client.root, entries)), nl=False)
+        except NotWrittenError:
+            click.echo(rendered(client.form, Change(client.root, entries)), nl=False)
             raise
         backup = self._apply(edit, write=options.write)
-        if not (options.write and options.check) or way == "static":
+        if not (options.write and options.check) or delivery == "static":
             return EXIT_OK
         lines = {name: launch.bridge(url) for name, url in servers.items()}
-        if _prove(lines, launch.helper() if way == "helper" else None):
+        if _prove(lines, launch.helper() if delivery == "helper" else None):
             return EXIT_OK
         self._decide(edit, backup)
         return EXIT_FAILED
@@ -208,7 +208,7 @@ class _Work:
     def _apply(self, edit: Edit, *, write: bool) -> str | None:
         if self.options.as_diff:
             click.echo(diff(edit), nl=False)
-        if not edit.changes:
+        if not edit.has_changes:
             click.echo(f"{edit.path}: nothing to change", err=True)
         elif write:
             backup = apply_edit(edit)
@@ -221,7 +221,7 @@ class _Work:
     def _decide(self, edit: Edit, backup: str | None) -> None:
         """Keep what does not work yet, or take it back, as the user says."""
         answer = self.options.if_check_fails
-        if not edit.changes:
+        if not edit.has_changes:
             return
         if answer == "ask":
             kept = not sys.stdin.isatty() or click.confirm("Keep it?", default=True, err=True)
@@ -253,12 +253,12 @@ class _Work:
             return options.header_name
         if options.gateway or options.registry_url or self.client_name in IN_TOKEN_FOLDER:
             return GATEWAY_HEADER
-        if options.write and options.check and self._at_a_gateway(identity, servers):
+        if options.write and options.check and self._is_gateway(identity, servers):
             click.echo(f"This is an MCP gateway: the token goes in {GATEWAY_HEADER}.", err=True)
             return GATEWAY_HEADER
         return "Authorization"
 
-    def _at_a_gateway(self, identity: str, servers: Mapping[str, str]) -> bool:
+    def _is_gateway(self, identity: str, servers: Mapping[str, str]) -> bool:
         """Whether the servers' own host answers like a registry, whose gateway it then is."""
         from urllib.parse import urlsplit
 
@@ -273,7 +273,7 @@ class _Work:
             return False  # what was written is started later, and says why
         bundle = self.settings.ca_bundle
         with closing(Registry(bases.pop(), token, bundle, timeout=_PROBE_TIMEOUT)) as registry:
-            return registry.is_there()
+            return registry.is_registry()
 
     def _discovered(self, identity: str) -> dict[str, str]:
         from credentials_provider.assistants.registry import Registry  # the network
@@ -306,8 +306,8 @@ class _Work:
     def _warn_of_what_is_missing(self, launch: Launch) -> None:
         entries = read_entries(self.settings).entries
         mine = (each for each in entries if each.name == launch.identity)
-        if names := left_behind(self.settings, mine):
-            click.echo(f"Warning: {left_behind_warning(names, self.settings)}", err=True)
+        if names := variables_not_passed(self.settings, mine):
+            click.echo(f"Warning: {not_passed_warning(names, self.settings)}", err=True)
         if is_temporary(launch.start):
             click.echo(
                 f"Warning: {launch.start[0]} is in uv's cache, which `uv cache prune` empties. "
@@ -344,10 +344,12 @@ def _check_version(client: Client) -> None:
     found = _version(name)
     if found is not None and found >= _numbers(since):
         return
-    told = f"is {'.'.join(map(str, found))}" if found else f"does not tell its version (`{name}`)"
+    version = (
+        f"is {'.'.join(map(str, found))}" if found else f"does not tell its version (`{name}`)"
+    )
     click.echo(
-        f"Warning: {client.title} {told}. Before {since} it does not run the helper again when a "
-        "token is refused, and stays without one until it is restarted. Leave out --helper for "
+        f"Warning: {client.title} {version}. Before {since} it does not run the helper again when "
+        "a token is refused, and stays without one until it is restarted. Leave out --helper for "
         "the bridge, which works with every version.",
         err=True,
     )

@@ -77,7 +77,7 @@ def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence
 
 def _for_tokens(rows: Sequence[Row]) -> Step | None:
     """What to do about tokens that are missing or due."""
-    without = [row for row in rows if not row.serves]
+    without = [row for row in rows if not row.has_valid_token]
     failed = [row for row in rows if row.failure is not None]
     if failed:
         name = failed[0].identity_name

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import UTC, as_started
-from credentials_provider.cli.logs import tell
+from credentials_provider.cli.logs import log
 from credentials_provider.errors import EXIT_REFUSED
 from credentials_provider.model import Observer
 from credentials_provider.policy import showable
@@ -80,7 +80,7 @@ class Console(Observer):
         if self._progress is not None:
             self._progress.console.print(line, markup=False, highlight=False)
         else:
-            tell(line, level)
+            log(line, level)
 
 
 def show_report(
@@ -101,18 +101,20 @@ def show_report(
     failed = [(each, each.failure) for each in report.results if each.failure is not None]
     for place, (each, failure) in enumerate(failed, start=1):
         following = failed[place][1].remedy if place < len(failed) else None
-        _show_failure(each, failure, now, with_cure=failure.remedy != following)
+        alone = place == 1 or failed[place - 2][1].remedy != failure.remedy
+        cure = as_started(failure.remedy, identity=each.identity_name if alone else None)
+        _show_failure(each, failure, now, cure="" if failure.remedy == following else cure)
     if report.hook is not None and report.hook.message is not None:
-        tell(
+        log(
             f"{click.style('the hook failed', fg='red')} ({report.hook.message}); it stays pending "
             "and runs again with the next run. The new tokens are in place.",
             "error",
         )
     if report.failure_hook is not None and report.failure_hook.message is not None:
-        tell(f"the hook of --on-failure failed: {report.failure_hook.message}", "error")
+        log(f"the hook of --on-failure failed: {report.failure_hook.message}", "error")
     summary = _summary(report, folder, dry_run=dry_run)
     if report.exit_code:
-        tell(summary, "warning")
+        log(summary, "warning")
     elif not quiet:
         click.echo(summary)
 
@@ -124,7 +126,7 @@ def _detail(outcome: Outcome, now: float) -> str:
     return f"until {local_time(outcome.expires_at, now)}{again}"
 
 
-def _show_failure(outcome: Outcome, failure: Failure, now: float, *, with_cure: bool) -> None:
+def _show_failure(outcome: Outcome, failure: Failure, now: float, *, cure: str) -> None:
     """Cause, trace id and cure; the cure of several in a row once, below the last."""
     state = click.style(outcome.kind, fg=_COLOURS[outcome.kind])
     left = ""
@@ -141,24 +143,26 @@ def _show_failure(outcome: Outcome, failure: Failure, now: float, *, with_cure: 
     ]
     if failure.trace_id:
         lines.append(f"    Trace ID {failure.trace_id}")
-    if with_cure:
-        lines.append(f"    {as_started(failure.remedy)}")
-    tell("\n".join(lines), "error" if outcome.kind == "failed" else "warning")
+    if cure:
+        lines.append(f"    {cure}")
+    log("\n".join(lines), "error" if outcome.kind == "failed" else "warning")
 
 
 def _summary(report: Report, folder: str, *, dry_run: bool) -> str:
     counts = {
         outcome: report.count(outcome) for outcome in ("renewed", "fresh", "due", "kept", "failed")
     }
-    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "none"
+    counted = (
+        ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "none"
+    )
     if dry_run:
-        return f"Dry run: {told}; nothing was requested or written"
+        return f"Dry run: {counted}; nothing was requested or written"
     if counts["failed"]:
-        return f"Not every identity got its token: {told}, in {folder}"
+        return f"Not every identity got its token: {counted}, in {folder}"
     if counts["kept"]:
         what = "Somebody must act" if report.exit_code == EXIT_REFUSED else "Try again later"
-        return f"{what}: {told}, in {folder}; every token there is still valid"
-    return f"Tokens saved: {told}, in {folder}"
+        return f"{what}: {counted}, in {folder}; every token there is still valid"
+    return f"Tokens saved: {counted}, in {folder}"
 
 
 def report_document(report: Report) -> dict[str, Any]:
@@ -231,13 +235,13 @@ def local_time(epoch: float, now: float) -> str:
     """A time for people: the hour, the day too unless it is today or soon, and the zone."""
     ctx = click.get_current_context(silent=True)
     zone = timezone.utc if ctx is not None and ctx.meta.get(UTC) else None
-    moment, today = (
+    when, today = (
         datetime.fromtimestamp(showable(each), timezone.utc).astimezone(zone)
         for each in (epoch, now)
     )
-    near = moment.date() == today.date() or abs(epoch - now) < _HALF_A_DAY
+    near = when.date() == today.date() or abs(epoch - now) < _HALF_A_DAY
     form = "%H:%M %Z" if near else "%Y-%m-%d %H:%M %Z"
-    return moment.strftime(form)
+    return when.strftime(form)
 
 
 def time_left(seconds: float) -> str:

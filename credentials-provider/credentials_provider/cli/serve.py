@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.logs import WarningLog, tell
+from credentials_provider.cli.logs import WarningLog, log
+from credentials_provider.cli.long_running import endpoint, token_source
 from credentials_provider.cli.options import (
     identity_names,
     renewal_limits,
     settings_of,
     settings_options,
 )
-from credentials_provider.cli.staying import endpoint, source_of
-from credentials_provider.cli.stopping import stoppable
+from credentials_provider.cli.signals import stoppable
 from credentials_provider.errors import ConfigurationError, quoted
 from credentials_provider.files import make_folders, write_private
 from credentials_provider.identities.reading import read_entries, select
@@ -76,7 +76,7 @@ def command(
     served = select(file.entries, names, file.path)
     if not served:
         raise ConfigurationError(f"{file.path} has no identity", hint="Add one first.")
-    source = source_of(settings, options)
+    source = token_source(settings, options)
     notifier = Notifier(os.environ)
     place = os.path.abspath(write_env or os.path.join(settings.output_dir, ENV_FILE))
     with (
@@ -84,17 +84,17 @@ def command(
         endpoint(source, settings, names, port=port, path=path) as variables,
         _written(place, variables),
     ):
-        tell(
+        log(
             f"serving {', '.join(each.name for each in served)} at {variables['IDENTITY_ENDPOINT']}"
         )
-        tell(f"for a program: set -a; . {quoted(place)}; set +a")
-        notifier.tell("READY=1")
+        log(f"for a program: set -a; . {quoted(place)}; set +a")
+        notifier.notify("READY=1")
         try:
             while True:
                 threading.Event().wait((notifier.watchdog or 3600.0) / 2)
-                notifier.alive()
+                notifier.ping_watchdog()
         finally:
-            notifier.tell("STOPPING=1")
+            notifier.notify("STOPPING=1")
 
 
 @contextlib.contextmanager

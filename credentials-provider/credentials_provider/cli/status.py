@@ -18,8 +18,8 @@ from credentials_provider.cli.options import (
     settings_options,
     utc_option,
 )
+from credentials_provider.cli.signals import stoppable
 from credentials_provider.cli.status_text import status_lines, warning
-from credentials_provider.cli.stopping import stoppable
 from credentials_provider.cli.table import terminal, wrapped
 from credentials_provider.diagnostics.endings import ending, find_rotations
 from credentials_provider.diagnostics.status import Row, Status, prune, read_status
@@ -98,7 +98,7 @@ def command(root: str, /, **options: Any) -> int:
         rows = sys.maxsize if options["everything"] else _MOST_ROWS
         click.echo("\n".join(status_lines(status, name, rows)))
     if options["one_is_enough"]:
-        return EXIT_OK if status.any_serves else EXIT_FAILED
+        return EXIT_OK if status.any_valid else EXIT_FAILED
     return status.exit_code
 
 
@@ -106,7 +106,7 @@ def _read(
     settings: Settings,
     name: str | None,
     interval: float,
-    look: Callable[[Entry], Ending | None],
+    look: Callable[[Entry, float | None], Ending | None],
 ) -> Status:
     return read_status(settings, (name,) if name else (), time.time(), interval, look=look)
 
@@ -172,7 +172,7 @@ def status_document(status: Status) -> dict[str, Any]:
             "tries": outage.tries,
             "timer_interval": status.interval,
         },
-        "too_late_for_the_timer": status.hurried,
+        "too_late_for_the_timer": status.too_late_for_timer,
         "overdue": status.overdue,
         "last_run": run
         and {
@@ -191,7 +191,7 @@ def _row_document(row: Row, at: float) -> dict[str, Any]:
     return {
         "identity_name": row.identity_name,
         "state": row.state,
-        "serves": row.serves,
+        "serves": row.has_valid_token,
         "reason": row.reason,
         "problems": list(row.problems),
         "token_file": row.token_file,

@@ -96,7 +96,7 @@ def _bar(row: Row, at: float) -> str:
         return " " * _BAR
     life = max(record.expires_on - record.generated_at, 1.0)
     share = min(max((record.expires_on - at) / life, 0.0), 1.0)
-    full, empty = ("█", "░") if _draws(sys.stdout.encoding) else ("#", ".")
+    full, empty = ("█", "░") if _can_draw(sys.stdout.encoding) else ("#", ".")
     filled = round(share * _BAR)
     return full * filled + empty * (_BAR - filled)
 
@@ -116,7 +116,7 @@ def _code(failure: LastFailure) -> str:
     return f" (AADSTS{failure.aadsts})" if failure.aadsts else ""
 
 
-def _draws(encoding: str | None) -> bool:
+def _can_draw(encoding: str | None) -> bool:
     return (encoding or "").lower().replace("-", "") == "utf8"
 
 
@@ -136,24 +136,29 @@ def _outlook(status: Status) -> Iterator[str]:
         )
     if refused := [row.identity_name for row in status.rows if row.state == "refused"]:
         yield warning(
-            f"{_some(refused)}: the renewal is refused, and trying again does not help. "
+            f"{_first_names(refused)}: the renewal is refused, and trying again does not help. "
             + as_started("`credentials-provider status NAME` has the cure.")
         )
     if invalid := [row.identity_name for row in status.rows if row.state == "invalid"]:
         yield warning(
-            f"{_some(invalid)}: the entry has mistakes, so nothing renews the token. "
+            f"{_first_names(invalid)}: the entry has mistakes, so nothing renews the token. "
             + as_started("`credentials-provider identities check` lists them.")
         )
-    if hurried := status.hurried:
+    if changed := [row.identity_name for row in status.rows if row.state == "changed"]:
         yield warning(
-            f"{_some(hurried)}: due less than {time_left(2 * status.interval + TIMER_JITTER)} "
-            f"before the end, too little for two tries of a timer every {every}. Run it more "
-            "often, or with --refresh-before 50%."
+            f"{_first_names(changed)}: the token was requested by another entry or at another "
+            "login host. If you gave --login-base-url or --cloud then, give it here, too."
+        )
+    if too_late := status.too_late_for_timer:
+        least = time_left(2 * status.interval + TIMER_JITTER)
+        yield warning(
+            f"{_first_names(too_late)}: due less than {least} before the end, too little for two "
+            f"tries of a timer every {every}. Run it more often, or with --refresh-before 50%."
         )
     yield from _endings(status)
     if overdue := status.overdue:
         yield warning(
-            f"{_some(overdue)}: due for a while, and no run has tried. Is a timer running? "
+            f"{_first_names(overdue)}: due for a while, and no run has tried. Is a timer running? "
             + as_started("`credentials-provider doctor` looks.")
         )
     if (hook := status.hook_failure) is not None:
@@ -163,7 +168,7 @@ def _outlook(status: Status) -> Iterator[str]:
         )
     if orphans := [row.identity_name for row in status.orphans if row.ours]:
         yield warning(
-            f"{_some(orphans)}: a token whose identity is gone. "
+            f"{_first_names(orphans)}: a token whose identity is gone. "
             + as_started("`credentials-provider status --prune` removes it.")
         )
 
@@ -190,7 +195,7 @@ def warning(text: str) -> str:
     return f"{click.style('warning:', fg='yellow')} {text}"
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     shown = ", ".join(names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown  # noqa: PLR2004
 
@@ -201,6 +206,7 @@ _SINKS = {
     "current": "holds the token",
     "missing": "is not there: the next run writes it",
     "other": "holds something else or has other rights: the next run writes it",
+    "unseen": "is in the cluster: `doctor` looks at it there",
 }
 
 
@@ -226,7 +232,7 @@ def _explained(status: Status, row: Row) -> Iterator[str]:
             yield f"  Not due: its time comes at {local_time(record.refresh_at, at)}, in {wait}."
         elif not row.problems:
             yield f"  Due, because {REASONS[row.reason]}."
-        if row.reason is not None and row.serves:
+        if row.reason is not None and row.has_valid_token:
             yield "  The token on disk is valid until then."
         elif row.reason == "changed":
             yield "  The token on disk is for another definition and cannot be used."
@@ -255,7 +261,7 @@ def _last_failure(row: Row, at: float) -> Iterator[str]:
     yield f"  Last failure: {when}{runs}: {failure.message}{_code(failure)}."
     if row.state == "refused":
         yield "  Trying again does not help: somebody must act."
-    yield f"  Cure: {as_started(failure.remedy)}"
+    yield f"  Cure: {as_started(failure.remedy, identity=row.identity_name)}"
     if failure.trace_id:
         yield f"  Trace ID {failure.trace_id}"
 

@@ -16,17 +16,17 @@ from typing import Any
 _PIECE = 4096  # bytes that a pipe which is ready takes at once (POSIX, PIPE_BUF)
 _FOREVER = float("inf")
 _wait_until = _FOREVER  # monotonic
-_patience = _FOREVER  # seconds
+_timeout = _FOREVER  # seconds
 _stalled: set[int] = set()  # descriptors that nobody reads: further writes do not wait again
 
 
-def limit(*, until: float = _FOREVER, patience: float = _FOREVER) -> None:
-    """How long a write may wait for a reader: `patience` seconds, and not beyond `until`.
+def limit(*, until: float = _FOREVER, timeout: float = _FOREVER) -> None:
+    """How long a write may wait for a reader: `timeout` seconds, and not beyond `until`.
 
     `until` is a `time.monotonic()`. Without a limit a pager may keep us waiting.
     """
-    global _wait_until, _patience
-    _wait_until, _patience = until, patience
+    global _wait_until, _timeout
+    _wait_until, _timeout = until, timeout
     _stalled.clear()
 
 
@@ -63,7 +63,7 @@ class _Tolerant(io.RawIOBase):
         if not hasattr(select, "poll"):
             return True
         stalled = self._descriptor in _stalled
-        wait = 0.0 if stalled else min(_wait_until - time.monotonic(), _patience)
+        wait = 0.0 if stalled else min(_wait_until - time.monotonic(), _timeout)
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         if poll.poll(None if wait == _FOREVER else max(wait, 0.0) * 1000):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli.helping import Command
+from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.logs import WarningLog
 from credentials_provider.cli.options import (
     DURATION,
@@ -23,7 +23,7 @@ from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import identity_of_options, read_entries
 from credentials_provider.model import RunOptions
 from credentials_provider.policy import showable
-from credentials_provider.run.access import Access, get_token, mint_token, only_name
+from credentials_provider.run.access import ValidToken, get_token, mint_token, only_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -176,7 +176,7 @@ def settings_of_token(root: str, options: dict[str, Any]) -> Settings:
     return load(dataclasses.replace(flags, **given), root)
 
 
-def take_token(name: str, settings: Settings, options: dict[str, Any]) -> Access:
+def take_token(name: str, settings: Settings, options: dict[str, Any]) -> ValidToken:
     """A token as the options of `token_options` want it; warns where it is an old one."""
     run_options = RunOptions(
         settings,
@@ -206,7 +206,7 @@ def take_token(name: str, settings: Settings, options: dict[str, Any]) -> Access
             f"{name}: this token expires in {left}; it was not renewed: {access.kept.message}"
         )
         if access.kept.remedy:
-            click.echo(f"    {access.kept.remedy}", err=True)
+            click.echo(f"    {as_started(access.kept.remedy, identity=name)}", err=True)
     return access
 
 
@@ -230,7 +230,7 @@ def _exec_api_version() -> str:
     return str(version)
 
 
-def _exec_credential(access: Access, api_version: str) -> dict[str, Any]:
+def _exec_credential(access: ValidToken, api_version: str) -> dict[str, Any]:
     from datetime import datetime, timezone
 
     expiry = datetime.fromtimestamp(int(showable(access.expires_on)), tz=timezone.utc)

@@ -15,10 +15,10 @@ import click
 
 from credentials_provider.cli import generate, streams
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.logs import JsonLog, event, set_shard, show_requests, tell
+from credentials_provider.cli.logs import JsonLog, event, log, set_shard, show_requests
 from credentials_provider.cli.options import AddressType
 from credentials_provider.cli.output import Console, local_time, show_report
-from credentials_provider.cli.stopping import stoppable
+from credentials_provider.cli.signals import stoppable
 from credentials_provider.diagnostics.status import read_status
 from credentials_provider.errors import CredentialsProviderError
 from credentials_provider.identities.reading import read_entries
@@ -39,10 +39,12 @@ if TYPE_CHECKING:
     from credentials_provider.settings import Settings
 
 # What a service decides for itself, or has no use for.
-_NOT_HERE = {"refresh_before", "help_all", "refresh_ahead", "force", "dry_run", "as_json"}
-_PATIENCE = 0.2  # seconds that a pass waits for the reader of its messages
+_OMITTED_OPTIONS = {
+    *("refresh_before", "help_all", "refresh_ahead", "force", "dry_run", "as_json", "interval"),
+}
+_WRITE_TIMEOUT = 0.2  # seconds that a pass waits for the reader of its messages
 _METRICS_INTERVAL = 60.0  # seconds
-_SILENCE = 300.0  # seconds without a sign of life after which the service is not well
+_HEARTBEAT_TIMEOUT = 300.0  # seconds without a sign of life after which the service is not well
 
 
 @click.command(
@@ -54,7 +56,7 @@ _SILENCE = 300.0  # seconds without a sign of life after which the service is no
     # In a container, with a health check
     credentials-provider watch --health-port 8080 --log-format json
     """,
-    params=[each for each in generate.command.params if each.name not in _NOT_HERE],
+    params=[each for each in generate.command.params if each.name not in _OMITTED_OPTIONS],
     epilog="Renews at once after a change of the identities file; reads its settings again on "
     "SIGHUP. For containers, and for systemd with Type=notify.",
 )
@@ -76,16 +78,17 @@ def command(root: str, /, **options: Any) -> int:
     addresses = {} if health_port is None else {"--health-port": ("127.0.0.1", health_port)}
     addresses |= {} if listen is None else {"--listen": listen}
     options |= {"refresh_ahead": "auto", "refresh_before": None, "force": False, "dry_run": False}
+    options["interval"] = _METRICS_INTERVAL
     run_options = generate.options_of(root, options)
     if options["verbose"] > 1:
         show_requests(as_json=options["log_format"] == "json")
     notifier = Notifier(os.environ)
     service = _Service(run_options, options, notifier)
-    streams.limit(patience=_PATIENCE)
+    streams.limit(timeout=_WRITE_TIMEOUT)
     answers = {"/": service.answer_health, "/metrics": service.answer_metrics}
-    with stoppable(), _hang_up() as wait, serving(addresses, answers) as urls:
+    with stoppable(), _sighup() as wait, serving(addresses, answers) as urls:
         for url in urls:
-            service.tell(f"health at {url}")
+            service.log(f"health at {url}")
         try:
             Watch(
                 run_options,
@@ -95,12 +98,12 @@ def command(root: str, /, **options: Any) -> int:
                 wait=lambda seconds: wait(
                     min(seconds, (notifier.watchdog or LONGEST_SLEEP * 2) / 2)
                 ),
-                observe=service.observe,
-                alive=service.alive,
-                reloading=service.reloading,
+                on_pass=service.on_pass,
+                heartbeat=service.heartbeat,
+                on_reload=service.on_reload,
             ).serve()
         finally:
-            notifier.tell("STOPPING=1")
+            notifier.notify("STOPPING=1")
     return 0
 
 
@@ -117,7 +120,7 @@ class _Service:
         self._notifier = notifier
         self._ready = False
         self._problem: str | None = None  # of the identities file, while it is broken
-        self._alive_at = time.monotonic()
+        self._heartbeat_at = time.monotonic()
         self._metrics_at = 0.0
         self._last_run: LastRun | None = None
         self._read: Read = read_entries
@@ -130,28 +133,28 @@ class _Service:
             found.append(read(settings))
             return found[-1]
 
-        console = _Log(self) if self._as_json else _Talk(self)
+        console = _ServiceLog(self) if self._as_json else _ServiceConsole(self)
         with contextlib.closing(console):
             report = batch.run(run_options, console, read=noted)
         self._read = lambda _: found[-1]  # until the next pass: a broken file is not the service's
         return report
 
-    def alive(self) -> None:
-        self._alive_at = time.monotonic()
-        self._notifier.alive()
+    def heartbeat(self) -> None:
+        self._heartbeat_at = time.monotonic()
+        self._notifier.ping_watchdog()
         metrics_file = self.options.metrics_file
-        if metrics_file and self._alive_at - self._metrics_at >= _METRICS_INTERVAL:
-            self._metrics_at = self._alive_at
+        if metrics_file and self._heartbeat_at - self._metrics_at >= _METRICS_INTERVAL:
+            self._metrics_at = self._heartbeat_at
             from credentials_provider.run.metrics import write_metrics  # prometheus
 
             with contextlib.suppress(CredentialsProviderError):
                 write_metrics(metrics_file, self._subject())
 
-    def tell(self, text: str) -> None:
+    def log(self, text: str) -> None:
         if self._as_json:
             event("service", message=text)
         else:
-            tell(text)
+            log(text)
 
     def _subject(self) -> Subject:
         """What the metrics are about.
@@ -163,12 +166,12 @@ class _Service:
         from credentials_provider.run.metrics import Subject  # prometheus
 
         now = time.time()
-        entries = batch.part(self._read(self.options.settings).entries, self.options.shard)
+        entries = batch.shard_entries(self._read(self.options.settings).entries, self.options.shard)
         run = self._last_run or LastRun(now, now, 0)
         # A service that sleeps is well: what a run's age says of a timer, this says of a service.
         run = run._replace(finished_at=now, started_at=now - (run.finished_at - run.started_at))
         store = TokenStore(self.options.settings.output_dir)
-        return Subject(store, entries, self.options.shard, run)
+        return Subject(store, entries, self.options.shard, run, _METRICS_INTERVAL)
 
     def answer_metrics(self) -> Response:
         from credentials_provider.run.metrics import metrics_text  # prometheus
@@ -184,16 +187,16 @@ class _Service:
         body = json.dumps(document).encode() + b"\n"
         return Response(200 if healthy else 503, "application/json", body)
 
-    def reloading(self, begins: bool) -> None:
+    def on_reload(self, begins: bool) -> None:
         if begins:
             monotonic = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-            self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={monotonic}")
+            self._notifier.notify("RELOADING=1", f"MONOTONIC_USEC={monotonic}")
         else:
-            self._notifier.tell("READY=1")
+            self._notifier.notify("READY=1")
 
-    def observe(self, result: PassResult) -> None:
+    def on_pass(self, result: PassResult) -> None:
         report, now = result.report, time.time()
-        self._problem = None if result.error is None else self._tell_error(result)
+        self._problem = None if result.error is None else self._log_error(result)
         if report is not None:
             self._last_run = LastRun(report.started_at, report.finished_at, report.exit_code)
             self._show(report)
@@ -203,17 +206,17 @@ class _Service:
             state = f"{len(report.results) - bad} good, {bad} not renewed"
         if self._problem and report is not None:
             state += f"; {self._problem}"
-        self._notifier.tell(f"STATUS={state}; next look {local_time(result.next_at, now)}")
+        self._notifier.notify(f"STATUS={state}; next look {local_time(result.next_at, now)}")
         if not self._ready:
             self._ready = True
-            self._notifier.tell("READY=1")
+            self._notifier.notify("READY=1")
 
     def _show(self, report: Report) -> None:
         """Whatever is worth a line: a pass that renewed or failed something, and the first one."""
         if self._ready and report.hook is None and report.count("fresh") == len(report.results):
             return
         if self._as_json:
-            _Log(self).report(report)
+            _ServiceLog(self).report(report)
             return
         show_report(
             report,
@@ -224,7 +227,7 @@ class _Service:
             verbose=self._verbose,
         )
 
-    def _tell_error(self, result: PassResult) -> str:
+    def _log_error(self, result: PassResult) -> str:
         error = result.error
         problems = error.problems if isinstance(error, CredentialsProviderError) else [error]
         message = "; ".join(map(str, problems))
@@ -233,13 +236,13 @@ class _Service:
         if self._as_json:
             event("error", "error", message=message)
         else:
-            tell(f"{click.style('error:', fg='red')} {message}", "error")
+            log(f"{click.style('error:', fg='red')} {message}", "error")
         return message
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether all is well: the service runs and every token is valid; and whose is not."""
         now = time.time()
-        silent = time.monotonic() - self._alive_at
+        silent = time.monotonic() - self._heartbeat_at
         try:
             status = read_status(self.options.settings, self.options.names, now, read=self._read)
         except CredentialsProviderError as error:
@@ -251,8 +254,8 @@ class _Service:
             if row.state != "orphan"
             and (shard is None or shard_of(row.identity_name, shard[1]) == shard[0])
         ]
-        without = [row.identity_name for row in wanted if not row.serves]
-        healthy = not without and silent < self.options.deadline + _SILENCE
+        without = [row.identity_name for row in wanted if not row.has_valid_token]
+        healthy = not without and silent < self.options.deadline + _HEARTBEAT_TIMEOUT
         return healthy, {
             "healthy": healthy,
             "identities": len(wanted),
@@ -264,7 +267,7 @@ class _Service:
         }
 
 
-class _Talk(Console):
+class _ServiceConsole(Console):
     """A console that counts as a sign of life."""
 
     def __init__(self, service: _Service) -> None:
@@ -272,11 +275,11 @@ class _Talk(Console):
         self._service = service
 
     def finish(self, outcome: Outcome) -> None:
-        self._service.alive()
+        self._service.heartbeat()
         super().finish(outcome)
 
 
-class _Log(JsonLog):
+class _ServiceLog(JsonLog):
     """The same for events."""
 
     def __init__(self, service: _Service) -> None:
@@ -284,12 +287,12 @@ class _Log(JsonLog):
         self._service = service
 
     def finish(self, outcome: Outcome) -> None:
-        self._service.alive()
+        self._service.heartbeat()
         super().finish(outcome)
 
 
 @contextlib.contextmanager
-def _hang_up() -> Iterator[Callable[[float], bool]]:
+def _sighup() -> Iterator[Callable[[float], bool]]:
     """A wait that SIGHUP ends, with True; one that came in between ends the next wait."""
     here, there = socket.socketpair()
     here.setblocking(False)

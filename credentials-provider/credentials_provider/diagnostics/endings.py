@@ -67,11 +67,13 @@ def find_rotations(root: str) -> list[Timer]:
 def ending(
     settings: Settings,
     entry: Entry,
+    seen: float | None,
     find: Callable[[], Sequence[Timer]],
     before: float = math.inf,
 ) -> Ending | None:
     """The end of an identity's credential; None: it is of a kind that has none.
 
+    `seen` is the end that the last renewal saw, in epoch seconds; it counts for a vault's secret.
     `find` gives the timers that rotate. It is asked only about a credential that ends `before` this
     (epoch seconds), and without that limit about every one.
     """
@@ -80,6 +82,8 @@ def ending(
         return None
     certificate = kind == "certificate_file"
     end = _certificate_end(settings, entry) if certificate else secret_end(entry.fields)
+    if kind not in ROTATED:
+        end = end or seen
     found = Ending(kind, end)
     if before < math.inf and (end is None or end > before):
         return found

@@ -50,9 +50,9 @@ _NO_TOKENS = {"mcp", "vscode_mcp"}
 class SinkState(NamedTuple):
     """One sink of an identity, and whether it holds the token."""
 
-    path: str
+    path: str  # or the Secret's name
     format: str
-    state: Literal["current", "missing", "other"]
+    state: Literal["current", "missing", "other", "unseen"]
 
 
 class Row(NamedTuple):
@@ -61,7 +61,7 @@ class Row(NamedTuple):
     identity_name: str
     state: Condition
     token_file: str
-    serves: bool
+    has_valid_token: bool
     reason: Reason | None = None
     record: TokenRecord | None = None
     failure: LastFailure | None = None
@@ -93,15 +93,15 @@ class Status(NamedTuple):
     @property
     def exit_code(self) -> int:
         wanted = [row for row in self.rows if row.state != "orphan"]
-        if not all(row.serves for row in wanted):
+        if not all(row.has_valid_token for row in wanted):
             return EXIT_FAILED
         refused = any(row.state in {"invalid", "refused"} for row in wanted)
         return EXIT_REFUSED if refused else EXIT_OK
 
     @property
-    def any_serves(self) -> bool:
+    def any_valid(self) -> bool:
         """Whether at least one identity has a valid token."""
-        return any(row.serves for row in self.rows if row.state != "orphan")
+        return any(row.has_valid_token for row in self.rows if row.state != "orphan")
 
     @property
     def orphans(self) -> list[Row]:
@@ -110,7 +110,7 @@ class Status(NamedTuple):
     @property
     def outage(self) -> Outage | None:
         """None where no token is valid."""
-        alive = [row for row in self.rows if row.serves and row.state != "orphan"]
+        alive = [row for row in self.rows if row.has_valid_token and row.state != "orphan"]
         if not alive:
             return None
         first = min(alive, key=_end)
@@ -120,7 +120,7 @@ class Status(NamedTuple):
         return Outage(first.identity_name, record.expires_on, tries(left, self.interval))
 
     @property
-    def hurried(self) -> list[str]:
+    def too_late_for_timer(self) -> list[str]:
         """Identities whose token is due too shortly before its end for this timer."""
         needed = 2 * self.interval + TIMER_JITTER
         return [
@@ -157,11 +157,11 @@ def read_status(
     interval: float = TIMER_INTERVAL,
     read: Callable[[Settings], IdentitiesFile] = read_entries,
     *,
-    look: Callable[[Entry], Ending | None] | None = None,
+    look: Callable[[Entry, float | None], Ending | None] | None = None,
 ) -> Status:
     """The state of every identity, or of those named; orphans only with all.
 
-    `look` says when the credential of an entry ends.
+    `look` says when the credential of an entry ends; it gets what the last renewal saw of that.
 
     Raises:
         ConfigurationError: no identities file, or none that is a JSON array; an unknown name; an
@@ -176,7 +176,7 @@ def read_status(
     problems = {} if file.obvious else _problems(entries)
     rows = [
         _row(item, store, state, problems.get(item.entry.index, ()), now)._replace(
-            ending=look(item.entry) if look else None
+            ending=look(item.entry, state.credential_end(item.entry.name)) if look else None
         )
         for item in make_plan(entries, on_disk, now)
     ]
@@ -186,7 +186,7 @@ def read_status(
         rows = [
             row._replace(
                 sinks=tuple(
-                    SinkState(sink.path, sink.format, found)
+                    SinkState(sink.place, sink.format, found)
                     for sink, found in states(store, entry, settings.identities_file)
                 )
             )
@@ -237,13 +237,13 @@ def _row(
     failure = history.failure if history else None
     if failure and item.record and item.record.generated_at > failure.at:
         failure = None  # somebody renewed it since
-    serves = item.serves
+    valid = item.has_valid_token
     condition: Condition = "fresh" if item.reason is None else "due"
     if problems:
         # A mistake changes the fingerprint, but not what the token of before is good for.
-        serves = item.record is not None and item.record.expires_on > now
+        valid = item.record is not None and item.record.expires_on > now
         condition = "invalid"
-    elif item.reason is not None and not serves:
+    elif item.reason is not None and not valid:
         condition = _BY_REASON.get(item.reason, "due")
     elif failure is not None and not failure.transient:
         condition = "refused"
@@ -253,7 +253,7 @@ def _row(
         item.entry.name or f"entry {item.entry.index}",
         condition,
         store.path(item.entry.name),
-        serves,
+        valid,
         item.reason,
         item.record,
         failure,
@@ -263,7 +263,7 @@ def _row(
 
 def _urgency(row: Row) -> tuple[bool, int, float, str]:
     """Who has no valid token, then who needs somebody, then whose token expires first."""
-    return row.serves, _TO_ACT_ON.get(row.state, 9), _end(row), row.identity_name
+    return row.has_valid_token, _TO_ACT_ON.get(row.state, 9), _end(row), row.identity_name
 
 
 def _end(row: Row) -> float:
@@ -286,7 +286,7 @@ def _orphans(store: TokenStore, known: Collection[str], identities_file: str) ->
                 name,
                 "orphan",
                 store.path(name),
-                serves=False,
+                has_valid_token=False,
                 record=record if isinstance(record, TokenRecord) else None,
                 ours=_is_ours(document, name),
             )

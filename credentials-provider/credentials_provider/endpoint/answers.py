@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from credentials_provider.model import Entry
-    from credentials_provider.run.access import Access
+    from credentials_provider.run.access import ValidToken
     from credentials_provider.run.source import TokenSource
     from credentials_provider.settings import Settings
 
@@ -168,7 +168,7 @@ def refusal(status: int, why: str) -> Answer:
     return Answer(status, json.dumps({"statusCode": status, "message": why}).encode(), why)
 
 
-def _answer(access: Access, query: Query) -> Answer:
+def _answer(access: ValidToken, query: Query) -> Answer:
     document = {
         "access_token": access.token,
         "expires_on": str(int(access.expires_on)),
@@ -179,7 +179,7 @@ def _answer(access: Access, query: Query) -> Answer:
     return Answer(200, json.dumps(document).encode())
 
 
-def _refused(access: Access, query: Query) -> bool:
+def _refused(access: ValidToken, query: Query) -> bool:
     return (
         bool(query.refused) and sha256(access.token.encode()).hexdigest() == query.refused.lower()
     )

@@ -10,11 +10,16 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.entra import explanations
-from credentials_provider.entra.redaction import own_words
+from credentials_provider.entra.redaction import redacted_description
 from credentials_provider.identities.rules import is_guid
 from credentials_provider.minting import Failure, Minted
 from credentials_provider.policy import LONGEST_LIFE
-from credentials_provider.tokens.claims import decode_claims, differs, epoch_claim, whose
+from credentials_provider.tokens.claims import (
+    decode_claims,
+    differs,
+    epoch_claim,
+    tenant_and_client,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,7 +52,7 @@ def checked(
     claims = decode_claims(token) if _BEARER_TOKEN.fullmatch(token) else None
     if claims is None or str(result.get("token_type", "bearer")).lower() != "bearer":
         return refuse("no_access_token")
-    tenant, client = whose(claims)
+    tenant, client = tenant_and_client(claims)
     if differs(tenant, identity.tenant_id):
         return refuse("wrong_tenant")
     if differs(client, identity.client_id):
@@ -91,7 +96,7 @@ def json_object(answer: Answer) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def what_body(answer: Answer) -> str:
+def body_kind(answer: Answer) -> str:
     """What came instead of JSON: the word for it in `diagnosis`."""
     start = answer.body.lstrip()[:1]
     html = "html" in answer.headers.get("content-type", "") or start == b"<"
@@ -109,7 +114,7 @@ def refusal(document: dict[str, Any], secrets: Iterable[str] | None = None) -> F
     explained = explanations.explain_rejection(error, codes)
     cause = explained.cause
     if secrets is not None and codes and not explanations.is_known(codes):
-        words = own_words(document.get("error_description"), secrets)
+        words = redacted_description(document.get("error_description"), secrets)
         cause = f"Entra ID refuses it with: {words}" if words else cause
     return Failure(
         "rejected",
@@ -123,7 +128,7 @@ def refusal(document: dict[str, Any], secrets: Iterable[str] | None = None) -> F
     )
 
 
-def bad(reason: str, host: str, peer: str = explanations.LOGIN_HOST) -> Failure:
+def bad_response(reason: str, host: str, peer: str = explanations.LOGIN_HOST) -> Failure:
     """An answer that is not a token; the reasons are `explanations.explain_bad_response`'s."""
     explained = explanations.explain_bad_response(reason, host, peer)
     return Failure("bad_response", explained.cause, explained.cure, transient=explained.transient)

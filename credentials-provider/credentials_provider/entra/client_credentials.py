@@ -19,12 +19,12 @@ import msal
 
 from credentials_provider.entra import explanations
 from credentials_provider.entra.answers import (
-    bad,
+    bad_response,
+    body_kind,
     checked,
     explain,
     json_object,
     refusal,
-    what_body,
     whole_seconds,
 )
 from credentials_provider.minting import Failure, Minted
@@ -139,7 +139,7 @@ class _HttpClient:
         if reply.result.status != _OK:
             self._give_up(self._odd_status(reply.result))
         if document is None:
-            self._give_up(bad(what_body(reply.result), self.host))
+            self._give_up(bad_response(body_kind(reply.result), self.host))
         self.token_response = _normalised(document)
         return Response(_OK, json.dumps(self.token_response))
 
@@ -148,7 +148,7 @@ class _HttpClient:
 
     def _odd_status(self, answer: Answer) -> Failure:
         if answer.status in _REDIRECTS:
-            return bad("redirect", self.host)
+            return bad_response("redirect", self.host)
         explained = explanations.explain_status(answer.status, None)
         return Failure("bad_response", explained.cause, explained.cure)
 
@@ -184,10 +184,10 @@ def mint(
     except GivenUpError as given_up:
         return given_up.failure
     if client.answer is None or "access_token" not in result:
-        return replace(bad("no_access_token", client.host), attempts=client.attempts)
+        return replace(bad_response("no_access_token", client.host), attempts=client.attempts)
     # The response itself: msal keeps `refresh_in` from its callers.
     response = client.token_response
-    minted = checked(response, client.answer, identity, lambda why: bad(why, client.host))
+    minted = checked(response, client.answer, identity, lambda why: bad_response(why, client.host))
     if isinstance(minted, Failure):
         return replace(minted, attempts=client.attempts, clock_skew=client.answer.clock_skew)
     return replace(minted, attempts=client.attempts, credential=credential.field)

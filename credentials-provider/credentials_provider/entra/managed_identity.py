@@ -1,4 +1,4 @@
-"""A token by this machine's managed identity: its endpoint asked, its answer judged."""
+"""A token by this machine's managed identity: its endpoint asked, its answer checked."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from urllib.parse import urlencode, urlsplit
 from credentials_provider.entra import explanations
 from credentials_provider.entra.answers import (
     aadsts_codes,
-    bad,
+    bad_response,
+    body_kind,
     checked,
     explain,
     json_object,
     safe_error,
     safe_id,
-    what_body,
     whole_seconds,
 )
 from credentials_provider.entra.diagnosis import Diagnosis
@@ -88,7 +88,7 @@ REFUSALS = {
 }
 # https://learn.microsoft.com/azure/app-service/overview-managed-identity (2017-09-01), by system
 _TIMES = ("%m/%d/%Y %H:%M:%S +00:00", "%m/%d/%Y %I:%M:%S %p +00:00", "%Y-%m-%dT%H:%M:%S")
-_MOMENT = 1e9  # a number above it counts from 1970, not from now
+_LEAST_EPOCH = 1e9  # a number above it counts from 1970, not from now
 
 
 def mint_managed(
@@ -100,10 +100,10 @@ def mint_managed(
         result, attempts = _ask(endpoint, identity, transport)
     except NoEndpointError as error:
         return Failure("secret_unavailable", error.message, error.hint or "")
-    judged = _judged(endpoint, identity, result)
-    if isinstance(judged, Failure):
-        return replace(judged, attempts=attempts)
-    return replace(judged, attempts=attempts, credential="managed_identity")
+    minted = _result(endpoint, identity, result)
+    if isinstance(minted, Failure):
+        return replace(minted, attempts=attempts)
+    return replace(minted, attempts=attempts, credential="managed_identity")
 
 
 def _ask(
@@ -152,7 +152,7 @@ def _parameters(endpoint: Endpoint, identity: Identity) -> str:
     return urlencode(wanted)
 
 
-def _judged(endpoint: Endpoint, identity: Identity, result: Answer | Trouble) -> Minted | Failure:
+def _result(endpoint: Endpoint, identity: Identity, result: Answer | Trouble) -> Minted | Failure:
     host = urlsplit(endpoint.url).netloc
     if isinstance(result, Trouble):
         return _explained(result, host)
@@ -160,18 +160,20 @@ def _judged(endpoint: Endpoint, identity: Identity, result: Answer | Trouble) ->
     if result.status != _OK:
         return _refusal(endpoint, identity, result, document or {})
     if document is None:
-        return _bad(what_body(result), host)
+        return _bad_response(body_kind(result), host)
     if not isinstance(document.get("access_token"), str):
-        return _bad("no_access_token", host)
-    minted = checked(_normalised(document, result), result, identity, lambda why: _bad(why, host))
+        return _bad_response("no_access_token", host)
+    minted = checked(
+        _normalised(document, result), result, identity, lambda why: _bad_response(why, host)
+    )
     return replace(minted, clock_skew=result.clock_skew) if isinstance(minted, Failure) else minted
 
 
-def _bad(reason: str, host: str) -> Failure:
+def _bad_response(reason: str, host: str) -> Failure:
     """As for the login host, but for what an old agent of Arc does: it ignores the client id."""
     if reason in REFUSALS:
         return Failure("bad_response", REFUSALS[reason].cause, REFUSALS[reason].cure)
-    return bad(reason, host, _PEER)
+    return bad_response(reason, host, _PEER)
 
 
 def _explained(trouble: Trouble, host: str) -> Failure:
@@ -185,7 +187,7 @@ def _explained(trouble: Trouble, host: str) -> Failure:
 def _refusal(
     endpoint: Endpoint, identity: Identity, answer: Answer, document: Mapping[str, Any]
 ) -> Failure:
-    words = _words(document)
+    words = _description(document)
     codes = aadsts_codes({"error_description": words})
     reason = _reason(identity, answer.status, words)
     cause, cure, _ = REFUSALS[reason]
@@ -212,7 +214,7 @@ def _reason(identity: Identity, status: int, words: str) -> str:
     return "scope"
 
 
-def _words(document: Mapping[str, Any]) -> str:
+def _description(document: Mapping[str, Any]) -> str:
     """All that an error answer says in words, in whichever of its forms."""
     error = document.get("error")
     nested: Mapping[str, Any] = error if isinstance(error, dict) else {}
@@ -233,8 +235,8 @@ def _normalised(document: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
     wanted: dict[str, Any] = {"access_token": document["access_token"]}
     now = answer.sent_at - (answer.clock_skew or 0.0)
     seconds = whole_seconds(document.get("expires_in"))
-    if seconds is None and (moment := _moment(document.get("expires_on"))) is not None:
-        seconds = whole_seconds(moment - now)
+    if seconds is None and (epoch := _epoch(document.get("expires_on"))) is not None:
+        seconds = whole_seconds(epoch - now)
     if seconds is not None:
         wanted["expires_in"] = seconds
     if (refresh := whole_seconds(document.get("refresh_in"))) is not None:
@@ -242,14 +244,14 @@ def _normalised(document: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
     return wanted
 
 
-def _moment(value: object) -> float | None:
+def _epoch(value: object) -> float | None:
     """Epoch seconds of an `expires_on`, None where it is in no known form."""
     text = str(value).strip()
     try:
         number = float(text)
     except ValueError:
         number = 0.0
-    if number > _MOMENT:
+    if number > _LEAST_EPOCH:
         return number
     found = (_parsed(text, form) for form in _TIMES)
     return next((each for each in found if each is not None), None)

@@ -18,7 +18,7 @@ _CODE = re.compile(r"AADSTS[0-9]{1,9}:\s*")
 _PUNCTUATION = ".,;:!?'\"()[]<>\u2018\u2019\u201c\u201d"
 
 
-def own_words(description: object, secrets: Iterable[str]) -> str | None:
+def redacted_description(description: object, secrets: Iterable[str]) -> str | None:
     """The sentence of an `error_description`, None where there is none.
 
     Ids and times go, since they are shown apart. So do `secrets` in every form that a form or a

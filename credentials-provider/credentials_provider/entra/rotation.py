@@ -63,4 +63,6 @@ def _with(
     if credential.for_msal is None:
         return mint_managed(identity, transport)
     minted = mint(identity, credential, authority_base, transport)
+    if isinstance(minted, Minted):
+        minted = replace(minted, credential_ends=credential.expires_on)
     return replace(minted, warnings=credential.warnings)

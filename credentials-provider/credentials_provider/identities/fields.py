@@ -61,7 +61,7 @@ _SINKS = {
             name: {"enum": list(rules.SINK_FORMATS)} if name == "format" else {"type": "string"}
             for name in rules.SINK_RULES
         },
-        "required": ["path"],
+        "oneOf": [{"required": ["path"]}, {"required": ["kubernetes_secret"]}],
         "additionalProperties": False,
     },
 }
@@ -179,7 +179,7 @@ _TABLE = (
         "client_secret_keyvault",
         "credential",
         rules.vault_secret,
-        "A secret of an Azure Key Vault: https://{vault}.vault.azure.net/secrets/{name}[/{version}]",
+        "The address of a secret in an Azure Key Vault, as the portal shows it.",
         "URL",
         schema=_VAULT,
     ),
@@ -224,7 +224,7 @@ _TABLE = (
         "use",
         rules.sinks,
         "Other files that get the token too: objects with path, and format, mode, owner, group, "
-        "variable or machine.",
+        "variable or machine. Or Kubernetes Secrets: objects with kubernetes_secret, and key.",
         schema=_SINKS,
         text=False,
     ),

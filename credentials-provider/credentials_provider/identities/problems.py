@@ -53,23 +53,25 @@ Model: type[BaseModel] = create_model(
 
 
 def problems_of(entry: Entry) -> list[Problem]:
-    """Everything that is wrong with an entry, in the order of the table of fields."""
+    """Everything that is wrong with an entry, in the order of the table of fields.
+
+    A misspelt field comes just before the one that is missing because of it, else at the end.
+    """
     found = list(entry.problems)
     if not entry.is_object:
         return found
     values = list(_wrong_values(entry.fields))
-    told = {field for field, _ in values}
-    values += [each for each in conflicts(entry.fields) if each[0] not in told]
-    values += [
-        (name, f"unknown field; did you mean {meant}?")
-        for name in entry.fields
-        if name not in FIELDS and (meant := meant_field(name))
-    ]
-    order = [*FIELDS]
-    values.sort(key=lambda each: order.index(each[0]) if each[0] in FIELDS else len(order))
-    name = entry.name[:64] or None
+    reported = {field for field, _ in values}
+    values += [each for each in conflicts(entry.fields) if each[0] not in reported]
+    order: dict[str, float] = {name: place for place, name in enumerate(FIELDS)}
+    for name in entry.fields:
+        if name not in FIELDS and (meant := meant_field(name)):
+            values.append((name, f"unknown field; did you mean {meant}?"))
+            order[name] = order[meant] - 0.5 if meant not in entry.fields else len(FIELDS)
+    values.sort(key=lambda each: order[each[0]])
+    shown = entry.name[:64] or None
     found += [
-        Problem(what, entry.index or None, name, shown_field(field)) for field, what in values
+        Problem(what, entry.index or None, shown, shown_field(field)) for field, what in values
     ]
     return found
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.errors import (
     ConfigurationError,
+    NoIdentitiesError,
     Problem,
     UnknownIdentityError,
     printable,
@@ -71,8 +72,8 @@ def read_entries(settings: Settings) -> IdentitiesFile:
     """Read the identities file, or make the one identity that the environment defines.
 
     Raises:
-        ConfigurationError: no file and no identity in the environment, or the file is not a JSON
-            array.
+        NoIdentitiesError: no file and no identity in the environment.
+        ConfigurationError: the file is not a JSON array.
 
     """
     path = settings.identities_file
@@ -275,7 +276,7 @@ def _from_environment(settings: Settings) -> IdentitiesFile:
     path = settings.identities_file
     missing = _missing(settings)
     if settings.identities_file_given or missing:
-        raise ConfigurationError(
+        raise NoIdentitiesError(
             f"there is no identities file at {path}",
             hint=(
                 settings.moved

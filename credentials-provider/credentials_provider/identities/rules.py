@@ -279,8 +279,11 @@ def sinks(value: object) -> str | None:
     for number, sink in enumerate(value, start=1):
         if problem := _sink(sink):
             return f"number {number}: {problem}"
-    paths = [sink["path"] for sink in value]
-    return None if len(paths) == len(set(paths)) else "two of them have the same path"
+    places = [
+        each.get("path") or (each["kubernetes_secret"], each.get("key", SECRET_KEY))
+        for each in value
+    ]
+    return None if len(places) == len(set(places)) else "two of them have the same path or key"
 
 
 def _mode(value: str) -> str | None:
@@ -291,6 +294,21 @@ def _mode(value: str) -> str | None:
 
 def _one_word(value: str) -> str | None:
     return None if re.fullmatch(r"[\w.@:$-]{1,253}", value, re.ASCII) else "must be one word"
+
+
+def _secret_name(value: str) -> str | None:
+    """As https://kubernetes.io/docs/concepts/overview/working-with-objects/names/ has it."""
+    label = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+    if len(value) <= _LONGEST_SECRET and re.fullmatch(rf"{label}(\.{label})*", value, re.ASCII):
+        return None
+    return "must be the name of a Secret: a-z, 0-9, '-' and '.'"
+
+
+def _secret_key(value: str) -> str | None:
+    # The field manager that owns the key has its name, and at most 128 characters.
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,100}", value, re.ASCII) and value.strip("."):
+        return None
+    return "must be of letters, digits, '-', '_' and '.', 100 at most"
 
 
 def _format(value: str) -> str | None:
@@ -305,7 +323,12 @@ SINK_RULES = {
     "group": _one_word,
     "variable": variable,
     "machine": _one_word,
+    "kubernetes_secret": _secret_name,
+    "key": _secret_key,
 }
+SECRET_KEY = "token"  # noqa: S105  the default key of a Secret
+_LONGEST_SECRET = 253  # characters
+_OF_FILES = ("mode", "owner", "group")  # what a Secret has not
 
 
 def _sink(sink: dict[str, object]) -> str | None:
@@ -316,8 +339,11 @@ def _sink(sink: dict[str, object]) -> str | None:
         problem = rule(value) if isinstance(value, str) else "must be a string"
         if problem:
             return f"{name} {problem}"
-    if "path" not in sink:
-        return "path is missing"
+    if ("path" in sink) == ("kubernetes_secret" in sink):
+        return "exactly one of path and kubernetes_secret must be there"
+    strange = ("key",) if "path" in sink else _OF_FILES
+    if wrong := next((name for name in strange if name in sink), None):
+        return f"{wrong} does not go with {'path' if 'path' in sink else 'kubernetes_secret'}"
     if sink.get("format") == "netrc" and "machine" not in sink:
         return "machine is missing: the host that netrc's line is for"
     return None

@@ -12,15 +12,25 @@ if TYPE_CHECKING:
 
 
 class Sink(NamedTuple):
-    """One file that gets an identity's token, too. `mode` None: as it is, 0600 if it is new."""
+    """One file, or key of a Kubernetes Secret, that gets an identity's token, too.
 
-    path: str  # full
+    `mode` None: as it is, 0600 if it is new.
+    """
+
+    path: str  # full; empty for a Secret
     format: str
     mode: int | None
     owner: str | None  # name or number
     group: str | None
     variable: str
     machine: str
+    secret: str = ""  # the Secret's name
+    key: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return self.path or f"kubernetes_secret {self.secret} (key {self.key})"
 
 
 def sinks_of(entry: Entry, identities_file: str) -> list[Sink]:
@@ -31,13 +41,15 @@ def sinks_of(entry: Entry, identities_file: str) -> list[Sink]:
     folder = os.path.dirname(os.path.abspath(identities_file))
     return [
         Sink(
-            os.path.join(folder, os.path.expanduser(each["path"])),
-            each.get("format", "json"),
+            os.path.join(folder, os.path.expanduser(each["path"])) if "path" in each else "",
+            each.get("format", "json" if "path" in each else "raw"),
             int(each["mode"], 8) if "mode" in each else None,
             each.get("owner"),
             each.get("group"),
             each.get("variable", "ACCESS_TOKEN"),
             each.get("machine", ""),
+            each.get("kubernetes_secret", ""),
+            each.get("key", rules.SECRET_KEY),
         )
         for each in given
     ]

@@ -42,7 +42,7 @@ _REFUSALS = {
     422: ("does not accept the name or the groups", "Check NAME and --groups."),
     502: (
         "could not reach Microsoft Graph, or has no right there",
-        "Grant the gateway's application its permissions of Microsoft Graph, with admin consent.",
+        "See “403 Forbidden” in the registry's guide: its application needs permissions of Graph.",
     ),
 }
 
@@ -182,8 +182,8 @@ class Accounts:
 
 
 def _detail(answer: Answer) -> str:
-    told = (json_object(answer) or {}).get("detail")
-    return f" ({printable(told)[:200]})" if isinstance(told, str) else ""
+    detail = (json_object(answer) or {}).get("detail")
+    return f" ({printable(detail)[:200]})" if isinstance(detail, str) else ""
 
 
 def groups_missing(asked: Sequence[str], granted: Sequence[str]) -> list[Any]:

@@ -50,7 +50,7 @@ def create(
     groups: Sequence[str],
     *,
     description: str | None = None,
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> tuple[str, ...]:
     """Make an account and add its identity; the groups that it got.
 
@@ -61,7 +61,7 @@ def create(
         accounts: of the registry.
         groups: that the account is to be in.
         description: for the registry.
-        tell: gets a line about what an earlier run began.
+        progress: gets a line about what an earlier run began.
 
     Raises:
         LifecycleError: the registry refused, or nobody knows whether it made the account.
@@ -81,7 +81,7 @@ def create(
         return begun.groups
     _check(settings, name, fields)
     if begun is None or not begun.client_id:
-        begun = _made(settings, name, accounts, groups, description, begun=begun, tell=tell)
+        begun = _made(settings, name, accounts, groups, description, begun=begun, progress=progress)
     editing.add(settings, {**fields, "client_id": begun.client_id}, begun.client_secret)
     _close(settings, name)
     return begun.groups
@@ -95,7 +95,7 @@ def _made(
     description: str | None,
     *,
     begun: _Begun | None,
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> _Begun:
     """The account, made now. An earlier run may have asked for it and not heard the answer."""
     if there := accounts.called(name):
@@ -112,7 +112,7 @@ def _made(
             "this command. Then run this again.",
         )
     if begun is not None:
-        tell(f"An earlier run asked for {name}; the registry has no such account: asking again")
+        progress(f"An earlier run asked for {name}; the registry has no such account: asking again")
     _write(settings, name, _Begun(accounts.url))
     try:
         made = accounts.make(name, groups, description)

@@ -39,7 +39,7 @@ def prove(
     identity: Identity,
     *,
     wait: float,
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> None:
     """Ask for a token with the identity's credential; it is stored nowhere.
 
@@ -48,7 +48,7 @@ def prove(
         entry: of the identity, for its login host.
         identity: with the credential in question.
         wait: seconds to try again for, while Entra ID may not know of what was made just now.
-        tell: gets a line when it waits.
+        progress: gets a line when it waits.
 
     Raises:
         LifecycleError: there is no token.
@@ -64,7 +64,7 @@ def prove(
         if not (result.aadsts in PROPAGATING or result.transient) or left <= 0:
             raise LifecycleError(result.message, result.remedy, transient=result.transient)
         if pause == _FIRST_PAUSE:
-            tell(f"{entry.name}: not accepted yet; trying again for up to {wait:.0f} s")
+            progress(f"{entry.name}: not accepted yet; trying again for up to {wait:.0f} s")
         time.sleep(min(pause, left))
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 

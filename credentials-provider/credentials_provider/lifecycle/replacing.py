@@ -40,7 +40,7 @@ def replace_secret(
     *,
     expires_on: str | None = None,
     wait: float = 0.0,
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> Replaced:
     """Prove a new client secret by a token, then let the identity use it and drop the old one.
 
@@ -50,7 +50,7 @@ def replace_secret(
         secret: the new value.
         expires_on: its last day, YYYY-MM-DD; None: not known.
         wait: as in `prove`.
-        tell: as in `prove`.
+        progress: as in `prove`.
 
     Raises:
         LifecycleError: it got no token; nothing was changed.
@@ -62,7 +62,7 @@ def replace_secret(
     entry = find(settings, name)
     field = _secret_field(entry)
     identity = _with_secret(settings, entry, secret)
-    prove(settings, entry, identity, wait=wait, tell=tell)
+    prove(settings, entry, identity, wait=wait, progress=progress)
     value = entry.fields[field]
     if field == "client_secret_file" and editing.is_own_alone(settings, value, name):
         editing.keep(settings, value, secret)  # the entry names it already
@@ -76,7 +76,9 @@ def replace_secret(
     return Replaced(place, before)
 
 
-def prove_entry(settings: Settings, name: str, *, wait: float, tell: Callable[[str], None]) -> None:
+def prove_entry(
+    settings: Settings, name: str, *, wait: float, progress: Callable[[str], None]
+) -> None:
     """Prove the credential that an identity has.
 
     Raises:
@@ -85,10 +87,10 @@ def prove_entry(settings: Settings, name: str, *, wait: float, tell: Callable[[s
 
     """
     entry = find(settings, name)
-    prove(settings, entry, _valid(entry), wait=wait, tell=tell)
+    prove(settings, entry, _validated(entry), wait=wait, progress=progress)
 
 
-def _valid(entry: Entry) -> Identity:
+def _validated(entry: Entry) -> Identity:
     found = validate_entry(entry)
     if not isinstance(found, Identity):
         raise ConfigurationError(f"{entry.name} has mistakes", problems=found)
@@ -129,4 +131,4 @@ def _with_secret(settings: Settings, entry: Entry, secret: str) -> Identity:
     """The identity with this secret alone."""
     left_out = {*SECRET_KINDS, *PREVIOUS_KINDS}
     fields = {name: value for name, value in entry.fields.items() if name not in left_out}
-    return _valid(make_entry(entry.index, {**fields, "client_secret": secret}, settings))
+    return _validated(make_entry(entry.index, {**fields, "client_secret": secret}, settings))

@@ -68,7 +68,7 @@ def rotate(
     name: str,
     plan: Plan,
     *,
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
     now: Callable[[], float] = time.time,
 ) -> Step:
     """Take the rotation of one identity as far as it can go now. Only under the lock of rotations.
@@ -77,7 +77,7 @@ def rotate(
         settings: where the identities are.
         name: of the identity.
         plan: what is asked for.
-        tell: gets a line when it waits.
+        progress: gets a line when it waits.
         now: epoch seconds.
 
     Raises:
@@ -86,22 +86,22 @@ def rotate(
         ConfigurationError: there is no such identity, or it cannot be rotated.
 
     """
-    return _Rotating(settings, name, plan, tell, now).run()
+    return _Rotator(settings, name, plan, progress, now).run()
 
 
-class _Rotating:
+class _Rotator:
     def __init__(
         self,
         settings: Settings,
         name: str,
         plan: Plan,
-        tell: Callable[[str], None],
+        progress: Callable[[str], None],
         now: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._name = name
         self._plan = plan
-        self._tell = tell
+        self._progress = progress
         self._now = now
         self._resolver = Resolver(settings, now, timeout=_TIMEOUT)
         self._transport = Transport(
@@ -111,7 +111,7 @@ class _Rotating:
             connections=1,
             ca_bundle=settings.ca_bundle,
         )
-        self.entry, self.identity = self._valid(name)
+        self.entry, self.identity = self._validated(name)
         self._kind = kind_of(settings, self.entry, self.identity.credential, now())
 
     def run(self) -> Step:
@@ -125,13 +125,15 @@ class _Rotating:
                     return step
                 rotation = step
             elif self._plan.dry_run:
-                return self._step("planned", f"a rotation is under way: {self._told(rotation)}")
+                return self._step(
+                    "planned", f"a rotation is under way: {self._description(rotation)}"
+                )
             if rotation.remove_at is None:
                 rotation = self._switch(self._make(rotation))
                 if rotation.remove_at is not None and self._now() < rotation.remove_at:
-                    return self._step("rotated", self._told(rotation))
+                    return self._step("rotated", self._description(rotation))
             if rotation.remove_at is not None and self._now() < rotation.remove_at:
-                return self._step("waiting", self._told(rotation))
+                return self._step("waiting", self._description(rotation))
             return self._finish(rotation)
         finally:
             self._transport.close()
@@ -200,7 +202,7 @@ class _Rotating:
 
     def _finish(self, rotation: Rotation) -> Step:
         """Remove the old credential: at Graph, in the entry, and its file."""
-        self.entry, self.identity = self._valid(self._name)
+        self.entry, self.identity = self._validated(self._name)
         alone = {
             name: value for name, value in self.entry.fields.items() if "_previous" not in name
         }
@@ -275,11 +277,11 @@ class _Rotating:
         found = validate_entry(entry)
         if not isinstance(found, Identity):
             raise ConfigurationError(f"{self._name} has mistakes", problems=found)
-        prove(self._settings, entry, found, wait=self._plan.wait, tell=self._tell)
+        prove(self._settings, entry, found, wait=self._plan.wait, progress=self._progress)
 
     def _application(self) -> Application:
         """The identity's application at Graph, asked by itself or by the caller."""
-        entry, caller = self._valid(self._plan.caller or self._name)
+        entry, caller = self._validated(self._plan.caller or self._name)
         base = authority_base(entry.fields, self._settings)
         credential = self._credential(caller, caller.credential)
         client_id = self.identity.client_id
@@ -296,14 +298,14 @@ class _Rotating:
             raise LifecycleError(found.message, found.remedy, transient=found.transient)
         return found
 
-    def _valid(self, name: str) -> tuple[Entry, Identity]:
+    def _validated(self, name: str) -> tuple[Entry, Identity]:
         entry = find(self._settings, name)
         found = validate_entry(entry)
         if not isinstance(found, Identity):
             raise ConfigurationError(f"{name} has mistakes", problems=found)
         return entry, found
 
-    def _told(self, rotation: Rotation) -> str:
+    def _description(self, rotation: Rotation) -> str:
         if rotation.remove_at is None:
             return "the new credential is not proven yet; run this again"
         left = max((rotation.remove_at - self._now()) / 3600, 0)

@@ -34,7 +34,7 @@ _TOKEN_CHARACTERS = frozenset(
 )
 
 
-class Access:
+class ValidToken:
     """A valid token. Times in epoch seconds. Its repr does not show the token."""
 
     __slots__ = ("document", "expires_on", "kept")
@@ -51,7 +51,7 @@ class Access:
         return str(self.document["access_token"])
 
     def __repr__(self) -> str:
-        return f"Access(expires_on={self.expires_on})"
+        return f"ValidToken(expires_on={self.expires_on})"
 
 
 class NoTokenError(CredentialsProviderError):
@@ -72,7 +72,7 @@ def get_token(
     observer: Observer,
     *,
     now: Callable[[], float] = time.time,
-) -> Access:
+) -> ValidToken:
     """The token of one identity, with `min_ttl` seconds of life or more, renewed first if need be.
 
     Tokens that never live as long as that are given with half of their life or more. A token that
@@ -93,22 +93,31 @@ def get_token(
     store = TokenStore(options.settings.output_dir)
     lead = Lead(seconds=min_ttl, capped=True)
     if not options.force:
-        entries = read_entries(options.settings).entries
-        entry = next((each for each in entries if each.name == name), None)
-        found = _read(store, name) if entry is not None and entry.obvious else None
+        file = read_entries(options.settings)
+        entry = next((each for each in file.entries if each.name == name), None)
+        found = _read(store, name) if entry is not None else None
         if entry is not None and found is not None:
             document, record = found
-            if not make_plan([entry], {name: record}, now(), lead=lead)[0].due:
-                return Access(document, record.expires_on)
+            (item,) = make_plan([entry], {name: record}, now(), lead=lead)
+            if entry.obvious and not item.due:
+                return ValidToken(document, record.expires_on)
+            if not entry.obvious and item.record is not None and record.expires_on > now():
+                from credentials_provider.identities.validation import validate_each  # pydantic
+
+                if problems := validate_each([entry]).problems.get(entry.index):
+                    mistake = batch.mistaken(file.path, problems)
+                    return ValidToken(document, record.expires_on, mistake)
     options = options._replace(names=(name,), refresh_ahead=True, lead=lead)
     (outcome,) = batch.run(options, observer, now=now).results
     found = _read(store, name) if outcome.kind != "failed" else None
     if found is None or found[1].expires_on <= now():
         raise NoTokenError(name, outcome.failure)
-    return Access(found[0], found[1].expires_on, outcome.failure)
+    return ValidToken(found[0], found[1].expires_on, outcome.failure)
 
 
-def mint_token(options: RunOptions, file: IdentitiesFile, name: str, observer: Observer) -> Access:
+def mint_token(
+    options: RunOptions, file: IdentitiesFile, name: str, observer: Observer
+) -> ValidToken:
     """A new token of one identity, which is written nowhere: no file, folder or lock is made.
 
     Raises:
@@ -134,7 +143,7 @@ def mint_token(options: RunOptions, file: IdentitiesFile, name: str, observer: O
         minted.issued_at, minted.expires_in, identity_name=name, refresh_in=minted.refresh_in
     )
     document = token_document(entry, minted, refresh_at)
-    return Access(_checked(document, f"the answer for {name}"), document["expires_on"])
+    return ValidToken(_checked(document, f"the answer for {name}"), document["expires_on"])
 
 
 def only_name(entries: Sequence[Entry], path: str) -> str:

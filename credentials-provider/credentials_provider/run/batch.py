@@ -123,9 +123,9 @@ def _run(
     file = read(settings)
     for warning in (*options.warnings, *settings.warnings, *file.warnings):
         observer.warn(warning)
-    _look_for_open_files(options, file.entries, observer)
-    selected = part(select(file.entries, options.names, file.path), options.shard)
-    plan, leftovers = _look(options, store, selected, started_at)
+    _check_permissions(options, file.entries, observer)
+    selected = shard_entries(select(file.entries, options.names, file.path), options.shard)
+    plan, leftovers = _read_plan(options, store, selected, started_at)
     due = any(item.due for item in plan)
 
     identities: Mapping[str, Identity] = {}
@@ -137,20 +137,20 @@ def _run(
     if due and not options.dry_run:
         from credentials_provider.run.renewal import Renewal
 
-        options = options._replace(concurrency=_affordable(options.concurrency))
+        options = options._replace(concurrency=_within_file_limit(options.concurrency))
         valid = [item.entry for item in plan]
         results = Renewal(
             options,
             store,
             observer,
-            look=lambda: _look(options, store, valid, now())[0],
+            replan=lambda: _read_plan(options, store, valid, now())[0],
             make_minter=lambda: make_minter(options, identities, deadline),
             deadline=deadline,
             now=now,
             known={entry.name for entry in file.entries},
         ).run()
     else:
-        results = _untouched(store, plan)
+        results = _unchanged(store, plan)
         if leftovers and not options.dry_run:
             _sweep(store)
     if not options.dry_run and any(entry.fields.get("sinks") for entry in selected):
@@ -164,11 +164,11 @@ def _run(
     report = Report(started_at, now(), merged)
     if options.dry_run:
         return report
-    mine = part(file.entries, options.shard)
-    return _after(options, store, mine, report, observer=observer, now=now, deadline=deadline)
+    mine = shard_entries(file.entries, options.shard)
+    return _run_hooks(options, store, mine, report, observer=observer, now=now, deadline=deadline)
 
 
-def _untouched(store: TokenStore, plan: Sequence[PlanItem]) -> list[Outcome]:
+def _unchanged(store: TokenStore, plan: Sequence[PlanItem]) -> list[Outcome]:
     return [
         unchanged(item, store.path(item.entry.name), "due" if item.due else "fresh")
         for item in plan
@@ -209,23 +209,28 @@ def _invalid(
     options: RunOptions, path: str, item: PlanItem, problems: Sequence[Problem], now: float
 ) -> Outcome:
     """What to say of an identity whose entry has mistakes; its old token may still be valid."""
-    from credentials_provider.minting import Failure
-
     entry = item.entry
-    failure = Failure(
-        "configuration",
-        "; ".join(str(each._replace(identity_name=None)) for each in problems),
-        f"Correct the entry in {path}; `credentials-provider identities check` says when all is "
-        "well.",
-        problems=tuple(problems),
-    )
+    failure = mistaken(path, problems)
     kept = item.record is not None and item.record.expires_on > now and not options.everything
     token_file = TokenStore(options.settings.output_dir).path(entry.name) if item.record else ""
     outcome = unchanged(item, token_file, "kept" if kept else "failed", failure)
     return outcome._replace(identity_name=entry.name or f"entry {entry.index}", reason=None)
 
 
-def _after(
+def mistaken(path: str, problems: Sequence[Problem]) -> Failure:
+    """Why an identity of this file is not renewed."""
+    from credentials_provider.minting import Failure
+
+    return Failure(
+        "configuration",
+        "; ".join(str(each._replace(identity_name=None)) for each in problems),
+        f"Correct the entry in {path}; `credentials-provider identities check` says when all is "
+        "well.",
+        problems=tuple(problems),
+    )
+
+
+def _run_hooks(
     options: RunOptions,
     store: TokenStore,
     mine: Sequence[Entry],
@@ -263,13 +268,13 @@ def _write_metrics(
     from credentials_provider.tokens.history import LastRun
 
     try:
-        subject = Subject(store, entries, options.shard, LastRun(*ran))
+        subject = Subject(store, entries, options.shard, LastRun(*ran), options.interval)
         write_metrics(options.metrics_file, subject)
     except (ConfigurationError, StorageError) as error:
         observer.warn(error.message)
 
 
-def _affordable(connections: int) -> int:
+def _within_file_limit(connections: int) -> int:
     """As many connections as this process may have files open for.
 
     Lifts the limit (RLIMIT_NOFILE) as far as it needs and may; macOS begins with 256 files.
@@ -289,14 +294,14 @@ def _affordable(connections: int) -> int:
     return max((soft - _FILES_BESIDES) // _FILES_A_CONNECTION, 1)
 
 
-def part(entries: list[Entry], shard: tuple[int, int] | None) -> list[Entry]:
+def shard_entries(entries: list[Entry], shard: tuple[int, int] | None) -> list[Entry]:
     """The entries of a shard, all of them without one."""
     if shard is None:
         return entries
     return [entry for entry in entries if shard_of(entry.name, shard[1]) == shard[0]]
 
 
-def _look_for_open_files(options: RunOptions, entries: Sequence[Entry], observer: Observer) -> None:
+def _check_permissions(options: RunOptions, entries: Sequence[Entry], observer: Observer) -> None:
     if not (options.strict_permissions or options.settings.environment.open_file):
         return
     from credentials_provider.run import child_environment  # seldom needed
@@ -307,7 +312,7 @@ def _look_for_open_files(options: RunOptions, entries: Sequence[Entry], observer
         observer.warn(warning)
 
 
-def _look(
+def _read_plan(
     options: RunOptions, store: TokenStore, selected: Sequence[Entry], now: float
 ) -> tuple[list[PlanItem], bool]:
     """A plan from what is on disk now, and whether a killed run left something there."""

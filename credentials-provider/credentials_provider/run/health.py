@@ -70,9 +70,9 @@ class HealthServer:
                     _end(oldest)
                 self._open[connection] = None
             try:
-                threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
+                threading.Thread(target=self._handle, args=(connection,), daemon=True).start()
             except RuntimeError:  # no thread is free
-                self._forget(connection)
+                self._discard(connection)
 
     def close(self) -> None:
         """End it, and every connection."""
@@ -83,7 +83,7 @@ class HealthServer:
             for connection in self._open:
                 _end(connection)
 
-    def _attend(self, connection: socket.socket) -> None:
+    def _handle(self, connection: socket.socket) -> None:
         try:
             with contextlib.suppress(OSError):
                 head = _read_head(connection, time.monotonic() + PATIENCE)
@@ -101,7 +101,7 @@ class HealthServer:
                 content = response.body if with_body else b""
                 connection.sendall("\r\n".join(lines).encode() + content)
         finally:
-            self._forget(connection)
+            self._discard(connection)
 
     def _respond(self, head: bytes) -> tuple[Response, bool]:
         first, *fields = head.decode("latin-1").split("\r\n")
@@ -117,7 +117,7 @@ class HealthServer:
         answer = self._answers.get(target.partition("?")[0])
         return answer() if answer else _plain(404), method == "GET"
 
-    def _forget(self, connection: socket.socket) -> None:
+    def _discard(self, connection: socket.socket) -> None:
         with self._lock:
             self._open.pop(connection, None)
         connection.close()

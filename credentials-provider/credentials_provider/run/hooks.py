@@ -94,11 +94,11 @@ class Hooks:
         ]
         return self._run(self._options.on_failure, {}, failed) if failed else None
 
-    def _lock(self, *name: str) -> contextlib.AbstractContextManager[None]:
+    def _lock(self, *name: str) -> contextlib.AbstractContextManager[object]:
         left = max(self._ends_at - time.monotonic(), 0.0)
         return self._store.lock(min(self._options.lock_timeout, left), *name)
 
-    def _pending(self) -> dict[str, _News]:
+    def _pending(self) -> dict[str, _PendingToken]:
         known = read_state(self._store).hooked
         pending = {}
         for entry in self._entries:
@@ -108,10 +108,10 @@ class Hooks:
                 continue
             digest = hashlib.sha256(document["access_token"].encode()).hexdigest()[:32]
             if known.get(entry.name) != digest:
-                pending[entry.name] = _News(record, digest)
+                pending[entry.name] = _PendingToken(record, digest)
         return pending
 
-    def _remember(self, pending: Mapping[str, _News], report: Report) -> None:
+    def _remember(self, pending: Mapping[str, _PendingToken], report: Report) -> None:
         """Under the folder's lock."""
         state = read_state(self._store)
         now, result = self._now(), report.hook
@@ -126,7 +126,7 @@ class Hooks:
         write_state(self._store, state._replace(last_run=last_run))
 
     def _run(
-        self, command: str, pending: Mapping[str, _News], failed: Sequence[Outcome]
+        self, command: str, pending: Mapping[str, _PendingToken], failed: Sequence[Outcome]
     ) -> HookResult:
         names = tuple(sorted(pending))
         environment = {
@@ -149,7 +149,7 @@ class Hooks:
         except OSError as error:
             return HookResult(names, None, f"it cannot be started: {error.strerror}")
         document = json.dumps(_document(self._store, pending, failed)).encode()
-        reader = self._attend(process, document)
+        reader = self._communicate(process, document)
         try:
             code = process.wait(timeout)
             reader.join(_GRACE)
@@ -173,7 +173,7 @@ class Hooks:
             )
         return {f"{which}_IDENTITIES": joined, f"{which}_COUNT": str(len(names))}
 
-    def _attend(self, process: subprocess.Popen[bytes], document: bytes) -> threading.Thread:
+    def _communicate(self, process: subprocess.Popen[bytes], document: bytes) -> threading.Thread:
         """Give the hook its input and pass on its output, whenever it wants either."""
 
         def write() -> None:
@@ -193,7 +193,7 @@ class Hooks:
         return threads[1]
 
 
-class _News(NamedTuple):
+class _PendingToken(NamedTuple):
     """A token that the hook has not heard about, and its hash."""
 
     record: TokenRecord
@@ -221,7 +221,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _document(
-    store: TokenStore, pending: Mapping[str, _News], failed: Iterable[Outcome]
+    store: TokenStore, pending: Mapping[str, _PendingToken], failed: Iterable[Outcome]
 ) -> dict[str, Any]:
     return {
         "version": 1,

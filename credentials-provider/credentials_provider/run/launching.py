@@ -76,7 +76,7 @@ def options_of(settings: Settings, *, tokens: bool = True) -> list[str]:
     return [word for name, value in options if value for word in (name, value)]
 
 
-def left_behind(settings: Settings, entries: Iterable[Entry]) -> tuple[str, ...]:
+def variables_not_passed(settings: Settings, entries: Iterable[Entry]) -> tuple[str, ...]:
     """The variables of this process that these identities need and that no option can take along.
 
     One that the `.env` of `options_of` gives as well is none of them.
@@ -105,8 +105,8 @@ def left_behind(settings: Settings, entries: Iterable[Entry]) -> tuple[str, ...]
     return tuple(sorted(n for n in names - _OF_EVERY_PROCESS if environment.in_process_alone(n)))
 
 
-def left_behind_warning(names: Sequence[str], settings: Settings) -> str:
-    """What to say of `left_behind`'s names where a command line is written for others to start."""
+def not_passed_warning(names: Sequence[str], settings: Settings) -> str:
+    """The warning about `variables_not_passed` where a command line is written for others."""
     are, them = ("are", "them") if len(names) > 1 else ("is", "it")
     file = settings.environment.file
     where = os.path.abspath(file) if file else "a .env file and name it with --env-file"

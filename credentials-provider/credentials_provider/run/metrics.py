@@ -38,6 +38,7 @@ class Subject(NamedTuple):
     entries: Sequence[Entry] | None  # None: the identities file cannot be used
     shard: tuple[int, int] | None
     run: LastRun  # the last one, whether or not anything was due
+    interval: float  # seconds between two runs
 
 
 def write_metrics(path: str, subject: Subject) -> None:
@@ -67,7 +68,12 @@ class _Run(Collector):
         self._names = sorted(
             state.identities if entries is None else {each.name for each in entries if each.name}
         )
-        self._ends = {each.name: end for each in entries or () if (end := secret_end(each.fields))}
+        # What the entry says is newer than what the last renewal saw in a certificate or vault.
+        seen = {name: each.credential_ends for name, each in state.identities.items()}
+        said = {each.name: end for each in entries or () if (end := secret_end(each.fields))}
+        ends = {name: said.get(name) or seen.get(name) for name in self._names}
+        self._ends = {name: end for name, end in ends.items() if end is not None}
+        self._interval = subject.interval
         on_disk, _ = subject.store.read(self._names)
         self._records = {
             name: each for name, each in on_disk.items() if isinstance(each, TokenRecord)
@@ -100,7 +106,7 @@ class _Run(Collector):
         )
         yield self._by_identity(
             "credential_expiry_timestamp_seconds",
-            "When the identity's secret expires, where its entry says so.",
+            "When the identity's secret or certificate expires, where that is known.",
             self._ends,
         )
 
@@ -141,6 +147,7 @@ class _Run(Collector):
                 run.finished_at - run.started_at,
             ),
             ("last_run_exit_code", "As in the documentation: 0, 1, 2, 75 or 78.", run.exit_code),
+            ("run_interval_seconds", "The time between two runs.", self._interval),
             (
                 "hook_pending",
                 "Tokens that --on-renew does not know yet.",
@@ -151,9 +158,11 @@ class _Run(Collector):
             family.add_metric([*self._labels.values()], value)
             yield family
         info = GaugeMetricFamily(
-            f"{_PREFIX}_info", "The program's version.", labels=["version", *self._labels]
+            f"{_PREFIX}_info",
+            "The program's version, and the time between two runs in seconds.",
+            labels=["version", "interval", *self._labels],
         )
-        info.add_metric([__version__, *self._labels.values()], 1)
+        info.add_metric([__version__, f"{self._interval:.0f}", *self._labels.values()], 1)
         yield info
 
     def _by_identity(self, name: str, about: str, values: Mapping[str, float]) -> Metric:

@@ -32,6 +32,7 @@ _OUT_OF_TIME = Failure(
     "Check the network and the login host, or allow more time with --deadline.",
     transient=True,
 )
+_DELETED = "was deleted during this run; do not delete it: it locks nothing once the run is over"
 _MORE = "(ulimit -u, ulimit -v)"
 _REPORT_IT = "This is a mistake of this program: please report it with this line."
 
@@ -50,7 +51,7 @@ class Minter(NamedTuple):
 class Renewal:
     """One run's renewals.
 
-    `look` makes the plan from what is on disk now; `make_minter` is called once, and only if
+    `replan` makes the plan from what is on disk now; `make_minter` is called once, and only if
     something is still due once we hold the lock; `deadline` is a `time.monotonic()`; `known` has
     the names of all identities, selected or not.
     """
@@ -61,7 +62,7 @@ class Renewal:
         store: TokenStore,
         observer: Observer,
         *,
-        look: Callable[[], list[PlanItem]],
+        replan: Callable[[], list[PlanItem]],
         make_minter: Callable[[], Minter],
         deadline: float,
         now: Callable[[], float],
@@ -70,7 +71,7 @@ class Renewal:
         self._options = options
         self._store = store
         self._observer = observer
-        self._look = look
+        self._read_plan = replan
         self._make_minter = make_minter
         self._deadline = deadline
         self._now = now
@@ -86,18 +87,20 @@ class Renewal:
         """What became of every selected identity."""
         try:
             left = max(self._deadline - time.monotonic(), 0.0)
-            with self._store.lock(min(self._options.lock_timeout, left)):
+            with self._store.lock(min(self._options.lock_timeout, left)) as in_place:
                 self._store.sweep()
                 # Whoever held the lock before us may have renewed what we came for.
-                plan = self._look()
+                plan = self._read_plan()
                 due = [item for item in plan if item.due]
                 done = self._renew(due) if due else {}
                 if done:
-                    self._remember(done.values())
+                    self._write_history(done.values())
+                if not in_place():
+                    self._warn_once("lock", f"the lock file in {self._store.folder} {_DELETED}")
         except StorageError as error:
             busy = isinstance(error, LockBusyError)
             failure = Failure("storage", error.message, error.hint or "", transient=busy)
-            plan = self._look()
+            plan = self._read_plan()
             done = {
                 item.entry.name: self._failed(item, failure, busy=busy) for item in plan if item.due
             }
@@ -105,7 +108,7 @@ class Renewal:
             done.get(item.entry.name) or unchanged(item, self._path(item), "fresh") for item in plan
         ]
 
-    def _remember(self, results: Iterable[Outcome]) -> None:
+    def _write_history(self, results: Iterable[Outcome]) -> None:
         """Leave word for the next run and for `status`: last failures, counts."""
         from credentials_provider.tokens import history  # only where something was tried
 
@@ -132,7 +135,7 @@ class Renewal:
 
     def _renew(self, due: Sequence[PlanItem]) -> dict[str, Outcome]:
         minter = self._make_minter()
-        todo = _Turns(due, minter)
+        todo = _FairQueue(due, minter)
         finished: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
 
         def work() -> None:
@@ -185,7 +188,7 @@ class Renewal:
                 identity_name=item.entry.name,
                 refresh_in=minted.refresh_in,
             )
-            with self._one_write():
+            with self._write_gate():
                 self._store.write(item.entry.name, token_document(item.entry, minted, refresh_at))
         except StorageError as error:
             failure = Failure("storage", error.message, error.hint or "")
@@ -202,6 +205,7 @@ class Renewal:
             attempts=minted.attempts,
             reason=item.reason,
             credential=minted.credential,
+            credential_ends=minted.credential_ends,
         )
 
     def _path(self, item: PlanItem) -> str:
@@ -213,12 +217,12 @@ class Renewal:
         A busy lock is not a failure: another run is renewing.
         """
         expires_on = item.record.expires_on if item.record else 0.0
-        serves = item.serves and expires_on > self._now()
-        kept = serves and (busy or not self._options.everything)
+        valid = item.has_valid_token and expires_on > self._now()
+        kept = valid and (busy or not self._options.everything)
         return unchanged(item, self._path(item), "kept" if kept else "failed", failure)
 
     @contextlib.contextmanager
-    def _one_write(self) -> Iterator[None]:
+    def _write_gate(self) -> Iterator[None]:
         with self._gate:
             if self._ended:
                 raise StorageError("the run ended before this token was written", hint="Run again.")
@@ -254,7 +258,7 @@ class Renewal:
             )
 
 
-class _Turns:
+class _FairQueue:
     """What is to be done: the tenants in turn, and in each the token that expires first.
 
     A throttled tenant has its turn when the others are done: its identities would take every worker
@@ -263,7 +267,7 @@ class _Turns:
 
     def __init__(self, due: Iterable[PlanItem], minter: Minter) -> None:
         tenants: dict[str, deque[PlanItem]] = {}
-        for item in sorted(due, key=_serves_until):
+        for item in sorted(due, key=_valid_until):
             tenants.setdefault(item.entry.fields["tenant_id"].lower(), deque()).append(item)
         self._tenants = deque(tenants.values())
         self._minter = minter
@@ -289,5 +293,5 @@ class _Turns:
             return item
 
 
-def _serves_until(item: PlanItem) -> float:
-    return item.record.expires_on if item.serves and item.record else 0.0
+def _valid_until(item: PlanItem) -> float:
+    return item.record.expires_on if item.has_valid_token and item.record else 0.0

@@ -1,18 +1,19 @@
 """Writes the token wherever else a program wants it: the sinks of the identities.
 
+Files are written here, Kubernetes' Secrets by `cluster`.
+
 After the token files, under the folder's lock, and only what does not hold the token already: a
 sink that is missing, older or changed costs no request.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING, Any, Literal
 
-from credentials_provider.errors import CredentialsProviderError, LockBusyError, StorageError
-from credentials_provider.files import Folder, not_written, write_whole
+from credentials_provider.errors import CredentialsProviderError, StorageBusyError, StorageError
+from credentials_provider.files import not_written, write_whole
 from credentials_provider.identities.sinks import Sink, sinks_of
 from credentials_provider.permissions import EVERYBODY, check_links, is_open, is_trusted, read_file
 from credentials_provider.run.sink_formats import with_token, without_token
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from credentials_provider.model import Entry, Outcome, RunOptions
+    from credentials_provider.run.cluster import Cluster
     from credentials_provider.tokens.store import TokenStore
 
-State = Literal["current", "missing", "other"]
+State = Literal["current", "missing", "other", "unseen"]
 _PRIVATE = 0o600
 _NOBODY = 65534
 
@@ -42,13 +44,19 @@ def deliver(
     file = options.settings.identities_file
     sinks = {entry.name: sinks_of(entry, file) for entry in entries if entry.fields.get("sinks")}
     wanted = {entry.name: entry for entry in entries if sinks.get(entry.name)}
+    cluster = None
+    if any(sink.secret for each in sinks.values() for sink in each):
+        from credentials_provider.run.cluster import Cluster  # only where there is such a sink
+
+        cluster = Cluster()
 
     def behind() -> dict[str, list[Sink]]:
         found = {name: valid_token(store, entry, now()) for name, entry in wanted.items()}
         return {
             name: each
             for name, document in found.items()
-            if document and (each := [s for s in sinks[name] if state(s, document) != "current"])
+            if document
+            and (each := [s for s in sinks[name] if state(s, document, cluster) != "current"])
         }
 
     if not behind():
@@ -58,7 +66,7 @@ def deliver(
         with store.lock(options.lock_timeout):
             for name, late in behind().items():
                 if document := valid_token(store, wanted[name], now()):
-                    errors = [error for sink in late if (error := _try(sink, document))]
+                    errors = [error for sink in late if (error := _try(sink, document, cluster))]
                     wrong.update((name, error) for error in errors[:1])
     except StorageError as error:
         wrong = dict.fromkeys(behind(), error)
@@ -71,12 +79,15 @@ def states(store: TokenStore, entry: Entry, identities_file: str) -> list[tuple[
     return [(sink, state(sink, document)) for sink in sinks_of(entry, identities_file)]
 
 
-def state(sink: Sink, document: Mapping[str, Any]) -> State:
+def state(sink: Sink, document: Mapping[str, Any], cluster: Cluster | None = None) -> State:
     """Whether a sink holds the token, and has the mode and owner that its entry asks for.
 
-    Anything that keeps it from being read counts as another content: writing it says why.
+    Anything that keeps it from being read counts as another content: writing it says why. A Secret
+    is unseen without `cluster`.
     """
     try:
+        if sink.secret:
+            return cluster.state(sink, document) if cluster else "unseen"
         found = os.stat(sink.path)
         content = read_file(sink.path, owned=False)
         if content is None:
@@ -149,7 +160,7 @@ def valid_token(store: TokenStore, entry: Entry, now: float) -> dict[str, Any] |
         return None
     return (
         document
-        if make_plan([entry], {entry.name: parse_record(document)}, now)[0].serves
+        if make_plan([entry], {entry.name: parse_record(document)}, now)[0].has_valid_token
         else None
     )
 
@@ -161,18 +172,24 @@ def _with_failure(
         return result
     from credentials_provider.minting import Failure  # only where something fails
 
-    busy = isinstance(error, LockBusyError)  # another run is at it
+    busy = isinstance(error, StorageBusyError)  # another run is at it
     failure = Failure("storage", error.message, error.hint or "", transient=busy)
     kept = busy or not options.everything
     return result._replace(kind="kept" if kept else "failed", failure=failure)
 
 
-def _try(sink: Sink, document: Mapping[str, Any]) -> CredentialsProviderError | None:
+def _try(
+    sink: Sink, document: Mapping[str, Any], cluster: Cluster | None
+) -> CredentialsProviderError | None:
     try:
-        write(sink, document)
+        if cluster and sink.secret:
+            cluster.write(sink, document)
+        else:
+            write(sink, document)
     except CredentialsProviderError as error:
-        message = f"the sink {sink.path} cannot be written: {error.message}"
-        return StorageError(message, hint=error.hint)
+        message = f"the sink {sink.place} cannot be written: {error.message}"
+        kind = StorageBusyError if isinstance(error, StorageBusyError) else StorageError
+        return kind(message, hint=error.hint)
     except OSError as error:  # it went away, or its folder did, since it was looked at
         return not_written(sink.path, error)
     return None
@@ -202,8 +219,6 @@ def _replace(sink: Sink, change: Callable[[str], str]) -> None:
             f"there is no folder {folder}",
             hint="Create it, with the permissions that its readers need.",
         )
-    with contextlib.suppress(OSError):  # one that may be written into need not be readable
-        Folder(folder, owned=False).sweep()
     ids = (
         None
         if owner is group is None

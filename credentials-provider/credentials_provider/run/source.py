@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.policy import Lead
-from credentials_provider.run.access import Access, get_token
+from credentials_provider.run.access import ValidToken, get_token
 from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ class TokenSource:
         self._store = TokenStore(options.settings.output_dir)
         self._lock = threading.Lock()
         # By process, too: a fork has no thread that would end its parent's renewal.
-        self._renewals: dict[tuple[int, str, float], Future[Access]] = {}
-        self._known: dict[str, tuple[object, Access]] = {}
+        self._renewals: dict[tuple[int, str, float], Future[ValidToken]] = {}
+        self._known: dict[str, tuple[object, ValidToken]] = {}
         # Until when (monotonic) an old token is given without a try, and none renewed after a 401.
         self._kept: dict[str, float] = {}
         self._forced: dict[str, float] = {}
 
-    def ready(self, name: str, min_ttl: float) -> Access | None:
+    def ready(self, name: str, min_ttl: float) -> ValidToken | None:
         """The identity's token, if it is in memory and valid for that long (seconds)."""
         files, access = self._known.get(name, (None, None))
         if access is None or files != self._files(name):
@@ -59,7 +59,7 @@ class TokenSource:
         enough = left > Lead(seconds=min_ttl, capped=True).of(_life(access))
         return access if enough or untried else None
 
-    def get(self, name: str, min_ttl: float) -> Access:
+    def get(self, name: str, min_ttl: float) -> ValidToken:
         """The identity's token, valid for that long (seconds), as `access.get_token` gives it.
 
         Raises:
@@ -69,7 +69,7 @@ class TokenSource:
         """
         return self.ready(name, min_ttl) or self._once(name, min_ttl)
 
-    def replaced(self, name: str, refused: str) -> Access | None:
+    def replaced(self, name: str, refused: str) -> ValidToken | None:
         """Another token than the one that a server has refused, renewed if need be.
 
         None where there is no other: the refused one is younger than five minutes, or could not be
@@ -85,8 +85,8 @@ class TokenSource:
             access = self._once(name, life - FORCED_INTERVAL)
         return None if access.token == refused else access
 
-    def _once(self, name: str, min_ttl: float) -> Access:
-        mine: Future[Access] = Future()
+    def _once(self, name: str, min_ttl: float) -> ValidToken:
+        mine: Future[ValidToken] = Future()
         key = os.getpid(), name, min_ttl
         with self._lock:
             renewal = self._renewals.setdefault(key, mine)
@@ -122,7 +122,7 @@ def _status(path: str) -> object:
     return found.st_mtime_ns, found.st_size, found.st_ino, found.st_uid
 
 
-def _life(access: Access) -> float:
+def _life(access: ValidToken) -> float:
     """How long the token is valid in all, seconds."""
     life: Any = access.document.get("expires_in")
     return float(life) if isinstance(life, (int, float)) else 0.0

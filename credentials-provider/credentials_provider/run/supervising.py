@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
-    from credentials_provider.run.access import Access
+    from credentials_provider.run.access import ValidToken
     from credentials_provider.run.source import TokenSource
 
 STOP_TIMEOUT = 10.0  # seconds for a child to end before a restart
@@ -113,9 +113,9 @@ def _in_foreground() -> bool:
 def keep_fresh(
     source: TokenSource,
     name: str,
-    access: Access,
+    access: ValidToken,
     *,
-    renewed: Callable[[Access], None],
+    renewed: Callable[[ValidToken], None],
     warn: Callable[[str], None],
 ) -> None:
     """Renew an identity's token ahead of its expiry, from a thread that ends with the process.
@@ -130,7 +130,7 @@ def keep_fresh(
     """
     known = ""  # the problem of the last look
 
-    def look(current: Access) -> tuple[Access, str]:
+    def look(current: ValidToken) -> tuple[ValidToken, str]:
         try:
             new = source.get(name, _lead(current))
         except CredentialsProviderError as error:
@@ -152,7 +152,7 @@ def keep_fresh(
     threading.Thread(target=work, daemon=True).start()
 
 
-def _lead(access: Access) -> float:
+def _lead(access: ValidToken) -> float:
     """Seconds before its expiry at which a token is due."""
     record = parse_record(access.document)
     return record.expires_on - record.refresh_at if isinstance(record, TokenRecord) else 0.0

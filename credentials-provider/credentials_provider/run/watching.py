@@ -59,13 +59,14 @@ class Watch:
     """Renews what is due, waits, and begins again.
 
     Args:
-        request: what a pass is asked; it renews what is due.
+        options: those of each pass; it renews what is due.
         run: makes a pass, with the identities file that it is given a way to read.
-        reload: the request anew, settings and all; called after a hang-up.
+        reload: the options anew, settings and all; called after a SIGHUP.
         now: epoch seconds.
-        wait: waits that number of seconds; True if a hang-up ended it.
-        observe: gets the result of each pass.
-        alive: called at each wait.
+        wait: waits that number of seconds; True if a SIGHUP ended it.
+        on_pass: gets the result of each pass.
+        heartbeat: called at each wait.
+        on_reload: called with True before the options are read again, with False after it.
 
     """
 
@@ -77,18 +78,18 @@ class Watch:
         reload: Callable[[], RunOptions],
         now: Callable[[], float],
         wait: Callable[[float], bool],
-        observe: Callable[[PassResult], None],
-        alive: Callable[[], None],
-        reloading: Callable[[bool], None] = lambda _: None,
+        on_pass: Callable[[PassResult], None],
+        heartbeat: Callable[[], None],
+        on_reload: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._options = _renewing(options)
         self._run = run
         self._reload = reload
         self._now = now
         self._wait = wait
-        self._observe = observe
-        self._alive = alive
-        self._reloading = reloading
+        self._on_pass = on_pass
+        self._heartbeat = heartbeat
+        self._on_reload = on_reload
         self._backing_off: dict[str, Backoff] = {}
         self._selected: tuple[str, ...] = ()
         self._due: dict[str, float] = {}  # by identity, when its token is
@@ -108,21 +109,21 @@ class Watch:
         self._pass(first=True)
         while True:
             woken = self._sleep(file)
-            if woken == "hang-up":
-                self._start_anew()
+            if woken == "SIGHUP":
+                self._reload_settings()
             elif woken == "change":
-                self._forget()
+                self._reset()
             file = self._file()
             self._pass()
 
-    def _sleep(self, file: object) -> Literal["due", "hang-up", "change"]:
+    def _sleep(self, file: object) -> Literal["due", "SIGHUP", "change"]:
         """Until a pass is needed, and why it is."""
         while (left := self._next_at - (before := self._now())) > 0:
             length = min(left, LONGEST_SLEEP)
             hung_up = self._wait(length)
-            self._alive()
+            self._heartbeat()
             if hung_up:
-                return "hang-up"
+                return "SIGHUP"
             # A wait may end early; that much too late, and the machine slept or the clock was set.
             passed = self._now() - before
             if not -LEAP < passed < length + LEAP or self._file() != file:
@@ -138,16 +139,16 @@ class Watch:
         self._looked_at = self._now()
         return _folder_status(self._options.settings.output_dir) != self._folder
 
-    def _start_anew(self) -> None:
-        self._reloading(True)
-        self._forget()
+    def _reload_settings(self) -> None:
+        self._on_reload(True)
+        self._reset()
         try:
             self._options = _renewing(self._reload())
         except CredentialsProviderError as error:
-            self._observe(PassResult(None, error, self._now()))
-        self._reloading(False)
+            self._on_pass(PassResult(None, error, self._now()))
+        self._on_reload(False)
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._backing_off.clear()
         self._due.clear()
         self._selected = ()
@@ -163,7 +164,7 @@ class Watch:
         error: CredentialsProviderError | str | None = None
         if options.names or not (backing_off and self._selected):
             try:
-                report, error = self._run_with_good_file(options)
+                report, error = self._run_with_last_good_file(options)
             except ConfigurationError as problem:
                 if first:
                     raise
@@ -175,11 +176,11 @@ class Watch:
         self._plan(report, failed=report is None and error is not None)
         self._folder = _folder_status(self._options.settings.output_dir)
         self._looked_at = self._now()
-        self._alive()
+        self._heartbeat()
         if report is not None or error is not None:
-            self._observe(PassResult(report, error, self._next_at))
+            self._on_pass(PassResult(report, error, self._next_at))
 
-    def _run_with_good_file(
+    def _run_with_last_good_file(
         self, options: RunOptions
     ) -> tuple[Report, CredentialsProviderError | None]:
         """A pass; with the identities file of before, and what is wrong, if it cannot be used."""
@@ -278,7 +279,7 @@ class Notifier:
         period = environment.get("WATCHDOG_USEC", "") if mine else ""
         self.watchdog = int(period) / 1e6 if period.isascii() and period.isdigit() else None
 
-    def tell(self, *lines: str) -> None:
+    def notify(self, *lines: str) -> None:
         """Assignments such as READY=1; a socket that does not answer does no harm."""
         if not self._address or not hasattr(socket, "AF_UNIX"):
             return
@@ -289,6 +290,6 @@ class Notifier:
             sock.connect(self._address)
             sock.sendall("\n".join(lines).encode())
 
-    def alive(self) -> None:
+    def ping_watchdog(self) -> None:
         if self.watchdog is not None:
-            self.tell("WATCHDOG=1")
+            self.notify("WATCHDOG=1")

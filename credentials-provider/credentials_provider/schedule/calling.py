@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from credentials_provider.schedule import Plan
 
-PATIENCE = 60.0  # seconds for systemctl, crontab and their like
-FIRST_RUN_PATIENCE = 330.0  # seconds for the job itself: a unit gives it five minutes
-FIRST_ROTATION_PATIENCE = 3630.0  # seconds; a unit gives it an hour
+TIMEOUT = 60.0  # seconds for systemctl, crontab and their like
+FIRST_RUN_TIMEOUT = 330.0  # seconds for the job itself: a unit gives it five minutes
+FIRST_ROTATION_TIMEOUT = 3630.0  # seconds; a unit gives it an hour
 _LAST_LINES = 12
 
 
@@ -33,7 +33,7 @@ def run(
     line: Sequence[str],
     text: str = "",
     *,
-    patience: float = PATIENCE,
+    timeout: float = TIMEOUT,
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end.
@@ -50,7 +50,7 @@ def run(
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=patience,
+            timeout=timeout,
             check=False,
         )
     except FileNotFoundError:
@@ -60,7 +60,7 @@ def run(
         ) from None
     except subprocess.TimeoutExpired:
         raise ConfigurationError(
-            f"{line[0]} has not answered for {patience:g} s", hint="Run it by hand to see why."
+            f"{line[0]} has not answered for {timeout:g} s", hint="Run it by hand to see why."
         ) from None
 
 
@@ -86,14 +86,14 @@ def last_lines(text: str) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
-def patience_for(plan: Plan) -> float:
+def timeout_of(plan: Plan) -> float:
     """How long its first run may take, in seconds."""
-    return FIRST_ROTATION_PATIENCE if plan.rotates else FIRST_RUN_PATIENCE
+    return FIRST_ROTATION_TIMEOUT if plan.rotates else FIRST_RUN_TIMEOUT
 
 
 def first_run(plan: Plan, line: Sequence[str], environment: Mapping[str, str]) -> FirstRun:
     """Run the job once, as the timer will: in that environment alone."""
-    done = run(line, patience=patience_for(plan), environment=environment)
+    done = run(line, timeout=timeout_of(plan), environment=environment)
     return FirstRun(
         done.returncode in (0, 75),
         f"The first {plan.act} ended with exit code {done.returncode}.",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
-import tempfile
 from typing import TYPE_CHECKING
 
 from credentials_provider.errors import ConfigurationError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from credentials_provider.schedule import Plan
 
 COPY = ".crontab.before"  # in the user's home: the crontab as it was before the last change
+_NEW = ".crontab.new"  # there too, as long as the crontab is replaced
 _ROTATION_TIME = "23 10 * * *"  # when machines are on, and people are there for its mail
 LONGEST = 998  # characters that cron takes as a command (vixie-cron's MAX_COMMAND)
 
@@ -81,12 +82,16 @@ def _replace(before: str, after: str) -> None:
 
     From a finished file: a run that is killed while it writes to `crontab -` leaves half of it.
     """
-    with tempfile.TemporaryDirectory(prefix="crontab-") as folder:  # 0700
-        if before:
-            write_private(os.path.join(os.path.expanduser("~"), COPY), before)
-        path = os.path.join(folder, "crontab")
+    home = os.path.expanduser("~")
+    if before:
+        write_private(os.path.join(home, COPY), before)
+    path = os.path.join(home, _NEW)
+    try:
         write_private(path, after)
         call(["crontab", path])
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def _crontab() -> str:

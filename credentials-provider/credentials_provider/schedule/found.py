@@ -15,7 +15,7 @@ from credentials_provider.schedule.systemd import unit_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_PATIENCE = 10.0  # seconds for a command that is asked
+_TIMEOUT = 10.0  # seconds for a command that is asked
 _PROGRAM = "credentials-provider"
 _SCRIPT = "generate_creds.sh"
 _CRON_MARK = re.compile(r"# (\S+) \(schedule cron\)\s*$")
@@ -181,7 +181,7 @@ def _output(command: Sequence[str], process: Mapping[str, str]) -> str:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT,
             check=False,
         ).stdout
     except (OSError, subprocess.TimeoutExpired):

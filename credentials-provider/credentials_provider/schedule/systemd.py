@@ -14,8 +14,8 @@ from credentials_provider.schedule.calling import (
     FirstRun,
     call,
     last_lines,
-    patience_for,
     run,
+    timeout_of,
 )
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def uninstall(name: str, *, of_user: bool) -> list[str]:
 def _first_run(plan: Plan, form: Form, manager: Sequence[str]) -> FirstRun:
     service = f"{plan.name}.service"
     verb = "start" if plan.every else "restart"
-    done = run([*manager, verb, service], patience=patience_for(plan))
+    done = run([*manager, verb, service], timeout=timeout_of(plan))
     shown = call([*manager, "show", service, "-p", "ExecMainStatus", "-p", "Result"])
     status = dict(line.partition("=")[::2] for line in shown.splitlines())
     code = status.get("ExecMainStatus", "")

@@ -18,7 +18,7 @@ def decode_claims(token: str) -> dict[str, Any] | None:
     return decoded[1] if decoded else None
 
 
-def whose(claims: Mapping[str, Any]) -> tuple[str, str]:
+def tenant_and_client(claims: Mapping[str, Any]) -> tuple[str, str]:
     """Tenant and application that a token is for, in lower case; empty where it does not say.
 
     `azp` in v2 tokens, `appid` in v1:

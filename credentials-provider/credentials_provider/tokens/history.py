@@ -40,6 +40,7 @@ class History(NamedTuple):
     renewals: int = 0
     failures: int = 0
     failure: LastFailure | None = None  # of the last run that tried; None: it succeeded
+    credential_ends: float | None = None  # epoch seconds; None: not known
 
 
 class LastRun(NamedTuple):
@@ -67,6 +68,11 @@ class State(NamedTuple):
     hooked: Mapping[str, str] = {}  # by identity, a hash of the token that the hook knows
     hook_failure: HookFailure | None = None
     warned: Mapping[str, float] = {}  # by a warning's hash, when it was last given (epoch seconds)
+
+    def credential_end(self, name: str) -> float | None:
+        """When the credential of an identity ends, as the last renewal saw it; epoch seconds."""
+        found = self.identities.get(name)
+        return found.credential_ends if found else None
 
 
 def read_state(store: TokenStore) -> State:
@@ -110,7 +116,9 @@ def after_run(
         before = identities.get(result.identity_name, History())
         if result.kind == "renewed":
             identities[result.identity_name] = before._replace(
-                renewals=before.renewals + 1, failure=None
+                renewals=before.renewals + 1,
+                failure=None,
+                credential_ends=result.credential_ends,
             )
         elif (failure := result.failure) is not None:
             last = LastFailure(
@@ -153,7 +161,7 @@ def _history(fields: dict[str, Any]) -> History:
 def _checked(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields, as long as their numbers are numbers and their texts fit to be shown."""
     for name, value in fields.items():
-        if name in _NUMBERS:
+        if name in _NUMBERS or (name == "credential_ends" and value is not None):
             _number(value)
         if isinstance(value, str) and not value.isprintable():
             raise ValueError

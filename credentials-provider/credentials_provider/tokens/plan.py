@@ -44,7 +44,7 @@ def make_plan(
         reason = _reason(entry, found, now, lead)
         if everything:
             reason = "asked"
-        plan.append(PlanItem(entry, record, reason, _serves(entry, record, now)))
+        plan.append(PlanItem(entry, record, reason, _is_valid(entry, record, now)))
     return plan
 
 
@@ -77,7 +77,7 @@ def _believed(entry: Entry, record: TokenRecord, now: float) -> bool:
     )
 
 
-def _serves(entry: Entry, record: TokenRecord | None, now: float) -> bool:
+def _is_valid(entry: Entry, record: TokenRecord | None, now: float) -> bool:
     """Whether the token on disk can be used, whatever becomes of its renewal.
 
     One of another definition does not serve: it is for somebody else. One that this program did

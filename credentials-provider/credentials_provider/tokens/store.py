@@ -15,7 +15,7 @@ from credentials_provider.files import Folder, is_temporary, make_folders
 from credentials_provider.model import TokenRecord
 from credentials_provider.permissions import is_open
 from credentials_provider.policy import LONGEST_LIFE, showable
-from credentials_provider.tokens.claims import decode_claims, epoch_claim, whose
+from credentials_provider.tokens.claims import decode_claims, epoch_claim, tenant_and_client
 from credentials_provider.tokens.clock import (
     CLOCK_TOLERANCE,
     Boot,
@@ -26,13 +26,19 @@ from credentials_provider.tokens.clock import (
 from credentials_provider.tokens.plan import UNREADABLE, OnDisk, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from credentials_provider.minting import Minted
     from credentials_provider.model import Entry
 
 _LONG_WAIT = 0.1  # seconds for the lock that the log speaks of
+_POLL = 0.02  # seconds from one look at a busy lock to the next
 LOCK_NAME = ".credentials-provider.lock"
+_BUSY_HINT = (
+    "The next run tries again. If none is running, look for a stopped process that holds it open."
+)
+_LOCKABLE = "Let the output folder be writable and on a file system with locks."
+_ANOTHER_USER = "Was a run started as another user, such as root? Remove the lock file then."
 _OWN_FOLDERS = ("demo", "emulator")  # what the commands of these names make in it
 _ANOTHER_FOLDER = "Check its owner and permissions, or name another one with --output-dir."
 CONSISTENT_WITHIN = 2  # seconds by which a file's several times may differ from one another
@@ -134,8 +140,10 @@ class TokenStore:
         return parse_record(document)
 
     @contextlib.contextmanager
-    def lock(self, timeout: float, name: str = LOCK_NAME) -> Iterator[None]:
+    def lock(self, timeout: float, name: str = LOCK_NAME) -> Iterator[Callable[[], bool]]:
         """Hold the folder's one lock (or another of that name), creating the folder if need be.
+
+        Yields whether the lock's file is still in its place.
 
         Raises:
             LockBusyError: it stayed busy for `timeout` seconds.
@@ -151,28 +159,25 @@ class TokenStore:
         lock = FileLock(
             path, mode=0o600, timeout=timeout, thread_local=False, fallback_to_soft=False
         )
-        try:
-            made = folder.ensure_file(name)
-            began = time.monotonic()
-            lock.acquire(poll_interval=0.02)
-            _log_wait(path, time.monotonic() - began)
-        except Timeout:
-            raise LockBusyError(
-                f"another run has held {path} for {timeout:g} s",
-                hint="The next run tries again. If none is running, look for a "
-                "stopped process that holds the file open.",
-            ) from None
-        except (OSError, NotImplementedError) as error:
-            why = getattr(error, "strerror", None) or "the file system has no locks"
-            hint = "Let the output folder be writable and on a file system with locks."
-            if isinstance(error, PermissionError):
-                hint = "Was a run started as another user, such as root? Remove the lock file then."
-            raise StorageError(f"{path} cannot be locked: {why}", hint=hint) from None
-        try:
-            self._check_place(path, made)
-            yield
-        finally:
-            lock.release()
+        began = time.monotonic()
+        with contextlib.ExitStack() as held:
+            try:
+                made = folder.ensure_file(name)
+                lock.acquire(poll_interval=_POLL)
+                held.callback(lock.release)
+                if name == LOCK_NAME:
+                    held.enter_context(_folder_locked(folder, began + timeout))
+                _log_wait(path, time.monotonic() - began)
+            except Timeout:
+                raise LockBusyError(
+                    f"another run has held {path} for {timeout:g} s", hint=_BUSY_HINT
+                ) from None
+            except (OSError, NotImplementedError) as error:
+                why = getattr(error, "strerror", None) or "the file system has no locks"
+                hint = _ANOTHER_USER if isinstance(error, PermissionError) else _LOCKABLE
+                raise StorageError(f"{path} cannot be locked: {why}", hint=hint) from None
+            self._check_place(folder)
+            yield lambda: folder.has(name, made)
 
     def _open(self) -> Folder | None:
         """The folder, opened by the first who needs it; None while there is none.
@@ -233,9 +238,9 @@ class TokenStore:
             hint=_ANOTHER_FOLDER,
         )
 
-    def _check_place(self, path: str, made: os.stat_result) -> None:
-        """The lock has a path for filelock's sake: it must be the file of the opened folder."""
-        if os.name == "posix" and not os.path.samestat(os.lstat(path), made):
+    def _check_place(self, folder: Folder) -> None:
+        """The lock has a path for filelock's sake: it must lead into the opened folder."""
+        if os.name == "posix" and not os.path.samestat(os.lstat(self.folder), folder.status()):
             raise StorageError(
                 f"the output folder {self.folder} was replaced while this run used it",
                 hint="Run again. Who else can write into the folder above it?",
@@ -308,7 +313,7 @@ def _record(document: dict[str, Any], boot: Boot | None) -> TokenRecord:
     if not isinstance(token, str) or not token:
         raise ValueError
     claims = decode_claims(token) or {}
-    said, exp = whose(claims), epoch_claim(claims, "exp")
+    said, exp = tenant_and_client(claims), epoch_claim(claims, "exp")
     fingerprint = document.get("definition")
     if not isinstance(fingerprint, str):  # the registry's own generator, or a hand
         end = _epoch(document["expires_at"])
@@ -318,8 +323,8 @@ def _record(document: dict[str, Any], boot: Boot | None) -> TokenRecord:
     generated_at = _epoch(document["generated_at"])
     reckoned = _epoch(document["expires_at"])
     refresh_at = _epoch(document["refresh_at"])
-    told = (document["expires_on"], generated_at + document["expires_in"])
-    if not all(abs(other - reckoned) <= CONSISTENT_WITHIN for other in told):  # NaN is not
+    stated = (document["expires_on"], generated_at + document["expires_in"])
+    if not all(abs(other - reckoned) <= CONSISTENT_WITHIN for other in stated):  # NaN is not
         raise ValueError
     if not generated_at <= refresh_at <= reckoned <= generated_at + LONGEST_LIFE:
         raise ValueError
@@ -345,6 +350,32 @@ def _epoch(value: object) -> float:
 
 def _belongs(name: str) -> bool:
     return name.endswith(".json") or name.startswith(".") or name in _OWN_FOLDERS
+
+
+@contextlib.contextmanager
+def _folder_locked(folder: Folder, ends_at: float) -> Iterator[None]:
+    """Lock the folder itself, too: a lock file that somebody deletes would let two runs in.
+
+    Raises:
+        LockBusyError: another run has it at `ends_at`, a `time.monotonic()`.
+
+    """
+    while True:
+        try:
+            descriptor = folder.lock()
+            break
+        except BlockingIOError:
+            if time.monotonic() >= ends_at:
+                raise LockBusyError(
+                    f"another run uses {folder.path}, and its lock file was deleted",
+                    hint=_BUSY_HINT,
+                ) from None
+            time.sleep(_POLL)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _log_wait(path: str, seconds: float) -> None:

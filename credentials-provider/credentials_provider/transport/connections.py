@@ -117,14 +117,23 @@ class Connections:
         most: requests under way at once to one host.
         ca_bundle: PEM file or folder of the authorities to trust instead of the system's.
         now: epoch seconds.
+        direct: never through a proxy.
 
     Raises:
         ConfigurationError: the CA bundle cannot be used.
 
     """
 
-    def __init__(self, most: int, ca_bundle: str | None, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        most: int,
+        ca_bundle: str | None,
+        now: Callable[[], float],
+        *,
+        direct: bool = False,
+    ) -> None:
         self._most = most
+        self._direct = direct
         self._now = now
         self._tls = tls_context(ca_bundle)
         self._lock = threading.Lock()
@@ -178,18 +187,20 @@ class Connections:
         key = f"{parts.scheme}://{parts.netloc}"
         with self._lock:
             if key not in self._pools:
-                self._pools[key] = make_pool(url, self._tls, self._most)
+                self._pools[key] = make_pool(url, self._tls, self._most, direct=self._direct)
             return self._pools[key]
 
 
-def make_pool(url: str, tls: ssl.SSLContext | None, connections: int) -> urllib3.PoolManager:
+def make_pool(
+    url: str, tls: ssl.SSLContext | None, connections: int, *, direct: bool = False
+) -> urllib3.PoolManager:
     """A pool, through the proxy for this URL; plain HTTP never leaves for one.
 
     Raises:
         ProxySettingError: no proxy can be used by that setting.
 
     """
-    proxy = None if urlsplit(url).scheme == "http" else proxy_for(url)
+    proxy = None if direct or urlsplit(url).scheme == "http" else proxy_for(url)
     if proxy is None:
         pool = urllib3.PoolManager(maxsize=connections, ssl_context=tls)
     else:

@@ -385,7 +385,7 @@ def _retry_after(answer: Answer, now: float) -> float | None:
     value = answer.headers.get("retry-after", "").strip()
     if value.isascii() and value.replace(".", "", 1).isdigit():
         return float(value[:12])
-    moment = http_date(value)
-    if moment is None:
+    epoch = http_date(value)
+    if epoch is None:
         return None
-    return max(0.0, moment - (http_date(answer.headers.get("date")) or now))
+    return max(0.0, epoch - (http_date(answer.headers.get("date")) or now))

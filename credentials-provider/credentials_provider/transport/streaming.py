@@ -33,7 +33,7 @@ ASLEEP = 5.0  # seconds by which the two clocks part where a machine slept
 _ERRORS = (exceptions.HTTPError, OSError, ValueError, AttributeError)
 
 
-class BrokenError(Exception):
+class BrokenStreamError(Exception):
     """An answer's body broke off."""
 
     def __init__(self, trouble: Trouble) -> None:
@@ -125,7 +125,7 @@ class Stream:
         """The body as it comes.
 
         Raises:
-            BrokenError: it broke off.
+            BrokenStreamError: it broke off.
 
         """
         try:
@@ -133,7 +133,7 @@ class Stream:
                 yield chunk
             self._response.release_conn()
         except _ERRORS as error:
-            raise BrokenError(trouble_of(error)) from None
+            raise BrokenStreamError(trouble_of(error)) from None
         finally:
             self._response.close()  # without effect on a connection that went back to the pool
 
@@ -141,7 +141,7 @@ class Stream:
         """The whole body, or its first `most` bytes.
 
         Raises:
-            BrokenError: it broke off.
+            BrokenStreamError: it broke off.
 
         """
         body = bytearray()  # as it is: a copy of a large one costs

@@ -4,13 +4,13 @@ A pump: messages pass as they are, and are read only as far as the transport's r
 has a thread, which sends it and reads its answer. Trouble becomes an MCP error that the assistant
 shows to its user.
 
-    pump        the client's lines: calls, notices, cancellations
-    asking      how a message gets to the server, and what its answer means
-    calls       who waits for what; each call is answered once
-    session     the session of 2025, made anew where it is lost; listening: its own stream
-    headers     what the protocol of 2026 derives from a body; tools: what its tools want there
-    older       servers of the transport of 2024
-    remote      one request: token, refusal, patience; trouble: what is said where that fails
+    pump             the client's lines: requests, notifications, cancellations
+    http_transport   how a message gets to the server, and what its answer means
+    sse_transport    the same for servers of the transport of 2024
+    calls            who waits for what; each call is answered once
+    session          the session of 2025, made anew where it is lost; listening: its own stream
+    headers          what the protocol of 2026 derives from a body; tools: what its tools want there
+    remote           one request: token, refusal, retries; trouble: what is said where that fails
     events, answers, messages, output    framing
 """
 
@@ -24,7 +24,7 @@ from credentials_provider.assistants.bridge.output import Output
 from credentials_provider.assistants.bridge.pump import Pump
 from credentials_provider.assistants.bridge.remote import Remote
 from credentials_provider.assistants.bridge.tokens import Tokens
-from credentials_provider.assistants.bridge.trouble import Teller
+from credentials_provider.assistants.bridge.trouble import ClientLog
 from credentials_provider.transport.streaming import Channel
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def run(options: RunOptions, identity: str, url: str, header: str, min_ttl: float) -> None:
     """Pass messages between standard input and output and the server at `url` until input ends."""
-    tokens = Tokens(options, identity, min_ttl, Teller())
+    tokens = Tokens(options, identity, min_ttl, ClientLog())
     ending = threading.Event()
     channel = Channel(url, options.settings.ca_bundle)
     remote = Remote(url, header, tokens, channel, ending.wait)

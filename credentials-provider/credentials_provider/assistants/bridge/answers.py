@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from credentials_provider.transport.streaming import Stream
 
 JSON, EVENTS = "application/json", "text/event-stream"
-TALK = {"accept": f"{JSON}, {EVENTS}", "content-type": JSON}
+POST_HEADERS = {"accept": f"{JSON}, {EVENTS}", "content-type": JSON}
 
 
-class Place:
+class StreamPosition:
     """How far the events of a stream have been read, for who must go on elsewhere.
 
     A large result of the call `expects` need not be read to its end.
@@ -32,25 +32,25 @@ class Place:
 Content = bytes | bytearray
 
 
-def messages_in(stream: Stream, place: Place) -> Iterator[tuple[Content, Message]]:
+def messages_in(stream: Stream, position: StreamPosition) -> Iterator[tuple[Content, Message]]:
     """Each message as it came and as it reads.
 
     Raises:
-        BrokenError: the connection broke.
+        BrokenStreamError: the connection broke.
 
     """
     if stream.kind == EVENTS:
         for event in events(stream.chunks()):
-            place.event_id = event.id or place.event_id
-            place.retry = event.retry if event.retry is not None else place.retry
+            position.event_id = event.id or position.event_id
+            position.retry = event.retry if event.retry is not None else position.retry
             if event.kind == "message" and event.data:
-                yield from _parsed(event.data, place)
+                yield from _parsed(event.data, position)
     else:
-        yield from _parsed(stream.read(), place)
+        yield from _parsed(stream.read(), position)
 
 
-def _parsed(content: Content, place: Place) -> Iterator[tuple[Content, Message]]:
-    found = skimmed(content, place.expects) or parse(content)
+def _parsed(content: Content, position: StreamPosition) -> Iterator[tuple[Content, Message]]:
+    found = skimmed(content, position.expects) or parse(content)
     if isinstance(found, dict):
         yield content, found
     elif isinstance(found, list):  # a batch of the protocol of 2025-03-26

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from credentials_provider.assistants.bridge.answers import EVENTS, Place, messages_in
-from credentials_provider.assistants.bridge.remote import FIRST_WAIT, body_of
-from credentials_provider.assistants.bridge.session import is_lost
+from credentials_provider.assistants.bridge.answers import EVENTS, StreamPosition, messages_in
+from credentials_provider.assistants.bridge.remote import FIRST_BACKOFF, body_of
+from credentials_provider.assistants.bridge.session import is_unknown_session
 from credentials_provider.assistants.bridge.trouble import TOO_MANY, UNAUTHORIZED, TroubleError
-from credentials_provider.transport.streaming import BrokenError, Handle
+from credentials_provider.transport.streaming import BrokenStreamError, Handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from credentials_provider.assistants.bridge.remote import Remote
     from credentials_provider.assistants.bridge.session import Session
 
-LONGEST_WAIT = 30.0  # seconds between two tries
+LONGEST_BACKOFF = 30.0  # seconds between two tries
 EVENT_HEADER = "last-event-id"
 _TEMPORARY = {408, UNAUTHORIZED, TOO_MANY}
 
@@ -51,31 +51,31 @@ class Listener:
         self._handle.end()
 
     def _listen(self) -> None:
-        wait, place = FIRST_WAIT, Place()
+        wait, position = FIRST_BACKOFF, StreamPosition()
         while True:
             self._handle = Handle()
             session = self._session
             name = session.id
             headers = {"accept": EVENTS, **session.headers()}
-            if place.event_id is not None:
-                headers[EVENT_HEADER] = place.event_id
+            if position.event_id is not None:
+                headers[EVENT_HEADER] = position.event_id
             try:
                 stream = self._remote.ask("GET", headers, handle=self._handle)
                 if stream.succeeded and stream.kind == EVENTS:
-                    for content, message in messages_in(stream, place):
-                        wait = FIRST_WAIT
+                    for content, message in messages_in(stream, position):
+                        wait = FIRST_BACKOFF
                         self._calls.deliver(content, message, None)
                 else:
                     body = body_of(stream)
-                    if is_lost(name, stream.status, body):
-                        place = Place()
+                    if is_unknown_session(name, stream.status, body):
+                        position = StreamPosition()
                         session.begin_again(name or "")
                     elif stream.status < 500 and stream.status not in _TEMPORARY:  # noqa: PLR2004
                         return  # it has none
-            except (TroubleError, BrokenError):
+            except (TroubleError, BrokenStreamError):
                 pass  # a message would say why
             if name != session.id:
-                place, wait = Place(), FIRST_WAIT
-            if self._sleep(max(wait, place.retry or 0.0)):
+                position, wait = StreamPosition(), FIRST_BACKOFF
+            if self._sleep(max(wait, position.retry or 0.0)):
                 return
-            wait = min(2 * wait, LONGEST_WAIT)
+            wait = min(2 * wait, LONGEST_BACKOFF)

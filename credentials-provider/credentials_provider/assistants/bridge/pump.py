@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from credentials_provider import __version__
-from credentials_provider.assistants.bridge.asking import GOODBYE, Asker
+from credentials_provider.assistants.bridge.http_transport import CLOSE_TIMEOUT, HttpTransport
 from credentials_provider.assistants.bridge.messages import (
     CLIENT_KEY,
     INVALID_REQUEST,
@@ -21,7 +21,7 @@ from credentials_provider.assistants.bridge.messages import (
     parse_line,
     stated_version,
 )
-from credentials_provider.assistants.bridge.trouble import TroubleError, say
+from credentials_provider.assistants.bridge.trouble import TroubleError, log
 from credentials_provider.errors import unexpected
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from credentials_provider.assistants.bridge.output import Output
     from credentials_provider.assistants.bridge.remote import Remote
 
-LAST_ANSWERS = 3.0  # seconds for answers that are under way when the client hangs up
+DRAIN_TIMEOUT = 3.0  # seconds for answers that are under way when the client hangs up
 
 Notice = tuple[Message, bytes, threading.Event, threading.Event]
 """What gets no answer: message, line, what it must follow, and that it is done."""
@@ -50,12 +50,12 @@ class Pump:
     def __init__(self, remote: Remote, output: Output, sleep: Callable[[float], object]) -> None:
         self._remote = remote
         self._output = output
-        self._server = Asker(remote, output.write, sleep)
+        self._server = HttpTransport(remote, output.write, sleep)
         self._modern: str | None = None  # the version that the client's messages state
         self._notices: queue.SimpleQueue[Notice | threading.Event] = queue.SimpleQueue()
         self._last = threading.Event()  # what all that comes must follow
         self._last.set()
-        self._speaker: threading.Thread | None = None
+        self._notice_thread: threading.Thread | None = None
 
     def run(self, lines: Iterable[bytes]) -> None:
         """Pass messages until the client hangs up."""
@@ -63,24 +63,24 @@ class Pump:
             if self._output.gone:
                 return
             if line.strip():
-                self._take(line.strip())
-        self._server.calls.wait(LAST_ANSWERS)
-        if self._speaker is not None:
+                self._handle_line(line.strip())
+        self._server.calls.wait(DRAIN_TIMEOUT)
+        if self._notice_thread is not None:
             said = threading.Event()
             self._notices.put(said)
-            said.wait(GOODBYE)
+            said.wait(CLOSE_TIMEOUT)
 
     def close(self) -> None:
         """End the session at the server, if that is done soon."""
-        goodbye = threading.Thread(target=self._say_goodbye, daemon=True)
-        goodbye.start()
-        goodbye.join(GOODBYE)
+        ending = threading.Thread(target=self._end_session, daemon=True)
+        ending.start()
+        ending.join(CLOSE_TIMEOUT)
 
-    def _say_goodbye(self) -> None:
+    def _end_session(self) -> None:
         with contextlib.suppress(TroubleError):
             self._server.close()
 
-    def _take(self, line: bytes) -> None:
+    def _handle_line(self, line: bytes) -> None:
         message = parse_line(line)
         if isinstance(message, Invalid):
             self._output.write(message.line())
@@ -90,7 +90,7 @@ class Pump:
         if method is not None and "id" in message:
             self._start(message, line)
         elif not (method == "notifications/cancelled" and self._cancel(message)):
-            self._tell(message, line)
+            self._queue_notice(message, line)
 
     def _note_client(self, message: Message) -> None:
         """The client's name becomes part of ours, for who reads the server's log."""
@@ -136,27 +136,27 @@ class Pump:
                 self._server.ask(call)
         except TroubleError as trouble:
             if call.waits:
-                say(trouble)
+                log(trouble)
             self._server.calls.answer(call, trouble.line(call.id))
         except Exception as error:  # noqa: BLE001  a client would wait for ever
             message = f"{unexpected(error)}; this is a mistake of this program, please report it"
-            say(message)
+            log(message)
             line = error_line(call.id, {"code": SERVER_ERROR, "message": message})
             self._server.calls.answer(call, line)
         if call.cancelled:
             self._server.calls.close(call)
 
-    def _tell(self, message: Message, line: bytes) -> None:
+    def _queue_notice(self, message: Message, line: bytes) -> None:
         """Have a notification or a response sent, in the client's order."""
         after, done = self._last, threading.Event()
         if message.get("method") == "notifications/initialized":
             self._last = done
         self._notices.put((message, line, after, done))
-        if self._speaker is None:
-            self._speaker = threading.Thread(target=self._speak, daemon=True)
-            self._speaker.start()
+        if self._notice_thread is None:
+            self._notice_thread = threading.Thread(target=self._send_notices, daemon=True)
+            self._notice_thread.start()
 
-    def _speak(self) -> None:
+    def _send_notices(self) -> None:
         while True:
             notice = self._notices.get()
             if isinstance(notice, threading.Event):
@@ -167,7 +167,7 @@ class Pump:
             try:
                 self._server.notify(message, line, self._modern)
             except TroubleError as trouble:
-                say(trouble)
+                log(trouble)
             except Exception as error:  # noqa: BLE001  the next one may pass
-                say(unexpected(error))
+                log(unexpected(error))
             done.set()

@@ -18,17 +18,17 @@ from credentials_provider.assistants.bridge.trouble import (
     unreachable,
 )
 from credentials_provider.transport.connections import Trouble, http_date
-from credentials_provider.transport.streaming import BrokenError, Channel, Handle, Stream
+from credentials_provider.transport.streaming import BrokenStreamError, Channel, Handle, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from credentials_provider.assistants.bridge.tokens import Tokens
 
-FIRST_PATIENCE = 2.5  # seconds for a server that has never answered: a client waits five or ten
-PATIENCE = 20.0  # seconds that a server which has answered may be away, as while it restarts
+FIRST_TIMEOUT = 2.5  # seconds for a server that has never answered: a client waits five or ten
+RETRY_TIMEOUT = 20.0  # seconds that a server which has answered may be away, as while it restarts
 CONNECT_TIMEOUT = 10.0  # seconds, once it has answered
-FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0  # seconds between two tries, doubling
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.25, 2.0  # seconds between two tries, doubling
 LONGEST_PAUSE = 3600.0  # seconds that a server's Retry-After is obeyed for
 NOTICE_TIMEOUT = 60.0  # seconds for the answer to what has no result
 
@@ -93,7 +93,7 @@ class Remote:
 
         """
         url = url or self.url
-        end = time.monotonic() + (PATIENCE if self._has_answered else FIRST_PATIENCE)
+        end = time.monotonic() + (RETRY_TIMEOUT if self._has_answered else FIRST_TIMEOUT)
 
         def send(target: str, token: str) -> Stream | Trouble:
             return self._channel.open(
@@ -107,7 +107,7 @@ class Remote:
                 handle=handle,
             )
 
-        if not self._has_answered and not self._channel.can_look_up(FIRST_PATIENCE):
+        if not self._has_answered and not self._channel.can_look_up(FIRST_TIMEOUT):
             raise unreachable(Trouble("unreachable", "dns", connected=False), url)
         return self._until_answered(send, end, url, once=once, handle=handle)
 
@@ -120,7 +120,7 @@ class Remote:
         once: bool,
         handle: Handle | None,
     ) -> Stream:
-        wait = FIRST_WAIT
+        wait = FIRST_BACKOFF
         while True:
             self._respect_pause(end, url)
             result = self._send(send, url)
@@ -135,7 +135,7 @@ class Remote:
                 result.close()
             if (handle is not None and handle.ended) or self._sleep(wait):
                 raise broken(url)
-            wait = min(2 * wait, LONGEST_WAIT)
+            wait = min(2 * wait, LONGEST_BACKOFF)
 
     def _wait_after(self, result: Stream | Trouble, wait: float, *, once: bool, url: str) -> float:
         """Seconds before the same request may be sent again; 0: this is its answer.
@@ -175,7 +175,7 @@ class Remote:
     def _connect_timeout(self, end: float) -> float:
         if self._has_answered:
             return CONNECT_TIMEOUT
-        return max(0.1, min(FIRST_PATIENCE, end - time.monotonic()))
+        return max(0.1, min(FIRST_TIMEOUT, end - time.monotonic()))
 
     def _with_token(self, headers: Mapping[str, str], token: str) -> dict[str, str]:
         return {
@@ -228,7 +228,7 @@ def body_of(stream: Stream) -> bytes:
     """The beginning of an error's body, as far as it came."""
     try:
         return bytes(stream.read(LONGEST_REASON))
-    except BrokenError:
+    except BrokenStreamError:
         return b""
 
 
@@ -237,5 +237,5 @@ def _retry_after(stream: Stream) -> float | None:
     value = stream.headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return min(float(value[:9]), LONGEST_PAUSE)
-    moment = http_date(value)
-    return None if moment is None else min(max(0.0, moment - time.time()), LONGEST_PAUSE)
+    date = http_date(value)
+    return None if date is None else min(max(0.0, date - time.time()), LONGEST_PAUSE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from credentials_provider.assistants.bridge.answers import TALK, Place, messages_in
+from credentials_provider.assistants.bridge.answers import POST_HEADERS, StreamPosition, messages_in
 from credentials_provider.assistants.bridge.headers import VERSION
 from credentials_provider.assistants.bridge.messages import (
     NO_SUCH_METHOD,
@@ -22,10 +22,10 @@ from credentials_provider.assistants.bridge.trouble import (
     BAD_REQUEST,
     NOT_FOUND,
     broken,
-    say,
+    log,
     start_again,
 )
-from credentials_provider.transport.streaming import BrokenError
+from credentials_provider.transport.streaming import BrokenStreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,17 +46,17 @@ class Session:
         self._remote = remote
         self.renewed: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
-        self._hello: bytes | None = None
+        self._initialize: bytes | None = None
         self._replayed: dict[str, bytes] = {}  # what else a new session has to hear
         self.id: str | None = None
         self.version: str | None = None
 
-    def begin(self, hello: bytes) -> None:
+    def begin(self, initialize: bytes) -> None:
         """The client says `initialize`: what was agreed on before is void."""
-        self._hello, self.id, self.version = hello, None, None
+        self._initialize, self.id, self.version = initialize, None, None
         self._replayed.clear()
 
-    def agreed(self, answer: Message) -> None:
+    def negotiated(self, answer: Message) -> None:
         """The server has answered it."""
         result = answer.get("result")
         version = result.get("protocolVersion") if isinstance(result, dict) else None
@@ -68,7 +68,7 @@ class Session:
         found = {HEADER: self.id, VERSION: self.version}
         return {name: value for name, value in found.items() if value is not None}
 
-    def keep(self, message: Message, body: bytes) -> None:
+    def remember(self, message: Message, body: bytes) -> None:
         """Remember what a new session has to hear."""
         method, uri = message.get("method"), params_of(message).get("uri")
         if method in {"notifications/initialized", "logging/setLevel"}:
@@ -78,9 +78,9 @@ class Session:
         elif method == "resources/unsubscribe":
             self._replayed.pop(f"resource {uri}", None)
 
-    def said(self) -> list[bytes]:
+    def opening(self) -> list[bytes]:
         """What a new session hears: the client's `initialize` first; empty before it."""
-        return [self._hello, *self._replayed.values()] if self._hello is not None else []
+        return [self._initialize, *self._replayed.values()] if self._initialize is not None else []
 
     def begin_again(self, lost: str) -> None:
         """Make a new session instead of the one named `lost`, unless that was done already.
@@ -92,35 +92,37 @@ class Session:
         with self._lock:
             if self.id != lost:
                 return
-            hello, *rest = self.said()
-            name, answer = self._tell(hello, {})
+            initialize, *rest = self.opening()
+            name, answer = self._replay(initialize, {})
             result = answer.get("result")
             found = result.get("protocolVersion") if isinstance(result, dict) else None
             if found is None or (self.version is not None and found != self.version):
                 raise start_again("the server has ended the session and gives no like one")
             self.id = name
             for body in rest:
-                self._tell(body, self.headers())
+                self._replay(body, self.headers())
             self.renewed()
-            say("the server had ended the session; a new one took its place")
+            log("the server had ended the session; a new one took its place")
 
-    def _tell(self, body: bytes, headers: Mapping[str, str]) -> tuple[str | None, Message]:
+    def _replay(self, body: bytes, headers: Mapping[str, str]) -> tuple[str | None, Message]:
         """Send a message once more; the name of the session, and the answer for nobody else."""
-        stream = self._remote.ask("POST", {**TALK, **headers}, body, read_timeout=NOTICE_TIMEOUT)
+        stream = self._remote.ask(
+            "POST", {**POST_HEADERS, **headers}, body, read_timeout=NOTICE_TIMEOUT
+        )
         answer: Message = {}
         try:
-            for _, message in messages_in(stream, Place()):
+            for _, message in messages_in(stream, StreamPosition()):
                 if is_response(message):
                     answer = message
                     break
-        except BrokenError:
+        except BrokenStreamError:
             raise broken(self._remote.url) from None
         finally:
             stream.close()
         return stream.headers.get(HEADER), answer
 
 
-def is_lost(session: str | None, status: int, body: bytes) -> bool:
+def is_unknown_session(session: str | None, status: int, body: bytes) -> bool:
     """Whether an answer says that the session of the request is not known.
 
     404 by the protocol, 400 with some servers.

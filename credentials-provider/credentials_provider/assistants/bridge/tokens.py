@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OLD_TOKEN_FOR = 30.0  # seconds for which a renewal that failed is not tried again
 REMEMBERED = 5.0  # seconds for which a token is taken without planning anew
-FORCED_EVERY = 300.0  # seconds between two renewals that a server's refusal causes
+FORCED_INTERVAL = 300.0  # seconds between two renewals that a server's refusal causes
 # Seconds for the first token, since assistants wait ten for a first answer; and for a new one while
 # the old one is valid.
 SHORT_DEADLINE = 8.0
@@ -80,7 +80,7 @@ class Tokens:
             found = self._take(force=False)
             if found != refused:
                 return found
-            if self._monotonic() - self._forced_at < FORCED_EVERY:
+            if self._monotonic() - self._forced_at < FORCED_INTERVAL:
                 return None
             self._forced_at = self._monotonic()
             found = self._take(force=True)

@@ -10,7 +10,7 @@ from credentials_provider.assistants.bridge.headers import (
     annotations_of,
 )
 from credentials_provider.assistants.bridge.messages import redacted
-from credentials_provider.assistants.bridge.trouble import say
+from credentials_provider.assistants.bridge.trouble import log
 
 if TYPE_CHECKING:
     from credentials_provider.assistants.bridge.messages import Message
@@ -42,6 +42,6 @@ class Tools:
         try:
             self.wanted[tool["name"]] = annotations_of(tool.get("inputSchema"))
         except InvalidAnnotationError as error:
-            say(f"the tool {redacted(tool['name'])[:80]!r} is left out: {redacted(str(error))}")
+            log(f"the tool {redacted(tool['name'])[:80]!r} is left out: {redacted(str(error))}")
             return False
         return True

@@ -28,7 +28,7 @@ UNAUTHORIZED, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_MANY = 401, 403, 404, 405, 
 BAD_REQUEST, UNAVAILABLE = 400, 503
 _REDIRECTS = range(300, 400)
 
-LOOK_FIRST = "It may have done what it was asked for: look before you ask again."
+CHECK_FIRST = "It may have done what it was asked for: look before you ask again."
 TRY_AGAIN = "Try again. If it lasts, ask the server's administrator."
 _CURES = {
     "dns": "Check the spelling of the server's address, the network and the VPN.",
@@ -67,17 +67,17 @@ class TroubleError(Exception):
         return error_line(message_id, {"code": SERVER_ERROR, "message": str(self)})
 
 
-def say(message: object) -> None:
+def log(message: object) -> None:
     """A line for the client's log of this server, which standard error is."""
     with contextlib.suppress(OSError, ValueError):  # nobody reads it
         os.write(sys.stderr.fileno(), f"mcp-bridge: {message}\n".encode(errors="replace"))
 
 
-class Teller(Observer):
+class ClientLog(Observer):
     """Warnings go to the client's log."""
 
     def warn(self, message: str) -> None:
-        say(message)
+        log(message)
 
 
 def unreachable(trouble: Trouble, url: str) -> TroubleError:
@@ -90,12 +90,12 @@ def unreachable(trouble: Trouble, url: str) -> TroubleError:
 def broken(url: str) -> TroubleError:
     """The connection was cut after a request may have arrived."""
     host = urlsplit(url).hostname
-    return TroubleError(f"the connection to {host} broke before its answer came", LOOK_FIRST)
+    return TroubleError(f"the connection to {host} broke before its answer came", CHECK_FIRST)
 
 
 def unanswered(url: str) -> TroubleError:
     """The server ended its answer as if it were whole."""
-    return TroubleError(f"{urlsplit(url).hostname} ended its answer without a result", LOOK_FIRST)
+    return TroubleError(f"{urlsplit(url).hostname} ended its answer without a result", CHECK_FIRST)
 
 
 def start_again(message: str) -> TroubleError:
@@ -113,32 +113,32 @@ def throttled(url: str, seconds: float) -> TroubleError:
 
 def refused(stream: Stream, body: bytes, url: str, header: str) -> TroubleError:
     """An answer that is not a message: its status, the server's own reason, and what to do."""
-    status, place = stream.status, urlsplit(url).hostname
+    status, host = stream.status, urlsplit(url).hostname
     reason = reason_in(body) or _challenge(stream)
     said = f': "{reason}"' if reason else ""
     if status == UNAUTHORIZED:
         return TroubleError(
-            f"{place} refuses a new token of this identity (401){said}",
+            f"{host} refuses a new token of this identity (401){said}",
             f"It must want it in the header {header} (--header-name), and the identity's scope "
             "must be the server's application.",
         )
     if status == FORBIDDEN:
         return TroubleError(
-            f"{place} does not let this identity in (403){said}",
+            f"{host} does not let this identity in (403){said}",
             "Ask its administrator for access for the identity's group or role.",
         )
     if status in {NOT_FOUND, NOT_ALLOWED}:
         return TroubleError(
-            f"{place} has no MCP server at this path ({status}){said}", f"Check {redacted(url)}"
+            f"{host} has no MCP server at this path ({status}){said}", f"Check {redacted(url)}"
         )
     if status in _REDIRECTS:
         return TroubleError(
-            f"{place} redirects to another address ({status})",
+            f"{host} redirects to another address ({status})",
             "Use the address that it leads to in the configuration, if you trust it.",
         )
     if status == TOO_MANY:
-        return TroubleError(f"{place} is asked too often (429){said}", "Try again in a while.")
-    return TroubleError(f"{place} gave no MCP answer (status {status}){said}", TRY_AGAIN)
+        return TroubleError(f"{host} is asked too often (429){said}", "Try again in a while.")
+    return TroubleError(f"{host} gave no MCP answer (status {status}){said}", TRY_AGAIN)
 
 
 def _challenge(stream: Stream) -> str:

@@ -14,8 +14,8 @@ from credentials_provider.cli.identities.options import (
     FILE_OPTIONS,
     IDENTITY_OPTIONS,
     PROVIDER_OPTIONS,
+    progress,
     settings_of,
-    tell,
     wait_option,
     with_options,
 )
@@ -103,11 +103,11 @@ def _create(settings: Settings, name: str, groups: Sequence[str], options: dict[
             accounts,
             groups,
             description=options["description"],
-            tell=tell,
+            progress=progress,
         )
     click.echo(f"{name} made at {accounts.url} and added to {settings.identities_file}")
     if missing := groups_missing(groups, granted):
-        tell(
+        progress(
             f"warning: the registry does not know the groups {', '.join(missing)}: {name} is not "
             "in them"
         )
@@ -129,7 +129,7 @@ def _first_token(settings: Settings, name: str, wait: float) -> None:
     from credentials_provider.lifecycle.replacing import prove_entry  # msal
     from credentials_provider.run.access import get_token
 
-    prove_entry(settings, name, wait=wait, tell=tell)
+    prove_entry(settings, name, wait=wait, progress=progress)
     get_token(RunOptions(settings, force=True), name, 0.0, Observer())
     click.echo(f"{name} has its first token")
 

@@ -91,7 +91,7 @@ def wait_option(default: str) -> Decorator:
     )
 
 
-def tell(line: str) -> None:
+def progress(line: str) -> None:
     """Say something that is not the result."""
     click.echo(line, err=True)
 

@@ -13,8 +13,8 @@ from credentials_provider.cli.identities.options import (
     FILE_OPTIONS,
     IDENTITY_OPTIONS,
     PROVIDER_OPTIONS,
+    progress,
     settings_of,
-    tell,
     wait_option,
     with_options,
 )
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from credentials_provider.settings import Settings
 
 _MAXIMUM_SIZE = 1 << 16  # bytes of an answer
-_PATIENCE = 180.0  # seconds that Entra ID may take to know what the registry made just now
+_PROPAGATION_TIMEOUT = (
+    180.0  # seconds that Entra ID may take to know what the registry made just now
+)
 
 
 @click.command(
@@ -87,7 +89,9 @@ def _replace(settings: Settings, name: str, found: Registration) -> None:
             f"the answer is for the application {found.client_id[:64]}, and {name} is another one",
             hint="Leave out --replace and choose another NAME to add it.",
         )
-    done = replace_secret(settings, name, found.client_secret, wait=_PATIENCE, tell=tell)
+    done = replace_secret(
+        settings, name, found.client_secret, wait=_PROPAGATION_TIMEOUT, progress=progress
+    )
     _show(name, done.place, done.before)
 
 
@@ -105,7 +109,7 @@ def _delete(
     if not proven:
         from credentials_provider.lifecycle.replacing import prove_entry
 
-        prove_entry(settings, name, wait=_PATIENCE, tell=tell)
+        prove_entry(settings, name, wait=_PROPAGATION_TIMEOUT, progress=progress)
     editing.discard([path])
     click.echo(f"  {path} deleted")
 
@@ -146,7 +150,7 @@ def secret(root: str, /, name: str, from_file: str | None, wait: float, **option
         value,
         expires_on=options["client_secret_expires_on"],
         wait=wait,
-        tell=tell,
+        progress=progress,
     )
     _show(name, done.place, done.before)
     return EXIT_OK

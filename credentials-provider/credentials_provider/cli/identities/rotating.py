@@ -11,8 +11,8 @@ from credentials_provider.cli.helping import Command
 from credentials_provider.cli.identities.options import (
     FILE_OPTIONS,
     PROVIDER_OPTIONS,
+    progress,
     settings_of,
-    tell,
     wait_option,
     with_options,
 )
@@ -114,7 +114,7 @@ def _rotate_one(settings: Settings, name: str, plan: Plan, *, quiet: bool) -> in
     from credentials_provider.lifecycle.rotating import rotate as rotate_identity
 
     try:
-        step = rotate_identity(settings, name, plan, tell=tell)
+        step = rotate_identity(settings, name, plan, progress=progress)
     except CredentialsProviderError as error:
         click.echo(f"{name}: {error.message}", err=True)
         for line in (*(map(str, error.problems) if len(error.problems) > 1 else ()), error.hint):

@@ -1,4 +1,4 @@
-"""`identities sink`: other files that get an identity's token."""
+"""`identities sink`: other files, or Kubernetes Secrets, that get an identity's token."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _SHARED = ("dotenv", "netrc")  # formats of files that hold other things, too
 _LOCK_TIMEOUT = 30.0  # seconds
+_SECRET = click.option(
+    "--kubernetes-secret", metavar="NAME", help="Instead of PATH: a Secret of the pod's namespace."
+)
 _OUTPUT = click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
 
 
@@ -53,10 +56,14 @@ def command() -> None:
     credentials-provider identities sink add ci token.txt --group agents --mode 0640
     # For curl --netrc
     credentials-provider identities sink add ci ~/.netrc --format netrc --machine api.example.com
+    # In a cluster
+    credentials-provider identities sink add ci --kubernetes-secret ci-token
     """,
 )
 @click.argument("name", shell_complete=identity_names)
-@click.argument("path", type=click.Path())
+@click.argument("path", type=click.Path(), required=False)
+@_SECRET
+@click.option("--key", metavar="KEY", help="For a Secret. Default: token")
 @click.option("--format", "form", type=click.Choice(SINK_FORMATS), default="raw", show_default=True)
 @click.option("--mode", metavar="MODE", help="Such as 0640. Default: as the file has it, or 0600.")
 @click.option("--owner", metavar="USER", help="Name or number; only root can give a file away.")
@@ -66,21 +73,27 @@ def command() -> None:
 @_OUTPUT
 @with_options(FILE_OPTIONS)
 @click.pass_obj
-def add(root: str, /, name: str, path: str, form: str, **options: Any) -> int:
+def add(root: str, /, name: str, path: str | None, form: str, **options: Any) -> int:
     """Also write the token of the identity NAME to PATH, at every renewal."""
+    secret = _one_place(path, options)
     settings = settings_of(root, options)
     entry = _entry(settings, name)
-    wanted = {
+    new = {"format": form} | {
         field: options[field]
-        for field in ("mode", "owner", "group", "variable", "machine")
+        for field in ("key", "mode", "owner", "group", "variable", "machine")
         if options[field]
     }
-    _check_place(settings, entry, path, form)
-    folder = os.path.dirname(os.path.abspath(settings.identities_file))
-    new = {"path": stored_path(path, folder), "format": form, **wanted}
+    if path is None:
+        new = {"kubernetes_secret": secret, **new}
+    else:
+        _check_place(settings, entry, path, form)
+        folder = os.path.dirname(os.path.abspath(settings.identities_file))
+        new = {"path": stored_path(path, folder), **new}
     known = entry.fields.get("sinks") or []
     editing.update(settings, name, {"sinks": [*known, new]})
-    click.echo(f"{path} gets the token of {name} from now on")
+    click.echo(f"{path or f'The Secret {secret}'} gets the token of {name} from now on")
+    if path is None:
+        return EXIT_OK
     store = TokenStore(settings.output_dir)
     entry = _entry(settings, name)
     document = sinks.valid_token(store, entry, time.time())
@@ -103,19 +116,28 @@ def add(root: str, /, name: str, path: str, form: str, **options: Any) -> int:
     """,
 )
 @click.argument("name", shell_complete=identity_names)
-@click.argument("path", type=click.Path())
+@click.argument("path", type=click.Path(), required=False)
+@_SECRET
 @_OUTPUT
 @with_options(FILE_OPTIONS)
 @click.pass_obj
-def remove(root: str, /, name: str, path: str, **options: Any) -> int:
+def remove(root: str, /, name: str, path: str | None, **options: Any) -> int:
     """Stop writing the token of the identity NAME to PATH, and remove it there."""
+    secret = _one_place(path, options)
     settings = settings_of(root, options)
     entry = _entry(settings, name)
     found = sinks_of(entry, settings.identities_file)
-    going = [sink for sink in found if os.path.realpath(sink.path) == os.path.realpath(path)]
+    place = os.path.realpath(path or "")
+    going = [
+        sink
+        for sink in found
+        if (sink.secret == secret if sink.secret else os.path.realpath(sink.path) == place)
+    ]
     if not going:
-        paths = ", ".join(sink.path for sink in found) or "none"
-        raise ConfigurationError(f"{name} has no sink {path}", hint=f"Its sinks: {paths}.")
+        places = ", ".join(sink.place for sink in found) or "none"
+        raise ConfigurationError(
+            f"{name} has no sink {path or secret}", hint=f"Its sinks: {places}."
+        )
     left = [
         each for each, sink in zip(entry.fields["sinks"], found, strict=True) if sink not in going
     ]
@@ -136,15 +158,29 @@ def withdrawn(settings: Settings, entry: Entry, going: list[Sink]) -> list[str]:
     document = store.document(f"{entry.name}.json")
     lines = []
     for sink in going:
-        if document is not None and sinks.withdraw(sink, document):
+        if sink.secret:
+            lines.append(
+                f"  the Secret {sink.secret} keeps the token until it is deleted: "
+                f"kubectl delete secret {sink.secret}"
+            )
+        elif document is not None and sinks.withdraw(sink, document):
             lines.append(f"  {sink.path}: the token is gone")
         elif os.path.lexists(sink.path):
             lines.append(f"  {sink.path} is still there: it does not hold this token")
     return lines
 
 
+def _one_place(path: str | None, options: dict[str, Any]) -> str | None:
+    """The Secret's name, where no path is given."""
+    secret: str | None = options["kubernetes_secret"]
+    if (path is None) == (secret is None):
+        raise click.UsageError("Give PATH, or --kubernetes-secret.")
+    return secret
+
+
 def _check_place(settings: Settings, entry: Entry, path: str, form: str) -> None:
-    known = [os.path.realpath(sink.path) for sink in sinks_of(entry, settings.identities_file)]
+    found = sinks_of(entry, settings.identities_file)
+    known = [os.path.realpath(sink.path) for sink in found if sink.path]
     if os.path.realpath(path) in known:
         raise ConfigurationError(
             f"{path} is a sink of {entry.name} already",

@@ -11,7 +11,7 @@ import click
 
 from credentials_provider.cli.helping import Group
 from credentials_provider.cli.schedule.planning import (
-    checked,
+    check_generate_options,
     common,
     environment_option,
     kubernetes_needs,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def command() -> None:
     """Print a timer that keeps the tokens fresh: for systemd, cron, Kubernetes, macOS or Windows.
 
-    Nothing is installed without --install. What stands behind -- goes to `generate` as it is, such
+    Nothing is installed without --install. What follows -- goes to `generate` unchanged, such
     as -- --on-renew 'COMMAND' --metrics-file FILE.
     """
 
@@ -71,7 +71,7 @@ def command() -> None:
 @click.option(
     "--sandbox/--no-sandbox",
     default=True,
-    help="Close the service in with namespaces, which some containers do not allow.",
+    help="Isolate the service with namespaces; some containers do not allow that.",
 )
 @click.option(
     "--load-credential",
@@ -99,7 +99,7 @@ def systemd_command(root: str, /, **options: Any) -> int:
         options["on_failure_unit"],
         options["sandbox"],
     )
-    made = [_told(systemd.units, job, form) for job in jobs]
+    made = [_or_usage_error(systemd.units, job, form) for job in jobs]
     if not options["install"]:
         for path, text in (each for texts in made for each in texts.items()):
             shown = re.sub('="(.*)"', "=(this shell's)", text) if path.endswith(".env") else text
@@ -109,7 +109,7 @@ def systemd_command(root: str, /, **options: Any) -> int:
     for job, texts in zip(jobs, made, strict=True):
         first = systemd.install(job, form, make_folder=_make_folder)
         click.echo(f"Installed {', '.join(texts)}")
-        codes.append(_tell(first))
+        codes.append(_show_first_run(first))
     if of_user:
         click.echo("It runs while you are logged in; `loginctl enable-linger` lets it run always.")
     return max(codes)
@@ -136,12 +136,12 @@ def cron_command(root: str, /, **options: Any) -> int:
         click.echo("Removed from the crontab" if gone else "There is no such line in the crontab")
         return EXIT_OK
     jobs = plans(root, options)
-    click.echo("\n".join(_told(cron.line, job) for job in jobs))
+    click.echo("\n".join(_or_usage_error(cron.line, job) for job in jobs))
     if not options["install"]:
         return EXIT_OK
     firsts = cron.install(jobs)
     click.echo("Installed in the crontab", err=True)
-    return max(_tell(first, err=True) for first in firsts)
+    return max(_show_first_run(first, err=True) for first in firsts)
 
 
 @command.command(
@@ -166,12 +166,12 @@ def launchd_command(root: str, /, **options: Any) -> int:
     codes = [EXIT_OK]
     for job in plans(root, options):
         if options["install"]:
-            first = _told(launchd.install, job)
+            first = _or_usage_error(launchd.install, job)
             click.echo(f"Installed {launchd.path_of(job.name)}")
-            codes.append(_tell(first))
+            codes.append(_show_first_run(first))
             continue
         hidden = dict.fromkeys(job.environment, "(this shell's)")
-        text = _told(launchd.agent, dataclasses.replace(job, environment=hidden))
+        text = _or_usage_error(launchd.agent, dataclasses.replace(job, environment=hidden))
         click.echo(f"<!-- {launchd.path_of(job.name)} -->\n{text}")
     return max(codes)
 
@@ -200,7 +200,7 @@ def windows_command(root: str, /, **options: Any) -> int:
     With --rotate, the task that rotates is printed instead: create both.
     """
     job = plans(root, options)[-1]
-    click.echo(_told(windows.task, job), nl=False)
+    click.echo(_or_usage_error(windows.task, job), nl=False)
     return EXIT_OK
 
 
@@ -242,7 +242,7 @@ def kubernetes_command(root: str, /, **options: Any) -> int:
             "--rotate: the identities are a Secret, which the pod cannot change. Run "
             "`identities rotate` where they are kept, and make the Secret anew."
         )
-    checked(options["more"], stays=options["kind"] == "sidecar")
+    check_generate_options(options["more"], stays=options["kind"] == "sidecar")
     text = kubernetes.manifests(
         options["kind"],
         image=options["image"],
@@ -256,7 +256,7 @@ def kubernetes_command(root: str, /, **options: Any) -> int:
     return 0
 
 
-def _told(make: Callable[..., Any], *arguments: Any) -> Any:
+def _or_usage_error(make: Callable[..., Any], *arguments: Any) -> Any:
     """A value that cannot stand where it has to is a mistake of usage."""
     try:
         return make(*arguments)
@@ -264,7 +264,7 @@ def _told(make: Callable[..., Any], *arguments: Any) -> Any:
         raise click.UsageError(str(error)) from None
 
 
-def _tell(first: FirstRun, *, err: bool = False) -> int:
+def _show_first_run(first: FirstRun, *, err: bool = False) -> int:
     """Show how the job went in its own environment."""
     click.echo(first.what, err=err or not first.done)
     for text in (first.output, first.cure):

@@ -16,10 +16,10 @@ from credentials_provider.identities.reading import read_entries
 from credentials_provider.policy import TIMER_INTERVAL
 from credentials_provider.run.launching import (
     is_temporary,
-    left_behind,
-    left_behind_warning,
+    not_passed_warning,
     options_of,
     program,
+    variables_not_passed,
 )
 from credentials_provider.schedule import DAY, NAME, Plan, names_of
 from credentials_provider.schedule.kubernetes import Needs
@@ -116,7 +116,7 @@ def plans(root: str, options: dict[str, Any], *, stays: bool = False) -> list[Pl
     Every path is absolute, so that it runs from anywhere. Warns about what the jobs will not find.
     """
     more = (*options["more"], "--quiet")
-    given = checked(more, stays=stays)
+    given = check_generate_options(more, stays=stays)
     metrics_file: str | None = given.get("metrics_file")
     file = options["identities_file"]
     of_systemd = bool(file) and file.startswith("$")  # a file that only the service has
@@ -131,11 +131,13 @@ def plans(root: str, options: dict[str, Any], *, stays: bool = False) -> list[Pl
     words += options_of(settings)
     if of_systemd:
         words += ["--identities-file", file]
-    variables = _taken_along(options.get("names", ()))
+    variables = _passed_variables(options.get("names", ()))
     _warn(start, settings, variables)
     output_dir = os.path.abspath(settings.output_dir)
     writes = (output_dir, os.path.dirname(metrics_file)) if metrics_file else (output_dir,)
     every = 0 if stays else int(options["every"])
+    if metrics_file and every:  # for an alert; the user's own comes later, and wins
+        words += ["--interval", f"{every}m"]
     renewal = Plan((*words, *more), writes, every, options["name"], variables)
     if not options["rotates"]:
         return [renewal]
@@ -179,7 +181,7 @@ def kubernetes_needs(root: str, options: dict[str, Any]) -> Needs:
     """The files and variables that the identities of the file name, where there is one."""
     flags = Flags(identities_file=options["identities_file"], env_file=os.devnull)
     settings = load_settings(flags, os.environ, root)
-    variables = dict.fromkeys(_taken_along(options["names"]))
+    variables = dict.fromkeys(_passed_variables(options["names"]))
     files: dict[str, None] = {}
     if settings.identities_file_given or os.path.exists(settings.identities_file):
         for entry in read_entries(settings).entries:
@@ -193,7 +195,7 @@ def kubernetes_needs(root: str, options: dict[str, Any]) -> Needs:
     return Needs(tuple(files), tuple(variables))
 
 
-def _taken_along(names: Sequence[str]) -> dict[str, str]:
+def _passed_variables(names: Sequence[str]) -> dict[str, str]:
     for name in names:
         if not _VARIABLE.fullmatch(name) or not os.environ.get(name):
             raise click.BadParameter(f"{name} is not set here", param_hint="'--environment'")
@@ -206,8 +208,8 @@ def _warn(start: Sequence[str], settings: Settings, given: Mapping[str, str]) ->
         entries = read_entries(settings).entries
     except CredentialsProviderError as error:
         click.echo(f"Warning: {error.message}", err=True)
-    if names := [each for each in left_behind(settings, entries) if each not in given]:
-        click.echo(f"Warning: {left_behind_warning(names, settings)}", err=True)
+    if names := [each for each in variables_not_passed(settings, entries) if each not in given]:
+        click.echo(f"Warning: {not_passed_warning(names, settings)}", err=True)
     if is_temporary(start):
         click.echo(
             f"Warning: {start[0]} is in uv's cache, which `uv cache prune` empties. Install the "
@@ -216,7 +218,7 @@ def _warn(start: Sequence[str], settings: Settings, given: Mapping[str, str]) ->
         )
 
 
-def checked(more: Sequence[str], *, stays: bool = False) -> dict[str, Any]:
+def check_generate_options(more: Sequence[str], *, stays: bool = False) -> dict[str, Any]:
     """The options' values; a mistake in them is reported now, not by the first run at night."""
     if stays:
         options = watch.command.make_context("watch", [*more]).params

@@ -33,7 +33,7 @@ DEADLINE = 90.0  # seconds for everything
 _Group = tuple[str, "Callable[[], Iterable[Check]]"]
 
 
-class Question(NamedTuple):
+class DoctorOptions(NamedTuple):
     """What is to be looked at."""
 
     root: str
@@ -44,10 +44,10 @@ class Question(NamedTuple):
     scopes_file: str | None = None
 
     def __repr__(self) -> str:
-        return f"Question(names={self.names!r})"
+        return f"DoctorOptions(names={self.names!r})"
 
 
-def examine(question: Question, now: float, deadline: float = DEADLINE) -> Iterator[Check]:
+def examine(options: DoctorOptions, now: float, deadline: float = DEADLINE) -> Iterator[Check]:
     """Every check as soon as it is made; `now` in epoch seconds, `deadline` in seconds from here.
 
     The checks run in a thread: what no time-out reaches (a name server, a file that is a pipe)
@@ -58,7 +58,7 @@ def examine(question: Question, now: float, deadline: float = DEADLINE) -> Itera
     at = ["python"]
 
     def work() -> None:
-        for name, look in _groups(question, now, ends_at):
+        for name, look in _groups(options, now, ends_at):
             at[0] = name
             for check in _guarded(name, look):
                 found.put(check)
@@ -77,27 +77,27 @@ def examine(question: Question, now: float, deadline: float = DEADLINE) -> Itera
         yield check
 
 
-def _groups(question: Question, now: float, ends_at: float) -> Iterator[_Group]:
+def _groups(options: DoctorOptions, now: float, ends_at: float) -> Iterator[_Group]:
     """The groups in their order; each may use what those before it have found."""
     yield "python", machine.python
-    yield "packages", lambda: machine.packages(question.root)
-    settings, problems = configuration.settings_of(question.flags, question.process, question.root)
+    yield "packages", lambda: machine.packages(options.root)
+    settings, problems = configuration.settings_of(options.flags, options.process, options.root)
     yield "settings", lambda: problems
     if settings is None:
         return
     exam = Examination(settings, now, ends_at)
     yield "settings", lambda: configuration.environment(exam)
-    yield "identities", lambda: configuration.identities(exam, question.names)
+    yield "identities", lambda: configuration.identities(exam, options.names)
     yield "files", lambda: storage.files(exam)
     yield "credentials", lambda: configuration.credentials(exam)
     for base in exam.bases():
         yield "connection", lambda base=base: network.connection(exam, base)  # type: ignore[misc]  # mypy and defaults of lambdas
     yield "token", lambda: tokens.minted(exam)
-    yield "claims", lambda: tokens.claims(exam, question.scopes_file)
+    yield "claims", lambda: tokens.claims(exam, options.scopes_file)
     yield "sinks", lambda: sinks.read_as_their_users(exam)
-    if url := question.registry_url:
+    if url := options.registry_url:
         yield "registry", lambda: registry.registry(exam, url)
-    yield "timer", lambda: upkeep.timer(exam, question.process, question.root)
+    yield "timer", lambda: upkeep.timer(exam, options.process, options.root)
     yield "last run", lambda: upkeep.last_run(exam)
 
 

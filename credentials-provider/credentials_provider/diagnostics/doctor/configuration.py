@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from credentials_provider.credentials.resolver import Resolver
 from credentials_provider.diagnostics import guide
-from credentials_provider.diagnostics.asking import TIMEOUT
 from credentials_provider.diagnostics.doctor.checks import MOST_IDENTITIES, Check
+from credentials_provider.diagnostics.http import TIMEOUT
 from credentials_provider.errors import ConfigurationError, quoted
 from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import read_entries, select

@@ -7,8 +7,8 @@ import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from credentials_provider.diagnostics.asking import HTTP_OK, TIMEOUT, Asker, json_object
 from credentials_provider.diagnostics.doctor.checks import Check
+from credentials_provider.diagnostics.http import HTTP_OK, TIMEOUT, HttpClient, json_object
 from credentials_provider.entra import explanations
 from credentials_provider.minting import Failure
 from credentials_provider.transport.proxies import ProxySettingError, proxy_for
@@ -39,8 +39,8 @@ def connection(exam: Examination, base: str) -> Iterator[Check]:
     if first.verdict == "failure":
         exam.unreachable.add(base)
         return
-    with contextlib.closing(Asker(exam.settings.ca_bundle, exam.ends_at)) as asker:
-        result = asker.get(f"{base}/common/discovery/v2.0/keys")
+    with contextlib.closing(HttpClient(exam.settings.ca_bundle, exam.ends_at)) as client:
+        result = client.get(f"{base}/common/discovery/v2.0/keys")
     if isinstance(result, Failure):
         exam.unreachable.add(base)
         yield _unreachable(exam, base, proxy, result)

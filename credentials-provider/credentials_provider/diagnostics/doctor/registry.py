@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from credentials_provider.assistants.configure import check_url
 from credentials_provider.diagnostics import guide
-from credentials_provider.diagnostics.asking import Asker, json_object
 from credentials_provider.diagnostics.doctor.checks import Check
+from credentials_provider.diagnostics.http import HttpClient, json_object
 from credentials_provider.minting import Failure
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # The most that a registry gives at once; without the tools a server takes about 1 KB.
 _QUERY = "limit=2000&include_tools=false"
 _UNAUTHORIZED, _FORBIDDEN, _UNAVAILABLE = 401, 403, 503
+_GRAPH = (b"graph.microsoft.com", b"IAM provider error")  # how it quotes a refusal by Graph
 
 
 def registry(exam: Examination, url: str) -> Iterator[Check]:
@@ -28,9 +29,9 @@ def registry(exam: Examination, url: str) -> Iterator[Check]:
     if not exam.minted:
         yield Check("registry", "skipped", "there is no token to show it, see above")
         return
-    with contextlib.closing(Asker(exam.settings.ca_bundle, exam.ends_at)) as asker:
+    with contextlib.closing(HttpClient(exam.settings.ca_bundle, exam.ends_at)) as client:
         for name, token in exam.minted.items():
-            result = asker.get(
+            result = client.get(
                 f"{url.rstrip('/')}/api/servers?{_QUERY}",
                 {"X-Authorization": f"Bearer {token.access_token}"},
             )
@@ -47,6 +48,13 @@ def _said(answer: Answer) -> Check:
             "the token is refused (HTTP 401)",
             "Compare issuer and audience above with the registry's ENTRA_… settings.",
             guide.ISSUER,
+        )
+    if answer.status >= _FORBIDDEN and any(words in answer.body for words in _GRAPH):
+        return _failure(
+            f"Microsoft Graph refuses the registry's own application (HTTP {answer.status})",
+            "Give it the application permissions of Microsoft Graph, not delegated ones, with "
+            "admin consent; wait 10 minutes, then restart the registry.",
+            guide.GRAPH_FORBIDDEN,
         )
     if answer.status == _FORBIDDEN:
         return _failure(
@@ -71,7 +79,7 @@ def _said(answer: Answer) -> Check:
             "warning",
             "the token is accepted and sees no server",
             "Give the client a group at the registry (IAM > M2M), or map the token's groups to "
-            "the registry's scopes.",
+            f"the registry's scopes. If its IAM answers 403 Forbidden: {guide.GRAPH_FORBIDDEN}",
             guide.NO_ACCESS,
         )
     return Check("registry", "ok", f"the token is accepted and sees {count} servers")

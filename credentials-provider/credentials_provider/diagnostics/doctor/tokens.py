@@ -7,8 +7,8 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.diagnostics import guide
-from credentials_provider.diagnostics.asking import TIMEOUT
 from credentials_provider.diagnostics.doctor.checks import MOST_IDENTITIES, Check
+from credentials_provider.diagnostics.http import TIMEOUT
 from credentials_provider.diagnostics.inspection.decoding import find_token
 from credentials_provider.diagnostics.inspection.registry import (
     mapping_finding,

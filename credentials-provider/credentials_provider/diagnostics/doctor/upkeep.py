@@ -51,8 +51,10 @@ def timer(exam: Examination, process: Mapping[str, str], root: str) -> Iterator[
 
 
 def _endings(exam: Examination, rotations: Sequence[Timer]) -> Iterator[Check]:
+    state = read_state(TokenStore(exam.settings.output_dir))
     for entry in exam.valid[:MOST_IDENTITIES]:
-        found = ending(exam.settings, entry, lambda: rotations)
+        seen_last = state.credential_end(entry.name)
+        found = ending(exam.settings, entry, seen_last, lambda: rotations)
         if found is None:
             continue
         known = found.expires_on is not None
@@ -101,7 +103,7 @@ def last_run(exam: Examination) -> Iterator[Check]:
 def _row(row: Row) -> Iterator[Check]:
     names = (row.identity_name,)
     if (failure := row.failure) is not None:
-        verdict: Verdict = "warning" if row.serves else "failure"
+        verdict: Verdict = "warning" if row.has_valid_token else "failure"
         link = guide.about_code(failure.aadsts) if failure.aadsts else ""
         yield Check("last run", verdict, failure.message, failure.remedy, link, names)
     elif row.state in {"missing", "unreadable", "changed", "clock"}:

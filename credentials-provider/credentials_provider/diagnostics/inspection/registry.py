@@ -135,6 +135,11 @@ def _issuer_cure(tenant: str, validator: Validator) -> str:
         return f"Write ENTRA_TENANT_ID in small letters: {tenant}."
     if base.endswith("/"):
         return "Remove the slash at the end of ENTRA_LOGIN_BASE_URL."
+    if written == tenant:
+        return (
+            "The token is of another login host. Compare ENTRA_LOGIN_BASE_URL, --login-base-url "
+            "and --cloud with where it was requested."
+        )
     return (
         "Compare ENTRA_TENANT_ID with Microsoft Entra ID > Overview, and the identity's tenant_id "
         "with it."

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from credentials_provider.diagnostics.asking import json_object
+from credentials_provider.diagnostics.http import json_object
 from credentials_provider.diagnostics.inspection.decoding import application, audiences, shown
 from credentials_provider.identities.rules import is_guid
 from credentials_provider.minting import Failure
@@ -16,7 +16,7 @@ from credentials_provider.tokens.claims import epoch_claim
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from credentials_provider.diagnostics.asking import Asker
+    from credentials_provider.diagnostics.http import HttpClient
     from credentials_provider.diagnostics.inspection.decoding import Token
 
 _STS = {CLOUDS["china"]: "https://sts.chinacloudapi.cn"}  # who issues v1 tokens, by login host
@@ -45,17 +45,17 @@ class Verification:
 
 
 def verify(
-    token: Token, login_base_url: str, expected: Expectation | None, asker: Asker, now: float
+    token: Token, login_base_url: str, expected: Expectation | None, client: HttpClient, now: float
 ) -> Verification:
     """Check signature and issuer at the configured login host, then the token against `expected`.
 
     The token decides nothing about where the keys come from. Its own tenant is only used where
     none is expected, and then the token is never vouched for.
     """
-    tenant = _tenant(token, login_base_url, expected, asker)
+    tenant = _tenant(token, login_base_url, expected, client)
     if isinstance(tenant, Verification):
         return tenant
-    checked = _check_signature(token, login_base_url, tenant, asker)
+    checked = _check_signature(token, login_base_url, tenant, client)
     if not checked.signed:
         return checked
     issuer = token.claims.get("iss")
@@ -82,7 +82,7 @@ def issuers(login_base_url: str, tenant: str) -> tuple[str, str]:
 
 
 def _tenant(
-    token: Token, login_base_url: str, expected: Expectation | None, asker: Asker
+    token: Token, login_base_url: str, expected: Expectation | None, client: HttpClient
 ) -> str | Verification:
     """The GUID of the tenant whose keys count."""
     if expected is None:
@@ -94,7 +94,7 @@ def _tenant(
         return expected.tenant_id.lower()
     # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
     domain = quote(expected.tenant_id, safe="")
-    answer = asker.get(f"{login_base_url}/{domain}/v2.0/.well-known/openid-configuration")
+    answer = client.get(f"{login_base_url}/{domain}/v2.0/.well-known/openid-configuration")
     if isinstance(answer, Failure):
         return Verification(ok=False, seen=answer.message)
     issuer = str(json_object(answer).get("issuer"))
@@ -105,14 +105,14 @@ def _tenant(
     return Verification(ok=False, seen=seen)
 
 
-def _check_signature(token: Token, base: str, tenant: str, asker: Asker) -> Verification:
+def _check_signature(token: Token, base: str, tenant: str, client: HttpClient) -> Verification:
     """Check the signature by the tenant's keys (RFC 7515, RFC 7517); never `ok`."""
     import jwt  # only where asked for
 
     algorithm = token.header.get("alg")
     if algorithm != "RS256":
         return _invalid(f"the algorithm is {shown(algorithm)}; the provider signs with RS256")
-    answer = asker.get(f"{base}/{quote(tenant, safe='')}/discovery/v2.0/keys")
+    answer = client.get(f"{base}/{quote(tenant, safe='')}/discovery/v2.0/keys")
     if isinstance(answer, Failure):
         return Verification(ok=False, seen=answer.message)
     keys = json_object(answer).get("keys")

@@ -21,7 +21,7 @@ TIMEOUT = 15.0  # seconds for one request
 HTTP_OK = 200
 
 
-class Asker:
+class HttpClient:
     """Gets documents until `deadline`, a `time.monotonic()`; close it after use."""
 
     def __init__(self, ca_bundle: str | None, deadline: float) -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from credentials_provider.assistants.bridge.answers import EVENTS, TALK, Place, messages_in
+from credentials_provider.assistants.bridge.answers import (
+    EVENTS,
+    POST_HEADERS,
+    StreamPosition,
+    messages_in,
+)
 from credentials_provider.assistants.bridge.calls import Call, Calls
 from credentials_provider.assistants.bridge.headers import VERSION, derived
 from credentials_provider.assistants.bridge.listening import EVENT_HEADER, Listener
@@ -16,9 +21,9 @@ from credentials_provider.assistants.bridge.messages import (
     is_response,
     meta_of,
 )
-from credentials_provider.assistants.bridge.older import Older
 from credentials_provider.assistants.bridge.remote import NOTICE_TIMEOUT, body_of
-from credentials_provider.assistants.bridge.session import HEADER, Session, is_lost
+from credentials_provider.assistants.bridge.session import HEADER, Session, is_unknown_session
+from credentials_provider.assistants.bridge.sse_transport import SseTransport
 from credentials_provider.assistants.bridge.tools import Tools
 from credentials_provider.assistants.bridge.trouble import (
     BAD_REQUEST,
@@ -26,10 +31,10 @@ from credentials_provider.assistants.bridge.trouble import (
     NOT_FOUND,
     UNAUTHORIZED,
     broken,
-    say,
+    log,
     unanswered,
 )
-from credentials_provider.transport.streaming import BrokenError
+from credentials_provider.transport.streaming import BrokenStreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +43,8 @@ if TYPE_CHECKING:
     from credentials_provider.transport.streaming import Stream
 
 REST_OF_STREAM = 2.0  # seconds for a stream to end after its answer
-RESUMING = 0.5  # seconds before a stream is asked to go on, where it names none
-GOODBYE = 1.0  # seconds for the end of the session
+RESUME_DELAY = 0.5  # seconds before a stream is asked to go on, where it names none
+CLOSE_TIMEOUT = 1.0  # seconds for the end of the session
 
 # What makes a server do a thing once, however often it is said. All else is sent once.
 _REPEATABLE = frozenset(
@@ -57,7 +62,7 @@ _MOST_TRIES = 3  # of one call: a new session, other headers, a connection that 
 _MOST_PAGES = 100
 
 
-class Asker:
+class HttpTransport:
     """The server, as calls and notices see it.
 
     Args:
@@ -76,11 +81,11 @@ class Asker:
         self._remote = remote
         self._sleep = sleep
         self._tools = Tools()
-        self.calls = Calls(write, self._seen)
+        self.calls = Calls(write, self._inspect_result)
         self._session = Session(remote)
         self._listener = Listener(remote, self._session, self.calls, sleep)
         self._session.renewed = self._listener.restart
-        self._older = Older(remote, self.calls, self._session)
+        self._sse = SseTransport(remote, self.calls, self._session)
 
     def close(self) -> None:
         """End the session at the server.
@@ -91,7 +96,7 @@ class Asker:
         """
         if self._session.id is not None:
             headers = self._session.headers()
-            self._remote.ask("DELETE", headers, read_timeout=GOODBYE).close()
+            self._remote.ask("DELETE", headers, read_timeout=CLOSE_TIMEOUT).close()
 
     # What gets no answer
 
@@ -102,12 +107,12 @@ class Asker:
             TroubleError: it did not get there.
 
         """
-        if self._older.found:
-            self._older.send(line, once=False)
+        if self._sse.found:
+            self._sse.send(line, once=False)
         else:
             self._post_notice(line, modern)
-        self._session.keep(message, line)
-        if message.get("method") == "notifications/initialized" and not self._older.found:
+        self._session.remember(message, line)
+        if message.get("method") == "notifications/initialized" and not self._sse.found:
             self._listener.start()
 
     def _post_notice(self, line: bytes, modern: str | None) -> None:
@@ -116,14 +121,14 @@ class Asker:
             if not headers and modern is not None:
                 headers = {VERSION: modern}
             stream = self._remote.ask(
-                "POST", {**TALK, **headers}, line, read_timeout=NOTICE_TIMEOUT
+                "POST", {**POST_HEADERS, **headers}, line, read_timeout=NOTICE_TIMEOUT
             )
             if stream.succeeded:
                 stream.close()
                 return
             body = body_of(stream)
             name = headers.get(HEADER)
-            if again or name is None or not is_lost(name, stream.status, body):
+            if again or name is None or not is_unknown_session(name, stream.status, body):
                 raise self._remote.refusal(stream, body)
             self._session.begin_again(name)
 
@@ -138,8 +143,8 @@ class Asker:
         """
         if call.method == "initialize":
             self._session.begin(call.body)
-        if self._older.found:
-            self._older.send(call.body, once=call.method not in _REPEATABLE)
+        if self._sse.found:
+            self._sse.send(call.body, once=call.method not in _REPEATABLE)
             return
         for _ in range(_MOST_TRIES):
             name = self._session.id if not call.modern else None
@@ -151,9 +156,9 @@ class Asker:
                     return
                 continue
             body = body_of(stream)
-            if is_lost(name, stream.status, body):
+            if is_unknown_session(name, stream.status, body):
                 self._session.begin_again(name or "")
-            elif not self._learnt(call, body):
+            elif not self._can_retry_with_headers(call, body):
                 self._refused(call, stream, body)
                 return
         raise broken(self._remote.url)
@@ -163,7 +168,7 @@ class Asker:
         if error is not None and stream.status != UNAUTHORIZED:
             answer = {"jsonrpc": "2.0", "id": call.id, "error": error}
             self.calls.deliver(dumped(answer), answer, call)
-        elif not self._is_older(call, stream):
+        elif not self._is_sse(call, stream):
             raise self._remote.refusal(stream, body)
 
     def _post(self, call: Call) -> Stream:
@@ -172,7 +177,7 @@ class Asker:
             headers = self._session.headers()
         once = call.method not in _REPEATABLE
         return self._remote.ask(
-            "POST", {**TALK, **headers}, call.body, once=once, handle=call.handle
+            "POST", {**POST_HEADERS, **headers}, call.body, once=once, handle=call.handle
         )
 
     def _read(self, call: Call, stream: Stream) -> bool:
@@ -183,28 +188,28 @@ class Asker:
         if call.method == "initialize":
             self._session.id = stream.headers.get(HEADER)
         elif not call.modern:
-            self._session.keep(call.message, call.body)
-        place = Place(None if call.method in _READ else call.id)
+            self._session.remember(call.message, call.body)
+        position = StreamPosition(None if call.method in _READ else call.id)
         while True:
-            whole = self._deliver(call, stream, place)
+            whole = self._deliver(call, stream, position)
             if not call.waits:
                 return True
-            if place.event_id is None or call.modern:
+            if position.event_id is None or call.modern:
                 if call.method in _REREADABLE and not whole:
                     return False
                 raise unanswered(self._remote.url) if whole else broken(self._remote.url)
-            if self._sleep(place.retry or RESUMING):
+            if self._sleep(position.retry or RESUME_DELAY):
                 return True
-            stream = self._resumed(call, place.event_id)
+            stream = self._resumed(call, position.event_id)
 
-    def _deliver(self, call: Call, stream: Stream, place: Place) -> bool:
+    def _deliver(self, call: Call, stream: Stream, position: StreamPosition) -> bool:
         """Pass on what a stream holds; whether it ended as it should."""
         try:
-            for content, message in messages_in(stream, place):
+            for content, message in messages_in(stream, position):
                 self.calls.deliver(content, message, call)
                 if call.answered:
                     call.handle.limit(REST_OF_STREAM)
-        except BrokenError:
+        except BrokenStreamError:
             return False
         return True
 
@@ -216,16 +221,16 @@ class Asker:
             raise broken(self._remote.url)
         return stream
 
-    def _is_older(self, call: Call, stream: Stream) -> bool:
+    def _is_sse(self, call: Call, stream: Stream) -> bool:
         """Whether it is a server of the older transport, which then has the call."""
         might = {NOT_FOUND, NOT_ALLOWED} if call.modern else {BAD_REQUEST, NOT_FOUND, NOT_ALLOWED}
-        if call.method not in _FIRST or stream.status not in might or not self._older.open():
+        if call.method not in _FIRST or stream.status not in might or not self._sse.open():
             return False
-        say("the server speaks the transport of 2024-11-05 (HTTP+SSE)")
-        self._older.send(call.body, once=False)
+        log("the server speaks the transport of 2024-11-05 (HTTP+SSE)")
+        self._sse.send(call.body, once=False)
         return True
 
-    def _learnt(self, call: Call, body: bytes) -> bool:
+    def _can_retry_with_headers(self, call: Call, body: bytes) -> bool:
         """Whether a call that was refused for its headers may pass with those that are known now.
 
         Who starts this program anew need not have asked for the tools again.
@@ -243,7 +248,7 @@ class Asker:
             }
             stream = self._remote.ask(
                 "POST",
-                {**TALK, **derived(message, {})},
+                {**POST_HEADERS, **derived(message, {})},
                 dumped(message),
                 read_timeout=NOTICE_TIMEOUT,
             )
@@ -256,9 +261,9 @@ class Asker:
             cursor = {"cursor": following}
         return derived(call.message, self._tools.wanted) != before
 
-    def _seen(self, call: Call, message: Message) -> Message | None:
+    def _inspect_result(self, call: Call, message: Message) -> Message | None:
         if call.method == "initialize":
-            self._session.agreed(message)
+            self._session.negotiated(message)
         if call.method == "tools/list" and call.modern:
             return self._tools.learn(message)
         return None
@@ -266,8 +271,8 @@ class Asker:
 
 def _first_response(stream: Stream) -> Message:
     try:
-        return next((m for _, m in messages_in(stream, Place()) if is_response(m)), {})
-    except BrokenError:
+        return next((m for _, m in messages_in(stream, StreamPosition()) if is_response(m)), {})
+    except BrokenStreamError:
         return {}
     finally:
         stream.close()

@@ -9,21 +9,21 @@ import threading
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from credentials_provider.assistants.bridge.answers import EVENTS, TALK
+from credentials_provider.assistants.bridge.answers import EVENTS, POST_HEADERS
 from credentials_provider.assistants.bridge.events import events
 from credentials_provider.assistants.bridge.messages import dumped, is_response, parse
 from credentials_provider.assistants.bridge.remote import (
-    FIRST_PATIENCE,
+    FIRST_TIMEOUT,
     NOTICE_TIMEOUT,
     body_of,
     same_origin,
 )
 from credentials_provider.assistants.bridge.trouble import (
     broken,
-    say,
+    log,
     start_again,
 )
-from credentials_provider.transport.streaming import BrokenError, Handle
+from credentials_provider.transport.streaming import BrokenStreamError, Handle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _REPLAYED = "credentials-provider/initialize"
 
 
-class Older:
+class SseTransport:
     """A server of the older transport, once `open` has found one.
 
     Args:
@@ -82,7 +82,7 @@ class Older:
     def _post(self, body: bytes, *, once: bool) -> None:
         url = self._endpoint
         stream = self._remote.ask(
-            "POST", TALK, body, url=url, once=once, read_timeout=NOTICE_TIMEOUT
+            "POST", POST_HEADERS, body, url=url, once=once, read_timeout=NOTICE_TIMEOUT
         )
         content = body_of(stream)
         if not stream.succeeded:
@@ -91,14 +91,14 @@ class Older:
     def _connect(self) -> bool:
         handle = Handle()
         headers = {"accept": EVENTS}
-        stream = self._remote.ask("GET", headers, read_timeout=FIRST_PATIENCE, handle=handle)
+        stream = self._remote.ask("GET", headers, read_timeout=FIRST_TIMEOUT, handle=handle)
         if not stream.succeeded or stream.kind != EVENTS:
             stream.close()
             return False
         source = events(stream.chunks())
         try:
             first = next((each for each in source if each.data), None)
-        except BrokenError:
+        except BrokenStreamError:
             first = None
         target = urljoin(self._remote.url, first.data.decode(errors="replace")) if first else ""
         if first is None or first.kind != "endpoint" or not same_origin(target, self._remote.url):
@@ -120,7 +120,7 @@ class Older:
                     self._replayed.set()
                 else:
                     self._calls.deliver(event.data, message, None)
-        except BrokenError:
+        except BrokenStreamError:
             pass
         if self._endpoint == endpoint:
             self._endpoint = None
@@ -128,9 +128,9 @@ class Older:
             self._calls.answer(call, broken(self._remote.url).line(call.id))
 
     def _begin_again(self) -> None:
-        """A new stream is a new session: what the client said at its beginning is said again."""
-        hello, *rest = self._session.said() or [b""]
-        message = parse(hello)
+        """A new stream is a new session: the client's first messages are sent again."""
+        initialize, *rest = self._session.opening() or [b""]
+        message = parse(initialize)
         if not isinstance(message, dict):
             return
         self._replayed.clear()
@@ -139,4 +139,4 @@ class Older:
             raise broken(self._remote.url)
         for body in rest:
             self._post(body, once=False)
-        say("the server had ended the session; a new one took its place")
+        log("the server had ended the session; a new one took its place")

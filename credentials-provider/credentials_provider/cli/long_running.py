@@ -22,7 +22,7 @@ from credentials_provider.tokens.store import TokenStore
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from credentials_provider.run.access import Access
+    from credentials_provider.run.access import ValidToken
     from credentials_provider.settings import Settings
 
 _HEADER_BYTES = 32
@@ -34,7 +34,7 @@ _OTHER_ENDPOINTS = (
 _LOOPBACK = "127.0.0.1,localhost"
 
 
-def source_of(settings: Settings, options: dict[str, Any]) -> TokenSource:
+def token_source(settings: Settings, options: dict[str, Any]) -> TokenSource:
     """The tokens of these settings, with the limits of `token_options`."""
     limits = RunOptions(
         settings,
@@ -45,11 +45,11 @@ def source_of(settings: Settings, options: dict[str, Any]) -> TokenSource:
     return TokenSource(limits, WarningLog())
 
 
-def with_endpoint(
+def run_with_endpoint(
     name: str, line: Sequence[str], settings: Settings, options: dict[str, Any]
 ) -> int:
     """Run a command beside the local token endpoint; its exit code."""
-    source = source_of(settings, options)
+    source = token_source(settings, options)
     file = read_entries(settings)
     name = name or only_name(file.entries, file.path)
     source.get(name, options["min_ttl"])  # what keeps it from a token is said before it starts
@@ -81,20 +81,22 @@ def endpoint(
         yield {"IDENTITY_ENDPOINT": address, "IDENTITY_HEADER": header}
 
 
-def watched(name: str, line: Sequence[str], settings: Settings, options: dict[str, Any]) -> int:
+def run_with_renewals(
+    name: str, line: Sequence[str], settings: Settings, options: dict[str, Any]
+) -> int:
     """Run a command and keep its token fresh; its exit code."""
     if not name:
         file = read_entries(settings)
         name = only_name(file.entries, file.path)
-    source = source_of(settings, options)
+    source = token_source(settings, options)
     child = Child(line)
     variable = options["env_var"]
 
-    def environment(access: Access) -> dict[str, str]:
+    def environment(access: ValidToken) -> dict[str, str]:
         token_file = os.path.abspath(TokenStore(settings.output_dir).path(name))
         return {**inherited(settings), variable: access.token, f"{variable}_FILE": token_file}
 
-    def renewed(access: Access) -> None:
+    def renewed(access: ValidToken) -> None:
         if options["restart"]:
             child.restart(environment(access))
         elif options["signal_name"]:

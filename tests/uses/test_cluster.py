@@ -1,0 +1,380 @@
+"""Tokens as Kubernetes Secrets, written through the cluster's API, for which a double stands.
+
+No real API server ran here. The double knows server-side apply as its documents have it: one owner
+for each field, and a Role by the name of the object.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import ssl
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import trustme
+
+from credentials_provider.identities.sinks import Sink
+from credentials_provider.run.cluster import Cluster
+from support import apps, assert_no_secret, closed_port, wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from credentials_provider.emulator import App
+    from support import Command, Project, Ran
+
+ACCOUNT = "/run/secrets/kubernetes.io/serviceaccount"
+NAMESPACE = "agents"
+# As the kubelet does it: the service account's files where every client looks for them.
+IN_A_POD = (
+    f"mount -t tmpfs tmpfs /run && mkdir -p {os.path.dirname(ACCOUNT)} && "
+    f'ln -s "$0" {ACCOUNT} && exec "$@"'
+)
+
+
+def may_unshare() -> bool:
+    """Whether a process may have a /run of its own."""
+    line = ["unshare", "--mount", "/bin/sh", "-c", IN_A_POD, "/nowhere", "true"]
+    try:
+        return subprocess.run(line, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+POD = pytest.mark.skipif(not may_unshare(), reason="needs root and a mount namespace")
+
+
+class Api(ThreadingHTTPServer):
+    """The Secrets of one namespace, for one service account, over TLS.
+
+    `allowed` are the names of its Role, `status` an answer for everything. `asked` has each
+    request's method, path and query.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.secrets: dict[str, dict[str, Any]] = {}
+        self.owners: dict[tuple[str, str], set[str]] = {}  # by Secret and field manager
+        self.allowed: set[str] = {"ci-token"}
+        self.status = 0
+        self.asked: list[tuple[str, str, str]] = []
+        self.account = folder
+        self.token = "service-account-1"
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        folder.mkdir()
+        authority.cert_pem.write_to_path(str(folder / "ca.crt"))
+        (folder / "namespace").write_text(NAMESPACE)
+        (folder / "token").write_text(self.token + "\n")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+            "KUBERNETES_SERVICE_PORT": str(self.server_port),
+        }
+
+    def held(self, name: str = "ci-token", key: str = "token") -> str:
+        return base64.b64decode(self.secrets[name]["data"][key]).decode()
+
+    def put(self, **data: str) -> None:
+        """Somebody else's content of the Secret."""
+        encoded = {key: base64.b64encode(each.encode()).decode() for key, each in data.items()}
+        self.secrets["ci-token"] = {"metadata": {"name": "ci-token"}, "data": encoded}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Api
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        self.server.asked.append((self.command, url.path, url.query))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        head, _, name = url.path.rpartition("/")
+        if self.server.status:
+            return self._answer(self.server.status)
+        if self.headers["Authorization"] != f"Bearer {self.server.token}":
+            return self._answer(401)
+        if head != f"/api/v1/namespaces/{NAMESPACE}/secrets" or name not in self.server.allowed:
+            return self._answer(403)
+        if self.command == "PATCH":
+            return self._apply(name, json.loads(body), parse_qs(url.query))
+        found = self.server.secrets.get(name)
+        return self._answer(200, found) if found else self._answer(404)
+
+    do_PATCH = do_GET  # noqa: N815  http.server's name
+
+    def _apply(self, name: str, wanted: Mapping[str, Any], query: dict[str, list[str]]) -> None:
+        """What a manager no longer applies goes, where nobody else owns it."""
+        if self.headers["Content-Type"] != "application/apply-patch+yaml":
+            return self._answer(415)
+        assert wanted["metadata"]["name"] == name
+        (manager,) = query["fieldManager"]
+        assert query["force"] == ["true"]
+        made = name not in self.server.secrets
+        secret = self.server.secrets.setdefault(name, {"metadata": wanted["metadata"], "data": {}})
+        before = self.server.owners.get((name, manager), set())
+        self.server.owners[name, manager] = {*wanted["data"]}
+        for key in before - {*wanted["data"]}:
+            del secret["data"][key]
+        secret["data"].update(wanted["data"])
+        return self._answer(201 if made else 200, secret)
+
+    def _answer(self, status: int, document: object = None) -> None:
+        body = json.dumps(document or {"kind": "Status", "code": status}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path / "account") as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def in_pod(run: Command, api: Api, *words: str, **env: str) -> Ran:
+    """The real command, with the service account's files where a pod has them."""
+    line = ["unshare", "--mount", "/bin/sh", "-c", IN_A_POD, str(api.account), *run.line(*words)]
+    return wait(run.start_line(line, env={**api.environment, **env}))
+
+
+def give(project: Project, *wanted: dict[str, str]) -> None:
+    entries = project.entries()
+    project.write([{**entries[0], "sinks": list(wanted)}, *entries[1:]])
+
+
+def plain(project: Project, run: Command, *words: str) -> Ran:
+    """A command that takes no options about the provider."""
+    return run(*words, bare=True, env={"ENTRA_LOGIN_BASE_URL": project.idp.base_url})
+
+
+SECRET = {"kubernetes_secret": "ci-token"}
+
+
+@POD
+def test_a_renewal_makes_the_secret_and_the_next_one_changes_it(
+    app: App, project: Project, run: Command, cluster: Api
+) -> None:
+    """By one request of that name alone; with nothing due it is only looked at."""
+    give(project, SECRET)
+    assert in_pod(run, cluster, "generate").code == 0
+    first = project.token(app.name)["access_token"]
+    assert cluster.held() == first
+    assert in_pod(run, cluster, "generate", "--refresh-ahead").code == 0
+    assert in_pod(run, cluster, "generate").code == 0
+    assert cluster.held() == project.token(app.name)["access_token"] != first
+    asked = [method for method, *_ in cluster.asked]
+    assert asked == ["GET", "PATCH", "GET", "GET", "PATCH"]
+    assert {path.rpartition("/")[2] for _, path, _ in cluster.asked} == {"ci-token"}
+
+
+@POD
+def test_what_was_deleted_or_changed_is_written_again_without_a_mint(
+    app: App, project: Project, run: Command, cluster: Api
+) -> None:
+    """And others' keys stay."""
+    give(project, SECRET)
+    assert in_pod(run, cluster, "generate").code == 0
+    token = project.token(app.name)["access_token"]
+    for wrong in ({}, {"token": "old", "other": "theirs"}):
+        cluster.secrets.clear()
+        if wrong:
+            cluster.put(**wrong)
+        assert in_pod(run, cluster, "generate", "--refresh-ahead").code == 0
+        assert cluster.held() == token
+    assert cluster.held(key="other") == "theirs"
+    assert len(project.idp.token_requests) == 1
+
+
+@POD
+def test_two_identities_share_a_secret(project: Project, run: Command, cluster: Api) -> None:
+    """Each with a key; what one applies takes nothing from the other."""
+    made = apps(2)
+    project.add_all(made)
+    project.write(
+        [
+            {**each, "sinks": [{**SECRET, "key": f"k{number}", "format": "header"}]}
+            for number, each in enumerate(project.entries())
+        ]
+    )
+    for _ in range(2):
+        assert in_pod(run, cluster, "generate").code == 0
+        for number, app in enumerate(made):
+            token = project.token(app.name)["access_token"]
+            assert cluster.held(key=f"k{number}") == f"Authorization: Bearer {token}\n"
+
+
+@POD
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        (401, 78, "serviceAccountName"),
+        (403, 78, "get, patch and create"),
+        (404, 78, "namespace"),
+        (409, 75, "next run"),
+        (422, 78, "kubectl delete secret"),
+        (429, 75, "next run"),
+        (503, 75, "next run"),
+        (418, 78, "418"),
+    ],
+)
+def test_a_refusal_is_that_identity_s_failure(
+    app: App, project: Project, run: Command, cluster: Api, refusal: tuple[int, int, str]
+) -> None:
+    """With cause and cure; the token file and the other identity are as they should be."""
+    status, code, told = refusal
+    other = apps(2)[1]
+    project.add(other)
+    give(project, SECRET)
+    cluster.status = status
+    ran = in_pod(run, cluster, "generate", "--json")
+    assert ran.code == (75 if code == 75 else 1)
+    assert ran.results[other.name]["outcome"] == "renewed"
+    again = in_pod(run, cluster, "generate", "--refresh-ahead", "--json")
+    assert again.code == code
+    error = again.results[app.name]["error"]
+    assert (error["kind"], error["transient"]) == ("storage", code == 75)
+    assert "kubernetes_secret ci-token (key token)" in error["message"]
+    assert told in error["message"] + error["remedy"]
+    assert cluster.token not in ran.stdout + ran.stderr
+    assert_no_secret(ran.stderr + again.stderr + again.stdout, [app])
+    cluster.status = 0
+    assert in_pod(run, cluster, "generate", "--refresh-ahead").code == 0
+    assert cluster.held() == project.token(app.name)["access_token"]
+    assert len(project.idp.token_requests) == 2
+
+
+@POD
+def test_the_token_of_the_service_account_is_read_anew(
+    app: App, project: Project, run: Command, cluster: Api
+) -> None:
+    """The cluster renews it; an old one is refused."""
+    give(project, SECRET)
+    cluster.token = "service-account-2"
+    assert in_pod(run, cluster, "generate").code == 1
+    (cluster.account / "token").write_text(cluster.token)
+    assert in_pod(run, cluster, "generate", "--refresh-ahead").code == 0
+    assert cluster.held() == project.token(app.name)["access_token"]
+
+
+@POD
+def test_no_proxy_leads_to_the_api(app: App, project: Project, run: Command, cluster: Api) -> None:
+    """Whatever the variables say; the login host is another matter."""
+    give(project, SECRET)
+    proxy = {"HTTPS_PROXY": f"http://127.0.0.1:{closed_port()}"}
+    assert in_pod(run, cluster, "generate").code == 0
+    cluster.secrets.clear()
+    assert in_pod(run, cluster, "generate", "--refresh-ahead", **proxy).code == 0
+    assert cluster.held() == project.token(app.name)["access_token"]
+
+
+@POD
+def test_an_api_that_is_silent_or_another_costs_no_token(
+    app: App, project: Project, run: Command, cluster: Api
+) -> None:
+    """Silent: later. Another's certificate: nothing is sent."""
+    give(project, SECRET)
+    silent = {"KUBERNETES_SERVICE_PORT": str(closed_port())}
+    ran = in_pod(run, cluster, "generate", **silent)
+    assert (ran.code, "does not answer (refused)" in ran.stderr) == (75, True), ran.stderr
+    trustme.CA().cert_pem.write_to_path(str(cluster.account / "ca.crt"))
+    ran = in_pod(run, cluster, "generate", "--refresh-ahead")
+    assert (ran.code, "not one of the cluster's authority" in ran.stderr) == (78, True)
+    assert cluster.asked == []
+    assert project.token(app.name)["access_token"]
+
+
+def test_outside_of_a_cluster_it_says_so(app: App, project: Project, run: Command) -> None:
+    """And names the way in."""
+    give(project, SECRET)
+    ran = run("generate", "--json")
+    error = ran.results[app.name]["error"]
+    assert (ran.code, "not run in a cluster" in error["message"]) == (1, True)
+    assert "schedule kubernetes" in error["remedy"]
+    status = plain(project, run, "status", app.name)
+    assert "kubernetes_secret ci-token (key token) (raw) is in the cluster" in status.stdout
+
+
+@POD
+def test_doctor_looks_at_the_secret(app: App, project: Project, run: Command, cluster: Api) -> None:
+    """Held, not held, not to be seen."""
+    give(project, SECRET)
+    assert in_pod(run, cluster, "generate").code == 0
+
+    def seen() -> tuple[str, str]:
+        """Verdict and finding."""
+        checks = in_pod(run, cluster, "doctor", "--json").json["checks"]
+        (check,) = [each for each in checks if each["name"] == "sinks"]
+        assert check["identity_names"] == [app.name]
+        return check["verdict"], check["seen"]
+
+    assert seen()[0] == "ok"
+    cluster.put(token="old")
+    assert seen()[0] == "warning"
+    cluster.allowed.clear()
+    verdict, found = seen()
+    assert (verdict, "(HTTP 403)" in found) == ("failure", True)
+
+
+def test_an_api_that_answers_nonsense_holds_nothing(cluster: Api) -> None:
+    """An array, or data that is none."""
+    sink = Sink("", "raw", None, None, None, "", "", "ci-token", "token")
+    for nonsense in ([1], {"data": [1]}, {"data": None}):
+        cluster.secrets["ci-token"] = nonsense  # type: ignore[assignment]
+        seen = Cluster(cluster.environment, str(cluster.account))
+        assert seen.state(sink, {"access_token": "x"}) == "missing"
+
+
+@pytest.mark.parametrize(
+    ("sink", "told"),
+    [
+        ({}, "exactly one of"),
+        ({**SECRET, "path": "x"}, "exactly one of"),
+        ({**SECRET, "mode": "0600"}, "mode does not go with"),
+        ({"path": "x", "key": "y"}, "key does not go with"),
+        ({"kubernetes_secret": "A_B"}, "name of a Secret"),
+        ({"kubernetes_secret": "../x"}, "name of a Secret"),
+        ({**SECRET, "key": "a/b"}, "must be of letters"),
+    ],
+)
+def test_a_sink_that_is_no_secret_is_a_mistake(
+    app: App, project: Project, run: Command, sink: dict[str, str], told: str
+) -> None:
+    """Told by the check of the file."""
+    give(project, sink)
+    ran = plain(project, run, "identities", "check")
+    assert (ran.code, told in ran.stderr + ran.stdout, app.name in ran.stderr) == (2, True, True)
+
+
+def test_commands_add_and_remove_it(app: App, project: Project, run: Command) -> None:
+    """Nothing of the cluster is asked."""
+    names = ["--kubernetes-secret", "ci-token"]
+    assert (
+        plain(project, run, "identities", "sink", "add", app.name, *names, "--key", "t").code == 0
+    )
+    assert project.entries()[0]["sinks"] == [{**SECRET, "format": "raw", "key": "t"}]
+    removed = plain(project, run, "identities", "sink", "remove", app.name, *names)
+    assert (removed.code, "kubectl delete secret ci-token" in removed.stdout) == (0, True)
+    assert "sinks" not in project.entries()[0]
+    for words in ([], ["out", *names]):
+        assert plain(project, run, "identities", "sink", "add", app.name, *words).code == 2
