@@ -92,8 +92,12 @@ class Checkout:
         """The `.env` has the login host: it counts where somebody names the file."""
         return "--env-file", os.path.join(self.root, ".env")
 
+    @property
+    def token(self) -> str:
+        return os.path.join(self.root, ".oauth-tokens", "ci-agent.json")
+
     def has_token(self) -> bool:
-        return os.path.exists(os.path.join(self.root, ".oauth-tokens", "ci-agent.json"))
+        return os.path.exists(self.token)
 
 
 @pytest.fixture
@@ -556,6 +560,7 @@ def test_cron_itself_runs_the_installed_line(checkout: Checkout) -> None:
         mount -t tmpfs tmpfs /var/spool/cron/crontabs
         mount -t tmpfs tmpfs /run
         {program} schedule cron {shlex.join(checkout.named)} --install --every 1
+        rm {shlex.quote(checkout.token)}
         exec cron -f
     """
     daemon = subprocess.Popen(
@@ -565,6 +570,8 @@ def test_cron_itself_runs_the_installed_line(checkout: Checkout) -> None:
         stderr=subprocess.DEVNULL,
     )
     try:
+        until(checkout.has_token, patience=PATIENCE)  # of the first run
+        until(lambda: not checkout.has_token(), patience=PATIENCE)
         until(checkout.has_token, patience=100)
     finally:
         daemon.terminate()

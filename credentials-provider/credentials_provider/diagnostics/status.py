@@ -181,15 +181,8 @@ def read_status(
         for item in make_plan(entries, on_disk, now)
     ]
     if with_sinks := {entry.name: entry for entry in entries if entry.fields.get("sinks")}:
-        from credentials_provider.run.sinks import states  # only where there are any
-
         rows = [
-            row._replace(
-                sinks=tuple(
-                    SinkState(sink.place, sink.format, found)
-                    for sink, found in states(store, entry, settings.identities_file)
-                )
-            )
+            row._replace(sinks=_sinks(settings, store, entry))
             if (entry := with_sinks.get(row.identity_name))
             else row
             for row in rows
@@ -205,6 +198,15 @@ def read_status(
         state.last_run,
         (*settings.warnings, *file.warnings),
         state.hook_failure,
+    )
+
+
+def _sinks(settings: Settings, store: TokenStore, entry: Entry) -> tuple[SinkState, ...]:
+    from credentials_provider.run.sinks import states  # only where there are any
+
+    return tuple(
+        SinkState(sink.place, sink.format, found)
+        for sink, found in states(store, entry, settings.identities_file)
     )
 
 
