@@ -22,7 +22,6 @@ from credentials_provider.run.launching import (
     variables_not_passed,
 )
 from credentials_provider.schedule import DAY, NAME, Plan, names_of
-from credentials_provider.schedule.kubernetes import Needs
 from credentials_provider.settings import Flags, load_settings
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ def plans(root: str, options: dict[str, Any], *, stays: bool = False) -> list[Pl
     words += options_of(settings)
     if of_systemd:
         words += ["--identities-file", file]
-    variables = _passed_variables(options.get("names", ()))
+    variables = passed_variables(options.get("names", ()))
     _warn(start, settings, variables)
     output_dir = os.path.abspath(settings.output_dir)
     writes = (output_dir, os.path.dirname(metrics_file)) if metrics_file else (output_dir,)
@@ -177,25 +176,13 @@ def _rotation_words(text: str) -> list[str]:
     return words
 
 
-def kubernetes_needs(root: str, options: dict[str, Any]) -> Needs:
-    """The files and variables that the identities of the file name, where there is one."""
-    flags = Flags(identities_file=options["identities_file"], env_file=os.devnull)
-    settings = load_settings(flags, os.environ, root)
-    variables = dict.fromkeys(_passed_variables(options["names"]))
-    files: dict[str, None] = {}
-    if settings.identities_file_given or os.path.exists(settings.identities_file):
-        for entry in read_entries(settings).entries:
-            for field, value in entry.fields.items():
-                if not isinstance(value, str):
-                    continue
-                if field.endswith("_env"):
-                    variables[value] = None
-                elif field.endswith("_file") and not value.startswith(("/", "~", "$")):
-                    files[os.path.normpath(value)] = None
-    return Needs(tuple(files), tuple(variables))
+def passed_variables(names: Sequence[str]) -> dict[str, str]:
+    """The variables of `--environment`, with their values.
 
+    Raises:
+        BadParameter: one is not set.
 
-def _passed_variables(names: Sequence[str]) -> dict[str, str]:
+    """
     for name in names:
         if not _VARIABLE.fullmatch(name) or not os.environ.get(name):
             raise click.BadParameter(f"{name} is not set here", param_hint="'--environment'")
@@ -219,7 +206,7 @@ def _warn(start: Sequence[str], settings: Settings, given: Mapping[str, str]) ->
 
 
 def check_generate_options(more: Sequence[str], *, stays: bool = False) -> dict[str, Any]:
-    """The options' values; a mistake in them is reported now, not by the first run at night."""
+    """What they mean; a mistake in them is reported now, not by the first run at night."""
     if stays:
         options = watch.command.make_context("watch", [*more]).params
     else:
