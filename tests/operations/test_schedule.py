@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import plistlib
 import shlex
@@ -108,7 +109,8 @@ def checkout(project: Project, tmp_path: pathlib.Path) -> Checkout:
 
 @SYSTEMD
 @pytest.mark.parametrize(
-    "options", [(), ("--user",), ("--run-as", "daemon", "--every", "1"), ("--rotate",)]
+    "options",
+    [(), ("--user",), ("--run-as", "daemon", "--every", "1"), ("--rotate",), ("--watch",)],
 )
 def test_systemds_own_judges_pass_the_units(
     checkout: Checkout, tmp_path: pathlib.Path, options: tuple[str, ...]
@@ -116,7 +118,7 @@ def test_systemds_own_judges_pass_the_units(
     done = checkout.run("schedule", "systemd", *checkout.named, *options)
     assert done.returncode == 0
     paths = write_units(done.stdout, tmp_path / "units")
-    assert len(paths) == (4 if "--rotate" in options else 2)
+    assert len(paths) == {"--rotate": 4, "--watch": 1}.get("".join(options), 2)
     services = [path for path in paths if path.endswith(".service")]
     manager = ["--user"] if "--user" in options else []
     runtime = {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)}
@@ -147,8 +149,21 @@ def write_units(text: str, folder: pathlib.Path) -> list[str]:
         path.write_text(content.rstrip() + "\n")
         paths.append(str(path))
     kinds = [os.path.splitext(path)[1] for path in paths]
-    assert kinds == [".service", ".timer"] * (len(paths) // 2)
+    assert kinds == [".service", ".timer"] * (len(paths) // 2) or kinds == [".service"]
     return paths
+
+
+@pytest.mark.parametrize(("version", "new"), [("252", False), ("253~rc1", True), ("257", True)])
+def test_a_service_reloads_as_its_systemd_does(
+    checkout: Checkout, tmp_path: pathlib.Path, version: str, new: bool
+) -> None:
+    """From 253 on, systemd sends the signal itself and waits for the end of the reload."""
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\necho 'systemd {version} ({version}-1)'\n")
+    systemctl.chmod(0o755)
+    path = f"{tmp_path}:{CRON['PATH']}"
+    text = checkout.run("schedule", "systemd", "--watch", *checkout.named, PATH=path).stdout
+    assert ("Type=notify-reload\n" in text, "ExecReload=" in text) == (new, not new)
 
 
 @SYSTEMD

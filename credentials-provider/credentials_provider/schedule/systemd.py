@@ -65,16 +65,18 @@ SuccessExitStatus=75
 TimeoutStartSec={patience}
 """
 
-# systemd before 253 needs the command; newer ones take this form, too (beside notify-reload).
 _STAYING = """\
-Type=notify
-ExecReload=/bin/sh -c "kill -HUP $MAINPID"
-SuccessExitStatus=143
+{notify}SuccessExitStatus=143
 TimeoutStartSec=5min
 WatchdogSec=5min
 Restart=on-failure
 RestartSec=30s
 """
+
+# systemd.service(5): from 253 on it sends SIGHUP itself, and a reload waits until it is done.
+_NOTIFY_RELOAD_SINCE = 253
+_NOTIFY_RELOAD = "Type=notify-reload\n"
+_NOTIFY = 'Type=notify\nExecReload=/bin/sh -c "kill -HUP $MAINPID"\n'
 
 # What needs namespaces, which containers and some kernels do not give.
 _SANDBOX = """\
@@ -130,6 +132,7 @@ class Form(NamedTuple):
     credentials: Sequence[tuple[str, str]] = ()  # name and path (LoadCredential=)
     on_failure: str | None = None  # a unit that is started when the job fails
     sandbox: bool = True
+    notify_reload: bool = False  # systemd is new enough for that type of service
 
     def check(self) -> None:
         """Refuse what would end the line that it stands in.
@@ -170,7 +173,7 @@ def units(plan: Plan, form: Form) -> dict[str, str]:
             unit=unit,
             kind=_TIMED.format(patience="1h" if plan.rotates else "5min")
             if plan.every
-            else _STAYING,
+            else _staying(form),
             command=_line(plan.command),
             service=service,
             sandbox=_SANDBOX.format(writes=" ".join(map(_word, plan.writes)))
@@ -192,6 +195,19 @@ def units(plan: Plan, form: Form) -> dict[str, str]:
         lines = (f"{name}={_value(value)}\n" for name, value in plan.environment.items())
         made[environment] = f"{MADE_BY}\n{''.join(lines)}"
     return made
+
+
+def _staying(form: Form) -> str:
+    return _STAYING.format(notify=_NOTIFY_RELOAD if form.notify_reload else _NOTIFY)
+
+
+def knows_notify_reload() -> bool:
+    """Whether this machine's systemd does; False where there is none."""
+    try:
+        found = re.match(r"systemd (\d+)", run(["systemctl", "--version"]).stdout)
+    except ConfigurationError:
+        return False
+    return found is not None and int(found[1]) >= _NOTIFY_RELOAD_SINCE
 
 
 def install(plan: Plan, form: Form, *, make_folder: Callable[[str], None]) -> FirstRun:

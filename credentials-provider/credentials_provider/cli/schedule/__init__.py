@@ -97,6 +97,7 @@ def systemd_command(root: str, /, **options: Any) -> int:
         credentials,
         options["on_failure_unit"],
         options["sandbox"],
+        notify_reload=options["stays"] and systemd.knows_notify_reload(),
     )
     made = [_or_usage_error(systemd.units, job, form) for job in jobs]
     if not options["install"]:
