@@ -660,6 +660,27 @@ def test_a_token_file_of_the_registrys_own_generator_is_taken_at_its_word(
     assert read_record(str(project.path("ci"))) == TokenRecord(0, epoch, epoch, None)
 
 
+@pytest.mark.parametrize("expires_at", [True, None, [], "soon", 2**53, -(2**53), NAN])
+def test_a_time_that_is_none_makes_a_token_file_of_the_registry_unreadable(
+    project: Project, expires_at: object
+) -> None:
+    """A truth value is no second of 1970."""
+    project.path("ci").write_text(json.dumps({"access_token": "x", "expires_at": expires_at}))
+    assert read_record(str(project.path("ci"))) is UNREADABLE
+
+
+@pytest.mark.parametrize("boot_id", [..., None, 5, "another machine, or an earlier start"])
+def test_a_token_file_of_another_machine_is_believed_as_it_is(
+    project: Project, boot_id: object
+) -> None:
+    """Nobody knows whether that one's clock was set."""
+    changes: dict[str, Any] = {"boot_id": boot_id, "booted_at": 1.0}
+    project.token("ci", **changes)
+    record = read_record(str(project.path("ci")))
+    assert isinstance(record, TokenRecord)
+    assert (record.expires_on, record.clock_was_set) == (NOW - 60 + LIFE, False)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
