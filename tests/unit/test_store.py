@@ -30,11 +30,13 @@ from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import TokenRecord
 from credentials_provider.permissions import MAXIMUM_SIZE, UntrustedOwnerError
 from credentials_provider.policy import LONGEST_LIFE
+from credentials_provider.tokens.clock import CLOCK_TOLERANCE, Boot
 from credentials_provider.tokens.plan import UNREADABLE
 from credentials_provider.tokens.store import (
     LOCK_NAME,
     TokenStore,
     iso,
+    parse_record,
     token_document,
 )
 from unit.making import LIFE, NOW, SECRET, Project, read_record, sample_fields, sample_minted
@@ -679,6 +681,20 @@ def test_a_token_file_of_another_machine_is_believed_as_it_is(
     record = read_record(str(project.path("ci")))
     assert isinstance(record, TokenRecord)
     assert (record.expires_on, record.clock_was_set) == (NOW - 60 + LIFE, False)
+
+
+@pytest.mark.parametrize(
+    ("by", "was_set"),
+    [(0, False), (CLOCK_TOLERANCE, False), (-CLOCK_TOLERANCE, False), (11, True), (-11, True)],
+)
+def test_a_clock_that_was_set_since_the_mint_is_noticed(
+    project: Project, by: float, *, was_set: bool
+) -> None:
+    """By more than is tolerated, in either direction."""
+    project.token("ci", boot_id="this one", booted_at=1000.0)
+    record = parse_record(project.document("ci"), Boot("this one", 1000.0 + by))
+    assert isinstance(record, TokenRecord)
+    assert record.clock_was_set is was_set
 
 
 JSON = st.recursive(
