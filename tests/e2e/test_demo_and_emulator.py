@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,19 +13,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credentials.making import certificate, key_pem, pem
-from support import Ran, apps, entry, environment, wait
+from support import Ran, apps, closed_port, entry, environment, wait
 
 if TYPE_CHECKING:
     import pathlib
+    from collections.abc import Mapping
 
 PROGRAM = [sys.executable, "-m", "credentials_provider"]
 
 
-def start(folder: pathlib.Path, *args: str) -> subprocess.Popen[str]:
+def start(
+    folder: pathlib.Path, *args: str, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*PROGRAM, *args],
         cwd=folder,
-        env=environment(str(folder)),
+        env=env or environment(str(folder)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -93,6 +97,21 @@ def test_the_emulator_says_where_it_is_and_serves_sample_identities(tmp_path: pa
         assert ran.code == 0
         assert ran.json["summary"]["renewed"] == 2
         assert os.stat(emulator.where["identities_file"]).st_mode & 0o777 == 0o600
+
+
+def test_the_command_that_the_emulator_prints_works_behind_a_proxy(tmp_path: pathlib.Path) -> None:
+    """No proxy leads to this machine."""
+    program = tmp_path / "credentials-provider"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n')
+    program.chmod(0o755)
+    env = environment(str(tmp_path)) | {"HTTPS_PROXY": f"http://127.0.0.1:{closed_port()}"}
+    env["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+    with start(tmp_path, "emulator", env=env) as emulator:
+        assert emulator.stdout is not None
+        lines = [emulator.stdout.readline() for _ in range(4)]
+        ran = subprocess.run(["sh", "-c", "".join(lines[2:])], cwd=tmp_path, env=env, check=False)
+        emulator.terminate()
+    assert ran.returncode == 0
 
 
 def test_the_emulator_serves_an_identities_file_with_faults_and_short_lives(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,24 @@ def load(name: str) -> Any:
     return YAML(typ="safe").load((DEPLOY / name).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("kind", ["cronjob", "sidecar"])
+@pytest.mark.parametrize("kind", ["cronjob", "deployment", "sidecar"])
 def test_the_base_is_what_the_program_prints(kind: kubernetes.Kind) -> None:
-    """Else: ./generate_creds.sh schedule kubernetes --kind KIND > deploy/kubernetes/KIND.yaml."""
-    every = TIMER_INTERVAL // 60
-    printed = kubernetes.manifests(
-        kind, image=f"{NAME}:latest", every=every, shards=1, name=NAME, more=()
+    """Else: `UPDATE_BASE=1 tests/run.sh -n 0 tests/operations/test_deploy.py` writes it anew."""
+    of_secrets = kind == "deployment"
+    form = kubernetes.Form(
+        kind,
+        f"{NAME}:latest",
+        every=TIMER_INTERVAL // 60,
+        shards=1,
+        name=NAME,
+        namespace="agents" if of_secrets else None,
     )
-    assert (DEPLOY / f"kubernetes/{kind}.yaml").read_text(encoding="utf-8") == printed
+    needs = kubernetes.Needs(secrets=("ci-token",) if of_secrets else ())
+    file = DEPLOY / f"kubernetes/{kind}.yaml"
+    printed = kubernetes.manifests(form, needs)
+    if os.environ.get("UPDATE_BASE"):
+        file.write_text(printed, encoding="utf-8")
+    assert file.read_text(encoding="utf-8") == printed
 
 
 def test_the_base_names_files_and_the_image_that_there_are() -> None:

@@ -1,9 +1,7 @@
-"""Timers as their daemons take them: systemd's own judges, cron itself, Kubernetes' schemas."""
+"""Timers as their daemons take them: systemd's own judges, cron itself."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import plistlib
 import shlex
@@ -11,19 +9,16 @@ import shutil
 import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-import kubernetes_validate
 import pytest
-from ruamel.yaml import YAML
 
-from support import CHECKOUT, PATIENCE, Project, apps, entry, until
+from support import CHECKOUT, PATIENCE, Project, apps, until
 
 if TYPE_CHECKING:
     import pathlib
 
-    from operations.running import Program
 
 CRON = {"HOME": "/", "LOGNAME": "root", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
 SYSTEMD = pytest.mark.skipif(
@@ -90,8 +85,12 @@ class Checkout:
         """The `.env` has the login host: it counts where somebody names the file."""
         return "--env-file", os.path.join(self.root, ".env")
 
+    @property
+    def token(self) -> str:
+        return os.path.join(self.root, ".oauth-tokens", "ci-agent.json")
+
     def has_token(self) -> bool:
-        return os.path.exists(os.path.join(self.root, ".oauth-tokens", "ci-agent.json"))
+        return os.path.exists(self.token)
 
 
 @pytest.fixture
@@ -333,8 +332,7 @@ def test_launchd_and_windows_get_what_their_formats_ask_for(checkout: Checkout) 
 def test_printing_installs_nothing(checkout: Checkout, tmp_path: pathlib.Path) -> None:
     before = sorted(os.listdir(checkout.root))
     for kind in ("systemd", "cron", "launchd", "windows", "kubernetes"):
-        named = () if kind == "kubernetes" else checkout.named
-        done = checkout.run("schedule", kind, *named, HOME=str(tmp_path / "none"))
+        done = checkout.run("schedule", kind, *checkout.named, HOME=str(tmp_path / "none"))
         assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(checkout.root)) == before
     assert not (tmp_path / "none").exists()
@@ -380,13 +378,14 @@ def test_the_crontab_is_edited_idempotently_and_nothing_else_in_it_touched(
     checkout: Checkout,
 ) -> None:
     program = shlex.quote(os.path.join(checkout.root, "generate_creds.sh"))
+    named = shlex.join(checkout.named)
     others = "# mine\\nMAILTO=me\\n1 2 3 4 5 /bin/true\\n"
     script = f"""
         set -e
         mount -t tmpfs tmpfs /var/spool/cron/crontabs
         printf '{others}' | crontab -
-        {program} schedule cron --install >/dev/null 2>&1
-        {program} schedule cron --install --every 10 >/dev/null 2>&1
+        {program} schedule cron {named} --install >/dev/null 2>&1
+        {program} schedule cron {named} --install --every 10 >/dev/null 2>&1
         crontab -l
         echo ==
         {program} schedule cron --uninstall >/dev/null
@@ -421,7 +420,8 @@ def test_cron_itself_runs_the_installed_line(checkout: Checkout) -> None:
         set -e
         mount -t tmpfs tmpfs /var/spool/cron/crontabs
         mount -t tmpfs tmpfs /run
-        {program} schedule cron --install --every 1
+        {program} schedule cron {shlex.join(checkout.named)} --install --every 1
+        rm {shlex.quote(checkout.token)}
         exec cron -f
     """
     daemon = subprocess.Popen(
@@ -431,138 +431,9 @@ def test_cron_itself_runs_the_installed_line(checkout: Checkout) -> None:
         stderr=subprocess.DEVNULL,
     )
     try:
+        until(checkout.has_token, patience=PATIENCE)  # of the first run
+        until(lambda: not checkout.has_token(), patience=PATIENCE)
         until(checkout.has_token, patience=100)
     finally:
         daemon.terminate()
         daemon.wait(PATIENCE)
-
-
-# Kubernetes
-
-
-def manifests(checkout: Checkout, *options: str) -> dict[str, Any]:
-    """The printed documents by kind, each valid by Kubernetes' own schema."""
-    done = checkout.run("schedule", "kubernetes", *options)
-    assert done.returncode == 0, done.stderr
-    documents = list(YAML(typ="safe", pure=True).load_all(io.StringIO(done.stdout)))
-    for document in documents:
-        kubernetes_validate.validate(document, "1.31", strict=True)
-    return {document["kind"]: document for document in documents}
-
-
-def pod_of(document: dict[str, Any]) -> dict[str, Any]:
-    spec = document["spec"]
-    template = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]
-    pod: dict[str, Any] = template["spec"]
-    return pod
-
-
-@pytest.mark.parametrize("kind", ["cronjob", "fleet", "sidecar"])
-def test_manifests_are_valid_and_as_restricted_as_kubernetes_asks(
-    checkout: Checkout, kind: str
-) -> None:
-    for name, document in manifests(checkout, "--kind", kind, "--every", "1").items():
-        if name == "PersistentVolumeClaim":
-            continue
-        pod = pod_of(document)
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["automountServiceAccountToken"] is False
-        ours = (pod.get("initContainers") or pod["containers"])[0]
-        assert ours["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert ours["securityContext"]["readOnlyRootFilesystem"] is True
-        secret = next(each for each in pod["volumes"] if "secret" in each)["secret"]
-        assert secret["defaultMode"] == 0o440
-
-
-def test_a_fleets_parts_are_disjoint_and_complete_when_run_as_the_manifest_says(
-    checkout: Checkout, project: Project, run: Program, tmp_path: pathlib.Path
-) -> None:
-    project.add_all(apps(8)[1:])
-    job = manifests(checkout, "--kind", "fleet", "--shards", "3")["CronJob"]
-    spec = job["spec"]["jobTemplate"]["spec"]
-    assert (spec["completionMode"], spec["completions"]) == ("Indexed", 3)
-    shell, dash_c, script = pod_of(job)["containers"][0]["command"]
-    reach = f"--login-base-url {project.idp.base_url} --ca-bundle {project.idp.ca_file}"
-    program = f"{shlex.quote(sys.executable)} -m credentials_provider"
-    local = script.replace("credentials-provider generate", f"{program} generate {reach}", 1)
-    local = local.replace("/identities/", f"{project.output}/").replace(
-        "/tokens/", f"{tmp_path}/parts/"
-    )
-    for index in range(spec["completions"]):
-        ended = run.start_line([shell, dash_c, local], env={"JOB_COMPLETION_INDEX": str(index)})
-        assert ended.wait(PATIENCE) == 0
-        ended.communicate()
-    parts = [
-        [path.stem for path in folder.glob("[!.]*.json")]
-        for folder in (tmp_path / "parts").iterdir()
-    ]
-    assert sorted(name for part in parts for name in part) == sorted(each.name for each in apps(8))
-
-
-def test_the_pod_gets_what_its_identities_name(checkout: Checkout, project: Project) -> None:
-    """Files of credentials where the entries look for them, variables from a Secret."""
-    (app, other) = apps(2)
-    folder = os.path.join(checkout.root, ".oauth-tokens")
-    entries = [
-        entry(app, client_secret=None, client_secret_file=".secrets/ci one"),
-        entry(other, client_secret=None, client_secret_env="OTHER_SECRET"),
-    ]
-    project.private(os.path.join(folder, "entra-identities.json"), json.dumps(entries))
-    text = checkout.run("schedule", "kubernetes", HTTPS_PROXY="http://p:1").stdout
-    assert "'--from-file=.secrets_ci_one=.oauth-tokens/.secrets/ci one'" in text
-    assert "secret generic credentials-provider-environment --from-env-file=FILE" in text
-    pod = pod_of(manifests(checkout)["CronJob"])
-    secret = next(each["secret"] for each in pod["volumes"] if "secret" in each)
-    assert secret["items"] == [
-        {"key": "entra-identities.json", "path": "entra-identities.json"},
-        {"key": ".secrets_ci_one", "path": ".secrets/ci one"},
-    ]
-    (variable,) = pod["containers"][0]["env"]
-    assert variable["name"] == "OTHER_SECRET"
-    assert variable["valueFrom"]["secretKeyRef"]["name"] == "credentials-provider-environment"
-
-
-@pytest.mark.parametrize(("code", "seen"), [(0, 0), (75, 0), (78, 1), (1, 1)])
-def test_a_job_fails_where_somebody_must_act(checkout: Checkout, code: int, seen: int) -> None:
-    """Not where the next run tries again: every token is still valid then."""
-    shell = pod_of(manifests(checkout)["CronJob"])["containers"][0]["command"][:3]
-    done = subprocess.run([*shell, "/bin/sh", "-c", f"exit {code}"], check=False)
-    assert done.returncode == seen
-
-
-def test_the_sidecar_starts_first_shares_memory_and_is_asked_by_status(
-    checkout: Checkout,
-) -> None:
-    pod = pod_of(manifests(checkout, "--kind", "sidecar")["Deployment"])
-    (sidecar,) = pod["initContainers"]
-    assert sidecar["restartPolicy"] == "Always"
-    assert sidecar["command"][:2] == ["credentials-provider", "watch"]
-    assert sidecar["startupProbe"]["exec"]["command"][:2] == ["credentials-provider", "status"]
-    shared = next(each for each in pod["volumes"] if each["name"] == "tokens")
-    assert shared["emptyDir"]["medium"] == "Memory"
-    (mount,) = pod["containers"][0]["volumeMounts"]
-    assert mount["readOnly"] is True
-
-
-@pytest.mark.parametrize("kind", ["cronjob", "sidecar"])
-def test_the_commands_of_the_manifests_are_ones_that_the_program_takes(
-    checkout: Checkout, project: Project, run: Program, kind: str
-) -> None:
-    (document,) = [
-        each
-        for name, each in manifests(checkout, "--kind", kind).items()
-        if name != "PersistentVolumeClaim"
-    ]
-    pod = pod_of(document)
-    container = (pod.get("initContainers") or pod["containers"])[0]
-    probes = [container.get(name, {}) for name in ("startupProbe", "readinessProbe")]
-    ours = container["command"]
-    ours = ours[3:] if ours[0] == "/bin/sh" else ours
-    commands = [ours, *(each["exec"]["command"] for each in probes if each)]
-    for _, command, *arguments in commands:
-        words = [
-            word.replace("/identities", project.output).replace("/tokens/oauth", project.output)
-            for word in arguments
-        ]
-        # `watch` takes what `generate` takes, and would stay.
-        assert run("generate" if command == "watch" else command, *words).code == 0

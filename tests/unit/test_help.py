@@ -14,7 +14,7 @@ import pytest
 from command_lines import calls, lines, parse
 from credentials_provider import __version__
 from credentials_provider.cli import COMMANDS, group, main
-from credentials_provider.cli.helping import _GROUP_OF, PROGRAM, Command
+from credentials_provider.cli.helping import _GROUP_OF, PARSED, PROGRAM, Command, as_started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -196,6 +196,22 @@ def test_help_says_where_the_default_files_are(
         monkeypatch.chdir("/")
     out = run(capsys, "status", "--help", root=str(checkout) if stands_in else None)[1]
     assert title.format(checkout=checkout) in out.splitlines()
+
+
+@pytest.mark.parametrize("command", ["schedule cron --install", "watch", "identities check"])
+def test_a_suggested_command_uses_the_same_files_and_provider(command: str, tmp_path: Path) -> None:
+    """As they were typed; a timer gets behind `--` what it hands on."""
+    typed = {
+        "identities_file": "my identities.json",
+        "login_base_url": "https://login.example.com",
+        "ca_bundle": str(tmp_path / "ca.pem"),
+    }
+    with click.Context(group, info_name=PROGRAM) as ctx:
+        ctx.meta[PARSED] = typed
+        words = shlex.split(as_started(f"`{PROGRAM} {command}`", ctx).strip("`"))
+    params = parse(words[1:]).params
+    more = parse(["generate", *params.get("more", ())]).params
+    assert {name: params.get(name) or more[name] for name in typed} == typed
 
 
 def test_the_help_of_generate_fits_a_screen_and_has_the_rest_on_request(

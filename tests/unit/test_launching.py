@@ -42,6 +42,8 @@ def test_paths_and_hosts_go_along_as_options(
     ("fields", "process", "left"),
     [
         ({}, {"HTTPS_PROXY": "http://proxy:3128"}, ("HTTPS_PROXY",)),
+        ({}, {"SSL_CERT_DIR": "/etc/certs"}, ("SSL_CERT_DIR",)),
+        ({}, {"SSL_CERT_DIR": "/etc/certs", "SSL_CERT_FILE": __file__}, ()),
         ({"client_secret": None, "client_secret_env": "S"}, {"S": "x", "OTHER": "y"}, ("S",)),
         ({"client_secret": None, "client_secret_env": "S"}, {"S": "as in .env"}, ()),
         ({"client_secret": None, "client_secret_file": "$D/s"}, {"D": "/run"}, ("D",)),

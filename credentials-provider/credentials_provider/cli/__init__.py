@@ -309,8 +309,8 @@ def _print_error(
             click.echo(f"  {problem}", err=True)
     # `generate_creds.sh statsu` is `generate statsu`, whether or not there are identities.
     if context and error.exit_code == EXIT_USAGE and arguments[:1] == ["generate"]:
-        near = _nearest_command(arguments[1], context) if arguments[1:] else None
-        if near:
+        word = arguments[1] if arguments[1:] and arguments[1][:1] != "-" else None
+        if word and (near := _nearest_command(word, context)):
             command = as_started(f"`{PROGRAM} {near}`", context)
             click.echo(f"  Did you mean the command {command}?", err=True)
     if error.hint:

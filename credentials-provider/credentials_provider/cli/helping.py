@@ -101,7 +101,10 @@ def as_started(text: str, ctx: click.Context | None = None, *, identity: str | N
 
 
 def _where(ctx: click.Context, words: Sequence[str]) -> str:
-    """The options that were typed and that this other command needs to find the same files."""
+    """The options that were typed and that this other command needs to find the same files.
+
+    A timer's own options stand behind `--`.
+    """
     command = ctx.find_root().command
     for word in words:
         below = command.get_command(ctx, word) if isinstance(command, click.Group) else None
@@ -110,11 +113,13 @@ def _where(ctx: click.Context, words: Sequence[str]) -> str:
         command = below
     takes = {param.name for param in command.params}
     typed = ctx.meta.get(PARSED, ctx.params)
-    return "".join(
-        f" --{name.replace('_', '-')} {_quoted(str(typed[name]))}"
-        for name in _WHERE
-        if name in takes and typed.get(name)
-    )
+    options: dict[bool, str] = {True: "", False: ""}
+    for name in _WHERE:
+        if value := typed.get(name):
+            word = os.path.abspath(value) if name == "ca_bundle" else str(value)
+            options[name in takes] += f" --{name.replace('_', '-')} {_quoted(word)}"
+    timer = f" --{options[False]}" if options[False] and words[0] == "schedule" else ""
+    return options[True] + timer
 
 
 class Command(click.Command):

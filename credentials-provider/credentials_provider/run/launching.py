@@ -82,7 +82,7 @@ def variables_not_passed(settings: Settings, entries: Iterable[Entry]) -> tuple[
     One that the `.env` of `options_of` gives as well is none of them.
     """
     entries = list(entries)
-    names = {*_ALWAYS, *_PROXIES}
+    names = {*_ALWAYS, *_PROXIES} - ({"SSL_CERT_DIR"} if settings.ca_bundle else set())
     used = {value for entry in entries for value in entry.fields.values() if isinstance(value, str)}
     scope = f"api://{settings.client_id}/.default"
     for name, value, shown in (

@@ -72,7 +72,8 @@ def call(line: Sequence[str], text: str = "") -> str:
     if done.returncode:
         raise ConfigurationError(
             f"{' '.join(line)} failed: {done.stderr.strip()[:200]}",
-            hint="Run it by hand to see more. Without --install the timer is only printed.",
+            hint="Run it by hand to see more. Where this manager does not run, as in a container, "
+            "take another timer (`credentials-provider schedule --help`), or `watch`.",
         )
     return done.stdout
 

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Group
+from credentials_provider.cli.schedule import kubernetes
 from credentials_provider.cli.schedule.planning import (
-    check_generate_options,
     common,
     environment_option,
-    kubernetes_needs,
     local,
     plan,
     refuse_windows,
 )
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, StorageError
 from credentials_provider.files import make_folders
-from credentials_provider.schedule import NAME, cron, kubernetes, launchd, systemd, windows
+from credentials_provider.schedule import cron, launchd, systemd, windows
 from credentials_provider.settings import IDENTITIES_FILE
 
 if TYPE_CHECKING:
@@ -200,51 +199,7 @@ def windows_command(root: str, /, **options: Any) -> int:
     return EXIT_OK
 
 
-@command.command(
-    "kubernetes",
-    short_help="Manifests for kubectl apply.",
-    examples="""
-    # A CronJob
-    credentials-provider schedule kubernetes --image registry.example.com/tokens:1 \\
-        | kubectl apply -f -
-    # Beside your own container
-    credentials-provider schedule kubernetes --kind sidecar
-    """,
-)
-@common
-@click.option(
-    "--kind",
-    type=click.Choice(["cronjob", "fleet", "sidecar"]),
-    default="cronjob",
-    show_default=True,
-    help="A CronJob; one of indexed Jobs, each with its part; `watch` beside your container.",
-)
-@click.option("--image", default=f"{NAME}:latest", show_default=True, help="See docs.")
-@click.option(
-    "--shards", type=click.IntRange(1, 1000), default=4, show_default=True, help="For a fleet."
-)
-@click.option(
-    "-i",
-    "--identities-file",
-    metavar="FILE",
-    help="Whose credentials the pod needs. Default: .oauth-tokens/entra-identities.json",
-)
-@environment_option
-@click.pass_obj
-def kubernetes_command(root: str, /, **options: Any) -> int:
-    """Print manifests for kubectl apply -f -, or kubectl delete -f -."""
-    check_generate_options(options["more"], stays=options["kind"] == "sidecar")
-    text = kubernetes.manifests(
-        options["kind"],
-        image=options["image"],
-        every=int(options["every"]),
-        shards=options["shards"],
-        name=options["name"],
-        more=options["more"],
-        needs=kubernetes_needs(root, options),
-    )
-    click.echo(text, nl=False)
-    return 0
+command.add_command(kubernetes.command)
 
 
 def _or_usage_error(make: Callable[[], Any]) -> Any:

@@ -20,7 +20,6 @@ from credentials_provider.run.launching import (
     variables_not_passed,
 )
 from credentials_provider.schedule import NAME, Plan
-from credentials_provider.schedule.kubernetes import Needs
 from credentials_provider.settings import Flags, load_settings
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def plan(root: str, options: dict[str, Any], *, stays: bool = False) -> Plan:
     Warns about what the job will not find.
     """
     more = (*options["more"], "--quiet")
-    metrics_file = check_generate_options(more, stays=stays)
+    metrics_file = check_generate_options(more, stays=stays)["metrics_file"]
     file = options["identities_file"]
     of_systemd = bool(file) and file.startswith("$")  # a file that only the service has
     flags = Flags(
@@ -117,7 +116,7 @@ def plan(root: str, options: dict[str, Any], *, stays: bool = False) -> Plan:
     words += options_of(settings)
     if of_systemd:
         words += ["--identities-file", file]
-    given = _passed_variables(options.get("names", ()))
+    given = passed_variables(options.get("names", ()))
     _warn(start, settings, given)
     output_dir = os.path.abspath(settings.output_dir)
     writes = (output_dir, os.path.dirname(metrics_file)) if metrics_file else (output_dir,)
@@ -127,25 +126,13 @@ def plan(root: str, options: dict[str, Any], *, stays: bool = False) -> Plan:
     return Plan((*words, *more), writes, every, options["name"], given)
 
 
-def kubernetes_needs(root: str, options: dict[str, Any]) -> Needs:
-    """The files and variables that the identities of the file name, where there is one."""
-    flags = Flags(identities_file=options["identities_file"], env_file=os.devnull)
-    settings = load_settings(flags, os.environ, root)
-    variables = dict.fromkeys(_passed_variables(options["names"]))
-    files: dict[str, None] = {}
-    if settings.identities_file_given or os.path.exists(settings.identities_file):
-        for entry in read_entries(settings).entries:
-            for field, value in entry.fields.items():
-                if not isinstance(value, str):
-                    continue
-                if field.endswith("_env"):
-                    variables[value] = None
-                elif field.endswith("_file") and not value.startswith(("/", "~", "$")):
-                    files[os.path.normpath(value)] = None
-    return Needs(tuple(files), tuple(variables))
+def passed_variables(names: Sequence[str]) -> dict[str, str]:
+    """The variables of `--environment`, with their values.
 
+    Raises:
+        BadParameter: one is not set.
 
-def _passed_variables(names: Sequence[str]) -> dict[str, str]:
+    """
     for name in names:
         if not _VARIABLE.fullmatch(name) or not os.environ.get(name):
             raise click.BadParameter(f"{name} is not set here", param_hint="'--environment'")
@@ -168,8 +155,8 @@ def _warn(start: Sequence[str], settings: Settings, given: Mapping[str, str]) ->
         )
 
 
-def check_generate_options(more: Sequence[str], *, stays: bool = False) -> str | None:
-    """The metrics file; a mistake in the options is reported now, not by the first run at night."""
+def check_generate_options(more: Sequence[str], *, stays: bool = False) -> dict[str, Any]:
+    """What they mean; a mistake in them is reported now, not by the first run at night."""
     if stays:
         options = watch.command.make_context("watch", [*more]).params
     else:
@@ -178,8 +165,7 @@ def check_generate_options(more: Sequence[str], *, stays: bool = False) -> str |
         path = options.get(name)
         if path and not os.path.isabs(path):
             raise click.UsageError(f"{path}: a timer runs anywhere, give the whole path.")
-    metrics_file: str | None = options.get("metrics_file")
-    return metrics_file
+    return options
 
 
 def refuse_windows() -> None:
