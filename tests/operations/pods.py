@@ -14,13 +14,13 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from support import CHECKOUT, PACKAGES
+from support import CHECKOUT, PACKAGES, PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 # As the image has it.
 IMAGE = {
@@ -34,7 +34,9 @@ root=$1; shift
 mount -t tmpfs -o mode=0755 tmpfs "$root"
 cd "$root"
 for each in /*; do
-  case $each in /data|/identities|/tokens|/ca|/tmp|/run|/program|/root|/home) continue ;; esac
+  case $each in
+    /data|/identities|/tokens|/ca|/config|/tmp|/run|/program|/root|/home) continue ;;
+  esac
   if [ -L "$each" ]; then cp -P "$each" ".$each"
   elif [ -d "$each" ]; then mkdir ".$each"; mount --rbind "$each" ".$each"; fi
 done
@@ -79,6 +81,8 @@ class Pod:
         if "projected" in volume:
             assert self.account is not None
             return self.account
+        if "hostPath" in volume:
+            return Path(volume["hostPath"]["path"])
         path.mkdir()
         os.chown(path, 0, self.group)
         path.chmod(0o2777)
@@ -114,6 +118,12 @@ class Pod:
                 key = each["valueFrom"]["secretKeyRef"]
                 found[each["name"]] = self.secrets[key["name"]][key["key"]].decode()
         return {**found, **self.environment}
+
+    def ends_well(self, command: Sequence[str]) -> bool:
+        """Whether a probe succeeds."""
+        probe = self.start(command)
+        probe.communicate(timeout=PATIENCE)
+        return probe.returncode == 0
 
     def start(self, command: Sequence[str], **more: str) -> subprocess.Popen[str]:
         """A command of our container, in a namespace of its own."""

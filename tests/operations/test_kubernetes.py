@@ -359,12 +359,10 @@ def test_a_pod_that_stays_is_ready_when_its_tokens_are_there(
         more = {"account": api.account, "environment": api.environment}
         pod = pod_for(readme, tmp_path / "pod", *options, **more)
         probe = pod.ours["startupProbe"]["exec"]["command"]
-        early = pod.start(probe)
-        early.communicate(timeout=PATIENCE)
-        assert early.returncode == 1
+        assert not pod.ends_well(probe)
         service = pod.start(pod.ours["command"])
         try:
-            until(lambda: _ends_well(pod, probe))
+            until(lambda: pod.ends_well(probe))
             if kind == "deployment":
                 until(lambda: "ci-token" in api.secrets)
         finally:
@@ -376,12 +374,6 @@ def test_a_pod_that_stays_is_ready_when_its_tokens_are_there(
             api.held() if kind == "deployment" else (pod.volumes["tokens"] / "ci.token").read_text()
         )
         assert reached == json.loads(token)["access_token"]
-
-
-def _ends_well(pod: Pod, command: list[str]) -> bool:
-    probe = pod.start(command)
-    probe.communicate(timeout=PATIENCE)
-    return probe.returncode == 0
 
 
 def test_a_fleets_parts_are_disjoint_and_complete_when_run_as_the_manifest_says(

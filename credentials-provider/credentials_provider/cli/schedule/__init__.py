@@ -15,7 +15,7 @@ from credentials_provider.cli.schedule.planning import (
     common,
     environment_option,
     local,
-    plan,
+    plans,
     refuse_windows,
 )
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, StorageError
@@ -90,24 +90,29 @@ def systemd_command(root: str, /, **options: Any) -> int:
     credentials = [_credential(each) for each in options["credentials"]]
     if IDENTITIES_FILE in dict(credentials):
         options["identities_file"] = f"${{CREDENTIALS_DIRECTORY}}/{IDENTITIES_FILE}"
-    job = plan(root, options, stays=options["stays"])
+    jobs = plans(root, options, stays=options["stays"])
     form = systemd.Form(
         of_user,
-        None if of_user else options["run_as"] or _owner(job.writes[0]),
+        None if of_user else options["run_as"] or _owner(jobs[0].writes[0]),
         credentials,
         options["on_failure_unit"],
         options["sandbox"],
+        notify_reload=options["stays"] and systemd.knows_notify_reload(),
     )
+    made = [_or_usage_error(systemd.units, job, form) for job in jobs]
     if not options["install"]:
-        for path, text in _or_usage_error(lambda: systemd.units(job, form)).items():
+        for path, text in (each for texts in made for each in texts.items()):
             shown = re.sub('="(.*)"', "=(this shell's)", text) if path.endswith(".env") else text
             click.echo(f"# {path}\n{shown}")
         return EXIT_OK
-    first = _or_usage_error(lambda: systemd.install(job, form, make_folder=_make_folder))
-    click.echo(f"Installed {', '.join(systemd.units(job, form))}")
+    codes = []
+    for job, texts in zip(jobs, made, strict=True):
+        first = systemd.install(job, form, make_folder=_make_folder)
+        click.echo(f"Installed {', '.join(texts)}")
+        codes.append(_show_first_run(first))
     if of_user:
         click.echo("It runs while you are logged in; `loginctl enable-linger` lets it run always.")
-    return _show_first_run(first)
+    return max(codes)
 
 
 @command.command(
@@ -128,17 +133,15 @@ def cron_command(root: str, /, **options: Any) -> int:
     refuse_windows()
     if options["uninstall"]:
         gone = cron.uninstall(options["name"])
-        click.echo(
-            "Removed the line from the crontab" if gone else "There is no such line in the crontab"
-        )
+        click.echo("Removed from the crontab" if gone else "There is no such line in the crontab")
         return EXIT_OK
-    job = plan(root, options)
-    click.echo(_or_usage_error(lambda: cron.line(job)))
+    jobs = plans(root, options)
+    click.echo("\n".join(_or_usage_error(cron.line, job) for job in jobs))
     if not options["install"]:
         return EXIT_OK
-    first = _or_usage_error(lambda: cron.install(job))
+    firsts = cron.install(jobs)
     click.echo("Installed in the crontab", err=True)
-    return _show_first_run(first, err=True)
+    return max(_show_first_run(first, err=True) for first in firsts)
 
 
 @command.command(
@@ -160,18 +163,17 @@ def launchd_command(root: str, /, **options: Any) -> int:
     refuse_windows()
     if options["uninstall"]:
         return _removed(launchd.uninstall(options["name"]))
-    job = plan(root, options)
-    if not options["install"]:
-        shown = dataclasses.replace(
-            job, environment=dict.fromkeys(job.environment, "(this shell's)")
-        )
-        click.echo(
-            f"<!-- {launchd.path_of(job.name)} -->\n{_or_usage_error(lambda: launchd.agent(shown))}"
-        )
-        return EXIT_OK
-    first = _or_usage_error(lambda: launchd.install(job))
-    click.echo(f"Installed {launchd.path_of(job.name)}")
-    return _show_first_run(first)
+    codes = [EXIT_OK]
+    for job in plans(root, options):
+        if options["install"]:
+            first = _or_usage_error(launchd.install, job)
+            click.echo(f"Installed {launchd.path_of(job.name)}")
+            codes.append(_show_first_run(first))
+            continue
+        hidden = dict.fromkeys(job.environment, "(this shell's)")
+        text = _or_usage_error(launchd.agent, dataclasses.replace(job, environment=hidden))
+        click.echo(f"<!-- {launchd.path_of(job.name)} -->\n{text}")
+    return max(codes)
 
 
 @command.command(
@@ -193,19 +195,22 @@ def launchd_command(root: str, /, **options: Any) -> int:
 )
 @click.pass_obj
 def windows_command(root: str, /, **options: Any) -> int:
-    """Print a task for Windows' Task Scheduler, as XML for schtasks /Create /XML."""
-    job = plan(root, options)
-    click.echo(_or_usage_error(lambda: windows.task(job)), nl=False)
+    """Print a task for Windows' Task Scheduler, as XML for schtasks /Create /XML.
+
+    With --rotate, the task that rotates is printed instead: create both.
+    """
+    job = plans(root, options)[-1]
+    click.echo(_or_usage_error(windows.task, job), nl=False)
     return EXIT_OK
 
 
 command.add_command(kubernetes.command)
 
 
-def _or_usage_error(make: Callable[[], Any]) -> Any:
+def _or_usage_error(make: Callable[..., Any], *arguments: Any) -> Any:
     """A value that cannot stand where it has to is a mistake of usage."""
     try:
-        return make()
+        return make(*arguments)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

@@ -84,6 +84,11 @@ _PORT = 443
 @click.pass_obj
 def command(root: str, /, **options: Any) -> int:
     """Print manifests for kubectl apply -f -, or kubectl delete -f -."""
+    if options["rotates"]:
+        raise click.UsageError(
+            "--rotate: the identities are a Secret, which the pod cannot change. Run "
+            "`identities rotate` where they are kept, and make the Secret anew."
+        )
     kind = options["kind"]
     stays = kind in kubernetes.STAYING
     given = check_generate_options(options["more"], stays=stays)
