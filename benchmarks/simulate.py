@@ -1,11 +1,11 @@
 """A million identities over a day, modelled: how many shards, how far apart, how far ahead.
 
-Pure arithmetic with the program's own rules of when a token is due; no network, no clock. One
-identity in the model stands for 100, so what the provider allows is divided by 100 as well. The
-provider answers after 100 ms as often a second as it is told, refuses the rest with 429 and
-Retry-After, and may be down for a while from noon on. A shard is one process: it starts every five
-minutes, asks for what is due with 32 requests at once, pauses where it is refused, and ends after
-120 s, as `generate --refresh-ahead --shard K/N` does.
+Pure arithmetic with the program's own rules of when a token is due, and its own window for
+a tenant; no network, no clock. Tokens are renewed in lots of 100. All identities are in one tenant.
+It answers after 100 ms as often a second as it is told, refuses the rest with 429 and Retry-After,
+and may be down for a while from noon on. A shard is one process: it starts every five minutes, asks
+for what is due with 32 requests at once, fewer while it is refused, and ends after 120 s, or where
+nobody is there, as `generate --refresh-ahead --shard K/N` does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import itertools
+import math
 import random
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,19 +26,22 @@ from credentials_provider.policy import (
     refresh_time,
     shard_of,
 )
+from credentials_provider.run.renewal import WORKERS_A_CONNECTION
+from credentials_provider.transport.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from credentials_provider.policy import Lead
 
-SCALE = 100  # identities that one in the model stands for
+SCALE = 100  # identities whose tokens are renewed together
 DAY = 86_400  # seconds
 NOON = DAY // 2
 HOUR = 3600
 LIFE = (3600, 5400)  # seconds: Entra ID's default, drawn for each token
 CONCURRENCY = 32
-LATENCY = 0.1  # seconds
+WORKERS = CONCURRENCY * WORKERS_A_CONNECTION
+A_SECOND = 10  # round trips
+LATENCY = 1 / A_SECOND  # seconds
 RETRY_AFTER = 10  # seconds
 DEADLINE = 120  # seconds that a run may take
 
@@ -59,118 +63,163 @@ class Result(NamedTuple):
     peak: int  # requests in the busiest second after the first hour
     refused: float  # share of them that was answered with 429
     longest: int  # seconds of the longest run after the first hour
-    expired: int  # identities without a token that lives, at the worst time after the start
+    expired: int  # identities without a valid token, at the worst time after the start
     recovery: int  # seconds from the end of the outage until none of them was left
 
 
 class _Token:
+    """The tokens of `SCALE` identities, which are renewed together."""
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.expires_at = 0.0
 
 
+class _Provider:
+    """What all shards ask, and what they and their tokens have come to."""
+
+    def __init__(self, case: Case, tokens: int) -> None:
+        self._case = case
+        self._allowance = 0.0
+        self._missing = tokens
+        self._second = 0  # requests in it
+        self.rng = random.Random(1)  # the same day each time
+        self.lead = parse_lead(case.lead)
+        self.start = DAY
+        self.peak = self.asked = self.refused = self.longest = 0
+        self.gaps: list[tuple[float, int]] = []  # when one begins, +1, and ends, -1
+
+    def tick(self, now: float) -> None:
+        """A round trip later."""
+        case = self._case
+        self._allowance = min(self._allowance + case.limit * LATENCY, case.limit)
+        self.down = NOON <= now < NOON + case.outage
+        self.counts = now >= HOUR and not self.down
+        if now.is_integer():
+            self.peak, self._second = max(self.peak, self._second), 0
+
+    def ask(self, wanted: int) -> int:
+        """How many of so many requests are answered."""
+        answered = min(wanted, int(self._allowance))
+        self._allowance -= answered
+        if self.counts:
+            self._second += wanted
+            self.asked += wanted
+            self.refused += wanted - answered
+        return answered
+
+    def mint(self, token: _Token, now: float) -> float:
+        """Give the token a new life; when it is due."""
+        if token.expires_at == 0.0:
+            self._missing -= 1
+            self.start = self.start if self._missing else math.ceil(now)
+        elif token.expires_at < now:
+            self.gaps += [(token.expires_at, 1), (now, -1)]
+        life = self.rng.randint(*LIFE)
+        token.expires_at = now + life
+        if self.lead is not None:
+            return token.expires_at - self.lead.of(life)
+        return refresh_time(int(now), life, identity_name=token.name)
+
+
 class _Shard:
-    """One process's part of the fleet."""
+    """One process's part of the fleet, all of one tenant."""
 
     def __init__(self, tokens: Iterable[_Token], first_run: int) -> None:
         self.known = [(0.0, number, token) for number, token in enumerate(tokens)]  # a heap
-        self.next_run = first_run
-        self.began = first_run
+        self.next_run = self.began = float(first_run)
         self.due: deque[tuple[int, _Token]] = deque()
-        self.paused_until = 0
-        self.credit = 0.0
 
-    def wants(self, now: int) -> int:
-        """How many requests it has for this second; starts and ends its runs."""
+    def step(self, now: float, provider: _Provider) -> float:
+        """What it does in a round trip; when it has something to do again."""
         if now >= self.next_run:
-            self.began, self.next_run = now, self.next_run + TIMER_INTERVAL
-            self.paused_until, self.credit = 0, 0.0
-            due = []
-            while self.known and self.known[0][0] <= now:
-                _, number, token = heapq.heappop(self.known)
-                due.append((number, token))
-            self.due.extend(sorted(due, key=lambda each: each[1].expires_at))
-        if max(now, self.paused_until) >= self.began + DEADLINE:
+            self._begin(now)
+        if provider.down or now >= self.began + DEADLINE:
             for number, token in self.due:  # for the next run
                 heapq.heappush(self.known, (0.0, number, token))
             self.due.clear()
-        if now < self.paused_until:
-            return 0
-        self.credit += CONCURRENCY / LATENCY / SCALE
-        wanted = min(int(self.credit), len(self.due))
-        self.credit -= int(self.credit)
-        return wanted
+        if not self.due:
+            return self.next_run
+        if now >= self.window.opens_at:
+            self._ask(now, provider)
+        if self.due and self._wanted(now):
+            return max(now, self.window.opens_at)
+        return self.refused[0] if self.refused else self.next_run
 
-    def wakes_at(self, now: int) -> int:
-        """When it has something to do again."""
-        return max(now + 1, self.paused_until) if self.due else self.next_run
+    def _begin(self, now: float) -> None:
+        self.began, self.next_run = now, self.next_run + TIMER_INTERVAL
+        self.window = Window(CONCURRENCY)
+        self.throttled = False
+        self.answered = 0  # of the first token's identities
+        self.refused: list[float] = []  # when each may be asked for again, a heap
+        due = []
+        while self.known and self.known[0][0] <= now:
+            _, number, token = heapq.heappop(self.known)
+            due.append((number, token))
+        self.due.extend(sorted(due, key=lambda each: each[1].expires_at))
+
+    def _wanted(self, now: float) -> int:
+        """How many requests it has: neither the window nor the workers allow more."""
+        while self.refused and self.refused[0] <= now:
+            heapq.heappop(self.refused)
+        left = len(self.due) * SCALE - self.answered - len(self.refused)
+        return min(left, int(self.window.size), WORKERS - len(self.refused))
+
+    def _ask(self, now: float, provider: _Provider) -> None:
+        wanted = self._wanted(now)
+        answered = provider.ask(wanted)
+        answered_at = (round(now * A_SECOND) + 1) / A_SECOND  # as exact as the next `now`
+        self.throttled = self.throttled or answered < wanted
+        if self.throttled:  # else it is as wide as it can be
+            for _ in range(answered):
+                self.window.answered(now)
+        for _ in range(wanted - answered):
+            wait = RETRY_AFTER * provider.rng.uniform(1, 9 / 8)
+            self.window.refused(now, answered_at, wait)
+            heapq.heappush(self.refused, answered_at + wait)
+        self.answered += answered
+        while self.answered >= SCALE:
+            self.answered -= SCALE
+            number, token = self.due.popleft()
+            heapq.heappush(self.known, (provider.mint(token, now), number, token))
+        if provider.counts:
+            provider.longest = max(provider.longest, math.ceil(answered_at - self.began))
 
 
 def simulate(case: Case, identities: int = 1_000_000) -> Result:
     """A day of the fleet, which has no token when it begins."""
-    rng = random.Random(1)  # the same day each time
-    lead = parse_lead(case.lead)
     tokens = [_Token(f"agent-{number}") for number in range(identities // SCALE)]
+    provider = _Provider(case, len(tokens))
     parts: list[list[_Token]] = [[] for _ in range(case.shards)]
     for token in tokens:
         parts[shard_of(token.name, case.shards)].append(token)
     agenda: defaultdict[int, list[_Shard]] = defaultdict(list)
     for part in parts:
-        first_run = int(rng.uniform(0, case.spread))
-        agenda[first_run].append(_Shard(part, first_run))
-    missing, start = len(tokens), DAY
-    asked = refused = peak = 0.0
-    longest = 0
-    gaps: list[tuple[float, int]] = []  # when one begins, +1, and ends, -1
-    allowance = 0.0
-    for now in range(DAY):
-        allowance = min(allowance + case.limit / SCALE, max(case.limit / SCALE, 1.0))
-        down = NOON <= now < NOON + case.outage
-        sent = 0.0
-        active = agenda.pop(now, [])
-        rng.shuffle(active)
+        first_run = int(provider.rng.uniform(0, case.spread))
+        agenda[first_run * A_SECOND].append(_Shard(part, first_run))
+    for tick in range(DAY * A_SECOND):
+        now = tick / A_SECOND
+        provider.tick(now)
+        active = agenda.pop(tick, [])
+        provider.rng.shuffle(active)
         for shard in active:
-            wanted = shard.wants(now)
-            granted = 0 if down else min(wanted, int(allowance))
-            allowance -= granted
-            for _ in range(granted):
-                number, token = shard.due.popleft()
-                if token.expires_at == 0.0:
-                    missing -= 1
-                    start = now if not missing else start
-                elif token.expires_at < now:
-                    gaps += [(token.expires_at, 1), (now, -1)]
-                heapq.heappush(shard.known, (_mint(token, now, rng, lead), number, token))
-            sent += granted
-            if granted < wanted:
-                shard.paused_until = now + RETRY_AFTER
-                in_flight = min(wanted - granted, CONCURRENCY / SCALE)
-                sent += in_flight
-                refused += in_flight * (now >= HOUR and not down)
-            if now >= HOUR and wanted:
-                longest = max(longest, now + 1 - shard.began)
-            agenda[shard.wakes_at(now)].append(shard)
-        if now >= HOUR and not down:
-            peak, asked = max(peak, sent), asked + sent
+            again = shard.step(now, provider)
+            agenda[max(tick + 1, math.ceil(again * A_SECOND))].append(shard)
+    return _result(case, provider, tokens)
+
+
+def _result(case: Case, provider: _Provider, tokens: Iterable[_Token]) -> Result:
+    gaps = provider.gaps
     gaps += [(token.expires_at, 1) for token in tokens if 0.0 < token.expires_at < DAY]
     ends = [at for at, change in gaps if change < 0 and at >= NOON]
     return Result(
-        start=start,
-        peak=round(peak * SCALE),
-        refused=refused / asked,
-        longest=longest,
+        start=provider.start,
+        peak=provider.peak,
+        refused=provider.refused / provider.asked,
+        longest=provider.longest,
         expired=max(itertools.accumulate(change for _, change in sorted(gaps)), default=0) * SCALE,
         recovery=max(0, int(max(ends, default=0.0) - NOON - case.outage)) if case.outage else 0,
     )
-
-
-def _mint(token: _Token, now: int, rng: random.Random, lead: Lead | None) -> float:
-    """Give the token a new life; when it is due."""
-    life = rng.randint(*LIFE)
-    token.expires_at = now + life
-    if lead is not None:
-        return token.expires_at - lead.of(life)
-    return refresh_time(now, life, identity_name=token.name)
 
 
 APART = TIMER_INTERVAL  # the shards' timers go off all over the interval

@@ -26,15 +26,13 @@ from credentials_provider.permissions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 TEMPORARY_PREFIX = ".credentials-provider-"
 TEMPORARY_SUFFIX = ".tmp"
 IGNORE_FILE = ".gitignore"
-_ABANDONED = (
-    86400  # seconds after which a temporary file counts as left over, where nothing can be locked
-)
+_ABANDONED = 86400  # seconds until a temporary file is left over, where nothing can be locked
 _WRITE_TIMEOUT = 5.0  # seconds to wait for who reads a pipe
 _PIECE = 512  # bytes that a pipe which is ready takes at once (POSIX, PIPE_BUF)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -152,7 +150,8 @@ class Folder:
                     if os.name == "posix":  # Windows renames no open file
                         lock = os.dup(descriptor)
                 at = self._descriptor
-                os.replace(self._at(temporary), self._at(name), src_dir_fd=at, dst_dir_fd=at)
+                names = self._at(temporary), self._at(name)
+                retry_denied(lambda: os.replace(*names, src_dir_fd=at, dst_dir_fd=at))
             except BaseException:
                 with contextlib.suppress(OSError):
                     self.remove(temporary)
@@ -254,6 +253,31 @@ class Folder:
             self.remove(name)
         finally:
             os.close(descriptor)
+
+
+def retry_denied(
+    act: Callable[[], None],
+    *,
+    windows: bool = os.name == "nt",
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Replace a file; for a second on Windows, which replaces none that a reader has open.
+
+    Raises:
+        PermissionError: it was not allowed; elsewhere at once.
+
+    """
+    if not windows:
+        return act()
+    import tenacity  # there alone
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(PermissionError),
+        wait=tenacity.wait_exponential(0.01),
+        stop=tenacity.stop_after_attempt(8),
+        sleep=sleep,
+        reraise=True,
+    )(act)
 
 
 def make_folders(path: str) -> None:

@@ -55,70 +55,74 @@ class Reply:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
 
+class Handler(BaseHTTPRequestHandler):
+    """Gives each request to the `LittleServer` that it came to."""
+
+    protocol_version = "HTTP/1.1"
+    little: LittleServer
+
+    def setup(self) -> None:
+        self.little.on_connect(self.client_address[1])
+        super().setup()
+
+    def handle_any(self) -> None:
+        length = int(self.headers.get("content-length") or 0)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        got = Asked(self.command, self.path, headers, self.rfile.read(length))
+        self.little.asked.append(got)
+        reply = self.little.answer(got)
+        with contextlib.suppress(OSError):
+            if isinstance(reply, Reply):
+                self._whole(reply)
+            else:
+                self._events(reply)
+
+    def _whole(self, reply: Reply) -> None:
+        if reply.status == 0:  # nothing at all
+            self.close_connection = True
+            return
+        content = reply.content
+        self.send_response(reply.status)
+        kind = "application/json" if content[:1] in b"{[ \n" else "text/plain"
+        for name, value in {"content-type": kind, **reply.headers}.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if reply.cut else content)
+        self.close_connection = self.close_connection or reply.cut
+
+    def _events(self, chunks: Iterator[bytes]) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        try:
+            for chunk in chunks:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            self.little.hung_up.set()
+            raise
+        except ConnectionAbortedError:
+            self.close_connection = True
+
+    do_GET = do_POST = do_DELETE = handle_any  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 class LittleServer:
     """Answers each request with what `answer` makes of it, and keeps them all."""
 
     def __init__(self, answer: Callable[[Asked], Reply | Iterator[bytes]]) -> None:
+        self.answer = answer
         self.asked: list[Asked] = []
         self.hung_up = threading.Event()
         self.on_connect: Callable[[int], object] = lambda _: None
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                outer.on_connect(self.client_address[1])
-                super().setup()
-
-            def handle_any(self) -> None:
-                length = int(self.headers.get("content-length") or 0)
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                got = Asked(self.command, self.path, headers, self.rfile.read(length))
-                outer.asked.append(got)
-                reply = answer(got)
-                with contextlib.suppress(OSError):
-                    if isinstance(reply, Reply):
-                        self._whole(reply)
-                    else:
-                        self._events(reply)
-
-            def _whole(self, reply: Reply) -> None:
-                if reply.status == 0:  # nothing at all
-                    self.close_connection = True
-                    return
-                content = reply.content
-                self.send_response(reply.status)
-                kind = "application/json" if content[:1] in b"{[ \n" else "text/plain"
-                for name, value in {"content-type": kind, **reply.headers}.items():
-                    self.send_header(name, value)
-                self.send_header("content-length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content[: len(content) // 2] if reply.cut else content)
-                self.close_connection = self.close_connection or reply.cut
-
-            def _events(self, chunks: Iterator[bytes]) -> None:
-                self.send_response(200)
-                self.send_header("content-type", "text/event-stream")
-                self.send_header("transfer-encoding", "chunked")
-                self.end_headers()
-                try:
-                    for chunk in chunks:
-                        self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
-                        self.wfile.flush()
-                    self.wfile.write(b"0\r\n\r\n")
-                except OSError:
-                    outer.hung_up.set()
-                    raise
-                except ConnectionAbortedError:
-                    self.close_connection = True
-
-            do_GET = do_POST = do_DELETE = handle_any  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        handler = type("BoundHandler", (Handler,), {"little": self})
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
 

@@ -44,13 +44,13 @@ NOT_RUN = {
     "mcp-bridge": "it stays; tests/assistants/test_bridge.py",
     "init": "it asks a person; tests/credentials/test_identities_command.py",
     "add": "it asks a person for the secret; the same",
-    "secret": "it asks a person; tests/credentials/test_secret_life.py",
+    "secret": "it asks a person; tests/credentials/test_replacing.py",
     "rotate": "Microsoft Graph; tests/credentials/test_rotating.py",
     "--at-registry": "a registry; tests/credentials/test_creating.py",
     "--install": "a crontab or systemd of this machine; tests/operations/test_schedule.py",
     "--uninstall": "the same",
     "--registry-url": "a registry; tests/assistants/test_registry.py, test_doctor.py",
-    "--check-secret-expiry": "Microsoft Graph; tests/credentials/test_expiry.py",
+    "--check-secret-expiry": "Microsoft Graph; tests/credentials/test_inventory.py",
 }
 
 # First words of lines that are no call of ours.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -56,7 +57,7 @@ OWNERS = {
     "pydantic": {"identities.problems"},
     "pydantic_core": {"identities.problems"},
     "rich": {"cli.output"},
-    "tenacity": {"transport.retrying"},
+    "tenacity": {"files", "transport.retrying"},  # the former on Windows alone
     "urllib3": {"transport.connections", "transport.streaming"},
 }
 # Each costs more than all the rest of a run with nothing due.
@@ -64,6 +65,11 @@ HEAVY = {
     *("pydantic", "pydantic_core", "msal", "requests", "urllib3", "tenacity", "filelock", "rich"),
     *("dotenv", "cryptography", "jwt", "trustme", "prometheus_client"),
 }
+
+# Rooms that everything relies on.
+CORE = {"policy", "permissions", "files", "json_text", "settings"}
+CORE |= {"transport", "tokens", "identities", "credentials", "entra", "run", "lifecycle"}
+LONGEST_MODULE, LONGEST_FUNCTION = 400, 50  # lines
 
 
 class Import(NamedTuple):
@@ -125,6 +131,31 @@ def test_the_emulator_and_the_program_know_nothing_of_one_another() -> None:
             assert each.own is None or room(each.own) == "emulator", each
         elif each.own and room(each.own) == "emulator":
             assert room(each.by) == "cli", each
+
+
+def test_modules_and_functions_are_short() -> None:
+    """A module fits in the head, a function on a screen. Ruff holds their complexity."""
+    for path in MODULES.values():
+        text = path.read_text()
+        assert len(text.splitlines()) <= LONGEST_MODULE, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno is not None
+                assert node.end_lineno - node.lineno < LONGEST_FUNCTION, (path, node.name)
+
+
+def test_the_tests_of_a_core_module_are_found_by_its_name() -> None:
+    """Or tests/README.md says where they are; what it names is there."""
+    tests = Path(__file__).parents[1]
+    page = (tests / "README.md").read_text()
+    present = {path.stem for path in tests.glob("*/test_*.py")}
+    for module, path in MODULES.items():
+        if room(module) in CORE and path.name != "__init__.py":
+            assert f"test_{path.stem}" in present or f"`{module.replace('.', '/')}`" in page, module
+    for name in re.findall(r"`(\w+/test_\w+\.py)`", page):
+        assert (tests / name).exists(), name
+    folders = {path.name for path in tests.iterdir() if (path / "__init__.py").exists()}
+    assert folders <= {*re.findall(r"`(\w+)/`", page)}
 
 
 @pytest.mark.parametrize("library", OWNERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -15,6 +16,7 @@ from credentials_provider.files import (
     TEMPORARY_SUFFIX,
     Folder,
     make_folders,
+    retry_denied,
     write_private,
     write_whole,
 )
@@ -259,3 +261,37 @@ def test_git_takes_nothing_out_of_a_folder_of_secrets(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("mine\n")
     folder.ignore_in_git()
     assert (tmp_path / ".gitignore").read_text() == "mine\n"
+
+
+class Read:
+    """A file that a reader has open for the first so many times that it is to be replaced."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.slept: list[float] = []
+
+    def replace(self) -> None:
+        if self.left:
+            self.left -= 1
+            raise PermissionError(errno.EACCES, "The process cannot access the file")
+
+
+@pytest.mark.parametrize("times", [0, 1, 5])
+def test_on_windows_a_file_that_is_being_read_is_replaced_when_it_is_closed(times: int) -> None:
+    """Readers have a file open for milliseconds."""
+    read = Read(times)
+    retry_denied(read.replace, windows=True, sleep=read.slept.append)
+    assert len(read.slept) == times
+    assert sum(read.slept) < 1
+
+
+def test_a_file_that_is_read_for_ever_ends_in_an_error() -> None:
+    """After a second; on other systems, where nobody's reading matters, at once."""
+    read = Read(100)
+    with pytest.raises(PermissionError):
+        retry_denied(read.replace, windows=True, sleep=read.slept.append)
+    assert sum(read.slept) == pytest.approx(1.27)
+    read.slept.clear()
+    with pytest.raises(PermissionError):
+        retry_denied(read.replace, windows=False, sleep=read.slept.append)
+    assert read.slept == []

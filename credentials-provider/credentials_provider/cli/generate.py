@@ -13,9 +13,11 @@ from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import (
     DURATION,
     DURATION_OR_NONE,
+    LOG_FORMAT,
     ShardType,
     identity_names,
     load,
+    log_format_option,
     trust_option,
 )
 from credentials_provider.cli.signals import stoppable
@@ -185,13 +187,7 @@ class GenerateCommand(Command):
     metavar="K/N",
     help="Only part K of N of the identities, counted from 0.",
 )
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json: one line for each event on stderr.",
-)
+@log_format_option
 @click.option("--env-file", metavar="FILE", help="Default: .env")
 @trust_option
 @click.option(
@@ -232,9 +228,9 @@ def command(root: str, /, **options: Any) -> int:
     if options["verbose"] > 1:
         from credentials_provider.cli.logs import show_requests
 
-        show_requests(as_json=options["log_format"] == "json")
+        show_requests()
     console: Console | JsonLog
-    if options["log_format"] == "json":
+    if click.get_current_context().meta[LOG_FORMAT] == "json":
         from credentials_provider.cli.logs import JsonLog, set_shard
 
         set_shard(run_options.shard)

@@ -22,12 +22,13 @@ from credentials_provider.tokens.plan import make_plan
 from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from credentials_provider.errors import Problem
     from credentials_provider.identities.identity import Identity
     from credentials_provider.identities.reading import IdentitiesFile
     from credentials_provider.minting import Failure, Minted
+    from credentials_provider.model import OutcomeKind
     from credentials_provider.run.renewal import Minter
     from credentials_provider.settings import Settings
 
@@ -90,131 +91,187 @@ def run(
         StoppedError: a signal came; the files are whole.
 
     """
-    started_at = now()
     if options.quiet and not options.dry_run:
         from credentials_provider.run.daily import OncePerDay  # a timer's run alone
 
-        daily = OncePerDay(observer, TokenStore(options.settings.output_dir), started_at)
+        daily = OncePerDay(observer, TokenStore(options.settings.output_dir), now())
         report = run(
             options._replace(quiet=False), daily, make_minter=make_minter, now=now, read=read
         )
         daily.remember()
         return report
+    current = _Run(options, observer, now)
     try:
-        return _run(options, observer, make_minter, now, read)
+        return current.report(make_minter, read)
     except ConfigurationError:
         if options.metrics_file and not options.dry_run:
-            store = TokenStore(options.settings.output_dir)
-            _write_metrics(options, store, None, observer, (started_at, now(), EXIT_USAGE))
+            current.write_metrics(None, now(), EXIT_USAGE)
         raise
 
 
-def _run(
-    options: RunOptions,
-    observer: Observer,
-    make_minter: Callable[[RunOptions, Mapping[str, Identity], float], Minter],
-    now: Callable[[], float],
-    read: Callable[[Settings], IdentitiesFile],
-) -> Report:
-    started_at = now()
-    deadline = time.monotonic() + options.deadline
-    settings = options.settings
-    store = TokenStore(settings.output_dir)
-    file = read(settings)
-    for warning in (*options.warnings, *settings.warnings, *file.warnings):
-        observer.warn(warning)
-    _check_permissions(options, file.entries, observer)
-    selected = shard_entries(select(file.entries, options.names, file.path), options.shard)
-    plan, leftovers = _read_plan(options, store, selected, started_at)
-    due = any(item.due for item in plan)
+class _Run:
+    """One run, with what each of its steps needs."""
 
-    identities: Mapping[str, Identity] = {}
-    invalid: Mapping[int, Outcome] = {}
-    if due or options.dry_run or not all(entry.obvious for entry in selected):
-        identities, invalid = _validated(options, file, plan, observer, started_at)
-        plan = [item for item in plan if item.entry.index not in invalid]
-        due = any(item.due for item in plan)
-    if due and not options.dry_run:
+    def __init__(self, options: RunOptions, observer: Observer, now: Callable[[], float]) -> None:
+        self._options = options
+        self._observer = observer
+        self._now = now
+        self._started_at = now()
+        self._deadline = time.monotonic() + options.deadline
+        self._store = TokenStore(options.settings.output_dir)
+
+    def report(
+        self,
+        make_minter: Callable[[RunOptions, Mapping[str, Identity], float], Minter],
+        read: Callable[[Settings], IdentitiesFile],
+    ) -> Report:
+        options, store = self._options, self._store
+        file = read(options.settings)
+        for warning in (*options.warnings, *options.settings.warnings, *file.warnings):
+            self._observer.warn(warning)
+        self._check_permissions(file.entries)
+        selected = shard_entries(select(file.entries, options.names, file.path), options.shard)
+        plan, leftovers = self._plan(selected)
+        identities: Mapping[str, Identity] = {}
+        invalid: Mapping[int, Outcome] = {}
+        is_obvious = all(entry.obvious for entry in selected)
+        if options.dry_run or not is_obvious or any(item.due for item in plan):
+            identities, invalid = self._validated(file.path, plan)
+            plan = [item for item in plan if item.entry.index not in invalid]
+        if any(item.due for item in plan) and not options.dry_run:
+            known = {entry.name for entry in file.entries}
+            results = self._renewed(plan, identities, make_minter, known)
+        else:
+            results = [
+                unchanged(item, store.path(item.entry.name), "due" if item.due else "fresh")
+                for item in plan
+            ]
+            if leftovers and not options.dry_run:
+                self._sweep()
+        if not options.dry_run and any(entry.fields.get("sinks") for entry in selected):
+            from credentials_provider.run.sinks import deliver  # only where there are any
+
+            entries = [item.entry for item in plan]
+            results = deliver(options, store, entries, results, now=self._now)
+        if store.open_to_others():
+            problem = f"{store.folder} is open to other users of this machine"
+            self._observer.warn(f"{problem}; chmod 700 closes it")
+        in_order = iter(results)
+        merged = tuple(invalid.get(entry.index) or next(in_order) for entry in selected)
+        report = Report(self._started_at, self._now(), merged)
+        return report if options.dry_run else self._after(report, file.entries)
+
+    def _check_permissions(self, entries: Sequence[Entry]) -> None:
+        settings = self._options.settings
+        if not (self._options.strict_permissions or settings.environment.open_file):
+            return
+        from credentials_provider.run import child_environment  # seldom needed
+
+        if self._options.strict_permissions:
+            child_environment.refuse_exposed(settings, entries)
+        if warning := child_environment.exposed_dotenv(settings, entries):
+            self._observer.warn(warning)
+
+    def _plan(self, entries: Sequence[Entry]) -> tuple[list[PlanItem], bool]:
+        """A plan from what is on disk now, and whether a killed run left something there."""
+        on_disk, leftovers = self._store.read(entry.name for entry in entries)
+        lead, everything = self._options.lead, self._options.everything
+        return make_plan(entries, on_disk, self._now(), lead=lead, everything=everything), leftovers
+
+    def _validated(
+        self, path: str, plan: Sequence[PlanItem]
+    ) -> tuple[dict[str, Identity], dict[int, Outcome]]:
+        """The valid identities by name, and by place in the file the outcome of the others.
+
+        Raises:
+            ConfigurationError: all of them are invalid.
+
+        """
+        from credentials_provider.identities.validation import (  # only where it is needed
+            mistakes,
+            validate_each,
+        )
+
+        validated = validate_each(item.entry for item in plan)
+        if plan and not validated.identities:
+            raise mistakes(path, validated.problems.values())
+        for warning in validated.warnings:
+            self._observer.warn(warning)
+        return validated.identities, {
+            item.entry.index: self._invalid(item, mistaken(path, problems))
+            for item in plan
+            if (problems := validated.problems.get(item.entry.index))
+        }
+
+    def _invalid(self, item: PlanItem, failure: Failure) -> Outcome:
+        """The outcome of an identity whose entry has mistakes; its old token may still be valid."""
+        entry, record = item.entry, item.record
+        is_valid = record is not None and record.expires_on > self._started_at
+        kind: OutcomeKind = "kept" if is_valid and not self._options.everything else "failed"
+        outcome = unchanged(item, self._store.path(entry.name) if record else "", kind, failure)
+        return outcome._replace(identity_name=entry.name or f"entry {entry.index}", reason=None)
+
+    def _renewed(
+        self,
+        plan: Sequence[PlanItem],
+        identities: Mapping[str, Identity],
+        make_minter: Callable[[RunOptions, Mapping[str, Identity], float], Minter],
+        known: Collection[str],
+    ) -> list[Outcome]:
         from credentials_provider.run.renewal import Renewal
 
-        options = options._replace(concurrency=_within_file_limit(options.concurrency))
-        valid = [item.entry for item in plan]
-        results = Renewal(
+        concurrency = _within_file_limit(self._options.concurrency)
+        options = self._options._replace(concurrency=concurrency)
+        entries = [item.entry for item in plan]
+        return Renewal(
             options,
-            store,
-            observer,
-            replan=lambda: _read_plan(options, store, valid, now())[0],
-            make_minter=lambda: make_minter(options, identities, deadline),
-            deadline=deadline,
-            now=now,
-            known={entry.name for entry in file.entries},
+            self._store,
+            self._observer,
+            replan=lambda: self._plan(entries)[0],
+            make_minter=lambda: make_minter(options, identities, self._deadline),
+            deadline=self._deadline,
+            now=self._now,
+            known=known,
         ).run()
-    else:
-        results = _unchanged(store, plan)
-        if leftovers and not options.dry_run:
-            _sweep(store)
-    if not options.dry_run and any(entry.fields.get("sinks") for entry in selected):
-        from credentials_provider.run.sinks import deliver  # only where there are any
 
-        results = deliver(options, store, [item.entry for item in plan], results, now=now)
-    if store.open_to_others():
-        observer.warn(f"{store.folder} is open to other users of this machine; chmod 700 closes it")
-    in_order = iter(results)
-    merged = tuple(invalid.get(entry.index) or next(in_order) for entry in selected)
-    report = Report(started_at, now(), merged)
-    if options.dry_run:
+    def _sweep(self) -> None:
+        """Clear up after a killed run, unless another run is at work, which will."""
+        with contextlib.suppress(StorageError), self._store.lock(0):
+            self._store.sweep()
+
+    def _after(self, report: Report, entries: list[Entry]) -> Report:
+        """What follows once the files are in place: the hooks, the metrics."""
+        options = self._options
+        mine = shard_entries(entries, options.shard)
+        if options.on_renew or (options.on_failure and report.exit_code):
+            from credentials_provider.run.hooks import Hooks  # only where there is one
+
+            ends_at = self._deadline if options.deadline_given else float("inf")
+            hooks = Hooks(
+                options, self._store, mine, self._observer, now=self._now, ends_at=ends_at
+            )
+            if options.on_renew:
+                report = report._replace(hook=hooks.renewed(report))
+            if options.on_failure:
+                report = report._replace(failure_hook=hooks.failed(report))
+        if options.metrics_file:
+            self.write_metrics(mine, report.finished_at, report.exit_code)
         return report
-    mine = shard_entries(file.entries, options.shard)
-    return _run_hooks(options, store, mine, report, observer=observer, now=now, deadline=deadline)
 
+    def write_metrics(
+        self, entries: Sequence[Entry] | None, finished_at: float, exit_code: int
+    ) -> None:
+        options = self._options
+        assert options.metrics_file is not None  # noqa: S101  the caller asked
+        from credentials_provider.run.metrics import Subject, write_metrics  # prometheus
+        from credentials_provider.tokens.history import LastRun
 
-def _unchanged(store: TokenStore, plan: Sequence[PlanItem]) -> list[Outcome]:
-    return [
-        unchanged(item, store.path(item.entry.name), "due" if item.due else "fresh")
-        for item in plan
-    ]
-
-
-def _validated(
-    options: RunOptions,
-    file: IdentitiesFile,
-    plan: Sequence[PlanItem],
-    observer: Observer,
-    now: float,
-) -> tuple[dict[str, Identity], dict[int, Outcome]]:
-    """The valid identities by name, and by place in the file what to say of the others.
-
-    Raises:
-        ConfigurationError: all of them are invalid.
-
-    """
-    from credentials_provider.identities.validation import (  # only where it is needed
-        mistakes,
-        validate_each,
-    )
-
-    validated = validate_each(item.entry for item in plan)
-    if plan and not validated.identities:
-        raise mistakes(file.path, validated.problems.values())
-    for warning in validated.warnings:
-        observer.warn(warning)
-    return validated.identities, {
-        item.entry.index: _invalid(options, file.path, item, problems, now)
-        for item in plan
-        if (problems := validated.problems.get(item.entry.index))
-    }
-
-
-def _invalid(
-    options: RunOptions, path: str, item: PlanItem, problems: Sequence[Problem], now: float
-) -> Outcome:
-    """What to say of an identity whose entry has mistakes; its old token may still be valid."""
-    entry = item.entry
-    failure = mistaken(path, problems)
-    kept = item.record is not None and item.record.expires_on > now and not options.everything
-    token_file = TokenStore(options.settings.output_dir).path(entry.name) if item.record else ""
-    outcome = unchanged(item, token_file, "kept" if kept else "failed", failure)
-    return outcome._replace(identity_name=entry.name or f"entry {entry.index}", reason=None)
+        try:
+            ran = LastRun(self._started_at, finished_at, exit_code)
+            subject = Subject(self._store, entries, options.shard, ran, options.interval)
+            write_metrics(options.metrics_file, subject)
+        except (ConfigurationError, StorageError) as error:
+            self._observer.warn(error.message)
 
 
 def mistaken(path: str, problems: Sequence[Problem]) -> Failure:
@@ -228,50 +285,6 @@ def mistaken(path: str, problems: Sequence[Problem]) -> Failure:
         "well.",
         problems=tuple(problems),
     )
-
-
-def _run_hooks(
-    options: RunOptions,
-    store: TokenStore,
-    mine: Sequence[Entry],
-    report: Report,
-    *,
-    observer: Observer,
-    now: Callable[[], float],
-    deadline: float,
-) -> Report:
-    """What follows a run once its files are in place: the hooks, the metrics."""
-    if options.on_renew or (options.on_failure and report.exit_code):
-        from credentials_provider.run.hooks import Hooks  # only where there is one
-
-        ends_at = deadline if options.deadline_given else float("inf")
-        hooks = Hooks(options, store, mine, observer, now=now, ends_at=ends_at)
-        if options.on_renew:
-            report = report._replace(hook=hooks.renewed(report))
-        if options.on_failure:
-            report = report._replace(failure_hook=hooks.failed(report))
-    if options.metrics_file:
-        ran = (report.started_at, report.finished_at, report.exit_code)
-        _write_metrics(options, store, mine, observer, ran)
-    return report
-
-
-def _write_metrics(
-    options: RunOptions,
-    store: TokenStore,
-    entries: Sequence[Entry] | None,
-    observer: Observer,
-    ran: tuple[float, float, int],
-) -> None:
-    assert options.metrics_file is not None  # noqa: S101  the caller asked
-    from credentials_provider.run.metrics import Subject, write_metrics  # prometheus
-    from credentials_provider.tokens.history import LastRun
-
-    try:
-        subject = Subject(store, entries, options.shard, LastRun(*ran), options.interval)
-        write_metrics(options.metrics_file, subject)
-    except (ConfigurationError, StorageError) as error:
-        observer.warn(error.message)
 
 
 def _within_file_limit(connections: int) -> int:
@@ -299,29 +312,3 @@ def shard_entries(entries: list[Entry], shard: tuple[int, int] | None) -> list[E
     if shard is None:
         return entries
     return [entry for entry in entries if shard_of(entry.name, shard[1]) == shard[0]]
-
-
-def _check_permissions(options: RunOptions, entries: Sequence[Entry], observer: Observer) -> None:
-    if not (options.strict_permissions or options.settings.environment.open_file):
-        return
-    from credentials_provider.run import child_environment  # seldom needed
-
-    if options.strict_permissions:
-        child_environment.refuse_exposed(options.settings, entries)
-    if warning := child_environment.exposed_dotenv(options.settings, entries):
-        observer.warn(warning)
-
-
-def _read_plan(
-    options: RunOptions, store: TokenStore, selected: Sequence[Entry], now: float
-) -> tuple[list[PlanItem], bool]:
-    """A plan from what is on disk now, and whether a killed run left something there."""
-    on_disk, leftovers = store.read(entry.name for entry in selected)
-    plan = make_plan(selected, on_disk, now, lead=options.lead, everything=options.everything)
-    return plan, leftovers
-
-
-def _sweep(store: TokenStore) -> None:
-    """Clear up after a killed run, unless another run is at work, which will."""
-    with contextlib.suppress(StorageError), store.lock(0):
-        store.sweep()

@@ -61,11 +61,11 @@ def is_temporary(line: Sequence[str]) -> bool:
     return bool(_UV_CACHE.search(line[0].replace("\\", "/")))
 
 
-def options_of(settings: Settings) -> list[str]:
+def options_of(settings: Settings, *, tokens: bool = True) -> list[str]:
     """The options by which another process finds the same identities, tokens and provider."""
     options = [
         ("--identities-file", os.path.abspath(settings.identities_file)),
-        ("--output-dir", os.path.abspath(settings.output_dir)),
+        ("--output-dir", os.path.abspath(settings.output_dir) if tokens else None),
         ("--env-file", settings.environment.file and os.path.abspath(settings.environment.file)),
         ("--login-base-url", settings.login_base_url),
         ("--ca-bundle", settings.ca_bundle and os.path.abspath(settings.ca_bundle)),

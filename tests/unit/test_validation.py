@@ -18,7 +18,7 @@ from credentials_provider.identities.reading import make_entry, read_entries, se
 from credentials_provider.identities.validation import validate, validate_each
 from credentials_provider.settings import CLOUDS
 from unit.making import CLIENT, GATEWAY, SECRET, TENANT, Project, sample_fields
-from unit.test_credential_fields import BAD, GOOD
+from unit.test_fields import BAD, GOOD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
