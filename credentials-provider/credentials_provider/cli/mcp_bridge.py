@@ -64,7 +64,12 @@ def command(
     from credentials_provider.assistants import bridge  # the network
 
     settings = settings_of(options, root)
-    run_options = RunOptions(settings, **options, lock_timeout=options["deadline"])
+    run_options = RunOptions(
+        settings,
+        timeout=options["timeout"],
+        deadline=options["deadline"],
+        lock_timeout=options["deadline"],
+    )
     with stoppable():
         bridge.run(run_options, identity, check_url(url), header_name, min_ttl)
     return 0

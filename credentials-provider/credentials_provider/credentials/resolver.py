@@ -31,6 +31,7 @@ from credentials_provider.identities.reading import POD_VARIABLES, authority_bas
 from credentials_provider.minting import Failure
 from credentials_provider.permissions import EVERYBODY, is_open, open_folder_of, read_file
 from credentials_provider.tokens.claims import decode_claims, epoch_claim
+from credentials_provider.tokens.store import iso_date
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -224,7 +225,7 @@ class Resolver:
         end = epoch_claim(claims, "exp")
         if end is not None and end + ASSERTION_LEEWAY < self._now():
             raise SecretUnavailableError(
-                f"the federated token in {what} expired on {_day(end)}",
+                f"the federated token in {what} expired on {iso_date(end)}",
                 "Check the program that should renew it, and this machine's clock.",
             )
         return Credential(field, {"client_assertion": lambda: token}, warnings=warnings)
@@ -313,10 +314,10 @@ def expiry_warning(what: str, end: float, now: float) -> str | None:
     if end > now + EXPIRY_WARNING:
         return None
     if end <= now:
-        return f"{what} expired on {_day(end)}: replace it"
+        return f"{what} expired on {iso_date(end)}: replace it"
     days = int((end - now) // 86400)
     left = f"in {days} days" if days > 1 else "within two days"
-    return f"{what} expires {left}, on {_day(end)}: replace it before"
+    return f"{what} expires {left}, on {iso_date(end)}: replace it before"
 
 
 def _vault_certificate(fetched: VaultSecret, what: str) -> bytes:
@@ -330,10 +331,6 @@ def _vault_certificate(fetched: VaultSecret, what: str) -> bytes:
             f"{what} is called a PFX ({fetched.content_type}), but is none in base64",
             "Import the certificate into the vault again.",
         ) from None
-
-
-def _day(epoch: float) -> str:
-    return datetime.fromtimestamp(epoch, tz=timezone.utc).date().isoformat()
 
 
 def _read(path: str, field: str, *, strict: bool) -> tuple[bytes, tuple[str, ...]]:

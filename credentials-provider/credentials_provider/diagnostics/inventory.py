@@ -20,6 +20,7 @@ from credentials_provider.identities.reading import authority_base, read_entries
 from credentials_provider.identities.rules import is_date
 from credentials_provider.identities.validation import validate, validate_entry
 from credentials_provider.minting import Failure
+from credentials_provider.tokens.store import iso_date
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -54,9 +55,7 @@ class Item(NamedTuple):
     @property
     def ends(self) -> str | None:
         """The credential's last day, ISO 8601 in UTC."""
-        if self.expires_on is None:
-            return None
-        return datetime.fromtimestamp(self.expires_on, tz=timezone.utc).date().isoformat()
+        return None if self.expires_on is None else iso_date(self.expires_on)
 
     def row(self) -> tuple[str, str, str, str, str, str]:
         return (

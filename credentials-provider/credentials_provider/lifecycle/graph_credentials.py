@@ -28,6 +28,7 @@ from credentials_provider.lifecycle import new_certificate
 from credentials_provider.lifecycle.proving import LifecycleError
 from credentials_provider.minting import Failure
 from credentials_provider.permissions import read_file
+from credentials_provider.tokens.store import iso_date
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,7 @@ class Secrets:
             previous: entry.fields[field],
             field: None,
             "client_secret_file": rotation.place,
-            EXPIRY_FIELD: day(rotation.ends_at) if rotation.ends_at else None,
+            EXPIRY_FIELD: iso_date(rotation.ends_at) if rotation.ends_at else None,
         }
 
     def remove(self, application: Application, key_ids: set[str]) -> None:
@@ -173,13 +174,6 @@ def checked(result: Any) -> Any:
     if isinstance(result, Failure):
         raise LifecycleError(result.message, result.remedy, transient=result.transient)
     return result
-
-
-def day(epoch: float) -> str:
-    """The day of a time, ISO 8601 in UTC."""
-    from datetime import datetime, timezone
-
-    return datetime.fromtimestamp(epoch, timezone.utc).date().isoformat()
 
 
 def _same(key: Password | Key, der: bytes) -> bool:
