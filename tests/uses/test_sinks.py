@@ -311,9 +311,9 @@ def test_a_sink_on_a_shared_volume_serves_a_container_of_another_user(
     project: Project, run: Command, shared: str
 ) -> None:
     """As the sidecar's manifest says: a volume and its files belong to the pod's fsGroup."""
-    from credentials_provider.schedule.kubernetes import manifests
+    from credentials_provider.schedule.kubernetes import Form, Needs, manifests
 
-    text_of = manifests("sidecar", image="i", every=5, shards=1, name="n")
+    text_of = manifests(Form("sidecar", "i", 5, 1, "n"), Needs())
     (shown,) = re.findall(r'^#   "sinks": (\[.*\])$', text_of, re.MULTILINE)
     os.chown(shared, 0, STRANGER)
     os.chmod(shared, 0o2777)

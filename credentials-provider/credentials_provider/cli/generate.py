@@ -13,6 +13,7 @@ from credentials_provider.cli.helping import Command
 from credentials_provider.cli.options import (
     DURATION,
     DURATION_OR_NONE,
+    LOG_FORMAT,
     ShardType,
     ca_bundle_option,
     cloud_option,
@@ -21,6 +22,7 @@ from credentials_provider.cli.options import (
     identities_file_option,
     identity_names,
     load,
+    log_format_option,
     output_dir_option,
     trust_option,
 )
@@ -188,13 +190,7 @@ class GenerateCommand(Command):
     metavar="K/N",
     help="Only part K of N of the identities, counted from 0.",
 )
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json: one line for each event on stderr.",
-)
+@log_format_option
 @env_file_option
 @trust_option
 @click.option(
@@ -233,9 +229,9 @@ def command(root: str, /, **options: Any) -> int:
     if options["verbose"] > 1:
         from credentials_provider.cli.logs import show_requests
 
-        show_requests(as_json=options["log_format"] == "json")
+        show_requests()
     console: Console | JsonLog
-    if options["log_format"] == "json":
+    if click.get_current_context().meta[LOG_FORMAT] == "json":
         from credentials_provider.cli.logs import JsonLog, set_shard
 
         set_shard(run_options.shard)

@@ -75,6 +75,29 @@ class ShardType(click.ParamType[tuple[int, int]]):
         return int(index), int(count)
 
 
+LOG_FORMAT = "credentials_provider.log_format"  # in a context's meta
+
+
+def _log_format(ctx: click.Context, _: click.Parameter, value: str) -> None:
+    ctx.meta[LOG_FORMAT] = value
+    if value == "json" and not ctx.resilient_parsing:
+        from credentials_provider.cli.logs import set_json  # where a log is asked for
+
+        set_json(wanted=True)
+        ctx.call_on_close(lambda: set_json(wanted=False))
+
+
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_log_format,
+    help="json: one line for each event on stderr.",
+)
+
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 DURATION = DurationType()
 DURATION_OR_NONE = DurationType(zero=True)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command, as_started
-from credentials_provider.cli.logs import WarningLog
+from credentials_provider.cli.logs import observer, warn
 from credentials_provider.cli.options import (
     DURATION,
     flags_of,
     identity_names,
     load,
+    log_format_option,
     renewal_limits,
     settings_options,
     with_options,
@@ -78,6 +79,7 @@ token_options = with_options(
     ),
     settings_options,
     renewal_limits,
+    log_format_option,
 )
 
 
@@ -177,24 +179,23 @@ def take_token(name: str, settings: Settings, options: dict[str, Any]) -> ValidT
         if name:
             raise click.UsageError("NAME and --client-id exclude one another.")
         file = identity_of_options(settings)
-        return mint_token(run_options, file, file.entries[0].name, WarningLog())
+        return mint_token(run_options, file, file.entries[0].name, observer())
     if options["no_store"] or not name:
         file = read_entries(settings)
         name = name or only_name(file.entries, file.path)
         if options["no_store"]:
-            return mint_token(run_options, file, name, WarningLog())
-    access = get_token(run_options, name, options["min_ttl"], WarningLog())
+            return mint_token(run_options, file, name, observer())
+    access = get_token(run_options, name, options["min_ttl"], observer())
     if access.kept is not None:
         import time  # only for an old one
 
         from credentials_provider.cli.output import time_left
 
         left = time_left(max(0.0, access.expires_on - time.time()))
-        WarningLog().warn(
-            f"{name}: this token expires in {left}; it was not renewed: {access.kept.message}"
+        warn(
+            f"{name}: this token expires in {left}; it was not renewed: {access.kept.message}",
+            as_started(access.kept.remedy, identity=name),
         )
-        if access.kept.remedy:
-            click.echo(f"    {as_started(access.kept.remedy, identity=name)}", err=True)
     return access
 
 

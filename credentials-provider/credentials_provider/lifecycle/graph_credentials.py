@@ -23,12 +23,12 @@ from credentials_provider.identities.fields import (
     PREVIOUS_KINDS,
     ROTATED,
     SECRET_KINDS,
+    day_of,
 )
 from credentials_provider.lifecycle import new_certificate
 from credentials_provider.lifecycle.proving import LifecycleError
 from credentials_provider.minting import Failure
 from credentials_provider.permissions import read_file
-from credentials_provider.tokens.store import iso_date
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,7 @@ class Secrets:
             previous: entry.fields[field],
             field: None,
             "client_secret_file": rotation.place,
-            EXPIRY_FIELD: iso_date(rotation.ends_at) if rotation.ends_at else None,
+            EXPIRY_FIELD: day_of(rotation.ends_at) if rotation.ends_at else None,
         }
 
     def remove(self, application: Application, key_ids: set[str]) -> None:

@@ -56,11 +56,11 @@ def program(root: str) -> list[str]:
     return [sys.executable, safe, "-m", "credentials_provider"]
 
 
-def options_of(settings: Settings) -> list[str]:
+def options_of(settings: Settings, *, tokens: bool = True) -> list[str]:
     """The options by which another process finds the same identities, tokens and provider."""
     options = [
         ("--identities-file", os.path.abspath(settings.identities_file)),
-        ("--output-dir", os.path.abspath(settings.output_dir)),
+        ("--output-dir", os.path.abspath(settings.output_dir) if tokens else None),
         ("--env-file", settings.environment.file and os.path.abspath(settings.environment.file)),
         ("--login-base-url", settings.login_base_url),
         ("--ca-bundle", settings.ca_bundle and os.path.abspath(settings.ca_bundle)),
@@ -105,7 +105,8 @@ def launch_warnings(
 ) -> Iterator[str]:
     """What to say where a command line is written for others to start.
 
-    `start`: its beginning, as `program` gives it. `passed`: variables that go along.
+    `start`: its beginning, as `program` gives it; empty where it is for another machine. `passed`:
+    variables that go along.
     """
     names = [each for each in variables_not_passed(settings, entries) if each not in passed]
     if names:
@@ -116,7 +117,7 @@ def launch_warnings(
             f"{', '.join(names)} {are} set in this shell alone; what is started elsewhere does not "
             f"have {them}. Put {them} into {where}."
         )
-    if _UV_CACHE.search(start[0].replace("\\", "/")):
+    if start and _UV_CACHE.search(start[0].replace("\\", "/")):
         yield (
             f"{start[0]} is in uv's cache, which `uv cache prune` empties. Install the program "
             "with `uv tool install`, and run this again."

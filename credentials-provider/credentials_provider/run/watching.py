@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 LONGEST_SLEEP = 5.0  # seconds at most between two looks at clock and files
 SHORTEST_PAUSE = 5.0  # seconds between two passes: what falls due together goes together
 LONGEST_PAUSE = 3600.0
+SINK_INTERVAL = 300.0  # seconds between two looks at the sinks, which are anywhere
 FIRST_BACKOFF = 30.0  # seconds after an identity's first failure, doubling
 LONGEST_BACKOFF = 300.0
 URGENT_BACKOFF = 15.0  # at most, while a token has expired or is about to
@@ -204,7 +205,9 @@ class Watch:
     def _plan(self, report: Report | None, *, failed: bool) -> None:
         """When the next pass is due."""
         now = self._now()
-        times = [now + LONGEST_PAUSE]
+        entries = self._file_read.entries if self._file_read else ()
+        with_sinks = any(each.fields.get("sinks") for each in entries)
+        times = [now + (SINK_INTERVAL if with_sinks else LONGEST_PAUSE)]
         if failed:  # nobody would fare better
             self._selected = ()
             self._back_off(_RUN, now)

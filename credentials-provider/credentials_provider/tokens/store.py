@@ -49,11 +49,6 @@ def iso(epoch: float) -> str:
     return datetime.fromtimestamp(showable(epoch), tz=timezone.utc).isoformat()
 
 
-def iso_date(epoch: float) -> str:
-    """The day of a time, ISO 8601 in UTC."""
-    return iso(epoch)[:10]
-
-
 def token_document(entry: Entry, minted: Minted, refresh_at: int) -> dict[str, Any]:
     """The content of a token file. Flat for most readers, `tokens` for those that want it nested.
 

@@ -64,6 +64,7 @@ _BUSY = 30.0  # seconds to wait for another rotation
 @click.option("--as", "caller", metavar="NAME", help="Another identity that asks Graph.")
 @click.option("--finish", is_flag=True, help="Only remove old ones whose overlap is over.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what was changed, or failed.")
 @with_options(provider_options, file_options)
 @click.pass_obj
 def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any) -> int:
@@ -91,7 +92,9 @@ def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any
     folder = os.path.dirname(os.path.realpath(settings.identities_file))
     with TokenStore(folder).lock(_BUSY, LOCK):
         wanted = dict.fromkeys(names or _rotatable(settings))
-        codes = {_rotate_one(settings, name, plan) for name in wanted} | {EXIT_OK}
+        codes = {_rotate_one(settings, name, plan, quiet=options["quiet"]) for name in wanted} | {
+            EXIT_OK
+        }
     return EXIT_FAILED if EXIT_FAILED in codes else max(codes)
 
 
@@ -106,7 +109,7 @@ def _rotatable(settings: Settings) -> list[str]:
     return list(found.values())
 
 
-def _rotate_one(settings: Settings, name: str, plan: Plan) -> int:
+def _rotate_one(settings: Settings, name: str, plan: Plan, *, quiet: bool) -> int:
     """Rotate, and report it; the exit code. One that fails does not stop the others."""
     from credentials_provider.lifecycle.rotating import rotate as rotate_identity
 
@@ -118,5 +121,6 @@ def _rotate_one(settings: Settings, name: str, plan: Plan) -> int:
             if line:
                 click.echo(f"  {line}", err=True)
         return error.exit_code
-    click.echo(f"{name}: {step.message}")
+    if not quiet or step.state not in {"young", "waiting"}:
+        click.echo(f"{name}: {step.message}")
     return EXIT_OK
