@@ -26,12 +26,12 @@ PACKAGES = ("ca-certificates", "dbus", "libpam-systemd", "python3-venv", "system
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
-def make(root: Path) -> Path:
-    """Debian 12 with Python and systemd, this machine's names and certificates."""
+def make(root: Path, release: str = "bookworm") -> Path:
+    """A Debian with Python and systemd, this machine's names and certificates."""
     tools = ("debootstrap", "unshare", "chroot", "mount")
     if os.geteuid() != 0 or not all(map(shutil.which, tools)):
         pytest.skip(f"needs root and {', '.join(tools)}")
-    line = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm"]
+    line = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", release]
     made = subprocess.run(
         [*line, str(root)], capture_output=True, text=True, check=False, timeout=900
     )

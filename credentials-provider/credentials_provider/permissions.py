@@ -7,6 +7,7 @@ warning, and an error under `--strict-permissions`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -53,7 +54,7 @@ class Content:
     def __init__(self, path: str, data: bytes, mode: int) -> None:
         self.path = path  # as messages name it
         self.data = data
-        self.mode = mode
+        self.mode = mode  # as `shared_mode`
 
     def __repr__(self) -> str:
         return f"Content({self.path!r})"
@@ -130,10 +131,27 @@ def is_open(mode: int, to: int = OTHERS) -> bool:
     return os.name == "posix" and bool(mode & to)
 
 
-def is_open_at(path: str, to: int = OTHERS) -> bool:
+def shared_mode(found: os.stat_result) -> int:
+    """The permission bits, without what a group may read that is of this user alone.
+
+    So Kubernetes and systemd provide what stays root's: for a group that only the pod has (this
+    machine has no name for it), or for root's own.
+    """
+    if os.name != "posix" or found.st_uid or not os.geteuid() or not found.st_mode & stat.S_IRGRP:
+        return found.st_mode
+    import grp  # Windows has none
+
+    if found.st_gid:
+        with contextlib.suppress(KeyError):
+            grp.getgrgid(found.st_gid)
+            return found.st_mode
+    return found.st_mode & ~stat.S_IRGRP
+
+
+def is_open_at(path: str) -> bool:
     """As `is_open`, for a path; False where there is nothing."""
     try:
-        return is_open(os.stat(path).st_mode, to)
+        return is_open(shared_mode(os.stat(path)))
     except (OSError, ValueError):
         return False
 
@@ -222,6 +240,15 @@ def read_file(
     return read_descriptor(descriptor, shown, maximum=maximum, owned=owned)
 
 
+def stamp(path: str) -> object:
+    """What changes whenever a file, or a folder's list, does; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_uid
+
+
 def open_to_read(path: str, flags: int = 0, dir_fd: int | None = None) -> int:
     """A descriptor for a path, without waiting for a pipe's other end."""
     flags |= os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -257,7 +284,7 @@ def read_descriptor(descriptor: int, shown: str, *, maximum: int, owned: bool) -
         raise ConfigurationError(
             f"{shown} is too large: more than {maximum} bytes", hint="Is it the right file?"
         )
-    return Content(shown, data, found.st_mode)
+    return Content(shown, data, shared_mode(found))
 
 
 def _unreadable(shown: str, error: OSError | ValueError) -> ConfigurationError:

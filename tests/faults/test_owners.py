@@ -383,6 +383,20 @@ def test_a_projected_secret_of_kubernetes_is_read(shared: Project) -> None:
     assert (ran.code, "secret" in ran.stderr) == (0, False), ran.stderr
 
 
+@pytest.mark.parametrize(("group", "code"), [(12321, 0), (0, 0), (1, 2)])
+def test_identities_of_roots_are_open_only_to_a_group_that_has_a_name(
+    shared: Project, group: int, code: int
+) -> None:
+    """A pod's group has none on its machine, and root's is root: nobody could close the file."""
+    os.chown(shared.identities_file, 0, group)
+    os.chmod(shared.identities_file, 0o440)
+    line = as_user(shared, "--strict-permissions", groups=group)
+
+    ran = wait(Command(shared).start_line(line))
+
+    assert (ran.code, "chmod 600" in ran.stderr) == (code, code == 2), ran.stderr
+
+
 def test_an_empty_dir_of_roots_is_an_output_folder(shared: Project) -> None:
     """0777, as Kubernetes makes it: what is written there is the user's alone."""
     volume = os.path.join(shared.folder, "volume")

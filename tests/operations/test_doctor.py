@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,6 +30,7 @@ from support import (
     assert_no_secret,
     closed_port,
     connect_proxy,
+    entry,
     environment,
     wait,
 )
@@ -54,6 +56,7 @@ HEALTHY = {
     "clock",
     "token",
     "claims",
+    "rotation",
     "last run",
 }
 
@@ -78,7 +81,9 @@ def bad(checks: list[Check], name: str) -> list[Check]:
 @pytest.fixture
 def healthy(project: Project) -> Project:
     """A project that has nothing wrong with it, but no timer."""
-    project.add(replace(apps(1)[0], groups=("g1",)))
+    app = replace(apps(1)[0], groups=("g1",))
+    project.idp.add_app(app)
+    project.write([entry(app, client_secret_expires_on="2099-12-31")])
     return project
 
 
@@ -490,3 +495,32 @@ def test_curl_has_nothing_to_show_for_an_identity_without_a_secret(
     app = apps(2)[1]
     healthy.add(app, client_secret=None, managed_identity="system")
     assert run("doctor", app.name, "--curl").code == 2
+
+
+def crontab(folder: str, *lines: str) -> dict[str, str]:
+    """A PATH whose crontab has these lines."""
+    path = os.path.join(folder, "crontab")
+    Path(path).write_text("#!/bin/sh\ncat <<'EOF'\n" + "\n".join(lines) + "\nEOF\n")
+    os.chmod(path, 0o755)
+    return {"PATH": f"{folder}:/usr/bin:/bin"}
+
+
+def test_the_end_of_each_secret_is_told_and_what_rotates_it(project: Project) -> None:
+    """A rotation is no renewal; without one the cure is the command."""
+    (known, unknown) = apps(2)
+    for app in (known, unknown):
+        project.idp.add_app(app)
+    project.write([entry(known, client_secret_expires_on="2099-12-31"), entry(unknown)])
+    by_hand = {each.identity_names: each for each in examine(project) if each.name == "rotation"}
+    assert {each.verdict for each in by_hand.values()} == {"ok", "skipped"}
+    first = by_hand[(known.name,)]
+    assert "its client secret expires on 2099-12-31" in first.seen
+    assert first.cure == "Rotate it by hand: `credentials-provider identities rotate NAME`"
+    assert "--check-secret-expiry" in by_hand[(unknown.name,)].cure
+    job = "1 2 * * * credentials-provider identities rotate --all"
+    checks = examine(project, process=crontab(project.folder, job))
+    (renewal,) = [each for each in checks if each.name == "timer"]
+    assert "no timer of this user renews" in renewal.seen
+    for each in checks:
+        if each.name == "rotation":
+            assert "; a line in the crontab rotates it" in each.seen

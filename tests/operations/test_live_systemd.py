@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from credentials_provider.emulator import Emulator
-from debian import CERTIFICATES, Machine, boot, check_out, copy_of, run
-from support import apps, entry
+from debian import CERTIFICATES, Machine, boot, check_out, copy_of, make, run
+from support import apps, entry, until
 
 if TYPE_CHECKING:
     import subprocess
@@ -54,10 +55,16 @@ class Bench(NamedTuple):
         os.chown(file, USER, USER)
 
 
-@pytest.fixture(scope="module")
-def bench(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """A machine with a user, whose checkout is set up."""
-    root = copy_of(debian, tmp_path_factory.mktemp("machine") / "root")
+@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+def bench(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
+    """A machine with a user, whose checkout is set up; systemd is 252 or 257."""
+    root = tmp_path_factory.mktemp("machine") / "root"
+    if request.param == "bookworm":
+        copy_of(request.getfixturevalue("debian"), root)
+    else:
+        make(root, request.param)
     added = run(root, f"useradd --uid {USER} --create-home user")
     assert added.returncode == 0, added.stderr
     check_out(root / CHECKOUT[1:], USER)
@@ -71,6 +78,7 @@ def bench(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Be
     (app,) = apps(1)
     with Emulator([app], ca_file=str(root / CHECKOUT[1:] / "ca.pem")) as idp, boot(root) as machine:
         yield Bench(machine, root, app, idp)
+    shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -130,12 +138,19 @@ def test_no_unit_of_others_is_replaced_or_hidden(bench: Bench, name: str) -> Non
 
 
 def test_watch_stays_as_a_service(bench: Bench) -> None:
-    """Started is ready: the tokens are there."""
+    """Started is ready: the tokens are there. A reload ends when the new settings are in use."""
     done = bench.schedule("--watch", "--name", "stays", "--install")
     assert done.returncode == 0, done.stdout + done.stderr
     assert bench.token.exists()
     show = ["systemctl", "show", "stays.service", "-p", "ActiveState", "-p", "StatusText"]
     assert "ActiveState=active" in bench.machine.run(*show).stdout
+    verified = bench.machine.run("systemd-analyze", "verify", "stays.service")
+    assert (verified.returncode, verified.stderr) == (0, "")
+    version = int(bench.machine.run("systemctl", "--version").stdout.split()[1])
+    kind = bench.machine.run("systemctl", "show", "stays.service", "-p", "Type", "--value")
+    assert kind.stdout.strip() == ("notify-reload" if version >= 253 else "notify")
+    bench.token.unlink()
     assert bench.machine.run("systemctl", "reload", "stays.service").returncode == 0
+    until(bench.token.exists)
     assert bench.schedule("--name", "stays", "--uninstall").returncode == 0
     assert "ActiveState=inactive" in bench.machine.run(*show).stdout

@@ -7,12 +7,23 @@ import os
 import re
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from credentials_provider.emulator import Fault
-from support import PATIENCE, Project, Ran, apps, assert_no_secret, environment, until, wait
+from support import (
+    PATIENCE,
+    Project,
+    Ran,
+    apps,
+    assert_no_secret,
+    closed_port,
+    environment,
+    until,
+    wait,
+)
 
 if TYPE_CHECKING:
     from operations.running import Program
@@ -149,3 +160,109 @@ def test_the_last_words_are_events_too(project: Project, run: Program) -> None:
     assert ran.code == 143
     (stopped,) = events(ran)
     assert stopped["event"] == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("token", "ci-agent"), 0),
+        (("token", "nobody"), 2),
+        (("token", "--scope", "x"), 2),
+        (("exec", "ci-agent", "true"), 0),
+        (("exec", "ci-agent", "no-such-command"), 127),
+        (("exec", "ci-agent", "/"), 126),
+    ],
+)
+def test_what_gives_a_token_says_all_as_events(
+    project: Project, run: Program, command: tuple[str, ...], code: int
+) -> None:
+    """Renewals, warnings and errors; standard output is as ever."""
+    project.add_all(apps(1))
+    os.chmod(project.identities_file, 0o644)  # a warning
+    name, *rest = command
+    ran = run(name, "--log-format", "json", *rest)
+    assert ran.code == code
+    found = [each["event"] for each in events(ran)]
+    if code != 2:
+        assert found[:1] == ["warning"]
+        assert "renewal" in found
+    assert ("error" in found) is (code != 0)
+    assert_no_secret(ran.stderr, apps(1))
+
+
+def test_a_token_that_was_not_renewed_is_a_warning_with_its_cure(
+    project: Project, run: Program
+) -> None:
+    project.add_all(apps(1))
+    run()
+    project.age("ci-agent", left=100)
+    project.idp.inject(Fault("aadsts", code=7000222), None)
+    ran = run("token", "--log-format", "json", "ci-agent")
+    assert ran.code == 0
+    *_, last = events(ran)
+    assert (last["event"], last["level"]) == ("warning", "warning")
+    assert "it was not renewed" in last["message"]
+    assert "new client secret" in last["remedy"]
+
+
+def test_the_bridge_speaks_in_events(project: Project, run: Program) -> None:
+    """Its renewal, and the server that is not there."""
+    project.add_all(apps(1))
+    line = run.line("mcp-bridge", "--identity", "ci-agent", "--log-format", "json")
+    process = subprocess.Popen(
+        [*line, f"http://127.0.0.1:{closed_port()}/mcp"],
+        cwd=project.folder,
+        env=environment(project.folder),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}) + "\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
+    out, err = process.communicate(timeout=PATIENCE)
+    assert "error" in json.loads(answer)
+    found = [json.loads(text) for text in err.splitlines()]
+    assert {"renewal", "bridge"} <= {each["event"] for each in found}
+    assert any("refused the connection" in each.get("message", "") for each in found)
+    assert_no_secret(out + err, apps(1))
+
+
+def test_serve_speaks_in_events(project: Project, run: Program) -> None:
+    """Where it is, and its last words."""
+    project.add_all(apps(1))
+    path = Path(project.folder, "stderr")
+    with path.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            run.line("serve", "--log-format", "json"),
+            cwd=project.folder,
+            env=environment(project.folder),
+            stderr=file,
+        )
+    until(lambda: "set -a" in path.read_text(encoding="utf-8"))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 143
+    found = [json.loads(line)["event"] for line in path.read_text(encoding="utf-8").splitlines()]
+    assert found == ["service", "service", "stopped"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_standard_output_that_is_full_is_an_event(project: Project, run: Program) -> None:
+    project.add_all(apps(1))
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            run.line("--json", "--log-format", "json"),
+            cwd=project.folder,
+            env=environment(project.folder),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    *_, last = [json.loads(text) for text in done.stderr.splitlines()]
+    assert last["event"] == "warning"
+    assert "standard output cannot be written" in last["message"]

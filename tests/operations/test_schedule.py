@@ -1,8 +1,7 @@
-"""Timers as their daemons take them: systemd's own judges, cron itself, Kubernetes' schemas."""
+"""Timers as their daemons take them: systemd's own judges, cron itself."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import plistlib
@@ -11,19 +10,18 @@ import shutil
 import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-import kubernetes_validate
 import pytest
-from ruamel.yaml import YAML
 
-from support import CHECKOUT, PATIENCE, Project, apps, entry, until
+from support import CHECKOUT, PATIENCE, Project, apps, until
 
 if TYPE_CHECKING:
     import pathlib
 
-    from operations.running import Program
 
 CRON = {"HOME": "/", "LOGNAME": "root", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
 SYSTEMD = pytest.mark.skipif(
@@ -110,18 +108,23 @@ def checkout(project: Project, tmp_path: pathlib.Path) -> Checkout:
 
 
 @SYSTEMD
-@pytest.mark.parametrize("options", [(), ("--user",), ("--run-as", "daemon", "--every", "1")])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--user",), ("--run-as", "daemon", "--every", "1"), ("--rotate",), ("--watch",)],
+)
 def test_systemds_own_judges_pass_the_units(
     checkout: Checkout, tmp_path: pathlib.Path, options: tuple[str, ...]
 ) -> None:
     done = checkout.run("schedule", "systemd", *checkout.named, *options)
     assert done.returncode == 0
     paths = write_units(done.stdout, tmp_path / "units")
+    assert len(paths) == {"--rotate": 4, "--watch": 1}.get("".join(options), 2)
+    services = [path for path in paths if path.endswith(".service")]
     manager = ["--user"] if "--user" in options else []
     runtime = {"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)}
     for command in (
         ["verify", *manager, *paths],
-        ["security", "--offline=true", "--threshold=18", "--no-pager", paths[0]],
+        ["security", "--offline=true", "--threshold=18", "--no-pager", *services],
     ):
         judged = subprocess.run(
             ["systemd-analyze", *command],
@@ -137,7 +140,7 @@ def test_systemds_own_judges_pass_the_units(
 
 
 def write_units(text: str, folder: pathlib.Path) -> list[str]:
-    """The printed units as files, the service first."""
+    """The printed units as files, each service before its timer."""
     folder.mkdir()
     paths: list[str] = []
     for part in text.split("# /")[1:]:
@@ -145,8 +148,22 @@ def write_units(text: str, folder: pathlib.Path) -> list[str]:
         path = folder / os.path.basename(head)
         path.write_text(content.rstrip() + "\n")
         paths.append(str(path))
-    assert [os.path.splitext(path)[1] for path in paths] == [".service", ".timer"]
+    kinds = [os.path.splitext(path)[1] for path in paths]
+    assert kinds == [".service", ".timer"] * (len(paths) // 2) or kinds == [".service"]
     return paths
+
+
+@pytest.mark.parametrize(("version", "new"), [("252", False), ("253~rc1", True), ("257", True)])
+def test_a_service_reloads_as_its_systemd_does(
+    checkout: Checkout, tmp_path: pathlib.Path, version: str, new: bool
+) -> None:
+    """From 253 on, systemd sends the signal itself and waits for the end of the reload."""
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\necho 'systemd {version} ({version}-1)'\n")
+    systemctl.chmod(0o755)
+    path = f"{tmp_path}:{CRON['PATH']}"
+    text = checkout.run("schedule", "systemd", "--watch", *checkout.named, PATH=path).stdout
+    assert ("Type=notify-reload\n" in text, "ExecReload=" in text) == (new, not new)
 
 
 @SYSTEMD
@@ -337,11 +354,136 @@ def test_launchd_and_windows_get_what_their_formats_ask_for(checkout: Checkout) 
 def test_printing_installs_nothing(checkout: Checkout, tmp_path: pathlib.Path) -> None:
     before = sorted(os.listdir(checkout.root))
     for kind in ("systemd", "cron", "launchd", "windows", "kubernetes"):
-        named = () if kind == "kubernetes" else checkout.named
-        done = checkout.run("schedule", kind, *named, HOME=str(tmp_path / "none"))
+        done = checkout.run("schedule", kind, *checkout.named, HOME=str(tmp_path / "none"))
         assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(checkout.root)) == before
     assert not (tmp_path / "none").exists()
+
+
+# Rotation
+
+
+def test_secrets_are_rotated_only_where_that_was_asked_for(checkout: Checkout) -> None:
+    """By a second job, daily, which may write where the identities are and asks the same host."""
+    line = ("schedule", "systemd", *checkout.named)
+    assert "identities rotate" not in checkout.run(*line).stdout
+    asks = ("--", "--login-base-url", "https://login.example", "--ca-bundle", "/etc/ca.pem")
+    both = checkout.run(*line, "--rotate", "--rotate-with", "--as admin --lifetime 60d", *asks)
+    renewal, rotation = both.stdout.split("# /etc/systemd/system/credentials-provider.rotation.s")
+    assert "identities rotate" not in renewal
+    assert "\nOnCalendar=daily\n" in rotation
+    assert "\nPersistent=true\n" in rotation
+    command = rotation.split("ExecStart=")[1].splitlines()[0]
+    assert "identities rotate --all" in command
+    assert command.endswith(
+        "--login-base-url https://login.example --ca-bundle /etc/ca.pem --as admin --lifetime 60d"
+    )
+    writes = rotation.split("ReadWritePaths=")[1].splitlines()[0]
+    assert writes == systemd_word(f"{checkout.root}/.oauth-tokens").replace("$$", "$")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "reason"),
+    [
+        ("kubernetes", (), "a Secret, which the pod cannot change"),
+        ("systemd", ("--load-credential", "entra-identities.json:/etc/k"), "credential of systemd"),
+        ("cron", ("--rotate-with", "--no-such-option"), "--no-such-option"),
+        ("cron", ("--rotate-with", "ci"), "all identities"),
+        ("cron", ("--rotate-with", "--dry-run"), "all identities"),
+        ("cron", ("--rotate-with", "'"), "No closing quotation"),
+    ],
+)
+def test_a_rotation_that_cannot_be_is_refused_with_the_reason(
+    checkout: Checkout, kind: str, options: tuple[str, ...], reason: str
+) -> None:
+    named = () if kind == "kubernetes" else checkout.named
+    done = checkout.run("schedule", kind, *named, "--rotate", *options)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert done.stdout == ""
+
+
+@REAL_CRON
+def test_crons_lines_of_both_jobs_go_together(checkout: Checkout) -> None:
+    """The rotation ran once when it was installed, in cron's environment, and renews go on."""
+    (app,) = apps(1)
+    app = replace(app, roles=("Application.ReadWrite.OwnedBy",), owners=(app.client_id,))
+    checkout.project.idp.add_app(app)
+    program = shlex.quote(os.path.join(checkout.root, "generate_creds.sh"))
+    named = shlex.join(checkout.named)
+    script = f"""
+        set -e
+        mount -t tmpfs tmpfs /var/spool/cron/crontabs
+        {program} schedule cron {named} --rotate --install >/dev/null
+        {program} schedule cron {named} --every 10 --install >/dev/null 2>&1
+        crontab -l
+        echo ==
+        {program} doctor {named} | grep crontab
+        {program} schedule cron --uninstall
+        crontab -l
+    """
+    done = subprocess.run(
+        [*PRIVATE_CRONTAB, script],
+        env=CRON,
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "The first rotation ended with exit code 0." in done.stderr
+    lines, _, rest = done.stdout.partition("==\n")
+    rotation, renewal = lines.splitlines()  # what is not installed anew stays as it was
+    assert rotation.startswith("23 10 * * * ")
+    assert renewal.startswith("*/10 * * * * ")
+    assert rest.count("a line in the crontab") == 2
+    assert rest.endswith("Removed from the crontab\n")
+    (entry_now,) = json.loads(
+        Path(checkout.root, ".oauth-tokens/entra-identities.json").read_text()
+    )
+    assert entry_now["client_secret_file"].startswith(".secrets/ci-agent~")
+    assert checkout.run("generate", *checkout.named).returncode == 0
+
+
+def test_installing_both_and_removing_them_tells_the_manager_of_both(
+    checkout: Checkout, tmp_path: pathlib.Path
+) -> None:
+    home = tmp_path / "home"
+    units = home / ".config/systemd/user"
+    shim = tmp_path / "bin" / "systemctl"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\necho "$@" >>"{tmp_path}/told"\n')
+    shim.chmod(0o755)
+    env = {"HOME": str(home), "PATH": f"{shim.parent}:/usr/bin:/bin"}
+    line = ["schedule", "systemd", *checkout.named, "--user"]
+    done = checkout.run(*line, "--rotate", "--watch", "--install", **env)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in units.iterdir()} == {
+        "credentials-provider.service",
+        "credentials-provider.rotation.service",
+        "credentials-provider.rotation.timer",
+    }
+    assert checkout.run("schedule", "systemd", "--user", "--uninstall", **env).returncode == 0
+    assert list(units.iterdir()) == []
+    told = (tmp_path / "told").read_text()
+    for words in ("enable --now", "disable --now"):
+        assert f"--user {words} credentials-provider.rotation.timer\n" in told
+    assert "--user start credentials-provider.rotation.service\n" in told
+
+
+def test_launchd_and_windows_have_a_daily_job(checkout: Checkout) -> None:
+    """An agent of its own; for Windows the second task alone, because a file holds one."""
+    agents = checkout.run("schedule", "launchd", *checkout.named, "--rotate").stdout
+    (*_, text) = agents.split("<!-- ")
+    agent = plistlib.loads(text.partition("\n")[2].encode())
+    assert agent["Label"] == "credentials-provider.rotation"
+    assert agent["StartInterval"] == 86400
+    assert agent["ProgramArguments"][1:4] == ["identities", "rotate", "--all"]
+    task = checkout.run("schedule", "windows", *checkout.named, "--rotate").stdout
+    root = ET.fromstring(task.partition("\n")[2])
+    found = {node.tag.partition("}")[2]: node.text or "" for node in root.iter()}
+    assert found["Interval"] == "PT1440M"
+    assert found["Arguments"].startswith("identities rotate --all")
 
 
 # cron
@@ -443,134 +585,3 @@ def test_cron_itself_runs_the_installed_line(checkout: Checkout) -> None:
     finally:
         daemon.terminate()
         daemon.wait(PATIENCE)
-
-
-# Kubernetes
-
-
-def manifests(checkout: Checkout, *options: str) -> dict[str, Any]:
-    """The printed documents by kind, each valid by Kubernetes' own schema."""
-    done = checkout.run("schedule", "kubernetes", *options)
-    assert done.returncode == 0, done.stderr
-    documents = list(YAML(typ="safe", pure=True).load_all(io.StringIO(done.stdout)))
-    for document in documents:
-        kubernetes_validate.validate(document, "1.31", strict=True)
-    return {document["kind"]: document for document in documents}
-
-
-def pod_of(document: dict[str, Any]) -> dict[str, Any]:
-    spec = document["spec"]
-    template = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]
-    pod: dict[str, Any] = template["spec"]
-    return pod
-
-
-@pytest.mark.parametrize("kind", ["cronjob", "fleet", "sidecar"])
-def test_manifests_are_valid_and_as_restricted_as_kubernetes_asks(
-    checkout: Checkout, kind: str
-) -> None:
-    for name, document in manifests(checkout, "--kind", kind, "--every", "1").items():
-        if name == "PersistentVolumeClaim":
-            continue
-        pod = pod_of(document)
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["automountServiceAccountToken"] is False
-        ours = (pod.get("initContainers") or pod["containers"])[0]
-        assert ours["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert ours["securityContext"]["readOnlyRootFilesystem"] is True
-        secret = next(each for each in pod["volumes"] if "secret" in each)["secret"]
-        assert secret["defaultMode"] == 0o440
-
-
-def test_a_fleets_parts_are_disjoint_and_complete_when_run_as_the_manifest_says(
-    checkout: Checkout, project: Project, run: Program, tmp_path: pathlib.Path
-) -> None:
-    project.add_all(apps(8)[1:])
-    job = manifests(checkout, "--kind", "fleet", "--shards", "3")["CronJob"]
-    spec = job["spec"]["jobTemplate"]["spec"]
-    assert (spec["completionMode"], spec["completions"]) == ("Indexed", 3)
-    shell, dash_c, script = pod_of(job)["containers"][0]["command"]
-    reach = f"--login-base-url {project.idp.base_url} --ca-bundle {project.idp.ca_file}"
-    program = f"{shlex.quote(sys.executable)} -m credentials_provider"
-    local = script.replace("credentials-provider generate", f"{program} generate {reach}", 1)
-    local = local.replace("/identities/", f"{project.output}/").replace(
-        "/tokens/", f"{tmp_path}/parts/"
-    )
-    for index in range(spec["completions"]):
-        ended = run.start_line([shell, dash_c, local], env={"JOB_COMPLETION_INDEX": str(index)})
-        assert ended.wait(PATIENCE) == 0
-        ended.communicate()
-    parts = [
-        [path.stem for path in folder.glob("[!.]*.json")]
-        for folder in (tmp_path / "parts").iterdir()
-    ]
-    assert sorted(name for part in parts for name in part) == sorted(each.name for each in apps(8))
-
-
-def test_the_pod_gets_what_its_identities_name(checkout: Checkout, project: Project) -> None:
-    """Files of credentials where the entries look for them, variables from a Secret."""
-    (app, other) = apps(2)
-    folder = os.path.join(checkout.root, ".oauth-tokens")
-    entries = [
-        entry(app, client_secret=None, client_secret_file=".secrets/ci one"),
-        entry(other, client_secret=None, client_secret_env="OTHER_SECRET"),
-    ]
-    project.private(os.path.join(folder, "entra-identities.json"), json.dumps(entries))
-    text = checkout.run("schedule", "kubernetes", HTTPS_PROXY="http://p:1").stdout
-    assert "'--from-file=.secrets_ci_one=.oauth-tokens/.secrets/ci one'" in text
-    assert "secret generic credentials-provider-environment --from-env-file=FILE" in text
-    pod = pod_of(manifests(checkout)["CronJob"])
-    secret = next(each["secret"] for each in pod["volumes"] if "secret" in each)
-    assert secret["items"] == [
-        {"key": "entra-identities.json", "path": "entra-identities.json"},
-        {"key": ".secrets_ci_one", "path": ".secrets/ci one"},
-    ]
-    (variable,) = pod["containers"][0]["env"]
-    assert variable["name"] == "OTHER_SECRET"
-    assert variable["valueFrom"]["secretKeyRef"]["name"] == "credentials-provider-environment"
-
-
-@pytest.mark.parametrize(("code", "seen"), [(0, 0), (75, 0), (78, 1), (1, 1)])
-def test_a_job_fails_where_somebody_must_act(checkout: Checkout, code: int, seen: int) -> None:
-    """Not where the next run tries again: every token is still valid then."""
-    shell = pod_of(manifests(checkout)["CronJob"])["containers"][0]["command"][:3]
-    done = subprocess.run([*shell, "/bin/sh", "-c", f"exit {code}"], check=False)
-    assert done.returncode == seen
-
-
-def test_the_sidecar_starts_first_shares_memory_and_is_asked_by_status(
-    checkout: Checkout,
-) -> None:
-    pod = pod_of(manifests(checkout, "--kind", "sidecar")["Deployment"])
-    (sidecar,) = pod["initContainers"]
-    assert sidecar["restartPolicy"] == "Always"
-    assert sidecar["command"][:2] == ["credentials-provider", "watch"]
-    assert sidecar["startupProbe"]["exec"]["command"][:2] == ["credentials-provider", "status"]
-    shared = next(each for each in pod["volumes"] if each["name"] == "tokens")
-    assert shared["emptyDir"]["medium"] == "Memory"
-    (mount,) = pod["containers"][0]["volumeMounts"]
-    assert mount["readOnly"] is True
-
-
-@pytest.mark.parametrize("kind", ["cronjob", "sidecar"])
-def test_the_commands_of_the_manifests_are_ones_that_the_program_takes(
-    checkout: Checkout, project: Project, run: Program, kind: str
-) -> None:
-    (document,) = [
-        each
-        for name, each in manifests(checkout, "--kind", kind).items()
-        if name != "PersistentVolumeClaim"
-    ]
-    pod = pod_of(document)
-    container = (pod.get("initContainers") or pod["containers"])[0]
-    probes = [container.get(name, {}) for name in ("startupProbe", "readinessProbe")]
-    ours = container["command"]
-    ours = ours[3:] if ours[0] == "/bin/sh" else ours
-    commands = [ours, *(each["exec"]["command"] for each in probes if each)]
-    for _, command, *arguments in commands:
-        words = [
-            word.replace("/identities", project.output).replace("/tokens/oauth", project.output)
-            for word in arguments
-        ]
-        # `watch` takes what `generate` takes, and would stay.
-        assert run("generate" if command == "watch" else command, *words).code == 0

@@ -189,6 +189,16 @@ def test_a_narrow_terminal_goes_without_the_bar(project: Project, run: Program) 
     assert title.index("EXPIRES") == row.index(":") - 2
 
 
+def test_an_error_breaks_no_word_at_a_narrow_terminals_edge(project: Project, run: Program) -> None:
+    """A line is longer than the terminal only where it is one word, such as a path."""
+    project.write([{"identity_name": "ci", "tenant_id": "common", "client_secert": "x"}])
+    with Terminal(run.line("generate"), project.folder, columns=60) as terminal:
+        assert terminal.end() == 2
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.seen).splitlines()
+    assert len(lines) > 5
+    assert [line for line in lines if len(line) > 60 and " " in line.strip()] == []
+
+
 def test_an_entry_with_a_mistake_is_shown_with_it_and_with_what_its_token_is_good_for(
     project: Project, run: Program
 ) -> None:
@@ -344,3 +354,54 @@ class Terminal:
             if not data:
                 return
             self.seen += data.decode(errors="replace")
+
+
+def test_the_end_of_a_secret_is_warned_of_explained_and_there_for_programs(
+    project: Project, run: Program
+) -> None:
+    """With what rotates it: the job of this machine, or the command."""
+    soon, late, machine = apps(3)
+    for app in (soon, late):
+        project.idp.add_app(app)
+    day = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 10.5 * 86400))
+    project.write(
+        [
+            entry(soon, client_secret_expires_on=day),
+            entry(late, client_secret_expires_on="2099-12-31"),
+            entry(machine, client_secret=None, managed_identity=True),
+        ]
+    )
+    project.private("crontab", "#!/bin/sh\necho '1 2 * * * credentials-provider $WORDS'\n")
+    os.chmod(os.path.join(project.folder, "crontab"), 0o700)
+    path = {"PATH": f"{project.folder}:/usr/bin:/bin"}
+    table = run("status", env=path).stdout
+    assert f"{soon.name}: its client secret expires on {day}, in 10 days" in " ".join(table.split())
+    assert f"identities rotate {soon.name}" in table
+    assert "2099" not in table
+    told = run("status", late.name, env=path).stdout
+    assert "  Its client secret expires on 2099-12-31" in told
+    assert f"rotate it by hand: `credentials-provider identities rotate {late.name}" in told
+    text = "#!/bin/sh\necho '1 2 * * * credentials-provider identities rotate --all'\n"
+    project.private("crontab", text)
+    os.chmod(os.path.join(project.folder, "crontab"), 0o700)
+    assert "a line in the crontab rotates it" in run("status", soon.name, env=path).stdout
+    document = run("status", "--json", env=path).json["identities"]
+    keys = ("credential", "credential_expires_on", "credential_rotated_by")
+    assert {each["identity_name"]: tuple(each[key] for key in keys) for each in document} == {
+        soon.name: ("client_secret", day, "a line in the crontab"),
+        late.name: ("client_secret", "2099-12-31", "a line in the crontab"),
+        machine.name: (None, None, None),
+    }
+    assert_no_secret(table + told, [soon, late])
+
+
+def test_of_many_secrets_that_end_soon_the_first_are_named(project: Project, run: Program) -> None:
+    many = apps(5)
+    days = [time.strftime("%Y-%m-%d", time.gmtime(time.time() + n * 86400)) for n in range(1, 6)]
+    project.write(
+        [entry(app, client_secret_expires_on=day) for app, day in zip(many, days, strict=True)]
+    )
+    table = run("status").stdout
+    assert table.count("its client secret expires on") == 3
+    assert days[0] in table
+    assert "2 more credentials expire soon" in table

@@ -18,7 +18,7 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.root = folder / "checkout"
+        self.root = folder / "checkout-100%"
         self.root.mkdir()
         self.script = self.root / "generate_creds.sh"
         self.script.touch()
@@ -34,7 +34,8 @@ class Machine:
         path.chmod(0o755)
 
     def unit(self, name: str, command: str, **states: str) -> None:
-        (self.units / f"{name}.service").write_text(f"[Service]\nExecStart={command}\n")
+        escaped = command.replace("%", "%%")
+        (self.units / f"{name}.service").write_text(f"[Service]\nExecStart={escaped}\n")
         self.command("systemctl", "\n\n".join(states.values()))
 
     def found(self) -> list[Timer]:
@@ -104,6 +105,7 @@ def test_a_service_without_a_timer_counts_while_it_runs(machine: Machine) -> Non
         ("0 * * * * /registry/credentials-provider/generate_creds.sh --force", False),
         ("0 * * * * backup /var/credentials-provider-old", False),
         ("# 0 * * * * {script}", False),
+        ("0 * * * * {script} status --any", False),
     ],
 )
 def test_a_line_of_the_crontab_counts_if_it_starts_this_program(
@@ -112,3 +114,38 @@ def test_a_line_of_the_crontab_counts_if_it_starts_this_program(
     """The registry has a script of the same name."""
     machine.command("crontab", line.format(script=machine.script))
     assert machine.found() == ([Timer("a line in the crontab")] if ours else [])
+
+
+def test_a_rotation_is_none_of_the_renewals(machine: Machine) -> None:
+    """Secrets that are rotated daily keep no token fresh."""
+    machine.unit("r", f"{machine.script} identities rotate --all -i /a", both=states("r"))
+    (found,) = machine.found()
+    assert found == Timer("the user's r.timer", rotation=("--all", "-i", "/a"))
+    machine.unit("r", f"{machine.script} mcp-bridge ci", both=states("r"))
+    assert machine.found() == []
+    line = f"1 2 * * * {machine.script}".replace("%", "\\%")
+    machine.command("crontab", f"{line} --quiet\n{line} identities rotate ci\n{line} generate")
+    assert machine.found() == [
+        Timer("a line in the crontab"),
+        Timer("a line in the crontab", rotation=("ci",)),
+    ]
+    machine.command("crontab", "1 2 * * * /x # credentials-provider.rotation (schedule cron)")
+    assert [each.rotation for each in machine.found()] == [("--all",)]
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "file", "rotated"),
+    [
+        (("--all",), "ci", "/a/ids.json", True),
+        (("ci", "other"), "ci", "/a/ids.json", True),
+        (("other",), "ci", "/a/ids.json", False),
+        (("--all", "--identities-file", "/a/ids.json"), "ci", "/a/../a/ids.json", True),
+        (("--all", "-i", "/b/ids.json"), "ci", "/a/ids.json", False),
+        (None, "ci", "/a/ids.json", False),
+    ],
+)
+def test_a_rotation_is_of_its_identities_in_its_file(
+    words: tuple[str, ...] | None, name: str, file: str, rotated: bool
+) -> None:
+    """That of another project does not count."""
+    assert Timer("x", rotation=words).rotates(name, file) is rotated

@@ -24,12 +24,22 @@ from credentials_provider.run.watching import (
     LONGEST_SLEEP,
     LOOK_INTERVAL,
     SHORTEST_PAUSE,
+    SINK_INTERVAL,
     URGENT_BACKOFF,
     Notifier,
     PassResult,
     Watch,
 )
-from unit.making import NOW, REJECTED, UNREACHABLE, Listener, Project, Provider, sample_minted
+from unit.making import (
+    NOW,
+    REJECTED,
+    UNREACHABLE,
+    Listener,
+    Project,
+    Provider,
+    sample_fields,
+    sample_minted,
+)
 
 if TYPE_CHECKING:
     import pathlib
@@ -134,6 +144,26 @@ def test_each_token_is_renewed_at_its_own_time_and_not_before(world: World) -> N
 def test_between_passes_it_does_nothing(world: World) -> None:
     world.serve()
     assert len(world.passes) <= len(world.asked)
+
+
+def test_a_sink_that_somebody_removes_is_written_again_without_a_request(world: World) -> None:
+    """A file here; a Secret is no other case."""
+    sink = world.project.root / "out"
+    world.project.identities(sample_fields("a", sinks=[{"path": str(sink)}]))
+    removed: list[float] = []
+
+    def remove(world: World) -> None:
+        if sink.exists() and not removed:
+            sink.unlink()
+            removed.append(world.now)
+        elif sink.exists() and len(removed) == 1:
+            removed.append(world.now)
+
+    world.at_wait = remove
+    world.until = NOW + 1200
+    world.serve()
+    assert removed[1] - removed[0] <= SINK_INTERVAL + LONGEST_SLEEP
+    assert len(world.asked) == 1
 
 
 def test_what_fails_is_asked_for_ever_more_rarely_and_the_others_are_left_alone(

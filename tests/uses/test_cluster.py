@@ -1,37 +1,31 @@
 """Tokens as Kubernetes Secrets, written through the cluster's API, for which a double stands.
 
-No real API server ran here. The double knows server-side apply as its documents have it: one owner
-for each field, and a Role by the name of the object.
+No real API server ran here.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-import ssl
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
+from cluster_api import serving
 from credentials_provider.identities.sinks import Sink
 from credentials_provider.run.cluster import Cluster
 from support import apps, assert_no_secret, closed_port, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from cluster_api import Api
     from credentials_provider.emulator import App
     from support import Command, Project, Ran
 
 ACCOUNT = "/run/secrets/kubernetes.io/serviceaccount"
-NAMESPACE = "agents"
 # As the kubelet does it: the service account's files where every client looks for them.
 IN_A_POD = (
     f"mount -t tmpfs tmpfs /run && mkdir -p {os.path.dirname(ACCOUNT)} && "
@@ -51,105 +45,10 @@ def may_unshare() -> bool:
 POD = pytest.mark.skipif(not may_unshare(), reason="needs root and a mount namespace")
 
 
-class Api(ThreadingHTTPServer):
-    """The Secrets of one namespace, for one service account, over TLS.
-
-    `allowed` are the names of its Role, `status` an answer for everything. `asked` has each
-    request's method, path and query.
-    """
-
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.secrets: dict[str, dict[str, Any]] = {}
-        self.owners: dict[tuple[str, str], set[str]] = {}  # by Secret and field manager
-        self.allowed: set[str] = {"ci-token"}
-        self.status = 0
-        self.asked: list[tuple[str, str, str]] = []
-        self.account = folder
-        self.token = "service-account-1"
-        authority = trustme.CA()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(context)
-        self.socket = context.wrap_socket(self.socket, server_side=True)
-        folder.mkdir()
-        authority.cert_pem.write_to_path(str(folder / "ca.crt"))
-        (folder / "namespace").write_text(NAMESPACE)
-        (folder / "token").write_text(self.token + "\n")
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "KUBERNETES_SERVICE_HOST": "127.0.0.1",
-            "KUBERNETES_SERVICE_PORT": str(self.server_port),
-        }
-
-    def held(self, name: str = "ci-token", key: str = "token") -> str:
-        return base64.b64decode(self.secrets[name]["data"][key]).decode()
-
-    def put(self, **data: str) -> None:
-        """Somebody else's content of the Secret."""
-        encoded = {key: base64.b64encode(each.encode()).decode() for key, each in data.items()}
-        self.secrets["ci-token"] = {"metadata": {"name": "ci-token"}, "data": encoded}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Api
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        self.server.asked.append((self.command, url.path, url.query))
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        head, _, name = url.path.rpartition("/")
-        if self.server.status:
-            return self._answer(self.server.status)
-        if self.headers["Authorization"] != f"Bearer {self.server.token}":
-            return self._answer(401)
-        if head != f"/api/v1/namespaces/{NAMESPACE}/secrets" or name not in self.server.allowed:
-            return self._answer(403)
-        if self.command == "PATCH":
-            return self._apply(name, json.loads(body), parse_qs(url.query))
-        found = self.server.secrets.get(name)
-        return self._answer(200, found) if found else self._answer(404)
-
-    do_PATCH = do_GET  # noqa: N815  http.server's name
-
-    def _apply(self, name: str, wanted: Mapping[str, Any], query: dict[str, list[str]]) -> None:
-        """What a manager no longer applies goes, where nobody else owns it."""
-        if self.headers["Content-Type"] != "application/apply-patch+yaml":
-            return self._answer(415)
-        assert wanted["metadata"]["name"] == name
-        (manager,) = query["fieldManager"]
-        assert query["force"] == ["true"]
-        made = name not in self.server.secrets
-        secret = self.server.secrets.setdefault(name, {"metadata": wanted["metadata"], "data": {}})
-        before = self.server.owners.get((name, manager), set())
-        self.server.owners[name, manager] = {*wanted["data"]}
-        for key in before - {*wanted["data"]}:
-            del secret["data"][key]
-        secret["data"].update(wanted["data"])
-        return self._answer(201 if made else 200, secret)
-
-    def _answer(self, status: int, document: object = None) -> None:
-        body = json.dumps(document or {"kind": "Status", "code": status}).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
-
-
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Api]:
-    with Api(tmp_path / "account") as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with serving(tmp_path / "account") as server:
         yield server
-        server.shutdown()
 
 
 def in_pod(run: Command, api: Api, *words: str, **env: str) -> Ran:

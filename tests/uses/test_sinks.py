@@ -177,6 +177,18 @@ def test_two_identities_share_a_file(project: Project, run: Command) -> None:
     }
 
 
+@pytest.mark.parametrize("place", [{"path": "out.raw"}, {"kubernetes_secret": "agents"}])
+def test_two_identities_do_not_write_over_one_another_s_token(
+    project: Project, run: Command, place: dict[str, str]
+) -> None:
+    """Both are mistakes: else a reader would get now the one and now the other."""
+    project.add_all(apps(2))
+    project.write([{**each, "sinks": [place]} for each in project.entries()])
+    ran = run("generate")
+    assert (ran.code, ran.stderr.count("has the same sink")) == (2, 2), ran.stderr
+    assert minted(project) == 0
+
+
 # What cannot be written
 
 
@@ -311,9 +323,9 @@ def test_a_sink_on_a_shared_volume_serves_a_container_of_another_user(
     project: Project, run: Command, shared: str
 ) -> None:
     """As the sidecar's manifest says: a volume and its files belong to the pod's fsGroup."""
-    from credentials_provider.schedule.kubernetes import manifests
+    from credentials_provider.schedule.kubernetes import Form, Needs, manifests
 
-    text_of = manifests("sidecar", image="i", every=5, shards=1, name="n")
+    text_of = manifests(Form("sidecar", "i", 5, 1, "n"), Needs())
     (shown,) = re.findall(r'^#   "sinks": (\[.*\])$', text_of, re.MULTILINE)
     os.chown(shared, 0, STRANGER)
     os.chmod(shared, 0o2777)

@@ -159,7 +159,11 @@ def main(
     else:
         code = _run(arguments, root or "")
     if failure := streams.output_failure():
-        click.echo(f"warning: standard output cannot be written: {failure}", err=True)
+        message = f"standard output cannot be written: {failure}"
+        if _wants_json_log(_own_arguments(arguments)):
+            _log_event("warning", message)
+        else:
+            click.echo(f"warning: {message}", err=True)
     if early:  # all is done: from here on impatience would only make a traceback
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if code == _TERMINATED:
@@ -239,11 +243,15 @@ def _report_end(
     options = _parsed_options(context)
     if options.get("as_json"):
         _print_problems([Problem(message)], code)
-    if options.get("log_format") == "json":
+    if _has_json_log(context):
         _log_event(event, message)
     else:
         click.echo(f"error: {message}" if event == "error" else message, err=True)
     return code
+
+
+def _has_json_log(context: click.Context | None) -> bool:
+    return context is not None and context.meta.get("credentials_provider.log_format") == "json"
 
 
 def _wants_json_log(words: Sequence[str]) -> bool:
@@ -292,7 +300,7 @@ def _report_error(
     options = _parsed_options(context)
     if options.get("as_json"):
         _print_problems(error.problems, error.exit_code)
-    elif options.get("log_format") == "json":
+    elif _has_json_log(context):
         for problem in error.problems:
             _log_event("error", str(problem), error.hint)
     else:
@@ -303,18 +311,21 @@ def _report_error(
 def _print_error(
     error: CredentialsProviderError, context: click.Context | None, arguments: Sequence[str]
 ) -> None:
-    click.echo(f"{click.style('error:', fg='red')} {error.message}", err=True, color=colour())
+    from credentials_provider.cli.table import wrapped
+
+    lines = [f"{click.style('error:', fg='red')} {error.message}"]
     if error.problems[0].message != error.message:
-        for problem in error.problems:
-            click.echo(f"  {problem}", err=True)
+        lines += [f"  {problem}" for problem in error.problems]
     # `generate_creds.sh statsu` is `generate statsu`, whether or not there are identities.
     if context and error.exit_code == EXIT_USAGE and arguments[:1] == ["generate"]:
         word = arguments[1] if arguments[1:] and arguments[1][:1] != "-" else None
         if word and (near := _nearest_command(word, context)):
             command = as_started(f"`{PROGRAM} {near}`", context)
-            click.echo(f"  Did you mean the command {command}?", err=True)
+            lines.append(f"  Did you mean the command {command}?")
     if error.hint:
-        click.echo(f"  {as_started(error.hint, context)}", err=True)
+        lines.append(f"  {as_started(error.hint, context)}")
+    for line in lines:
+        click.echo(wrapped(line, err=True), err=True, color=colour())
 
 
 def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:

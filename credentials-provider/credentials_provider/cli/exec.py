@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from credentials_provider.cli.helping import Command
+from credentials_provider.cli.logs import log
 from credentials_provider.cli.options import identity_names
 from credentials_provider.cli.token import (
     check_variable,
@@ -143,10 +144,10 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
         error.hint = f"{error.hint} {_ONLY_ONE}"
         raise
     except FileNotFoundError:
-        click.echo(f"{line[0]}: there is no such command", err=True)
+        log(f"{line[0]}: there is no such command", "error")
         return _NOT_FOUND
     except OSError as error:
-        click.echo(f"{line[0]}: cannot be run: {error.strerror}", err=True)
+        log(f"{line[0]}: cannot be run: {error.strerror}", "error")
         return _CANNOT_RUN
 
 

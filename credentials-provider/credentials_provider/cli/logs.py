@@ -25,8 +25,25 @@ _PRIORITIES: dict[Level, int] = {"error": 3, "warning": 4, "info": 6}
 _LEVELS: dict[str, Level] = {"failed": "error", "kept": "warning"}
 
 
+_as_json = False
+
+
+def set_json(*, wanted: bool) -> None:
+    """Whether this process writes events from now on."""
+    global _as_json  # noqa: PLW0603  a process has one log
+    _as_json = wanted
+
+
+def is_json() -> bool:
+    """Whether it does."""
+    return _as_json
+
+
 def log(text: str, level: Level = "info") -> None:
-    """Lines on stderr; where that is the journal, with their priority."""
+    """Lines on stderr, or an event; where that is the journal, with their priority."""
+    if _as_json:
+        event("service" if level == "info" else level, level, message=click.unstyle(text))
+        return
     if sys.stderr.isatty():
         from credentials_provider.cli.table import wrapped  # people only
 
@@ -79,11 +96,26 @@ def _process() -> dict[str, str]:
     return {"run": os.urandom(4).hex(), "version": __version__, "host": host}
 
 
+def warn(message: str, remedy: str | None = None) -> None:
+    """What stops nothing, and what can be done about it."""
+    if _as_json:
+        event("warning", "warning", message=message, remedy=remedy)
+        return
+    log(f"{click.style('warning:', fg='yellow')} {message}", "warning")
+    if remedy:
+        log(f"    {remedy}", "warning")
+
+
+def observer() -> Observer:
+    """For a command that renews a token while somebody needs it: warnings, and events."""
+    return JsonLog() if _as_json else WarningLog()
+
+
 class WarningLog(Observer):
-    """Warnings alone, for people."""
+    """Warnings alone."""
 
     def warn(self, message: str) -> None:
-        log(f"{click.style('warning:', fg='yellow')} {message}", "warning")
+        warn(message)
 
 
 class JsonLog(Observer):
@@ -93,7 +125,7 @@ class JsonLog(Observer):
         self._quiet = quiet
 
     def warn(self, message: str) -> None:
-        event("warning", "warning", message=message)
+        warn(message)
 
     def hook_output(self, line: str) -> None:
         event("hook_output", line=line)
@@ -149,14 +181,14 @@ class JsonLog(Observer):
             )
 
 
-def show_requests(*, as_json: bool) -> None:
+def show_requests() -> None:
     """Put the program's own log on stderr, a line for each request: no body, no secret (`-vv`)."""
     import logging  # for this alone
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             text = record.getMessage()
-            if as_json:
+            if _as_json:
                 event("request", message=text)
             else:
                 log(text)

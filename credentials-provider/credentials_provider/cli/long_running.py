@@ -9,7 +9,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.cli.exec import inherited
-from credentials_provider.cli.logs import WarningLog
+from credentials_provider.cli.logs import observer, warn
 from credentials_provider.endpoint.answers import Answers
 from credentials_provider.endpoint.server import serving
 from credentials_provider.identities.reading import read_entries, select
@@ -42,7 +42,7 @@ def token_source(settings: Settings, options: dict[str, Any]) -> TokenSource:
         deadline=options["deadline"],
         lock_timeout=options["deadline"],
     )
-    return TokenSource(limits, WarningLog())
+    return TokenSource(limits, observer())
 
 
 def run_with_endpoint(
@@ -77,7 +77,7 @@ def endpoint(
     """The endpoint, and the variables by which a client library finds it."""
     header = secrets.token_urlsafe(_HEADER_BYTES)
     answers = Answers(source, settings, names, header)
-    with serving(answers, WarningLog().warn, port=port, path=path) as address:
+    with serving(answers, warn, port=port, path=path) as address:
         yield {"IDENTITY_ENDPOINT": address, "IDENTITY_HEADER": header}
 
 
@@ -103,5 +103,5 @@ def run_with_renewals(
             child.send(signal.Signals[f"SIG{options['signal_name']}"])
 
     access = source.get(name, options["min_ttl"])
-    keep_fresh(source, name, access, renewed=renewed, warn=WarningLog().warn)
+    keep_fresh(source, name, access, renewed=renewed, warn=warn)
     return child.run(environment(access))

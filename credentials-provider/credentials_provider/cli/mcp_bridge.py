@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from credentials_provider.assistants.configure import check_url
 from credentials_provider.cli.helping import Command
+from credentials_provider.cli.logs import JsonLog, event, is_json
 from credentials_provider.cli.options import (
     DURATION,
     identity_names,
+    log_format_option,
     renewal_limits,
     settings_of,
     settings_options,
@@ -18,6 +20,9 @@ from credentials_provider.cli.options import (
 from credentials_provider.cli.signals import stoppable
 from credentials_provider.cli.token import check_header_names
 from credentials_provider.model import RunOptions
+
+if TYPE_CHECKING:
+    from credentials_provider.model import Observer
 
 
 @click.command(
@@ -56,6 +61,7 @@ from credentials_provider.model import RunOptions
 )
 @settings_options
 @renewal_limits
+@log_format_option
 @click.pass_obj
 def command(
     root: str, /, url: str, *, identity: str, header_name: str, min_ttl: float, **options: Any
@@ -63,8 +69,24 @@ def command(
     """Speak MCP on standard input and output for the remote server at URL, with a fresh token."""
     from credentials_provider.assistants import bridge  # the network
 
+    observer: Observer | None = None
+    if is_json():
+        bridge.trouble.log_by(lambda message: event("bridge", "warning", message=message))
+        observer = JsonLog()
     settings = settings_of(options, root)
-    run_options = RunOptions(settings, **options, lock_timeout=options["deadline"])
+    run_options = RunOptions(
+        settings,
+        timeout=options["timeout"],
+        deadline=options["deadline"],
+        lock_timeout=options["deadline"],
+    )
     with stoppable():
-        bridge.run(run_options, identity, check_url(url), header_name, min_ttl)
+        bridge.run(
+            run_options,
+            identity,
+            check_url(url),
+            header=header_name,
+            min_ttl=min_ttl,
+            observer=observer,
+        )
     return 0

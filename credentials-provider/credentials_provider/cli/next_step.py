@@ -48,7 +48,8 @@ def show(root: str, program: str) -> None:
 
 
 def _working_timers(root: str) -> list[str]:
-    return [each.where for each in timers(os.environ, root) if each.problem is None]
+    found = timers(os.environ, root)
+    return [each.where for each in found if each.problem is None and each.rotation is None]
 
 
 def next_step(settings: Settings, now: float, find_timers: Callable[[], Sequence[str]]) -> Step:

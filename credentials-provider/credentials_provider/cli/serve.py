@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.logs import WarningLog, log
+from credentials_provider.cli.logs import log, warn
 from credentials_provider.cli.long_running import endpoint, token_source
 from credentials_provider.cli.options import (
     identity_names,
+    log_format_option,
     renewal_limits,
     settings_of,
     settings_options,
@@ -55,6 +56,7 @@ ENV_FILE = ".endpoint.env"
 )
 @settings_options
 @renewal_limits
+@log_format_option
 @click.pass_obj
 def command(
     root: str,
@@ -72,7 +74,7 @@ def command(
         raise click.UsageError("--socket and --port exclude one another; Windows has no sockets.")
     file = read_entries(settings)
     for warning in (*settings.warnings, *file.warnings):
-        WarningLog().warn(warning)
+        warn(warning)
     served = select(file.entries, names, file.path)
     if not served:
         raise ConfigurationError(f"{file.path} has no identity", hint="Add one first.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,11 +21,17 @@ from credentials_provider.cli.options import (
 from credentials_provider.cli.signals import stoppable
 from credentials_provider.cli.status_text import status_lines, warning
 from credentials_provider.cli.table import terminal, wrapped
+from credentials_provider.diagnostics.endings import ending, find_rotations
 from credentials_provider.diagnostics.status import Row, Status, prune, read_status
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, StoppedError
+from credentials_provider.identities.fields import EXPIRY_WARNING, day_of
 from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from credentials_provider.diagnostics.endings import Ending
+    from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
 _MOST_ROWS = 50  # that are shown without --all
@@ -68,6 +76,9 @@ def command(root: str, /, **options: Any) -> int:
     """Show the state of every token: time left, next renewal, last failure. Only reads files."""
     settings = settings_of(options, root)
     name, interval = options["name"], max(options["interval"], 1.0)
+    find = functools.cache(lambda: find_rotations(root))
+    soon = math.inf if name or options["as_json"] else time.time() + EXPIRY_WARNING
+    look = functools.partial(ending, settings, find=find, before=soon)
     if options["prunes"]:
         if name or options["watch"] or options["as_json"]:
             raise click.UsageError("--prune goes with no name, --watch or --json.")
@@ -75,8 +86,8 @@ def command(root: str, /, **options: Any) -> int:
     if options["watch"]:
         if options["as_json"] or not sys.stdout.isatty():
             raise click.UsageError("--watch draws on a terminal; without one, use --json.")
-        return _watch(settings, name, interval)
-    status = read_status(settings, (name,) if name else (), time.time(), interval)
+        return _watch(lambda: _read(settings, name, interval, look), name)
+    status = _read(settings, name, interval, look)
     if options["as_json"]:
         import json
 
@@ -91,7 +102,16 @@ def command(root: str, /, **options: Any) -> int:
     return status.exit_code
 
 
-def _watch(settings: Settings, name: str | None, interval: float) -> int:
+def _read(
+    settings: Settings,
+    name: str | None,
+    interval: float,
+    look: Callable[[Entry, float | None], Ending | None],
+) -> Status:
+    return read_status(settings, (name,) if name else (), time.time(), interval, look=look)
+
+
+def _watch(read: Callable[[], Status], name: str | None) -> int:
     """Draw over the last picture, in a screen of its own, until a signal comes."""
     click.echo("\x1b[?1049h\x1b[?25l", nl=False)
     lines: list[str] = []
@@ -99,7 +119,7 @@ def _watch(settings: Settings, name: str | None, interval: float) -> int:
         with stoppable():
             while True:
                 began = time.monotonic()
-                status = read_status(settings, (name,) if name else (), time.time(), interval)
+                status = read()
                 height = terminal()[1] - 1
                 rest = len(list(status_lines(status, name, 0)))
                 lines = list(status_lines(status, name, max(height - rest, 1)))
@@ -180,6 +200,17 @@ def _row_document(row: Row, at: float) -> dict[str, Any]:
         "refresh_at": iso(record.refresh_at) if record and record.fingerprint else None,
         "seconds_left": max(0, int(record.expires_on - at)) if record else None,
         "ours": row.ours,
+        **_ending_document(row.ending),
         "sinks": [sink._asdict() for sink in row.sinks],
         "last_failure": row.failure and {**row.failure._asdict(), "at": iso(row.failure.at)},
+    }
+
+
+def _ending_document(ending: Ending | None) -> dict[str, str | None]:
+    """The end of its credential; all null where it has none, or nothing is known of it."""
+    end = ending and ending.expires_on
+    return {
+        "credential": ending and ending.kind,
+        "credential_expires_on": day_of(end) if end else None,
+        "credential_rotated_by": ending and ending.rotated_by,
     }

@@ -11,6 +11,7 @@ from credentials_provider.cli.helping import as_started
 from credentials_provider.cli.output import REASONS, local_time, time_left
 from credentials_provider.cli.table import table, terminal, wrapped
 from credentials_provider.diagnostics.status import Row, Status, tries
+from credentials_provider.identities.fields import EXPIRY_WARNING
 from credentials_provider.policy import (
     LONG_LIFE,
     MAXIMUM_LEAD_FRACTION,
@@ -36,6 +37,7 @@ _COLOURS = {
 _BAR = 10  # cells
 _COUNTED = 10  # from this number of rows on, their states are counted
 _ENOUGH_TRIES = 2
+_MOST_ENDINGS = 3
 
 
 def status_lines(status: Status, name: str | None, rows: int) -> Iterator[str]:
@@ -153,6 +155,7 @@ def _outlook(status: Status) -> Iterator[str]:
             f"{_first_names(too_late)}: due less than {least} before the end, too little for two "
             f"tries of a timer every {every}. Run it more often, or with --refresh-before 50%."
         )
+    yield from _endings(status)
     if overdue := status.overdue:
         yield warning(
             f"{_first_names(overdue)}: due for a while, and no run has tried. Is a timer running? "
@@ -167,6 +170,23 @@ def _outlook(status: Status) -> Iterator[str]:
         yield warning(
             f"{_first_names(orphans)}: a token whose identity is gone. "
             + as_started("`credentials-provider status --prune` removes it.")
+        )
+
+
+def _endings(status: Status) -> Iterator[str]:
+    """The credentials that end soon, the first to end first."""
+    found = [
+        (each.expires_on, row.identity_name, each)
+        for row in status.rows
+        if (each := row.ending) and each.expires_on and each.expires_on < status.at + EXPIRY_WARNING
+    ]
+    found.sort()
+    for _, name, each in found[:_MOST_ENDINGS]:
+        yield warning(f"{name}: {each.told(status.at)}; {as_started(each.rotation(name))}")
+    if more := len(found[_MOST_ENDINGS:]):
+        yield warning(
+            f"{more} more credentials expire soon. "
+            + as_started("`credentials-provider identities list` shows when.")
         )
 
 
@@ -217,9 +237,19 @@ def _explained(status: Status, row: Row) -> Iterator[str]:
         elif row.reason == "changed":
             yield "  The token on disk is for another definition and cannot be used."
     yield "  Next: " + _next(row, at)
+    yield from _ending(row, at)
     for sink in row.sinks:
         yield f"  Sink {sink.path} ({sink.format}) {_SINKS[sink.state]}."
     yield from _last_failure(row, at)
+
+
+def _ending(row: Row, at: float) -> Iterator[str]:
+    if (ending := row.ending) is not None:
+        told = f"{ending.told(at)}; {as_started(ending.rotation(row.identity_name))}"
+        yield f"  {told[0].upper()}{told[1:]}"
+        if ending.old_until is not None:
+            when = local_time(ending.old_until, at)
+            yield f"  The one before it is removed by the first rotation after {when}."
 
 
 def _last_failure(row: Row, at: float) -> Iterator[str]:

@@ -15,7 +15,7 @@ import click
 
 from credentials_provider.cli import generate, streams
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.logs import JsonLog, event, log, set_shard, show_requests
+from credentials_provider.cli.logs import JsonLog, event, is_json, log, set_shard, show_requests
 from credentials_provider.cli.options import AddressType
 from credentials_provider.cli.output import Console, local_time, show_report
 from credentials_provider.cli.signals import stoppable
@@ -58,7 +58,7 @@ _HEARTBEAT_TIMEOUT = 300.0  # seconds without a sign of life after which the ser
     """,
     params=[each for each in generate.command.params if each.name not in _OMITTED_OPTIONS],
     epilog="Renews at once after a change of the identities file; reads its settings again on "
-    "SIGHUP. For containers, and for systemd with Type=notify.",
+    "SIGHUP. For containers, and for systemd with Type=notify or notify-reload.",
 )
 @click.option(
     "--health-port",
@@ -81,14 +81,14 @@ def command(root: str, /, **options: Any) -> int:
     options["interval"] = _METRICS_INTERVAL
     run_options = generate.options_of(root, options)
     if options["verbose"] > 1:
-        show_requests(as_json=options["log_format"] == "json")
+        show_requests()
     notifier = Notifier(os.environ)
     service = _Service(run_options, options, notifier)
     streams.limit(timeout=_WRITE_TIMEOUT)
     answers = {"/": service.answer_health, "/metrics": service.answer_metrics}
     with stoppable(), _sighup() as wait, serving(addresses, answers) as urls:
         for url in urls:
-            service.log(f"health at {url}")
+            log(f"health at {url}")
         try:
             Watch(
                 run_options,
@@ -114,7 +114,6 @@ class _Service:
         self, run_options: RunOptions, options: dict[str, Any], notifier: Notifier
     ) -> None:
         self.options = run_options
-        self._as_json = options["log_format"] == "json"
         set_shard(run_options.shard)
         self._quiet, self._verbose = options["quiet"], bool(options["verbose"])
         self._notifier = notifier
@@ -133,7 +132,7 @@ class _Service:
             found.append(read(settings))
             return found[-1]
 
-        console = _ServiceLog(self) if self._as_json else _ServiceConsole(self)
+        console = _ServiceLog(self) if is_json() else _ServiceConsole(self)
         with contextlib.closing(console):
             report = batch.run(run_options, console, read=noted)
         self._read = lambda _: found[-1]  # until the next pass: a broken file is not the service's
@@ -149,12 +148,6 @@ class _Service:
 
             with contextlib.suppress(CredentialsProviderError):
                 write_metrics(metrics_file, self._subject())
-
-    def log(self, text: str) -> None:
-        if self._as_json:
-            event("service", message=text)
-        else:
-            log(text)
 
     def _subject(self) -> Subject:
         """What the metrics are about.
@@ -215,7 +208,7 @@ class _Service:
         """Whatever is worth a line: a pass that renewed or failed something, and the first one."""
         if self._ready and report.hook is None and report.count("fresh") == len(report.results):
             return
-        if self._as_json:
+        if is_json():
             _ServiceLog(self).report(report)
             return
         show_report(
@@ -233,7 +226,7 @@ class _Service:
         message = "; ".join(map(str, problems))
         if result.report is not None:
             message += "; the identities file of before is used until this is corrected"
-        if self._as_json:
+        if is_json():
             event("error", "error", message=message)
         else:
             log(f"{click.style('error:', fg='red')} {message}", "error")

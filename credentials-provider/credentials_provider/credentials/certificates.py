@@ -87,6 +87,15 @@ def load_certificate(content: bytes, password: str | None, now: float) -> Certif
     return Certificate(key, pem, end, found.fingerprint(hashes.SHA256()).hex())
 
 
+def first_end(content: bytes) -> float | None:
+    """When the first certificate of a PEM file to end does so, epoch seconds; None: it has none."""
+    try:
+        found = [x509.load_pem_x509_certificate(each) for each in _CERTIFICATE.findall(content)]
+    except ValueError:
+        return None
+    return min((each.not_valid_after_utc.timestamp() for each in found), default=None)
+
+
 def _from_pem(
     content: bytes, password: bytes | None
 ) -> tuple[PrivateKeyTypes, list[x509.Certificate]]:

@@ -16,16 +16,19 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.errors import ConfigurationError, SecretUnavailableError, quoted
 from credentials_provider.identities import rules
 from credentials_provider.identities.fields import (
     CERTIFICATE_FIELDS,
+    EXPIRY_FIELD,
+    EXPIRY_WARNING,
     FEDERATED_KINDS,
     LITERALS,
     SECRET_KINDS,
+    day_of,
+    secret_end,
 )
 from credentials_provider.identities.reading import POD_VARIABLES, authority_base
 from credentials_provider.minting import Failure
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
     from credentials_provider.transport.retrying import Transport
 
 MAXIMUM_SIZE = 1 << 16  # bytes of a file with a credential; a chain of certificates has some 8,000
-EXPIRY_WARNING = 30 * 86400.0  # seconds before its end
 ASSERTION_LEEWAY = 300  # seconds; Entra ID forgives as much of a clock
 
 _HOST_VARIABLES = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT")
@@ -111,11 +113,9 @@ class Resolver:
             return Failure(
                 "secret_unavailable", error.message, error.hint or "", transient=error.transient
             )
-        if field in SECRET_KINDS and identity.client_secret_expires_on:
-            name = identity.identity_name
-            end = date.fromisoformat(identity.client_secret_expires_on)
-            midnight = datetime(end.year, end.month, end.day, tzinfo=timezone.utc)
-            return self._with_expiry(found, midnight.timestamp(), f"{name}: the client secret")
+        end = secret_end({EXPIRY_FIELD: identity.client_secret_expires_on})
+        if field in SECRET_KINDS and end is not None:
+            return self._with_expiry(found, end, f"{identity.identity_name}: the client secret")
         return found
 
     def _once(self, key: Hashable, make: Callable[[], Credential]) -> Credential:
@@ -224,7 +224,7 @@ class Resolver:
         end = epoch_claim(claims, "exp")
         if end is not None and end + ASSERTION_LEEWAY < self._now():
             raise SecretUnavailableError(
-                f"the federated token in {what} expired on {_day(end)}",
+                f"the federated token in {what} expired on {day_of(end)}",
                 "Check the program that should renew it, and this machine's clock.",
             )
         return Credential(field, {"client_assertion": lambda: token}, warnings=warnings)
@@ -302,6 +302,23 @@ class Resolver:
         found = Credential(field, for_msal, warnings=warnings)
         return self._with_expiry(found, certificate.expires_on, f"the certificate in {what}")
 
+    def certificate_end(self, identity: Identity) -> float | None:
+        """When the certificate of an identity's file ends, epoch seconds; None: it is not known.
+
+        The key of a PEM file is left alone: to read and check one takes a tenth of a second.
+        """
+        from credentials_provider.credentials.certificates import first_end
+
+        try:
+            path = self._path(str(identity.certificate_file), "certificate_file")
+            content, _ = _read(path, "certificate_file", strict=False)
+            if end := first_end(content):
+                return end
+        except SecretUnavailableError:
+            return None
+        found = self.resolve(identity, "certificate_file")
+        return found.expires_on if isinstance(found, Credential) else None
+
     def _with_expiry(self, found: Credential, end: float, what: str) -> Credential:
         warning = expiry_warning(what, end, self._now())
         warnings = (*found.warnings, warning) if warning else found.warnings
@@ -313,10 +330,10 @@ def expiry_warning(what: str, end: float, now: float) -> str | None:
     if end > now + EXPIRY_WARNING:
         return None
     if end <= now:
-        return f"{what} expired on {_day(end)}: replace it"
+        return f"{what} expired on {day_of(end)}: replace it"
     days = int((end - now) // 86400)
     left = f"in {days} days" if days > 1 else "within two days"
-    return f"{what} expires {left}, on {_day(end)}: replace it before"
+    return f"{what} expires {left}, on {day_of(end)}: replace it before"
 
 
 def _vault_certificate(fetched: VaultSecret, what: str) -> bytes:
@@ -330,10 +347,6 @@ def _vault_certificate(fetched: VaultSecret, what: str) -> bytes:
             f"{what} is called a PFX ({fetched.content_type}), but is none in base64",
             "Import the certificate into the vault again.",
         ) from None
-
-
-def _day(epoch: float) -> str:
-    return datetime.fromtimestamp(epoch, tz=timezone.utc).date().isoformat()
 
 
 def _read(path: str, field: str, *, strict: bool) -> tuple[bytes, tuple[str, ...]]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.credentials.resolver import Credential, Resolver, expiry_warning
 from credentials_provider.errors import ConfigurationError, Problem
 from credentials_provider.identities.fields import (
     CREDENTIAL_KINDS,
-    EXPIRY_FIELD,
     LITERALS,
     PREVIOUS_KINDS,
     SECRET_KINDS,
+    day_of,
+    secret_end,
 )
 from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import authority_base, read_entries
-from credentials_provider.identities.rules import is_date
 from credentials_provider.identities.validation import validate, validate_entry
 from credentials_provider.minting import Failure
 
@@ -54,9 +53,7 @@ class Item(NamedTuple):
     @property
     def ends(self) -> str | None:
         """The credential's last day, ISO 8601 in UTC."""
-        if self.expires_on is None:
-            return None
-        return datetime.fromtimestamp(self.expires_on, tz=timezone.utc).date().isoformat()
+        return None if self.expires_on is None else day_of(self.expires_on)
 
     def row(self) -> tuple[str, str, str, str, str, str]:
         return (
@@ -87,14 +84,13 @@ def items(settings: Settings, now: Callable[[], float] = time.time) -> list[Item
     resolver = Resolver(settings, now)
     found = []
     for entry in read_entries(settings).entries:
-        credential: Credential | Failure | None = None
+        end = None
         wrong: set[str | None] = set()
         identity = validate_entry(entry)
         if not isinstance(identity, Identity):
             wrong = {problem.field for problem in identity}
         elif "certificate_file" in entry.fields:
-            credential = resolver.resolve(identity, "certificate_file")
-        end = credential.expires_on if isinstance(credential, Credential) else None
+            end = resolver.certificate_end(identity)
         found.append(_item(entry, end, wrong))
     return found
 
@@ -199,9 +195,8 @@ def _item(entry: Entry, end: float | None, wrong: Collection[str | None] = ()) -
     source = None
     if kind and kind not in LITERALS:
         source = "system-assigned" if fields[kind] is True else text(kind)
-    if end is None and is_date(text(EXPIRY_FIELD)):
-        stated_end = datetime.fromisoformat(text(EXPIRY_FIELD))
-        end = stated_end.replace(tzinfo=timezone.utc).timestamp()
+    if end is None:
+        end = secret_end(fields)
     previous = next((kind for kind in PREVIOUS_KINDS if kind in fields), None)
     return Item(
         entry.name,

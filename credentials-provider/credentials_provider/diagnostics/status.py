@@ -22,6 +22,7 @@ from credentials_provider.tokens.store import TokenStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+    from credentials_provider.diagnostics.endings import Ending
     from credentials_provider.identities.reading import IdentitiesFile
     from credentials_provider.model import Entry, PlanItem, Reason
     from credentials_provider.settings import Settings
@@ -67,6 +68,7 @@ class Row(NamedTuple):
     ours: bool = True  # an orphan that this program wrote
     problems: tuple[str, ...] = ()  # mistakes of its entry
     sinks: tuple[SinkState, ...] = ()
+    ending: Ending | None = None  # of its credential, where that was asked for
 
 
 class Outage(NamedTuple):
@@ -154,8 +156,12 @@ def read_status(
     now: float,
     interval: float = TIMER_INTERVAL,
     read: Callable[[Settings], IdentitiesFile] = read_entries,
+    *,
+    look: Callable[[Entry, float | None], Ending | None] | None = None,
 ) -> Status:
     """The state of every identity, or of those named; orphans only with all.
+
+    `look` says when the credential of an entry ends; it gets what the last renewal saw of that.
 
     Raises:
         ConfigurationError: no identities file, or none that is a JSON array; an unknown name; an
@@ -169,19 +175,14 @@ def read_status(
     state = read_state(store)
     problems = {} if file.obvious else _problems(entries)
     rows = [
-        _row(item, store, state, problems.get(item.entry.index, ()), now)
+        _row(item, store, state, problems.get(item.entry.index, ()), now)._replace(
+            ending=look(item.entry, state.credential_end(item.entry.name)) if look else None
+        )
         for item in make_plan(entries, on_disk, now)
     ]
     if with_sinks := {entry.name: entry for entry in entries if entry.fields.get("sinks")}:
-        from credentials_provider.run.sinks import states  # only where there are any
-
         rows = [
-            row._replace(
-                sinks=tuple(
-                    SinkState(sink.place, sink.format, found)
-                    for sink, found in states(store, entry, settings.identities_file)
-                )
-            )
+            row._replace(sinks=_sinks(settings, store, entry))
             if (entry := with_sinks.get(row.identity_name))
             else row
             for row in rows
@@ -197,6 +198,15 @@ def read_status(
         state.last_run,
         (*settings.warnings, *file.warnings),
         state.hook_failure,
+    )
+
+
+def _sinks(settings: Settings, store: TokenStore, entry: Entry) -> tuple[SinkState, ...]:
+    from credentials_provider.run.sinks import states  # only where there are any
+
+    return tuple(
+        SinkState(sink.place, sink.format, found)
+        for sink, found in states(store, entry, settings.identities_file)
     )
 
 

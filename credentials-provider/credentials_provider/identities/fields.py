@@ -7,6 +7,7 @@ field is one row here, a rule in `rules`, and its behaviour.
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from credentials_provider.identities import rules
@@ -247,8 +248,22 @@ CERTIFICATE_FIELDS = ("certificate_key_file", *PASSWORD_FIELDS)
 EXPIRY_FIELD = "client_secret_expires_on"
 SECRETS_FOLDER = ".secrets"  # beside the identities file
 LITERALS = tuple(each.name for each in _TABLE if each.secret)
+EXPIRY_WARNING = 30 * 86400.0  # seconds before a credential's end
 _LONGEST_FIELD = 64  # characters of a name that messages show
 _REQUIRED = frozenset(DEFINITION_FIELDS)
+
+
+def secret_end(fields: Mapping[str, Any]) -> float | None:
+    """When an entry says that its secret ends, epoch seconds: the start of that day, UTC."""
+    text = fields.get(EXPIRY_FIELD)
+    if not isinstance(text, str) or not rules.is_date(text):
+        return None
+    return datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timestamp()
+
+
+def day_of(epoch: float) -> str:
+    """The day of a time, ISO 8601 in UTC."""
+    return datetime.fromtimestamp(epoch, timezone.utc).date().isoformat()
 
 
 def known_to_be_right(fields: Mapping[str, Any]) -> bool:

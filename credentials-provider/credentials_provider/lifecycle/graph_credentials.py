@@ -23,6 +23,7 @@ from credentials_provider.identities.fields import (
     PREVIOUS_KINDS,
     ROTATED,
     SECRET_KINDS,
+    day_of,
 )
 from credentials_provider.lifecycle import new_certificate
 from credentials_provider.lifecycle.proving import LifecycleError
@@ -81,7 +82,7 @@ class Secrets:
             previous: entry.fields[field],
             field: None,
             "client_secret_file": rotation.place,
-            EXPIRY_FIELD: day(rotation.ends_at) if rotation.ends_at else None,
+            EXPIRY_FIELD: day_of(rotation.ends_at) if rotation.ends_at else None,
         }
 
     def remove(self, application: Application, key_ids: set[str]) -> None:
@@ -173,13 +174,6 @@ def checked(result: Any) -> Any:
     if isinstance(result, Failure):
         raise LifecycleError(result.message, result.remedy, transient=result.transient)
     return result
-
-
-def day(epoch: float) -> str:
-    """The day of a time, ISO 8601 in UTC."""
-    from datetime import datetime, timezone
-
-    return datetime.fromtimestamp(epoch, timezone.utc).date().isoformat()
 
 
 def _same(key: Password | Key, der: bytes) -> bool:

@@ -16,12 +16,12 @@ from credentials_provider.credentials.resolver import Credential, Resolver
 from credentials_provider.entra.graph import application
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.identities.fields import SECRETS_FOLDER
+from credentials_provider.identities.fields import SECRETS_FOLDER, day_of
 from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import authority_base, make_entry, read_entries
-from credentials_provider.identities.validation import validate_entry
+from credentials_provider.identities.validation import valid_identity, validate_entry
 from credentials_provider.lifecycle import journal
-from credentials_provider.lifecycle.graph_credentials import checked, day, kind_of
+from credentials_provider.lifecycle.graph_credentials import checked, kind_of
 from credentials_provider.lifecycle.proving import LifecycleError, prove
 from credentials_provider.lifecycle.replacing import find
 from credentials_provider.minting import Failure
@@ -156,7 +156,7 @@ class _Rotator:
         if self._plan.older_than and not self._is_old(used):
             return self._step("young", f"its {field} is younger than that")
         if self._plan.dry_run:
-            ends = f", ends on {day(min(each.end for each in used))}" if used else ""
+            ends = f", ends on {day_of(min(each.end for each in used))}" if used else ""
             return self._step("planned", f"its {field}{ends}; a new one would be made")
         nonce = secrets.token_hex(4)
         fields = self.entry.fields
@@ -274,10 +274,8 @@ class _Rotator:
     # What the steps have in common
 
     def _prove(self, entry: Entry) -> None:
-        found = validate_entry(entry)
-        if not isinstance(found, Identity):
-            raise ConfigurationError(f"{self._name} has mistakes", problems=found)
-        prove(self._settings, entry, found, wait=self._plan.wait, progress=self._progress)
+        identity = valid_identity(entry)
+        prove(self._settings, entry, identity, wait=self._plan.wait, progress=self._progress)
 
     def _application(self) -> Application:
         """The identity's application at Graph, asked by itself or by the caller."""
@@ -300,16 +298,13 @@ class _Rotator:
 
     def _validated(self, name: str) -> tuple[Entry, Identity]:
         entry = find(self._settings, name)
-        found = validate_entry(entry)
-        if not isinstance(found, Identity):
-            raise ConfigurationError(f"{name} has mistakes", problems=found)
-        return entry, found
+        return entry, valid_identity(entry)
 
     def _description(self, rotation: Rotation) -> str:
         if rotation.remove_at is None:
             return "the new credential is not proven yet; run this again"
         left = max((rotation.remove_at - self._now()) / 3600, 0)
-        ends = f", ends on {day(rotation.ends_at)}" if rotation.ends_at else ""
+        ends = f", ends on {day_of(rotation.ends_at)}" if rotation.ends_at else ""
         return (
             f"the new credential is in use{ends}; the old one is removed by the next `rotate` in "
             f"{left:.0f} h or later"

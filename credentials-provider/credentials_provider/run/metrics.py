@@ -6,7 +6,6 @@ Every series has the labels `folder` and `shard`: two installations on one machi
 from __future__ import annotations
 
 import os
-from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from credentials_provider import __version__
 from credentials_provider.files import write_whole
-from credentials_provider.identities.fields import EXPIRY_FIELD
+from credentials_provider.identities.fields import secret_end
 from credentials_provider.model import TokenRecord
 from credentials_provider.tokens.history import read_state
 
@@ -71,7 +70,7 @@ class _Run(Collector):
         )
         # What the entry says is newer than what the last renewal saw in a certificate or vault.
         seen = {name: each.credential_ends for name, each in state.identities.items()}
-        said = {each.name: end for each in entries or () if (end := _secret_end(each))}
+        said = {each.name: end for each in entries or () if (end := secret_end(each.fields))}
         ends = {name: said.get(name) or seen.get(name) for name in self._names}
         self._ends = {name: end for name, end in ends.items() if end is not None}
         self._interval = subject.interval
@@ -177,15 +176,3 @@ class _Run(Collector):
 
     def _values(self, identity: str) -> list[str]:
         return [identity, *self._labels.values()]
-
-
-def _secret_end(entry: Entry) -> float | None:
-    """When the entry says that its secret expires, epoch seconds: the start of that day, UTC."""
-    text = entry.fields.get(EXPIRY_FIELD)
-    try:
-        day = date.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    if day is None:
-        return None
-    return datetime(day.year, day.month, day.day, tzinfo=timezone.utc).timestamp()

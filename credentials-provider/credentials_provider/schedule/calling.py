@@ -12,8 +12,11 @@ from credentials_provider.run.child_environment import allowed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from credentials_provider.schedule import Plan
+
 TIMEOUT = 60.0  # seconds for systemctl, crontab and their like
 FIRST_RUN_TIMEOUT = 330.0  # seconds for the job itself: a unit gives it five minutes
+FIRST_ROTATION_TIMEOUT = 3630.0  # seconds; a unit gives it an hour
 _LAST_LINES = 12
 
 
@@ -28,7 +31,6 @@ class FirstRun(NamedTuple):
 
 def run(
     line: Sequence[str],
-    text: str = "",
     *,
     timeout: float = TIMEOUT,
     environment: Mapping[str, str] | None = None,
@@ -42,7 +44,7 @@ def run(
     try:
         return subprocess.run(  # noqa: S603  words of ours
             line,
-            input=text,
+            stdin=subprocess.DEVNULL,
             env=allowed(os.environ) if environment is None else environment,
             capture_output=True,
             text=True,
@@ -61,14 +63,14 @@ def run(
         ) from None
 
 
-def call(line: Sequence[str], text: str = "") -> str:
+def call(line: Sequence[str]) -> str:
     """What a program prints, which must succeed.
 
     Raises:
         ConfigurationError: it failed.
 
     """
-    done = run(line, text)
+    done = run(line)
     if done.returncode:
         raise ConfigurationError(
             f"{' '.join(line)} failed: {done.stderr.strip()[:200]}",
@@ -84,11 +86,16 @@ def last_lines(text: str) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
-def first_run(line: Sequence[str], environment: Mapping[str, str]) -> FirstRun:
+def timeout_of(plan: Plan) -> float:
+    """How long its first run may take, in seconds."""
+    return FIRST_ROTATION_TIMEOUT if plan.rotates else FIRST_RUN_TIMEOUT
+
+
+def first_run(plan: Plan, line: Sequence[str], environment: Mapping[str, str]) -> FirstRun:
     """Run the job once, as the timer will: in that environment alone."""
-    done = run(line, timeout=FIRST_RUN_TIMEOUT, environment=environment)
+    done = run(line, timeout=timeout_of(plan), environment=environment)
     return FirstRun(
         done.returncode in (0, 75),
-        f"The first run ended with exit code {done.returncode}.",
+        f"The first {plan.act} ended with exit code {done.returncode}.",
         last_lines(done.stdout + done.stderr),
     )

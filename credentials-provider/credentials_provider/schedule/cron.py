@@ -1,4 +1,4 @@
-"""One line for a crontab."""
+"""A line of a crontab for each job."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.files import write_private
+from credentials_provider.schedule import names_of
 from credentials_provider.schedule.calling import FirstRun, call, first_run, run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from credentials_provider.schedule import Plan
 
 COPY = ".crontab.before"  # in the user's home: the crontab as it was before the last change
 _NEW = ".crontab.new"  # there too, as long as the crontab is replaced
+_ROTATION_TIME = "23 10 * * *"  # when machines are on, and people are there for its mail
 LONGEST = 998  # characters that cron takes as a command (vixie-cron's MAX_COMMAND)
 
 
@@ -31,6 +35,8 @@ def line(plan: Plan) -> str:
     command = f"{words} {_mark(plan.name)}".replace("%", "\\%")
     if not command.isprintable() or len(command) > LONGEST:
         raise ValueError("cron cannot take this command: too long, or with a line break")
+    if plan.rotates:
+        return f"{_ROTATION_TIME} {command}"
     minutes = "*" if plan.every == 1 else f"*/{plan.every}"
     return f"{minutes} * * * * {command}"
 
@@ -39,31 +45,33 @@ def _mark(name: str) -> str:
     return f"# {name} (schedule cron)"
 
 
-def install(plan: Plan) -> FirstRun:
-    """Put the line into this user's crontab, after the job ran once in cron's environment.
+def install(plans: Sequence[Plan]) -> list[FirstRun]:
+    """Put the lines into this user's crontab, after each job ran once in cron's environment.
 
     Raises:
         ConfigurationError: the crontab cannot be read or written.
         ValueError: cron cannot take the command.
 
     """
-    before = _crontab()
-    after = with_line(before, plan)
+    before = after = _crontab()
+    for plan in plans:
+        after = without_line(after, plan.name) + line(plan) + "\n"
     home = {"HOME": os.path.expanduser("~"), "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
-    first = first_run(["/bin/sh", "-c", shlex.join(plan.command)], home)
+    firsts = [first_run(plan, ["/bin/sh", "-c", shlex.join(plan.command)], home) for plan in plans]
     _replace(before, after)
-    return first
+    return firsts
 
 
 def uninstall(name: str) -> bool:
-    """Remove the line of that name; whether there was one.
+    """Remove the lines of that name; whether there was one.
 
     Raises:
         ConfigurationError: the crontab cannot be read or written.
 
     """
-    before = _crontab()
-    after = without_line(before, name)
+    before = after = _crontab()
+    for each in names_of(name):
+        after = without_line(after, each)
     if after != before:
         _replace(before, after)
     return after != before
@@ -94,11 +102,6 @@ def _crontab() -> str:
             hint="cron.allow and cron.deny say who may use crontab.",
         )
     return "" if done.returncode else done.stdout
-
-
-def with_line(crontab: str, plan: Plan) -> str:
-    """A crontab with this plan's line instead of its former one, everything else as it is."""
-    return without_line(crontab, plan.name) + line(plan) + "\n"
 
 
 def without_line(crontab: str, name: str) -> str:

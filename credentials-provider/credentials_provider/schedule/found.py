@@ -1,4 +1,4 @@
-"""What renews the tokens on this machine: timers and services that somebody has set up."""
+"""What renews the tokens and rotates secrets on this machine: timers that somebody has set up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _TIMEOUT = 10.0  # seconds for a command that is asked
 _PROGRAM = "credentials-provider"
 _SCRIPT = "generate_creds.sh"
-_CRON_MARK = re.compile(r"# \S+ \(schedule cron\)\s*$")
+_CRON_MARK = re.compile(r"# (\S+) \(schedule cron\)\s*$")
+_ROTATE = ("identities", "rotate")
+_RENEWING = {"generate", "watch", "serve"}  # commands; without one it is `generate`
 # https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#Process%20Exit%20Codes
 _EXIT_STATUS = {
     "200": "its working directory cannot be used (200/CHDIR)",
@@ -31,14 +33,27 @@ _EXIT_STATUS = {
 
 
 class Timer(NamedTuple):
-    """Something that renews; `problem`: why it does not, in words."""
+    """Something that renews, or rotates; `problem`: why it does not, in words."""
 
     where: str
     problem: str | None = None
+    rotation: tuple[str, ...] | None = None  # arguments of `identities rotate`, if it is that
+
+    def rotates(self, name: str, identities_file: str) -> bool:
+        """Whether it rotates the credential of this identity of this file."""
+        words = self.rotation or ()
+        files = [
+            words[number + 1]
+            for number, word in enumerate(words[:-1])
+            if word in {"-i", "--identities-file"}
+        ]
+        there = [os.path.realpath(file) for file in files]
+        of_file = not there or os.path.realpath(identities_file) in there
+        return of_file and ("--all" in words or name in words)
 
 
 def timers(process: Mapping[str, str], root: str = "") -> list[Timer]:
-    """The timers and services of this user and the system, and the lines of the crontab.
+    """The timers and services of this user and the system, and what the crontab has.
 
     `process`: the environment for the commands that are asked. `root`: the checkout whose script
     counts; another program's generate_creds.sh does not.
@@ -54,18 +69,18 @@ def _systemd(process: Mapping[str, str], root: str) -> Iterator[Timer]:
     if systemctl is None:
         return
     for scope, words in (("user's", ["--user"]), ("system's", [])):
-        names = list(_units(unit_folder(of_user=bool(words)), root))
-        if not names:
+        commands = dict(_units(unit_folder(of_user=bool(words)), root))
+        if not commands:
             continue
-        ids = [f"{name}.{kind}" for name in names for kind in ("timer", "service")]
+        ids = [f"{name}.{kind}" for name in commands for kind in ("timer", "service")]
         options = ["-p", "Id,LoadState,ActiveState,Result,ExecMainStatus"]
         answer = _output([systemctl, *words, "show", *options, "--", *ids], process)
         shown = [dict(_pairs(block)) for block in answer.split("\n\n")]
         states = {each.get("Id", ""): each for each in shown}
-        for name in names:
+        for name, arguments in commands.items():
             timer, service = (states.get(f"{name}.{kind}", {}) for kind in ("timer", "service"))
             if found := _judged(f"the {scope} {name}", timer, service):
-                yield found
+                yield found._replace(rotation=_rotation(arguments))
 
 
 def _judged(what: str, timer: Mapping[str, str], service: Mapping[str, str]) -> Timer | None:
@@ -84,8 +99,8 @@ def _judged(what: str, timer: Mapping[str, str], service: Mapping[str, str]) -> 
     return Timer(what, _EXIT_STATUS.get(status, f"its last run failed with exit code {status}"))
 
 
-def _units(folder: str, root: str) -> Iterator[str]:
-    """Names of the services in a folder that start this program."""
+def _units(folder: str, root: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The services in a folder that renew or rotate: names, and the program's arguments."""
     try:
         files = sorted(os.listdir(folder))
     except OSError:
@@ -100,35 +115,55 @@ def _units(folder: str, root: str) -> Iterator[str]:
         except OSError:
             continue
         commands = [line.partition("=")[2] for line in lines if line.startswith("ExecStart=")]
-        if any(_starts_us(command, root) for command in commands):
-            yield name
+        plain = (each.replace("%%", "%").replace("$$", "$") for each in commands)
+        found = (_arguments(command, root) for command in plain)
+        for arguments in filter(_counts, found):
+            yield name, arguments or ()
 
 
 def _crontab(process: Mapping[str, str], root: str) -> Iterator[Timer]:
     crontab = shutil.which("crontab", path=process.get("PATH"))
     if crontab is None:
         return
+    found = set()
     for line in _output([crontab, "-l"], process).splitlines():
-        if not line.lstrip().startswith("#") and (
-            _CRON_MARK.search(line) or _starts_us(line, root)
-        ):
-            yield Timer("a line in the crontab")
-            return
+        arguments = _arguments(line.replace("\\%", "%"), root)
+        mark = _CRON_MARK.search(line)
+        if arguments is None and mark:  # of another checkout
+            arguments = (*_ROTATE, "--all") if mark[1].endswith(".rotation") else ()
+        if not line.lstrip().startswith("#") and _counts(arguments):
+            found.add(_rotation(arguments or ()))
+    for rotation in sorted(found, key=lambda each: each or ()):
+        yield Timer("a line in the crontab", rotation=rotation)
 
 
-def _starts_us(command: str, root: str) -> bool:
-    """Whether a command line starts this program: by its name, or by the script of the checkout."""
+def _counts(arguments: tuple[str, ...] | None) -> bool:
+    """Whether a command renews or rotates: `status` or a bridge in a unit does neither."""
+    if arguments is None:
+        return False
+    command = arguments[0] if arguments else ""
+    return not command[:1].isalpha() or command in _RENEWING or _rotation(arguments) is not None
+
+
+def _rotation(arguments: tuple[str, ...]) -> tuple[str, ...] | None:
+    return arguments[len(_ROTATE) :] if arguments[: len(_ROTATE)] == _ROTATE else None
+
+
+def _arguments(command: str, root: str) -> tuple[str, ...] | None:
+    """What a command line gives this program, found by its name or the script of the checkout."""
     try:
         words = shlex.split(command)
     except ValueError:
         words = command.split()
     script = os.path.join(os.path.realpath(root), _SCRIPT) if root else None
-    return any(
-        os.path.basename(word) == _PROGRAM
-        or word == "credentials_provider"
-        or (os.path.basename(word) == _SCRIPT and os.path.realpath(word) == script)
-        for word in words
-    )
+    for number, word in enumerate(words):
+        if (
+            os.path.basename(word.removesuffix("/__main__.py")) == _PROGRAM
+            or word == "credentials_provider"
+            or (os.path.basename(word) == _SCRIPT and os.path.realpath(word) == script)
+        ):
+            return tuple(words[number + 1 :])
+    return None
 
 
 def _pairs(block: str) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.files import write_whole
+from credentials_provider.schedule import names_of
 from credentials_provider.schedule.calling import FirstRun, call, first_run, run
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def install(plan: Plan) -> FirstRun:
             f"{path} was not made by this program", hint="Choose another name with --name."
         )
     home = {"HOME": os.path.expanduser("~"), "PATH": _PATH}
-    first = first_run(plan.command, {**home, **plan.environment})
+    first = first_run(plan, plan.command, {**home, **plan.environment})
     os.makedirs(os.path.dirname(path), exist_ok=True)
     write_whole(path, text, 0o600)  # it may hold the environment's secrets
     run(["launchctl", "bootout", f"{_domain()}/{plan.name}"])
@@ -73,13 +74,15 @@ def install(plan: Plan) -> FirstRun:
 
 
 def uninstall(name: str) -> list[str]:
-    """Unload and remove what `install` made of that name; returns its file."""
-    path = path_of(name)
-    if not _is_ours(path):
-        return []
-    run(["launchctl", "bootout", f"{_domain()}/{name}"])
-    os.unlink(path)
-    return [path]
+    """Unload and remove what `install` made of that name; returns its files."""
+    gone = []
+    for each in names_of(name):
+        path = path_of(each)
+        if _is_ours(path):
+            run(["launchctl", "bootout", f"{_domain()}/{each}"])
+            os.unlink(path)
+            gone.append(path)
+    return gone
 
 
 def _domain() -> str:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.files import write_whole
 from credentials_provider.policy import TIMER_JITTER
+from credentials_provider.schedule import names_of
 from credentials_provider.schedule.calling import (
-    FIRST_RUN_TIMEOUT,
     FirstRun,
     call,
     last_lines,
     run,
+    timeout_of,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|target)", re.ASCII)
 _SERVICE = """\
 {made_by}
 [Unit]
-Description=Renew access tokens for machine identities
+Description={purpose}
 {unit}
 [Service]
 {kind}ExecStart={command}
@@ -59,21 +60,23 @@ SystemCallFilter=~@privileged @resources
 
 _TIMED = """\
 Type=oneshot
-# Not renewed, but every token is still valid: the next run tries again.
+# Not done, but every token is still valid: the next run tries again.
 SuccessExitStatus=75
-TimeoutStartSec=5min
+TimeoutStartSec={patience}
 """
 
-# systemd before 253 needs the command; newer ones take this form, too (beside notify-reload).
 _STAYING = """\
-Type=notify
-ExecReload=/bin/sh -c "kill -HUP $MAINPID"
-SuccessExitStatus=143
+{notify}SuccessExitStatus=143
 TimeoutStartSec=5min
 WatchdogSec=5min
 Restart=on-failure
 RestartSec=30s
 """
+
+# systemd.service(5): from 253 on it sends SIGHUP itself, and a reload waits until it is done.
+_NOTIFY_RELOAD_SINCE = 253
+_NOTIFY_RELOAD = "Type=notify-reload\n"
+_NOTIFY = 'Type=notify\nExecReload=/bin/sh -c "kill -HUP $MAINPID"\n'
 
 # What needs namespaces, which containers and some kernels do not give.
 _SANDBOX = """\
@@ -107,10 +110,10 @@ _NETWORK = "Wants=network-online.target\nAfter=network-online.target\n"
 _TIMER = """\
 {made_by}
 [Unit]
-Description=Renew access tokens for machine identities, every {every} min
+Description={purpose}, every {every}
 
 [Timer]
-OnCalendar=*:0/{every}
+OnCalendar={calendar}
 RandomizedDelaySec={jitter}
 AccuracySec=1s
 # A run that was missed while the machine was off is made up for.
@@ -129,6 +132,7 @@ class Form(NamedTuple):
     credentials: Sequence[tuple[str, str]] = ()  # name and path (LoadCredential=)
     on_failure: str | None = None  # a unit that is started when the job fails
     sandbox: bool = True
+    notify_reload: bool = False  # systemd is new enough for that type of service
 
     def check(self) -> None:
         """Refuse what would end the line that it stands in.
@@ -165,8 +169,11 @@ def units(plan: Plan, form: Form) -> dict[str, str]:
     texts = {
         f"{plan.name}.service": _SERVICE.format(
             made_by=MADE_BY,
+            purpose=plan.purpose,
             unit=unit,
-            kind=_TIMED if plan.every else _STAYING,
+            kind=_TIMED.format(patience="1h" if plan.rotates else "5min")
+            if plan.every
+            else _staying(form),
             command=_line(plan.command),
             service=service,
             sandbox=_SANDBOX.format(writes=" ".join(map(_word, plan.writes)))
@@ -177,13 +184,30 @@ def units(plan: Plan, form: Form) -> dict[str, str]:
     }
     if plan.every:
         texts[f"{plan.name}.timer"] = _TIMER.format(
-            made_by=MADE_BY, every=plan.every, jitter=TIMER_JITTER
+            made_by=MADE_BY,
+            purpose=plan.purpose,
+            every="day" if plan.rotates else f"{plan.every} min",
+            calendar="daily" if plan.rotates else f"*:0/{plan.every}",
+            jitter="1h" if plan.rotates else TIMER_JITTER,
         )
     made = {os.path.join(folder, name): text for name, text in texts.items()}
     if plan.environment:
         lines = (f"{name}={_value(value)}\n" for name, value in plan.environment.items())
         made[environment] = f"{MADE_BY}\n{''.join(lines)}"
     return made
+
+
+def _staying(form: Form) -> str:
+    return _STAYING.format(notify=_NOTIFY_RELOAD if form.notify_reload else _NOTIFY)
+
+
+def knows_notify_reload() -> bool:
+    """Whether this machine's systemd does; False where there is none."""
+    try:
+        found = re.match(r"systemd (\d+)", run(["systemctl", "--version"]).stdout)
+    except ConfigurationError:
+        return False
+    return found is not None and int(found[1]) >= _NOTIFY_RELOAD_SINCE
 
 
 def install(plan: Plan, form: Form, *, make_folder: Callable[[str], None]) -> FirstRun:
@@ -220,7 +244,8 @@ def uninstall(name: str, *, of_user: bool) -> list[str]:
 
     """
     folder = unit_folder(of_user=of_user)
-    paths = [os.path.join(folder, f"{name}.{kind}") for kind in ("timer", "service", "env")]
+    kinds = ("timer", "service", "env")
+    paths = [os.path.join(folder, f"{each}.{kind}") for each in names_of(name) for kind in kinds]
     ours = [path for path in paths if _is_ours(path)]
     if ours:
         manager = _manager(of_user=of_user)
@@ -236,14 +261,13 @@ def uninstall(name: str, *, of_user: bool) -> list[str]:
 def _first_run(plan: Plan, form: Form, manager: Sequence[str]) -> FirstRun:
     service = f"{plan.name}.service"
     verb = "start" if plan.every else "restart"
-    done = run([*manager, verb, service], timeout=FIRST_RUN_TIMEOUT)
+    done = run([*manager, verb, service], timeout=timeout_of(plan))
     shown = call([*manager, "show", service, "-p", "ExecMainStatus", "-p", "Result"])
     status = dict(line.partition("=")[::2] for line in shown.splitlines())
     code = status.get("ExecMainStatus", "")
     if done.returncode == 0:
-        return FirstRun(
-            True, f"The first run ended with exit code {code or 0}." if plan.every else "It runs."
-        )
+        what = f"The first {plan.act} ended with exit code {code or 0}."
+        return FirstRun(True, what if plan.every else "It runs.")
     journal = ["journalctl", *(["--user"] if form.of_user else []), "-u", service]
     said = run([*journal, "-n", "12", "-o", "cat", "--no-pager"]).stdout
     if form.sandbox and code in _SANDBOX_CODES:
@@ -254,7 +278,7 @@ def _first_run(plan: Plan, form: Form, manager: Sequence[str]) -> FirstRun:
     if form.of_user and form.sandbox and _HIDDEN_OWNER in said:
         what = "In its sandbox the service cannot see that files of root's are root's."
         return FirstRun(False, what, last_lines(said), "Install it with --no-sandbox.")
-    what = f"The first run failed: {status.get('Result', 'unknown')}, exit code {code}."
+    what = f"The first {plan.act} failed: {status.get('Result', 'unknown')}, exit code {code}."
     return FirstRun(False, what, last_lines(said), f"See more: {' '.join(journal)}")
 
 

@@ -29,7 +29,7 @@ def task(plan: Plan) -> str:
     ET.register_namespace("", _NAMESPACE)
     root = ET.Element(f"{{{_NAMESPACE}}}Task", version="1.2")
     parts: dict[str, str] = {
-        "RegistrationInfo/Description": "Renew access tokens for machine identities",
+        "RegistrationInfo/Description": plan.purpose,
         "Triggers/TimeTrigger/Repetition/Interval": f"PT{plan.every}M",
         "Triggers/TimeTrigger/StartBoundary": _START,
         "Principals/Principal/LogonType": "InteractiveToken",
@@ -40,7 +40,7 @@ def task(plan: Plan) -> str:
         "Settings/StartWhenAvailable": "true",
         "Settings/RunOnlyIfNetworkAvailable": "false",
         "Settings/Hidden": "true",
-        "Settings/ExecutionTimeLimit": "PT5M",
+        "Settings/ExecutionTimeLimit": "PT1H" if plan.rotates else "PT5M",
         "Actions/Exec/Command": program,
         "Actions/Exec/Arguments": subprocess.list2cmdline(arguments),
     }

@@ -69,6 +69,11 @@ class State(NamedTuple):
     hook_failure: HookFailure | None = None
     warned: Mapping[str, float] = {}  # by a warning's hash, when it was last given (epoch seconds)
 
+    def credential_end(self, name: str) -> float | None:
+        """When the credential of an identity ends, as the last renewal saw it; epoch seconds."""
+        found = self.identities.get(name)
+        return found.credential_ends if found else None
+
 
 def read_state(store: TokenStore) -> State:
     """The state of an output folder; empty where there is none to be understood."""

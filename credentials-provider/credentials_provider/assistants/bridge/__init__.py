@@ -28,12 +28,20 @@ from credentials_provider.assistants.bridge.trouble import ClientLog
 from credentials_provider.transport.streaming import Channel
 
 if TYPE_CHECKING:
-    from credentials_provider.model import RunOptions
+    from credentials_provider.model import Observer, RunOptions
 
 
-def run(options: RunOptions, identity: str, url: str, header: str, min_ttl: float) -> None:
+def run(
+    options: RunOptions,
+    identity: str,
+    url: str,
+    *,
+    header: str,
+    min_ttl: float,
+    observer: Observer | None = None,
+) -> None:
     """Pass messages between standard input and output and the server at `url` until input ends."""
-    tokens = Tokens(options, identity, min_ttl, ClientLog())
+    tokens = Tokens(options, identity, min_ttl, observer or ClientLog())
     ending = threading.Event()
     channel = Channel(url, options.settings.ca_bundle)
     remote = Remote(url, header, tokens, channel, ending.wait)

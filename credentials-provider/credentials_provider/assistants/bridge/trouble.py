@@ -18,6 +18,7 @@ from credentials_provider.entra import explanations
 from credentials_provider.model import Observer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from credentials_provider.transport.connections import Trouble
@@ -67,10 +68,23 @@ class TroubleError(Exception):
         return error_line(message_id, {"code": SERVER_ERROR, "message": str(self)})
 
 
+def _line(message: str) -> None:
+    os.write(sys.stderr.fileno(), f"mcp-bridge: {message}\n".encode(errors="replace"))
+
+
+_write: Callable[[str], object] = _line
+
+
+def log_by(write: Callable[[str], object]) -> None:
+    """Have this function write everything from now on."""
+    global _write  # noqa: PLW0603  a process has one standard error
+    _write = write
+
+
 def log(message: object) -> None:
     """A line for the client's log of this server, which standard error is."""
     with contextlib.suppress(OSError, ValueError):  # nobody reads it
-        os.write(sys.stderr.fileno(), f"mcp-bridge: {message}\n".encode(errors="replace"))
+        _write(str(message))
 
 
 class ClientLog(Observer):

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.identities.options import (
-    FILE_OPTIONS,
-    PROVIDER_OPTIONS,
-    progress,
+from credentials_provider.cli.identities.options import file_options, progress, wait_option
+from credentials_provider.cli.options import (
+    DURATION,
+    DURATION_OR_NONE,
+    identity_names,
+    provider_options,
     settings_of,
-    wait_option,
     with_options,
 )
-from credentials_provider.cli.options import DURATION, DURATION_OR_NONE, identity_names
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, CredentialsProviderError
 from credentials_provider.identities.fields import ROTATED
 from credentials_provider.identities.reading import read_entries
@@ -64,7 +64,8 @@ _BUSY = 30.0  # seconds to wait for another rotation
 @click.option("--as", "caller", metavar="NAME", help="Another identity that asks Graph.")
 @click.option("--finish", is_flag=True, help="Only remove old ones whose overlap is over.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@with_options(PROVIDER_OPTIONS, FILE_OPTIONS)
+@click.option("-q", "--quiet", is_flag=True, help="Say only what was changed, or failed.")
+@with_options(provider_options, file_options)
 @click.pass_obj
 def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any) -> int:
     """Make a new secret, or certificate, prove it by a token, and let the identity use it.
@@ -78,7 +79,7 @@ def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any
 
     if bool(names) == everyone:
         raise click.UsageError("Name the identities to rotate, or say --all.")
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     plan = Plan(
         options["lifetime"],
         options["overlap"],
@@ -91,7 +92,9 @@ def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any
     folder = os.path.dirname(os.path.realpath(settings.identities_file))
     with TokenStore(folder).lock(_BUSY, LOCK):
         wanted = dict.fromkeys(names or _rotatable(settings))
-        codes = {_rotate_one(settings, name, plan) for name in wanted} | {EXIT_OK}
+        codes = {_rotate_one(settings, name, plan, quiet=options["quiet"]) for name in wanted} | {
+            EXIT_OK
+        }
     return EXIT_FAILED if EXIT_FAILED in codes else max(codes)
 
 
@@ -106,7 +109,7 @@ def _rotatable(settings: Settings) -> list[str]:
     return list(found.values())
 
 
-def _rotate_one(settings: Settings, name: str, plan: Plan) -> int:
+def _rotate_one(settings: Settings, name: str, plan: Plan, *, quiet: bool) -> int:
     """Rotate, and report it; the exit code. One that fails does not stop the others."""
     from credentials_provider.lifecycle.rotating import rotate as rotate_identity
 
@@ -118,5 +121,6 @@ def _rotate_one(settings: Settings, name: str, plan: Plan) -> int:
             if line:
                 click.echo(f"  {line}", err=True)
         return error.exit_code
-    click.echo(f"{name}: {step.message}")
+    if not quiet or step.state not in {"young", "waiting"}:
+        click.echo(f"{name}: {step.message}")
     return EXIT_OK

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Group
+from credentials_provider.cli.schedule import kubernetes
 from credentials_provider.cli.schedule.planning import (
-    check_generate_options,
     common,
     environment_option,
-    kubernetes_needs,
     local,
-    plan,
+    place,
+    plans,
     refuse_windows,
 )
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, StorageError
 from credentials_provider.files import make_folders
-from credentials_provider.schedule import NAME, cron, kubernetes, launchd, systemd, windows
+from credentials_provider.schedule import cron, launchd, systemd, windows
 from credentials_provider.settings import IDENTITIES_FILE
 
 if TYPE_CHECKING:
@@ -91,24 +91,29 @@ def systemd_command(root: str, /, **options: Any) -> int:
     credentials = [_credential(each) for each in options["credentials"]]
     if IDENTITIES_FILE in dict(credentials):
         options["identities_file"] = f"${{CREDENTIALS_DIRECTORY}}/{IDENTITIES_FILE}"
-    job = plan(root, options, stays=options["stays"])
+    jobs = plans(root, options, stays=options["stays"])
     form = systemd.Form(
         of_user,
-        None if of_user else options["run_as"] or _owner(job.writes[0]),
+        None if of_user else options["run_as"] or _owner(jobs[0].writes[0]),
         credentials,
         options["on_failure_unit"],
         options["sandbox"],
+        notify_reload=options["stays"] and systemd.knows_notify_reload(),
     )
+    made = [_or_usage_error(systemd.units, job, form) for job in jobs]
     if not options["install"]:
-        for path, text in _or_usage_error(lambda: systemd.units(job, form)).items():
+        for path, text in (each for texts in made for each in texts.items()):
             shown = re.sub('="(.*)"', "=(this shell's)", text) if path.endswith(".env") else text
             click.echo(f"# {path}\n{shown}")
         return EXIT_OK
-    first = _or_usage_error(lambda: systemd.install(job, form, make_folder=_make_folder))
-    click.echo(f"Installed {', '.join(systemd.units(job, form))}")
+    codes = []
+    for job, texts in zip(jobs, made, strict=True):
+        first = systemd.install(job, form, make_folder=_make_folder)
+        click.echo(f"Installed {', '.join(texts)}")
+        codes.append(_show_first_run(first))
     if of_user:
         click.echo("It runs while you are logged in; `loginctl enable-linger` lets it run always.")
-    return _show_first_run(first)
+    return max(codes)
 
 
 @command.command(
@@ -129,17 +134,15 @@ def cron_command(root: str, /, **options: Any) -> int:
     refuse_windows()
     if options["uninstall"]:
         gone = cron.uninstall(options["name"])
-        click.echo(
-            "Removed the line from the crontab" if gone else "There is no such line in the crontab"
-        )
+        click.echo("Removed from the crontab" if gone else "There is no such line in the crontab")
         return EXIT_OK
-    job = plan(root, options)
-    click.echo(_or_usage_error(lambda: cron.line(job)))
+    jobs = plans(root, options)
+    click.echo("\n".join(_or_usage_error(cron.line, job) for job in jobs))
     if not options["install"]:
         return EXIT_OK
-    first = _or_usage_error(lambda: cron.install(job))
+    firsts = cron.install(jobs)
     click.echo("Installed in the crontab", err=True)
-    return _show_first_run(first, err=True)
+    return max(_show_first_run(first, err=True) for first in firsts)
 
 
 @command.command(
@@ -161,18 +164,17 @@ def launchd_command(root: str, /, **options: Any) -> int:
     refuse_windows()
     if options["uninstall"]:
         return _removed(launchd.uninstall(options["name"]))
-    job = plan(root, options)
-    if not options["install"]:
-        shown = dataclasses.replace(
-            job, environment=dict.fromkeys(job.environment, "(this shell's)")
-        )
-        click.echo(
-            f"<!-- {launchd.path_of(job.name)} -->\n{_or_usage_error(lambda: launchd.agent(shown))}"
-        )
-        return EXIT_OK
-    first = _or_usage_error(lambda: launchd.install(job))
-    click.echo(f"Installed {launchd.path_of(job.name)}")
-    return _show_first_run(first)
+    codes = [EXIT_OK]
+    for job in plans(root, options):
+        if options["install"]:
+            first = _or_usage_error(launchd.install, job)
+            click.echo(f"Installed {launchd.path_of(job.name)}")
+            codes.append(_show_first_run(first))
+            continue
+        hidden = dict.fromkeys(job.environment, "(this shell's)")
+        text = _or_usage_error(launchd.agent, dataclasses.replace(job, environment=hidden))
+        click.echo(f"<!-- {launchd.path_of(job.name)} -->\n{text}")
+    return max(codes)
 
 
 @command.command(
@@ -187,70 +189,25 @@ def launchd_command(root: str, /, **options: Any) -> int:
     """,
 )
 @common
-@click.option("--env-file", metavar="FILE", help="Default: .env")
-@click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
-@click.option(
-    "-i", "--identities-file", metavar="FILE", help="Default: .oauth-tokens/entra-identities.json"
-)
+@place
 @click.pass_obj
 def windows_command(root: str, /, **options: Any) -> int:
-    """Print a task for Windows' Task Scheduler, as XML for schtasks /Create /XML."""
-    job = plan(root, options)
-    click.echo(_or_usage_error(lambda: windows.task(job)), nl=False)
+    """Print a task for Windows' Task Scheduler, as XML for schtasks /Create /XML.
+
+    With --rotate, the task that rotates is printed instead: create both.
+    """
+    job = plans(root, options)[-1]
+    click.echo(_or_usage_error(windows.task, job), nl=False)
     return EXIT_OK
 
 
-@command.command(
-    "kubernetes",
-    short_help="Manifests for kubectl apply.",
-    examples="""
-    # A CronJob
-    credentials-provider schedule kubernetes --image registry.example.com/tokens:1 \\
-        | kubectl apply -f -
-    # Beside your own container
-    credentials-provider schedule kubernetes --kind sidecar
-    """,
-)
-@common
-@click.option(
-    "--kind",
-    type=click.Choice(["cronjob", "fleet", "sidecar"]),
-    default="cronjob",
-    show_default=True,
-    help="A CronJob; one of indexed Jobs, each with its part; `watch` beside your container.",
-)
-@click.option("--image", default=f"{NAME}:latest", show_default=True, help="See docs.")
-@click.option(
-    "--shards", type=click.IntRange(1, 1000), default=4, show_default=True, help="For a fleet."
-)
-@click.option(
-    "-i",
-    "--identities-file",
-    metavar="FILE",
-    help="Whose credentials the pod needs. Default: .oauth-tokens/entra-identities.json",
-)
-@environment_option
-@click.pass_obj
-def kubernetes_command(root: str, /, **options: Any) -> int:
-    """Print manifests for kubectl apply -f -, or kubectl delete -f -."""
-    check_generate_options(options["more"], stays=options["kind"] == "sidecar")
-    text = kubernetes.manifests(
-        options["kind"],
-        image=options["image"],
-        every=int(options["every"]),
-        shards=options["shards"],
-        name=options["name"],
-        more=options["more"],
-        needs=kubernetes_needs(root, options),
-    )
-    click.echo(text, nl=False)
-    return 0
+command.add_command(kubernetes.command)
 
 
-def _or_usage_error(make: Callable[[], Any]) -> Any:
+def _or_usage_error(make: Callable[..., Any], *arguments: Any) -> Any:
     """A value that cannot stand where it has to is a mistake of usage."""
     try:
-        return make()
+        return make(*arguments)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

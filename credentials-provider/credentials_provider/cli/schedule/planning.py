@@ -1,36 +1,39 @@
-"""What a timer runs: the options that every kind shares, and the plan that they make."""
+"""What a timer runs: the options that every kind shares, and the plans that they make."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from credentials_provider.cli import generate, watch
+from credentials_provider.cli.identities.rotating import rotate
+from credentials_provider.cli.logs import WarningLog
+from credentials_provider.cli.options import (
+    env_file_option,
+    identities_file_option,
+    output_dir_option,
+    with_options,
+)
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.policy import TIMER_INTERVAL
-from credentials_provider.run.launching import (
-    is_temporary,
-    not_passed_warning,
-    options_of,
-    program,
-    variables_not_passed,
-)
-from credentials_provider.schedule import NAME, Plan
-from credentials_provider.schedule.kubernetes import Needs
+from credentials_provider.run.launching import launch_warnings, options_of, program
+from credentials_provider.schedule import DAY, NAME, Plan, names_of
 from credentials_provider.settings import Flags, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_OLD = "--older-than 150d"  # of the 180 days that a new secret is valid
 _MINUTES = tuple(n for n in range(1, 31) if 60 % n == 0)  # what repeats evenly within an hour
 
 
@@ -45,49 +48,43 @@ class NameType(click.ParamType[str]):
         return str(value)
 
 
-def common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of every kind."""
-    for option in (
-        click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTION...]"),
-        click.option(
-            "--name",
-            type=NameType(),
-            default=NAME,
-            show_default=True,
-            help="Name of the service and timer.",
-        ),
-        click.option(
-            "--every",
-            type=click.Choice([str(n) for n in _MINUTES]),
-            default=str(TIMER_INTERVAL // 60),
-            show_default=True,
-            help="Minutes between two runs.",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def local(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of those that run on this machine."""
-    for option in (
-        click.option("--uninstall", is_flag=True, help="Remove what --install made."),
-        click.option(
-            "--install", is_flag=True, help="Install it, run it once; an earlier one is replaced."
-        ),
-        click.option("--env-file", metavar="FILE", help="Default: .env"),
-        click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens"),
-        click.option(
-            "-i",
-            "--identities-file",
-            metavar="FILE",
-            help="Default: .oauth-tokens/entra-identities.json",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
+# Those of every kind.
+common = with_options(
+    click.option(
+        "--every",
+        type=click.Choice([str(n) for n in _MINUTES]),
+        default=str(TIMER_INTERVAL // 60),
+        show_default=True,
+        help="Minutes between two runs.",
+    ),
+    click.option(
+        "--name",
+        type=NameType(),
+        default=NAME,
+        show_default=True,
+        help="Name of the service and timer.",
+    ),
+    click.option(
+        "--rotate", "rotates", is_flag=True, help="Also rotate secrets: a second job, daily."
+    ),
+    click.option(
+        "--rotate-with",
+        metavar="OPTIONS",
+        default=_OLD,
+        show_default=True,
+        help="Options of `identities rotate` for --rotate, in one word.",
+    ),
+    click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTION...]"),
+)
+place = with_options(identities_file_option, output_dir_option, env_file_option)
+# Those of a timer on this machine.
+local = with_options(
+    place,
+    click.option(
+        "--install", is_flag=True, help="Install it, run it once; an earlier one is replaced."
+    ),
+    click.option("--uninstall", is_flag=True, help="Remove what --install made."),
+)
 environment_option = click.option(
     "--environment",
     "names",
@@ -97,13 +94,14 @@ environment_option = click.option(
 )
 
 
-def plan(root: str, options: dict[str, Any], *, stays: bool = False) -> Plan:
-    """The command line with every path absolute, so that it runs from anywhere.
+def plans(root: str, options: dict[str, Any], *, stays: bool = False) -> list[Plan]:
+    """What renews, and after it what rotates, where that was asked for.
 
-    Warns about what the job will not find.
+    Every path is absolute, so that it runs from anywhere. Warns about what the jobs will not find.
     """
     more = (*options["more"], "--quiet")
-    metrics_file = check_generate_options(more, stays=stays)
+    given = check_generate_options(more, stays=stays)
+    metrics_file: str | None = given.get("metrics_file")
     file = options["identities_file"]
     of_systemd = bool(file) and file.startswith("$")  # a file that only the service has
     flags = Flags(
@@ -117,35 +115,59 @@ def plan(root: str, options: dict[str, Any], *, stays: bool = False) -> Plan:
     words += options_of(settings)
     if of_systemd:
         words += ["--identities-file", file]
-    given = _passed_variables(options.get("names", ()))
-    _warn(start, settings, given)
+    variables = passed_variables(options.get("names", ()))
+    _warn(start, settings, variables)
     output_dir = os.path.abspath(settings.output_dir)
     writes = (output_dir, os.path.dirname(metrics_file)) if metrics_file else (output_dir,)
     every = 0 if stays else int(options["every"])
     if metrics_file and every:  # for an alert; the user's own comes later, and wins
         words += ["--interval", f"{every}m"]
-    return Plan((*words, *more), writes, every, options["name"], given)
+    renewal = Plan((*words, *more), writes, every, options["name"], variables)
+    if not options["rotates"]:
+        return [renewal]
+    if of_systemd:
+        raise click.UsageError(
+            "--rotate: the identities file is a credential of systemd, which no job can change."
+        )
+    return [renewal, _rotation(settings, start, {**options, **given}, variables)]
 
 
-def kubernetes_needs(root: str, options: dict[str, Any]) -> Needs:
-    """The files and variables that the identities of the file name, where there is one."""
-    flags = Flags(identities_file=options["identities_file"], env_file=os.devnull)
-    settings = load_settings(flags, os.environ, root)
-    variables = dict.fromkeys(_passed_variables(options["names"]))
-    files: dict[str, None] = {}
-    if settings.identities_file_given or os.path.exists(settings.identities_file):
-        for entry in read_entries(settings).entries:
-            for field, value in entry.fields.items():
-                if not isinstance(value, str):
-                    continue
-                if field.endswith("_env"):
-                    variables[value] = None
-                elif field.endswith("_file") and not value.startswith(("/", "~", "$")):
-                    files[os.path.normpath(value)] = None
-    return Needs(tuple(files), tuple(variables))
+def _rotation(
+    settings: Settings, start: Sequence[str], options: dict[str, Any], variables: Mapping[str, str]
+) -> Plan:
+    """The daily job; it asks the provider that the renewal asks."""
+    words = [*start, "identities", "rotate", "--all", "--quiet"]
+    words += options_of(settings, tokens=False)
+    for option in ("login_base_url", "cloud", "ca_bundle"):
+        if options[option]:
+            words += ["--" + option.replace("_", "-"), options[option]]
+    words += _rotation_words(options["rotate_with"])
+    folder = os.path.dirname(os.path.realpath(settings.identities_file))
+    _, name = names_of(options["name"])
+    return Plan(tuple(words), (folder,), DAY, name, variables)
 
 
-def _passed_variables(names: Sequence[str]) -> dict[str, str]:
+def _rotation_words(text: str) -> list[str]:
+    """Options of `identities rotate`; a mistake in them is reported now."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: {error}", param_hint="'--rotate-with'") from None
+    given = rotate.make_context("rotate", [*words]).params
+    if given["names"] or given["finish"] or given["dry_run"]:
+        raise click.BadParameter(
+            "takes options of a rotation of all identities", param_hint="'--rotate-with'"
+        )
+    return words
+
+
+def passed_variables(names: Sequence[str]) -> dict[str, str]:
+    """The variables of `--environment`, with their values.
+
+    Raises:
+        BadParameter: one is not set.
+
+    """
     for name in names:
         if not _VARIABLE.fullmatch(name) or not os.environ.get(name):
             raise click.BadParameter(f"{name} is not set here", param_hint="'--environment'")
@@ -157,19 +179,13 @@ def _warn(start: Sequence[str], settings: Settings, given: Mapping[str, str]) ->
     try:
         entries = read_entries(settings).entries
     except CredentialsProviderError as error:
-        click.echo(f"Warning: {error.message}", err=True)
-    if names := [each for each in variables_not_passed(settings, entries) if each not in given]:
-        click.echo(f"Warning: {not_passed_warning(names, settings)}", err=True)
-    if is_temporary(start):
-        click.echo(
-            f"Warning: {start[0]} is in uv's cache, which `uv cache prune` empties. Install the "
-            "program with `uv tool install`, and run this again.",
-            err=True,
-        )
+        WarningLog().warn(error.message)
+    for warning in launch_warnings(start, settings, entries, given):
+        WarningLog().warn(warning)
 
 
-def check_generate_options(more: Sequence[str], *, stays: bool = False) -> str | None:
-    """The metrics file; a mistake in the options is reported now, not by the first run at night."""
+def check_generate_options(more: Sequence[str], *, stays: bool = False) -> dict[str, Any]:
+    """What they mean; a mistake in them is reported now, not by the first run at night."""
     if stays:
         options = watch.command.make_context("watch", [*more]).params
     else:
@@ -178,8 +194,7 @@ def check_generate_options(more: Sequence[str], *, stays: bool = False) -> str |
         path = options.get(name)
         if path and not os.path.isabs(path):
             raise click.UsageError(f"{path}: a timer runs anywhere, give the whole path.")
-    metrics_file: str | None = options.get("metrics_file")
-    return metrics_file
+    return options
 
 
 def refuse_windows() -> None:

@@ -97,7 +97,7 @@ def _groups(options: DoctorOptions, now: float, ends_at: float) -> Iterator[_Gro
     yield "sinks", lambda: sinks.read_as_their_users(exam)
     if url := options.registry_url:
         yield "registry", lambda: registry.registry(exam, url)
-    yield "timer", lambda: upkeep.timer(options.process, options.root)
+    yield "timer", lambda: upkeep.timer(exam, options.process, options.root)
     yield "last run", lambda: upkeep.last_run(exam)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from credentials_provider.diagnostics import guide
-from credentials_provider.diagnostics.doctor.checks import Check
+from credentials_provider.diagnostics.doctor.checks import MOST_IDENTITIES, Check
+from credentials_provider.diagnostics.endings import BY_HAND, ending
 from credentials_provider.diagnostics.status import read_status
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.schedule.found import timers
@@ -13,24 +14,30 @@ from credentials_provider.tokens.history import read_state
 from credentials_provider.tokens.store import TokenStore, iso
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from credentials_provider.diagnostics.doctor.checks import Examination, Verdict
     from credentials_provider.diagnostics.status import Row
+    from credentials_provider.schedule.found import Timer
 
 
-def timer(process: Mapping[str, str], root: str) -> Iterator[Check]:
-    """Whether anything renews the tokens; `process`: the environment of the commands asked."""
+def timer(exam: Examination, process: Mapping[str, str], root: str) -> Iterator[Check]:
+    """What renews the tokens, and what rotates credentials that end.
+
+    `process`: the environment of the commands asked.
+    """
     found = timers(process, root)
     for each in found:
         if each.problem is not None:
             name = each.where.rpartition(" ")[2]
             user = "--user " if "user's" in each.where else ""
             cure = f"Look at its log: journalctl {user}-u {name.rpartition('.')[0]}"
-            yield Check("timer", "failure", f"{each.where}: {each.problem}", cure)
-    if good := [each.where for each in found if each.problem is None]:
+            about = "timer" if each.rotation is None else "rotation"
+            yield Check(about, "failure", f"{each.where}: {each.problem}", cure)
+    renewals = [each for each in found if each.rotation is None]
+    if good := [each.where for each in renewals if each.problem is None]:
         yield Check("timer", "ok", " and ".join(good))
-    elif not found:
+    elif not renewals:
         yield Check(
             "timer",
             "warning",
@@ -39,6 +46,28 @@ def timer(process: Mapping[str, str], root: str) -> Iterator[Check]:
             "`credentials-provider schedule cron --install`, or "
             "`credentials-provider watch` as a service.",
         )
+
+    yield from _endings(exam, [each for each in found if each.rotation is not None])
+
+
+def _endings(exam: Examination, rotations: Sequence[Timer]) -> Iterator[Check]:
+    state = read_state(TokenStore(exam.settings.output_dir))
+    for entry in exam.valid[:MOST_IDENTITIES]:
+        seen_last = state.credential_end(entry.name)
+        found = ending(exam.settings, entry, seen_last, lambda: rotations)
+        if found is None:
+            continue
+        known = found.expires_on is not None
+        seen, cure = found.told(exam.now), ""
+        if found.rotated_by == BY_HAND:
+            cure = f"R{found.rotation('NAME')[1:]}"
+        else:
+            seen += f"; {found.rotation(entry.name)}"
+        if not known and found.kind != "certificate_file":
+            asks = "`credentials-provider identities check --check-secret-expiry` asks Graph."
+            cure = f"{asks} {cure}".strip()
+        verdict: Verdict = "ok" if known else "skipped"
+        yield Check("rotation", verdict, seen, cure, identity_names=(entry.name,))
 
 
 def last_run(exam: Examination) -> Iterator[Check]:

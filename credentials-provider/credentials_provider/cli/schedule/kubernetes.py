@@ -1,0 +1,213 @@
+"""`schedule kubernetes`: manifests, made from what the identities need."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.logs import WarningLog
+from credentials_provider.cli.schedule.planning import (
+    NameType,
+    check_generate_options,
+    common,
+    environment_option,
+    passed_variables,
+)
+from credentials_provider.errors import EXIT_OK
+from credentials_provider.identities.fields import CREDENTIAL_KINDS
+from credentials_provider.identities.reading import POD_VARIABLES, authority_base, read_entries
+from credentials_provider.identities.sinks import sinks_of
+from credentials_provider.run.launching import launch_warnings
+from credentials_provider.schedule import NAME, kubernetes
+from credentials_provider.settings import CLOUDS, HOSTS_VARIABLE, Flags, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from credentials_provider.model import Entry
+    from credentials_provider.settings import Settings
+
+# What defines identities and is not a secret; the manifests show it.
+_SETTINGS = ("ENTRA_TENANT_ID", "ENTRA_CLIENT_ID", "ENTRA_SCOPE", "ENTRA_APPLICATION_ID_URI")
+_NAMED_SETTINGS = (HOSTS_VARIABLE, "ENTRA_KEYVAULT_HOSTS")
+_LOGIN_HOST = "ENTRA_LOGIN_BASE_URL"
+# Of the pod itself: paths that the cluster provides.
+_OF_THE_POD = ("/var/run/secrets/", "/run/secrets/")
+_OF_THE_CLUSTER = re.compile(rf"\$\{{?({'|'.join(POD_VARIABLES)})\b")
+_PORT = 443
+
+
+@click.command(
+    "kubernetes",
+    cls=Command,
+    short_help="Manifests for kubectl apply.",
+    examples="""
+    # A CronJob
+    credentials-provider schedule kubernetes --image registry.example.com/tokens:1 \\
+        | kubectl apply -f -
+    # Beside your own container
+    credentials-provider schedule kubernetes --kind sidecar
+    # Tokens as Secrets, by a service that stays
+    credentials-provider schedule kubernetes --kind deployment --namespace agents
+    """,
+)
+@common
+@click.option(
+    "--kind",
+    type=click.Choice(["cronjob", "fleet", "deployment", "sidecar"]),
+    default="cronjob",
+    show_default=True,
+    help="A CronJob; one of indexed Jobs, each with its part; `watch` in a pod of its own, for "
+    "sinks that are Secrets; `watch` beside your container.",
+)
+@click.option("--image", default=f"{NAME}:latest", show_default=True, help="See docs.")
+@click.option(
+    "--shards", type=click.IntRange(1, 1000), default=4, show_default=True, help="For a fleet."
+)
+@click.option(
+    "--namespace", type=NameType(), help="Of all that is made. Sinks that are Secrets need it."
+)
+@click.option("--wait-for", metavar="NAME", help="The identity that probes ask for. Default: any.")
+@click.option(
+    "-i",
+    "--identities-file",
+    metavar="FILE",
+    help="Whose credentials the pod needs. Default: .oauth-tokens/entra-identities.json",
+)
+@click.option("--env-file", metavar="FILE", help="Default: .env")
+@click.option("--ca-bundle", metavar="FILE", help="Certification authorities to trust, PEM.")
+@environment_option
+@click.pass_obj
+def command(root: str, /, **options: Any) -> int:
+    """Print manifests for kubectl apply -f -, or kubectl delete -f -."""
+    if options["rotates"]:
+        raise click.UsageError(
+            "--rotate: the identities are a Secret, which the pod cannot change. Run "
+            "`identities rotate` where they are kept, and make the Secret anew."
+        )
+    kind = options["kind"]
+    stays = kind in kubernetes.STAYING
+    given = check_generate_options(options["more"], stays=stays)
+    flags = Flags(
+        identities_file=options["identities_file"],
+        env_file=options["env_file"],
+        ca_bundle=options["ca_bundle"],
+        login_base_url=given["login_base_url"],
+        cloud=given["cloud"],
+    )
+    settings = load_settings(flags, os.environ, root)
+    needs = _needs(settings, options["names"])
+    if needs.secrets and not options["namespace"]:
+        raise click.UsageError(
+            "Sinks that are Secrets need --namespace: it is where the Role counts."
+        )
+    if kind == "deployment" and not needs.secrets:
+        raise click.UsageError(
+            "Nothing could read the tokens of this kind: give an identity the sink "
+            '{"kubernetes_secret": "NAME"}.'
+        )
+    listen = given.get("listen")
+    form = kubernetes.Form(
+        kind,
+        options["image"],
+        int(options["every"]),
+        options["shards"],
+        options["name"],
+        options["namespace"],
+        options["more"],
+        options["wait_for"],
+        listen[1] if listen else None,
+    )
+    click.echo(kubernetes.manifests(form, needs), nl=False)
+    return EXIT_OK
+
+
+def _needs(settings: Settings, names: Sequence[str]) -> kubernetes.Needs:
+    """What the identities of the file need in a pod; without a file, nothing."""
+    there = settings.identities_file_given or os.path.exists(settings.identities_file)
+    entries = read_entries(settings).entries if there else []
+    variables = passed_variables(names)
+    environment = settings.environment
+    values = {name: environment.get(name) for name in _SETTINGS}
+    values |= {name: environment.get_named(name) for name in _NAMED_SETTINGS}
+    if settings.login_base_url != CLOUDS["public"]:
+        values[_LOGIN_HOST] = settings.login_base_url
+    files: dict[str, None] = {}
+    for entry in entries:
+        for field, value in _texts(entry):
+            if field.endswith("_env"):
+                variables[value] = ""
+            elif field.endswith("_file") and (path := _in_secret(value)):
+                files[path] = None
+    shown = {name: value for name, value in values.items() if value and name not in variables}
+    _warn(settings, entries, {*variables, *shown})
+    urls = [*(authority_base(entry.fields, settings) for entry in entries)]
+    urls += [value for name, value in variables.items() if name.lower().endswith("_proxy")]
+    ports = {port for url in urls if (port := _port(url)) not in {None, _PORT}}
+    return kubernetes.Needs(
+        folder=os.path.relpath(os.path.dirname(os.path.abspath(settings.identities_file))),
+        files=tuple(files),
+        variables=tuple(variables),
+        values=shown,
+        ca_bundle=settings.ca_bundle,
+        secrets=tuple(
+            dict.fromkeys(
+                sink.secret
+                for entry in entries
+                for sink in sinks_of(entry, settings.identities_file)
+                if sink.secret
+            )
+        ),
+        workload_identity=_workload_identity(entries, settings),
+        managed_identity=any("managed_identity" in entry.fields for entry in entries),
+        ports=tuple(sorted(port for port in ports if port)),
+    )
+
+
+def _texts(entry: Entry) -> Iterator[tuple[str, str]]:
+    for field, value in entry.fields.items():
+        if isinstance(value, str):
+            yield field, value
+
+
+def _in_secret(value: str) -> str | None:
+    """A file's path below the identities file; None, with a warning, for one of this machine."""
+    if value.startswith(_OF_THE_POD) or _OF_THE_CLUSTER.match(value):
+        return None
+    path = os.path.normpath(value)
+    if value.startswith(("/", "~", "$")) or path.startswith(os.pardir):
+        click.echo(
+            f"Warning: {value} is not in the pod: put the file below the folder of the identities "
+            "file, and name it by its relative path.",
+            err=True,
+        )
+        return None
+    return path
+
+
+def _workload_identity(entries: Sequence[Entry], settings: Settings) -> str | None:
+    """The client ID for the service account, empty if nothing says it; None: it needs none."""
+    own = settings.environment.get("AZURE_CLIENT_ID") or ""
+    for entry in entries:
+        kinds = [kind for kind in CREDENTIAL_KINDS if kind in entry.fields]
+        file = str(entry.fields.get("federated_token_file", ""))
+        if not kinds or _OF_THE_CLUSTER.match(file):
+            return own or str(entry.fields.get("client_id") or "")
+    return own if any("client_secret_keyvault" in entry.fields for entry in entries) else None
+
+
+def _port(url: str) -> int | None:
+    try:
+        return urlsplit(url if "://" in url else f"http://{url}").port
+    except ValueError:
+        return None
+
+
+def _warn(settings: Settings, entries: Sequence[Entry], taken: set[str]) -> None:
+    for warning in launch_warnings((), settings, entries, taken):
+        WarningLog().warn(warning)
