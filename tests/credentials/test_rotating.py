@@ -263,6 +263,22 @@ def test_a_secret_that_another_has_from_elsewhere_is_not_taken_away(rotate: Rota
         rotate()
 
 
+def test_where_it_is_not_certain_which_secret_was_the_old_one_none_is_removed(
+    rotate: Rotations, idp: Emulator
+) -> None:
+    """Graph shows how a secret begins: another one's may begin alike, and would be gone."""
+    old = rotate.app.secrets[0]
+    alike = f"{old[:3]}-of-somebody-else"
+    both = replace(rotate.app, secrets=(old, alike), secrets_end=rotate.app.secrets_end * 2)
+    idp.add_app(both)
+    assert rotate().state == "rotated"
+    rotate.later = DAY + 60
+    step = rotate()
+    assert (step.state, "not certain" in step.message) == ("finished", True)
+    assert {old, alike} < {each.content for each in rotate.at_graph().all_passwords}
+    assert renew(rotate.project).exit_code == 0
+
+
 def test_a_rotation_by_hand_is_not_disturbed(rotate: Rotations) -> None:
     """Its previous secret would be lost."""
     rotate.project.write([entry(rotate.app, identity_name="ci", client_secret_previous_env="A")])

@@ -153,6 +153,7 @@ def test_runs_at_the_same_time_tell_it_of_each_token_once(project: Project, run:
     several = [run.start("--refresh-ahead", "--on-renew", f"sleep 0.3; {NOTE}") for _ in range(4)]
     assert [wait(process).code for process in several] == [0] * 4
     told = [name for line in lines(project, "names") for name in line.strip("|").split()]
+    assert "|" not in lines(project, "names")  # not run to hear of nothing
     assert sorted(told) == sorted(app.name for app in apps(4))
 
 

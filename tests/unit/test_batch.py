@@ -117,18 +117,29 @@ def test_a_failed_renewal_leaves_the_file_and_is_kept_only_where_nobody_insisted
     assert after == before
 
 
-def test_an_old_token_that_ends_while_its_renewal_fails_is_not_kept(project: Project) -> None:
-    """What counts is whether it serves when the user reads the report."""
+@pytest.mark.parametrize(
+    ("after", "kind", "exit_code"),
+    [(NOW + LIFE - 61, "kept", 75), (NOW + LIFE - 60, "failed", 1), (NOW + LIFE, "failed", 1)],
+)
+def test_an_old_token_that_expires_while_its_renewal_fails_is_not_kept(
+    project: Project, after: float, kind: str, exit_code: int
+) -> None:
+    """What counts is whether it is valid when the user reads the report."""
     project.identities("ci")
     project.token("ci", renew_at=NOW - 1)
-    times = iter([float(NOW), float(NOW)])
+    clock = [float(NOW)]
+
+    def fail() -> Failure:
+        clock.append(after)
+        return UNREACHABLE
+
     report = batch.run(
         RunOptions(project.settings(), refresh_ahead=True),
         project.listener,
-        make_minter=Provider(ci=UNREACHABLE).make_minter,
-        now=lambda: next(times, float(NOW + LIFE)),
+        make_minter=Provider(ci=fail).make_minter,
+        now=lambda: clock[-1],
     )
-    assert (outcomes(report), report.exit_code) == ({"ci": "failed"}, 1)
+    assert (outcomes(report), report.exit_code) == ({"ci": kind}, exit_code)
 
 
 MISTAKES = {

@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
-from credentials_provider.run.child_environment import allowed
+from credentials_provider.identities.reading import make_entry
+from credentials_provider.run.child_environment import allowed, without_secrets
 from support import environment
+from unit.making import SECRET, Project, sample_fields
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,43 @@ def test_a_child_inherits_what_is_on_the_list(name: str, *, inherited: bool) -> 
     """And what was named for it; nothing that nobody thought of."""
     found = allowed({name: "value", "OTHER": "x"}, ["NAMED", "ABSENT"])
     assert found == ({name: "value"} if inherited else {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "inherited"),
+    [
+        ("ENTRA_CLIENT_SECRET", "x", False),
+        ("AZURE_CLIENT_SECRET", "x", False),
+        ("AZURE_CLIENT_CERTIFICATE_PASSWORD", "x", False),
+        ("AZURE_PASSWORD", "x", False),
+        ("OF_AN_IDENTITY", "x", False),
+        ("PASSWORD_OF_AN_IDENTITY", "x", False),
+        ("COPY_OF_A_LITERAL", SECRET, False),
+        ("COPY_OF_THE_SETTING", "s3cret-of-the-setting", False),
+        ("AZURE_CLIENT_ID", "x", True),
+        ("OTHER", "kept", True),
+        ("NOTHING", "", True),
+        ("FIELD", "OF_AN_IDENTITY", True),
+    ],
+)
+def test_a_command_of_the_users_own_inherits_all_but_secrets(
+    project: Project, name: str, value: str, *, inherited: bool
+) -> None:
+    """By the variable's name, or by its value, wherever else that stands."""
+    settings = project.settings({"ENTRA_CLIENT_SECRET": "s3cret-of-the-setting"})
+    password = {"certificate_file": "c.pem", "certificate_password_env": "PASSWORD_OF_AN_IDENTITY"}
+    entries = [
+        make_entry(number, fields, settings)
+        for number, fields in enumerate(
+            (
+                sample_fields("literal"),
+                sample_fields("env", client_secret=..., client_secret_env="OF_AN_IDENTITY"),
+                sample_fields("certificate", client_secret=..., **password),
+            )
+        )
+    ]
+    found = without_secrets({name: value}, iter(entries), settings)
+    assert found == ({name: value} if inherited else {})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks prctl(2)")

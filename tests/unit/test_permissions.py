@@ -17,6 +17,7 @@ from credentials_provider.permissions import (
     is_open,
     is_open_at,
     is_trusted,
+    open_folder_of,
     read_file,
     trust_owner,
     trusted_owners,
@@ -65,10 +66,12 @@ def test_an_owner_who_was_named_counts_by_name_and_by_number() -> None:
     assert trusted_owners() == (str(STRANGER), "root")
 
 
-def test_an_owner_that_does_not_exist_cannot_be_named() -> None:
-    """A misspelt name would trust nobody in silence."""
-    with pytest.raises(ConfigurationError, match="no user 'nobody-of-this-name'"):
-        trust_owner("nobody-of-this-name")
+@pytest.mark.parametrize("name", ["nobody-of-this-name", "", "-1", "1.0", "\u0663"])
+def test_an_owner_that_does_not_exist_cannot_be_named(name: str) -> None:
+    """A misspelt name would trust nobody in silence; another script's digits would trust one."""
+    with pytest.raises(ConfigurationError, match=f"no user {name!r}"):
+        trust_owner(name)
+    assert trusted_owners() == ()
 
 
 @pytest.mark.parametrize(("user", "counts"), [(0, True), (1000, False)])
@@ -91,6 +94,7 @@ def test_the_overflow_user_counts_only_where_every_owner_has_a_number(
     assert is_trusted(65534)
     monkeypatch.setattr(permissions, "_every_owner_is_mapped", lambda: False)
     assert not is_trusted(65534)
+    assert is_trusted(0)
     trust_owner("65534")
     assert is_trusted(65534)
 
@@ -246,3 +250,23 @@ def test_who_else_the_bits_let_in(file: Path, mode: int, *, others: bool, everyb
     file.chmod(mode)
     assert is_open_at(str(file)) is others
     assert not is_open_at(f"{file}-none")
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_told"), [(0o700, False), (0o775, False), (0o707, True), (0o1777, False)]
+)
+def test_a_folder_where_everybody_can_replace_a_file_is_told(
+    tmp_path: Path, mode: int, *, is_told: bool
+) -> None:
+    """Not a sticky one: there, only a file's owner can."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(mode)
+    assert open_folder_of(str(folder / "file")) == (str(folder) if is_told else None)
+
+
+@pytest.mark.parametrize("path", ["none/file", "a\0b/file"])
+def test_a_path_that_leads_nowhere_is_open_to_nobody(path: str) -> None:
+    """Whoever reads it says what is wrong."""
+    assert open_folder_of(path) is None
+    assert not is_open_at(path)

@@ -190,3 +190,12 @@ def test_a_lead_of_a_life_is_the_greater_of_both_ways_to_say_it(
     """Seconds stand as they are; a fraction is of the whole life."""
     assert Lead(seconds=seconds).of(life) == seconds
     assert math.isclose(Lead(fraction=fraction).of(life), fraction * life)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lead"), [(3599, 3599), (3600, 1800), (3601, 1800), (10**6, 1800)]
+)
+def test_a_capped_lead_that_no_token_has_is_half_of_the_life(seconds: int, lead: float) -> None:
+    """From the whole life on: else such tokens would be renewed at each use."""
+    assert Lead(seconds=seconds, capped=True).of(3600) == lead
+    assert Lead(seconds=seconds).of(3600) == seconds

@@ -179,6 +179,24 @@ def test_scopes_are_read_in_every_form_that_the_registry_has_had(tmp_path: Path)
     assert mapping_finding(Token("", HEADER, {}), both).ok is None
 
 
+@pytest.mark.parametrize(
+    ("claims", "where", "scopes"),
+    [
+        ({"groups": ["g1"], "roles": ["r1"]}, "1 in groups", "reader"),
+        ({"groups": ["g1"], "roles": ["r1", "r2"]}, "1 in groups", "reader"),
+        ({"groups": [], "roles": ["r1"]}, "1 in roles", "admin"),
+        ({"groups": None, "roles": ["r1"]}, "1 in roles", "admin"),
+    ],
+)
+def test_roles_count_only_where_there_are_no_groups(
+    claims: dict[str, Any], where: str, scopes: str
+) -> None:
+    """As in the registry: a role beside groups grants nothing."""
+    assert found(claims)["groups"].seen == where
+    finding = mapping_finding(Token("", HEADER, claims), {"g1": ["reader"], "r1": ["admin"]})
+    assert (finding.ok, finding.seen) == (True, scopes)
+
+
 @pytest.mark.parametrize("content", ["{nonsense: [", "[]", '{"_id": "x"}', "text"])
 def test_scopes_that_map_nothing_are_refused(tmp_path: Path, content: str) -> None:
     """An empty mapping would call every group unmapped."""

@@ -30,11 +30,13 @@ from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import TokenRecord
 from credentials_provider.permissions import MAXIMUM_SIZE, UntrustedOwnerError
 from credentials_provider.policy import LONGEST_LIFE
+from credentials_provider.tokens.clock import CLOCK_TOLERANCE, Boot
 from credentials_provider.tokens.plan import UNREADABLE
 from credentials_provider.tokens.store import (
     LOCK_NAME,
     TokenStore,
     iso,
+    parse_record,
     token_document,
 )
 from unit.making import LIFE, NOW, SECRET, Project, read_record, sample_fields, sample_minted
@@ -658,6 +660,41 @@ def test_a_token_file_of_the_registrys_own_generator_is_taken_at_its_word(
     """A number, a time with offset, or a naive one, which is local; its definition is unknown."""
     project.path("ci").write_text(json.dumps({"access_token": "x", "expires_at": expires_at}))
     assert read_record(str(project.path("ci"))) == TokenRecord(0, epoch, epoch, None)
+
+
+@pytest.mark.parametrize("expires_at", [True, None, [], "soon", 2**53, -(2**53), NAN])
+def test_a_time_that_is_none_makes_a_token_file_of_the_registry_unreadable(
+    project: Project, expires_at: object
+) -> None:
+    """A truth value is no second of 1970."""
+    project.path("ci").write_text(json.dumps({"access_token": "x", "expires_at": expires_at}))
+    assert read_record(str(project.path("ci"))) is UNREADABLE
+
+
+@pytest.mark.parametrize("boot_id", [..., None, 5, "another machine, or an earlier start"])
+def test_a_token_file_of_another_machine_is_believed_as_it_is(
+    project: Project, boot_id: object
+) -> None:
+    """Nobody knows whether that one's clock was set."""
+    changes: dict[str, Any] = {"boot_id": boot_id, "booted_at": 1.0}
+    project.token("ci", **changes)
+    record = read_record(str(project.path("ci")))
+    assert isinstance(record, TokenRecord)
+    assert (record.expires_on, record.clock_was_set) == (NOW - 60 + LIFE, False)
+
+
+@pytest.mark.parametrize(
+    ("by", "was_set"),
+    [(0, False), (CLOCK_TOLERANCE, False), (-CLOCK_TOLERANCE, False), (11, True), (-11, True)],
+)
+def test_a_clock_that_was_set_since_the_mint_is_noticed(
+    project: Project, by: float, *, was_set: bool
+) -> None:
+    """By more than is tolerated, in either direction."""
+    project.token("ci", boot_id="this one", booted_at=1000.0)
+    record = parse_record(project.document("ci"), Boot("this one", 1000.0 + by))
+    assert isinstance(record, TokenRecord)
+    assert record.clock_was_set is was_set
 
 
 JSON = st.recursive(

@@ -32,6 +32,7 @@ from credentials_provider.assistants.configure import (
 from credentials_provider.assistants.documents import Change, rendered
 from credentials_provider.assistants.program import Launch
 from credentials_provider.cli.helping import Command
+from credentials_provider.cli.logs import WarningLog
 from credentials_provider.cli.options import identity_names, settings_of, settings_options
 from credentials_provider.cli.token import check_header_names
 from credentials_provider.errors import (
@@ -42,13 +43,7 @@ from credentials_provider.errors import (
 )
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.run.child_environment import allowed
-from credentials_provider.run.launching import (
-    is_temporary,
-    not_passed_warning,
-    options_of,
-    program,
-    variables_not_passed,
-)
+from credentials_provider.run.launching import launch_warnings, options_of, program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,7 +118,13 @@ def command(root: str, /, client_name: str, **options: Any) -> int:
     """Make CLIENT use remote MCP servers with a token that is always valid."""
     settings = settings_of(options, root)
     client = CLIENTS[client_name]
-    configurator = _Configurator(root, client_name, client, settings, _Options(**options))
+    configurator = _Configurator(
+        root,
+        client_name,
+        client,
+        settings,
+        _Options(**{name: options[name] for name in _Options.__slots__}),
+    )
     return configurator.remove() if options["remove"] else configurator.configure()
 
 
@@ -131,7 +132,6 @@ def command(root: str, /, client_name: str, **options: Any) -> int:
 class _Options:
     """What was asked for, as the options name it."""
 
-    client_name: str = ""
     identity: str | None = None
     servers: Sequence[str] = ()
     registry_url: str | None = None
@@ -142,7 +142,6 @@ class _Options:
     check: bool = True
     if_check_fails: str = "ask"
     as_diff: bool = False
-    remove: bool = False
     scope: str | None = None
     file: str | None = None
 
@@ -277,27 +276,25 @@ class _Configurator:
 
     def _discovered(self, identity: str) -> dict[str, str]:
         from credentials_provider.assistants.registry import Registry  # the network
-        from credentials_provider.cli.output import Console
 
         token, _ = self._token(identity)
         url = check_url(self.options.registry_url or "")
         with closing(Registry(url, token, self.settings.ca_bundle)) as registry:
-            return registry.servers(Console().warn)
+            return registry.servers(WarningLog().warn)
 
     def _token(self, identity: str) -> tuple[str, float]:
         """A token with most of its life before it: it may be written down."""
-        from credentials_provider.cli.output import Console
         from credentials_provider.model import RunOptions
         from credentials_provider.run.access import get_token
 
-        access = get_token(RunOptions(self.settings), identity, 600.0, Console())
+        access = get_token(RunOptions(self.settings), identity, 600.0, WarningLog())
         return access.token, access.expires_on
 
     def _static(self, servers: Mapping[str, str], identity: str, header: str) -> dict[str, Any]:
-        from credentials_provider.cli.output import Console, local_time
+        from credentials_provider.cli.output import local_time
 
         token, expires_on = self._token(identity)
-        Console().warn(
+        WarningLog().warn(
             f"this token expires at {local_time(expires_on, time.time())}; until you run this "
             f"again, {self.client.title} then has none that is valid"
         )
@@ -305,15 +302,9 @@ class _Configurator:
 
     def _warn_of_what_is_missing(self, launch: Launch) -> None:
         entries = read_entries(self.settings).entries
-        mine = (each for each in entries if each.name == launch.identity)
-        if names := variables_not_passed(self.settings, mine):
-            click.echo(f"Warning: {not_passed_warning(names, self.settings)}", err=True)
-        if is_temporary(launch.start):
-            click.echo(
-                f"Warning: {launch.start[0]} is in uv's cache, which `uv cache prune` empties. "
-                "Install the program with `uv tool install`, and run this again.",
-                err=True,
-            )
+        mine = [each for each in entries if each.name == launch.identity]
+        for warning in launch_warnings(launch.start, self.settings, mine):
+            WarningLog().warn(warning)
 
 
 def _path(
@@ -347,11 +338,10 @@ def _check_version(client: Client) -> None:
     version = (
         f"is {'.'.join(map(str, found))}" if found else f"does not tell its version (`{name}`)"
     )
-    click.echo(
-        f"Warning: {client.title} {version}. Before {since} it does not run the helper again when "
-        "a token is refused, and stays without one until it is restarted. Leave out --helper for "
-        "the bridge, which works with every version.",
-        err=True,
+    WarningLog().warn(
+        f"{client.title} {version}. Before {since} it does not run the helper again "
+        "when a token is refused, and stays without one until it is restarted. Leave out --helper "
+        "for the bridge, which works with every version."
     )
 
 

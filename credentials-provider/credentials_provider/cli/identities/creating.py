@@ -12,15 +12,18 @@ from credentials_provider.assistants.clients import CLIENTS
 from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.identities.adding import added, ask_secret, entry_fields
 from credentials_provider.cli.identities.options import (
-    FILE_OPTIONS,
-    IDENTITY_OPTIONS,
-    PROVIDER_OPTIONS,
+    file_options,
+    identity_options,
     progress,
-    settings_of,
     wait_option,
+)
+from credentials_provider.cli.identities.registry import registry_accounts, registry_options
+from credentials_provider.cli.options import (
+    ca_bundle_option,
+    output_dir_option,
+    settings_of,
     with_options,
 )
-from credentials_provider.cli.identities.registry import REGISTRY_OPTIONS, registry_accounts
 from credentials_provider.errors import EXIT_OK, quoted
 from credentials_provider.identities.fields import FIELDS
 from credentials_provider.identities.reading import read_entries
@@ -57,8 +60,7 @@ if TYPE_CHECKING:
     "--assistant", type=click.Choice(list(CLIENTS)), help="Also configure this assistant."
 )
 @wait_option("10m")
-@click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
-@with_options(REGISTRY_OPTIONS, IDENTITY_OPTIONS, PROVIDER_OPTIONS[-1:], FILE_OPTIONS)
+@with_options(output_dir_option, registry_options, identity_options, ca_bundle_option, file_options)
 @click.pass_obj
 def create(root: str, /, name: str, groups: str, **options: Any) -> int:
     """Make a machine account at an MCP Gateway Registry, and the identity that uses it.
@@ -69,7 +71,7 @@ def create(root: str, /, name: str, groups: str, **options: Any) -> int:
     """
     from credentials_provider.lifecycle.creating import finish  # urllib3
 
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     wanted = [each.strip() for each in groups.split(",") if each.strip()]
     if not wanted:
         raise click.UsageError("Name at least one group: --groups A,B.")

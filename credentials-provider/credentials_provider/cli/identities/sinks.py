@@ -10,8 +10,13 @@ import click
 
 from credentials_provider.cli.helping import Group
 from credentials_provider.cli.identities.adding import stored_path
-from credentials_provider.cli.identities.options import FILE_OPTIONS, settings_of, with_options
-from credentials_provider.cli.options import identity_names
+from credentials_provider.cli.identities.options import file_options
+from credentials_provider.cli.options import (
+    identity_names,
+    output_dir_option,
+    settings_of,
+    with_options,
+)
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.identities.reading import read_entries, select
@@ -30,7 +35,6 @@ _LOCK_TIMEOUT = 30.0  # seconds
 _SECRET = click.option(
     "--kubernetes-secret", metavar="NAME", help="Instead of PATH: a Secret of the pod's namespace."
 )
-_OUTPUT = click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
 
 
 @click.group(
@@ -70,13 +74,12 @@ def command() -> None:
 @click.option("--group", metavar="GROUP", help="Name or number.")
 @click.option("--variable", metavar="NAME", help="For dotenv. Default: ACCESS_TOKEN")
 @click.option("--machine", metavar="HOST", help="For netrc.")
-@_OUTPUT
-@with_options(FILE_OPTIONS)
+@with_options(output_dir_option, file_options)
 @click.pass_obj
 def add(root: str, /, name: str, path: str | None, form: str, **options: Any) -> int:
     """Also write the token of the identity NAME to PATH, at every renewal."""
     secret = _one_place(path, options)
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     entry = _entry(settings, name)
     new = {"format": form} | {
         field: options[field]
@@ -118,13 +121,12 @@ def add(root: str, /, name: str, path: str | None, form: str, **options: Any) ->
 @click.argument("name", shell_complete=identity_names)
 @click.argument("path", type=click.Path(), required=False)
 @_SECRET
-@_OUTPUT
-@with_options(FILE_OPTIONS)
+@with_options(output_dir_option, file_options)
 @click.pass_obj
 def remove(root: str, /, name: str, path: str | None, **options: Any) -> int:
     """Stop writing the token of the identity NAME to PATH, and remove it there."""
     secret = _one_place(path, options)
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     entry = _entry(settings, name)
     found = sinks_of(entry, settings.identities_file)
     place = os.path.realpath(path or "")
