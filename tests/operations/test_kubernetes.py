@@ -53,7 +53,8 @@ def manifests(project: Project, *options: str, **env: str) -> tuple[str, dict[st
 def documents_of(text: str) -> dict[str, dict[str, Any]]:
     documents = list(YAML(typ="safe", pure=True).load_all(io.StringIO(text)))
     for document in documents:
-        kubernetes_validate.validate(document, "1.31", strict=True)
+        for version in ("1.29", "1.37"):  # the oldest that the documents name, and the newest known
+            kubernetes_validate.validate(document, version, strict=True)
     return {document["kind"]: document for document in documents}
 
 

@@ -20,7 +20,7 @@ from credentials_provider.cli.options import (
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.identities.reading import read_entries, select
-from credentials_provider.identities.rules import SINK_FORMATS
+from credentials_provider.identities.rules import SHARED_FORMATS, SINK_FORMATS
 from credentials_provider.identities.sinks import sinks_of
 from credentials_provider.run import sinks
 from credentials_provider.tokens.store import TokenStore
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
-_SHARED = ("dotenv", "netrc")  # formats of files that hold other things, too
 _LOCK_TIMEOUT = 30.0  # seconds
 _SECRET = click.option(
     "--kubernetes-secret", metavar="NAME", help="Instead of PATH: a Secret of the pod's namespace."
@@ -193,7 +192,7 @@ def _check_place(settings: Settings, entry: Entry, path: str, form: str) -> None
             f"there is no folder for {path}",
             hint="Create it, with the permissions that its readers need.",
         )
-    if form not in _SHARED and os.path.lexists(path) and os.path.getsize(path):
+    if form not in SHARED_FORMATS and os.path.lexists(path) and os.path.getsize(path):
         raise ConfigurationError(
             f"{path} is there already, and holds something",
             hint="Remove it first, if nobody needs it.",
