@@ -173,6 +173,26 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def audit_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where each token that is handed out leaves a line; `settings_of` reads them."""
+    for option in (
+        click.option(
+            "--audit-syslog",
+            flag_value="yes",
+            default=None,
+            help="The same to syslog, facility authpriv.",
+        ),
+        click.option(
+            "--audit-file",
+            metavar="FILE",
+            help="Append a line for each token that is handed out: who got it and when. Without "
+            "the line there is no token.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def renewal_limits(function: Callable[..., Any]) -> Callable[..., Any]:
     """How long a command waits that renews one token while somebody needs it."""
     for name, default, text in (
@@ -216,6 +236,9 @@ def flags_of(options: dict[str, Any]) -> Flags:
     """Take the options of `settings_options` out of a command's."""
     names = ("identities_file", "output_dir", "env_file", "login_base_url", "cloud", "ca_bundle")
     given = {name: options.pop(name) for name in names}
+    for name in ("audit_file", "audit_syslog"):
+        if name in options:
+            given[name] = options.pop(name)
     if given["login_base_url"] and given["cloud"]:
         raise click.UsageError("--login-base-url and --cloud exclude one another.")
     return Flags(**given)
