@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +25,7 @@ from credentials_provider.cli.options import (
 )
 from credentials_provider.errors import EXIT_OK, quoted
 from credentials_provider.identities.fields import FIELDS
+from credentials_provider.identities.reading import read_entries
 from credentials_provider.model import Observer, RunOptions
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ def create(root: str, /, name: str, groups: str, **options: Any) -> int:
     and is printed nowhere. Then the identity is added and gets its first token. After a failure,
     run the same command again: it goes on.
     """
+    from credentials_provider.lifecycle.creating import finish  # urllib3
+
     settings = settings_of(options, root)
     wanted = [each.strip() for each in groups.split(",") if each.strip()]
     if not wanted:
@@ -80,13 +84,13 @@ def create(root: str, /, name: str, groups: str, **options: Any) -> int:
     else:
         _create(settings, name, wanted, options)
     _first_token(settings, name, options["wait"])
-    if options["assistant"]:
-        return _configure(root, name, options)
-    click.echo(
-        as_started(f"Next: `credentials-provider mcp-config CLIENT --identity {quoted(name)}`"),
-        err=True,
-    )
-    return EXIT_OK
+    code = _configure(root, name, options) if options["assistant"] else EXIT_OK
+    if code == EXIT_OK:
+        finish(settings, name)
+    if not options["assistant"]:
+        then = f"Next: `credentials-provider mcp-config CLIENT --identity {quoted(name)}`"
+        click.echo(as_started(then), err=True)
+    return code
 
 
 def _create(settings: Settings, name: str, groups: Sequence[str], options: dict[str, Any]) -> None:
@@ -117,7 +121,11 @@ def _create(settings: Settings, name: str, groups: Sequence[str], options: dict[
 def _register(
     settings: Settings, name: str, client_id: str, groups: Sequence[str], options: dict[str, Any]
 ) -> None:
-    """Register an application that is there, and add its identity."""
+    """Register an application that is there, and add its identity, unless an earlier run did."""
+    there = read_entries(settings).entries if os.path.exists(settings.identities_file) else []
+    if any((each.name, each.fields.get("client_id")) == (name, client_id) for each in there):
+        progress(f"{name} is there already: going on")
+        return
     fields = entry_fields(settings, {**options, "identity_name": name, "client_id": client_id})
     secret = read_secret()
     with registry_accounts(settings, options) as accounts:
