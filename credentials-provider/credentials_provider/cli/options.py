@@ -120,21 +120,6 @@ def _trust(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -
         trust_owner(name)
 
 
-def utc_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--utc: times for people in UTC, as `local_time` shows them."""
-    return click.option(
-        "--utc",
-        is_flag=True,
-        expose_value=False,
-        callback=_remember_utc,
-        help="Show times in UTC instead of local time.",
-    )(function)
-
-
-def _remember_utc(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    ctx.meta[UTC] = value
-
-
 def with_options(*options: Decorator) -> Decorator:
     """One decorator for several options, in this order."""
 
@@ -155,6 +140,14 @@ trust_option = click.option(
     is_eager=True,
     callback=_trust,
     help="Also trust files of this owner. Default: only yours and root's.",
+)
+# Times for people in UTC, as `local_time` shows them.
+utc_option = click.option(
+    "--utc",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda ctx, _, value: ctx.meta.update({UTC: value}),
+    help="Show times in UTC instead of local time.",
 )
 identities_file_option = click.option(
     "-i", "--identities-file", metavar="FILE", help="Default: .oauth-tokens/entra-identities.json"

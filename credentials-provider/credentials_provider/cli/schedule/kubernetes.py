@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.logs import WarningLog
+from credentials_provider.cli.logs import warn
 from credentials_provider.cli.schedule.planning import (
     NameType,
     check_generate_options,
@@ -210,4 +210,4 @@ def _port(url: str) -> int | None:
 
 def _warn(settings: Settings, entries: Sequence[Entry], taken: set[str]) -> None:
     for warning in launch_warnings((), settings, entries, taken):
-        WarningLog().warn(warning)
+        warn(warning)
