@@ -199,7 +199,11 @@ class Credential:
             return response
         same = _origin(request.url) == origin and request.headers.get(self._header) == sent
         body = request.body
-        if response.status_code != _UNAUTHORIZED or not same or not _repeatable(body):
+        if (
+            response.status_code != _UNAUTHORIZED
+            or not same
+            or not isinstance(body, (bytes, str, type(None)))
+        ):
             return response
         access = self._source.replaced(self.identity_name, sent.removeprefix("Bearer "))
         if access is None:
@@ -289,10 +293,6 @@ def _refused(request: Any, response: Any) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _repeatable(body: object) -> bool:
-    return body is None or isinstance(body, (bytes, str))
 
 
 def _resource(scope: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -268,6 +269,11 @@ def _checked_ca_bundle(flag: str | None, environment: Environment) -> str | None
                     f"{name}: there is no CA bundle at {expanded}{_shadowed(name, environment)}",
                     hint="Name a PEM file with the certification authorities to trust.",
                 ) from None
+            if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+                raise ConfigurationError(
+                    f"{name}: {expanded} is not a regular file",
+                    hint="A pipe or a device is not read.",
+                )
             if os.name == "posix":
                 check_links(expanded)
                 check_owner(expanded, found)

@@ -74,7 +74,12 @@ def command(
         bridge.trouble.log_by(lambda message: event("bridge", "warning", message=message))
         observer = JsonLog()
     settings = settings_of(options, root)
-    run_options = RunOptions(settings, **options, lock_timeout=options["deadline"])
+    run_options = RunOptions(
+        settings,
+        timeout=options["timeout"],
+        deadline=options["deadline"],
+        lock_timeout=options["deadline"],
+    )
     with stoppable():
         bridge.run(
             run_options,

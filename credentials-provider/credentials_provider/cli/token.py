@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from credentials_provider.cli.options import (
     log_format_option,
     renewal_limits,
     settings_options,
+    with_options,
 )
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import identity_of_options, read_entries
@@ -27,7 +27,7 @@ from credentials_provider.policy import showable
 from credentials_provider.run.access import ValidToken, get_token, mint_token, only_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from credentials_provider.settings import Settings
 
@@ -55,43 +55,32 @@ def check_variable(ctx: click.Context, param: click.Parameter, value: str) -> st
     return value
 
 
-def token_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """How a token is chosen, renewed and reached; `take_token` reads them."""
-    for option in reversed(
-        (
-            click.option(
-                "--min-ttl",
-                type=DURATION,
-                default="5m",
-                show_default=True,
-                help="Renew first if less life is left. Tokens that never live as long: half of "
-                "their life.",
-            ),
-            click.option(
-                "-f", "--force", is_flag=True, help="Renew first in any case, as after a 401."
-            ),
-            click.option(
-                "--no-store", is_flag=True, help="Mint a token and write it to no file at all."
-            ),
-            click.option("--tenant-id", metavar="ID", help="With --client-id. Or ENTRA_TENANT_ID."),
-            click.option(
-                "--client-id",
-                metavar="ID",
-                help="An identity without an entry. Its credential comes from the environment, "
-                "and its token is never stored.",
-            ),
-            click.option(
-                "--scope",
-                metavar="SCOPE",
-                help="With --client-id. Or ENTRA_SCOPE: api://…/.default",
-            ),
-            settings_options,
-            renewal_limits,
-            log_format_option,
-        )
-    ):
-        function = option(function)
-    return function
+# How a token is chosen, renewed and reached; `take_token` reads them.
+token_options = with_options(
+    click.option(
+        "--min-ttl",
+        type=DURATION,
+        default="5m",
+        show_default=True,
+        help="Renew first if less life is left. Tokens that never live as long: half of their "
+        "life.",
+    ),
+    click.option("-f", "--force", is_flag=True, help="Renew first in any case, as after a 401."),
+    click.option("--no-store", is_flag=True, help="Mint a token and write it to no file at all."),
+    click.option("--tenant-id", metavar="ID", help="With --client-id. Or ENTRA_TENANT_ID."),
+    click.option(
+        "--client-id",
+        metavar="ID",
+        help="An identity without an entry. Its credential comes from the environment, and its "
+        "token is never stored.",
+    ),
+    click.option(
+        "--scope", metavar="SCOPE", help="With --client-id. Or ENTRA_SCOPE: api://…/.default"
+    ),
+    settings_options,
+    renewal_limits,
+    log_format_option,
+)
 
 
 @click.command(
@@ -171,11 +160,10 @@ def settings_of_token(root: str, options: dict[str, Any]) -> Settings:
         ConfigurationError: they cannot be used.
 
     """
-    flags = flags_of(options)
     if not options["client_id"] and (options["tenant_id"] or options["scope"]):
         raise click.UsageError("--tenant-id and --scope need --client-id.")
     given = {name: options[name] for name in ("tenant_id", "client_id", "scope")}
-    return load(dataclasses.replace(flags, **given), root)
+    return load(flags_of(options, **given), root)
 
 
 def take_token(name: str, settings: Settings, options: dict[str, Any]) -> ValidToken:

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from credentials_provider.permissions import stamp
 from credentials_provider.policy import Lead
 from credentials_provider.run.access import ValidToken, get_token
 from credentials_provider.tokens.store import TokenStore
@@ -108,18 +109,10 @@ class TokenSource:
 
     def identities_status(self) -> object:
         """What changes whenever the identities file does; None where there is none."""
-        return _status(self._options.settings.identities_file)
+        return stamp(self._options.settings.identities_file)
 
     def _files(self, name: str) -> object:
-        return self.identities_status(), _status(self._store.path(name))
-
-
-def _status(path: str) -> object:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_uid
+        return self.identities_status(), stamp(self._store.path(name))
 
 
 def _life(access: ValidToken) -> float:

@@ -293,6 +293,7 @@ def _container(form: Form, needs: Needs, command: list[str]) -> dict[str, Any]:
         "name": NAME,
         "image": form.image,
         "command": command,
+        **({"ports": [{"name": "metrics", "containerPort": form.listens}]} if form.listens else {}),
         **({"env": environment} if environment else {}),
         "resources": {
             "requests": {"cpu": "20m", "memory": "64Mi"},

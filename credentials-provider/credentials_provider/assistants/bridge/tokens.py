@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from credentials_provider.assistants.bridge.trouble import TroubleError
 from credentials_provider.errors import CredentialsProviderError
+from credentials_provider.permissions import stamp
 from credentials_provider.run.access import get_token
 from credentials_provider.tokens.store import TokenStore
 
@@ -108,12 +108,4 @@ class Tokens:
 
     def _look(self) -> tuple[object, ...]:
         """What tells that a file has been replaced."""
-        return tuple(_state(path) for path in self._files)
-
-
-def _state(path: str) -> object:
-    try:
-        state = os.stat(path)
-    except OSError:
-        return None
-    return state.st_ino, state.st_mtime_ns, state.st_size
+        return tuple(stamp(path) for path in self._files)

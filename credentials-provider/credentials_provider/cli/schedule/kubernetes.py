@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from credentials_provider.cli.helping import Command
+from credentials_provider.cli.logs import warn
 from credentials_provider.cli.schedule.planning import (
     NameType,
     check_generate_options,
@@ -21,7 +22,7 @@ from credentials_provider.errors import EXIT_OK
 from credentials_provider.identities.fields import CREDENTIAL_KINDS
 from credentials_provider.identities.reading import POD_VARIABLES, authority_base, read_entries
 from credentials_provider.identities.sinks import sinks_of
-from credentials_provider.run.launching import not_passed_warning, variables_not_passed
+from credentials_provider.run.launching import launch_warnings
 from credentials_provider.schedule import NAME, kubernetes
 from credentials_provider.settings import CLOUDS, HOSTS_VARIABLE, Flags, load_settings
 
@@ -208,5 +209,5 @@ def _port(url: str) -> int | None:
 
 
 def _warn(settings: Settings, entries: Sequence[Entry], taken: set[str]) -> None:
-    if names := [each for each in variables_not_passed(settings, entries) if each not in taken]:
-        click.echo(f"Warning: {not_passed_warning(names, settings)}", err=True)
+    for warning in launch_warnings((), settings, entries, taken):
+        warn(warning)
