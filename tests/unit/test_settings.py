@@ -277,7 +277,7 @@ def test_a_ca_bundle_that_may_not_be_read_is_not_called_missing(tmp_path: Path) 
         os.seteuid(65534)
     try:
         with pytest.raises(ConfigurationError, match="--ca-bundle: you may not read"):
-            load_settings(Flags(ca_bundle=str(folder / "ca.pem")), {}, "")
+            load_settings(Flags(ca_bundle=str(folder / "ca.pem"), env_file="/dev/null"), {}, "")
     finally:
         if root:
             os.seteuid(0)
