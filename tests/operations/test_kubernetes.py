@@ -174,6 +174,19 @@ def test_the_pod_gets_what_its_identities_name(ci: Project) -> None:
     assert [each["port"] for each in ports] == [53, 53, 443, 3128, 8443]
 
 
+def test_an_identities_file_elsewhere_is_named_as_it_is(ci: Project, tmp_path: Path) -> None:
+    """With its credentials; the pod has its own name for it."""
+    (app,) = apps(1)
+    entries = [entry(app, client_secret=None, client_secret_file="ci.secret")]
+    path = ci.write(entries, str(tmp_path / "my ids.json"))
+    text, _ = manifests(ci, "-i", path)
+    assert f"'--from-file=entra-identities.json={path}'" in text
+    assert f"--from-file=ci.secret={tmp_path}/ci.secret" in text
+    ci.write(entries, "here.json")
+    text, _ = manifests(ci, "-i", "here.json")
+    assert "--from-file=ci.secret=ci.secret\n" in text
+
+
 def test_what_the_pod_will_not_have_is_warned_of(ci: Project) -> None:
     """Files elsewhere on this machine, variables of this shell alone."""
     (app,) = apps(1)
