@@ -269,6 +269,20 @@ def test_a_ca_bundle_that_is_not_there_is_told_with_who_named_it(tmp_path: Path,
         load(tmp_path, {name: str(tmp_path)}, ca_bundle=str(tmp_path / "none.pem"))
 
 
+def test_a_ca_bundle_that_may_not_be_read_is_not_called_missing(tmp_path: Path) -> None:
+    """A service of another user looks for its permissions."""
+    folder = tmp_path / "closed"
+    folder.mkdir(0o000)
+    if root := not os.geteuid():
+        os.seteuid(65534)
+    try:
+        with pytest.raises(ConfigurationError, match="--ca-bundle: you may not read"):
+            load_settings(Flags(ca_bundle=str(folder / "ca.pem"), env_file="/dev/null"), {}, "")
+    finally:
+        if root:
+            os.seteuid(0)
+
+
 def test_a_value_that_hides_another_one_says_so_when_it_fails(tmp_path: Path) -> None:
     """Else one looks for the mistake in the `.env`, which is right."""
     name = "REQUESTS_CA_BUNDLE"
@@ -280,6 +294,17 @@ def test_a_value_that_hides_another_one_says_so_when_it_fails(tmp_path: Path) ->
     with pytest.raises(ConfigurationError) as error:
         load(tmp_path, {name: "/nowhere.pem"})
     assert "comes before" not in error.value.message
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("name", ["--ca-bundle", "SSL_CERT_FILE"])
+def test_a_ca_bundle_that_is_a_pipe_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    """OpenSSL would wait for who writes to it, beyond every deadline."""
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    process, flags = ({}, {"ca_bundle": pipe}) if name[0] == "-" else ({name: pipe}, {})
+    with pytest.raises(ConfigurationError, match=f"^{name}: .*/pipe is not a regular file"):
+        load(tmp_path, process, **flags)
 
 
 def test_a_home_folder_in_the_ca_bundles_path_is_expanded(tmp_path: Path) -> None:

@@ -273,6 +273,8 @@ def _unexpected_message(error: Exception) -> str:
         from credentials_provider.extras import cure
 
         return f"the module {error.name} is missing. {cure()}"
+    if isinstance(error, MemoryError):
+        return "this process has too little memory (ulimit -v, or its container's limit)"
     return f"{unexpected(error)}; this is a mistake of this program, please report it"
 
 

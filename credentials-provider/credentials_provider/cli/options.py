@@ -120,21 +120,6 @@ def _trust(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -
         trust_owner(name)
 
 
-def utc_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--utc: times for people in UTC, as `local_time` shows them."""
-    return click.option(
-        "--utc",
-        is_flag=True,
-        expose_value=False,
-        callback=_remember_utc,
-        help="Show times in UTC instead of local time.",
-    )(function)
-
-
-def _remember_utc(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    ctx.meta[UTC] = value
-
-
 def with_options(*options: Decorator) -> Decorator:
     """One decorator for several options, in this order."""
 
@@ -155,6 +140,14 @@ trust_option = click.option(
     is_eager=True,
     callback=_trust,
     help="Also trust files of this owner. Default: only yours and root's.",
+)
+# Times for people in UTC, as `local_time` shows them.
+utc_option = click.option(
+    "--utc",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda ctx, _, value: ctx.meta.update({UTC: value}),
+    help="Show times in UTC instead of local time.",
 )
 identities_file_option = click.option(
     "-i", "--identities-file", metavar="FILE", help="Default: .oauth-tokens/entra-identities.json"
@@ -190,6 +183,21 @@ renewal_limits = with_options(
         )
     )
 )
+# Where each token that is handed out leaves a line; `settings_of` reads them.
+audit_options = with_options(
+    click.option(
+        "--audit-file",
+        metavar="FILE",
+        help="Append a line for each token that is handed out: who got it and when. Without the "
+        "line there is no token.",
+    ),
+    click.option(
+        "--audit-syslog",
+        flag_value="yes",
+        default=None,
+        help="The same to syslog, facility authpriv.",
+    ),
+)
 
 
 def settings_of(options: dict[str, Any], root: str) -> Settings:
@@ -224,5 +232,8 @@ def flags_of(options: dict[str, Any], **more: str | None) -> Flags:
     """What the options of `settings_options` say, with more of the flags."""
     if options.get("login_base_url") and options.get("cloud"):
         raise click.UsageError("--login-base-url and --cloud exclude one another.")
-    names = ("identities_file", "output_dir", "env_file", "login_base_url", "cloud", "ca_bundle")
+    names = (
+        *("identities_file", "output_dir", "env_file", "login_base_url", "cloud", "ca_bundle"),
+        *("audit_file", "audit_syslog"),
+    )
     return Flags(**{name: options.get(name) for name in names}, **more)

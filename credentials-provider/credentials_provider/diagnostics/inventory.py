@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from credentials_provider.credentials.resolver import Credential, Resolver, expiry_warning
+from credentials_provider.credentials.resolver import Resolver, expiry_warning
 from credentials_provider.errors import ConfigurationError, Problem
 from credentials_provider.identities.fields import (
     CREDENTIAL_KINDS,
@@ -114,7 +114,9 @@ def check(
     found = []
     for entry in file.entries:
         end = None
-        for credential in _resolved(identities[entry.name], resolver):
+        identity = identities[entry.name]
+        for field in filter(None, (identity.credential, identity.previous)):
+            credential = resolver.resolve(identity, field)
             if isinstance(credential, Failure):
                 message = f"{credential.message}. {credential.remedy}"
                 problems.append(Problem(message, entry.index, entry.name))
@@ -176,11 +178,6 @@ def _ends_from_graph(
     return ends, reasons
 
 
-def _resolved(identity: Identity, resolver: Resolver) -> list[Credential | Failure]:
-    fields = (identity.credential, identity.previous)
-    return [resolver.resolve(identity, field) for field in fields if field]
-
-
 def _item(entry: Entry, end: float | None, wrong: Collection[str | None] = ()) -> Item:
     """An entry as it may be shown: what is in a `wrong` field may be a secret that went astray."""
     fields = entry.fields
@@ -193,7 +190,9 @@ def _item(entry: Entry, end: float | None, wrong: Collection[str | None] = ()) -
 
     kind = next((kind for kind in CREDENTIAL_KINDS if kind in fields), None)
     source = None
-    if kind and kind not in LITERALS:
+    if kind in LITERALS and not entry.index:
+        source = "in the environment"
+    elif kind and kind not in LITERALS:
         source = "system-assigned" if fields[kind] is True else text(kind)
     if end is None:
         end = secret_end(fields)

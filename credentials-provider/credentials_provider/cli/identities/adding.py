@@ -101,10 +101,8 @@ def _add(settings: Settings, options: dict[str, Any]) -> int:
     if "certificate_file" in fields:
         _check_certificate(settings, fields)
     secret = None
-    if options["client_secret_stdin"]:
-        secret = sys.stdin.readline().strip()
-    elif not any(options[kind] for kind in KINDS):
-        secret = ask_secret()
+    if options["client_secret_stdin"] or not any(options[kind] for kind in KINDS):
+        secret = read_secret()
     return added(settings, fields, secret)
 
 
@@ -183,8 +181,10 @@ def _ask(field: str, question: str, default: str | None) -> str:
     return answer
 
 
-def ask_secret() -> str:
-    """A client secret that is typed where nobody sees it."""
+def read_secret() -> str:
+    """A client secret: typed where nobody sees it, or a line of standard input."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().strip()
     text: str = click.prompt("Client secret (its Value; not shown)", hide_input=True, err=True)
     return text.strip()
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from credentials_provider.assistants.clients import CLIENTS
 from credentials_provider.cli.helping import Command, as_started
-from credentials_provider.cli.identities.adding import added, ask_secret, entry_fields
+from credentials_provider.cli.identities.adding import added, entry_fields, read_secret
 from credentials_provider.cli.identities.options import (
     file_options,
     identity_options,
@@ -128,7 +127,7 @@ def _register(
         progress(f"{name} is there already: going on")
         return
     fields = entry_fields(settings, {**options, "identity_name": name, "client_id": client_id})
-    secret = ask_secret() if sys.stdin.isatty() else sys.stdin.readline().strip()
+    secret = read_secret()
     with registry_accounts(settings, options) as accounts:
         accounts.register(client_id, name, groups)
     click.echo(f"{client_id} is registered at {accounts.url} as {name}")

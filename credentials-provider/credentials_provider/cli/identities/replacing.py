@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.identities.adding import added, ask_secret, entry_fields
+from credentials_provider.cli.identities.adding import added, entry_fields, read_secret
 from credentials_provider.cli.identities.options import (
     file_options,
     identity_options,
@@ -147,7 +147,7 @@ def secret(root: str, /, name: str, from_file: str | None, wait: float, **option
     if from_file is not None:
         value = next(iter(_read(from_file).splitlines()), "").strip()
     else:
-        value = ask_secret() if sys.stdin.isatty() else sys.stdin.readline().strip()
+        value = read_secret()
     done = replace_secret(
         settings,
         name,

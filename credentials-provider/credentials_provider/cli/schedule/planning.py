@@ -11,7 +11,7 @@ import click
 
 from credentials_provider.cli import generate, watch
 from credentials_provider.cli.identities.rotating import rotate
-from credentials_provider.cli.logs import WarningLog
+from credentials_provider.cli.logs import warn
 from credentials_provider.cli.options import (
     env_file_option,
     identities_file_option,
@@ -179,9 +179,9 @@ def _warn(start: Sequence[str], settings: Settings, given: Mapping[str, str]) ->
     try:
         entries = read_entries(settings).entries
     except CredentialsProviderError as error:
-        WarningLog().warn(error.message)
+        warn(error.message)
     for warning in launch_warnings(start, settings, entries, given):
-        WarningLog().warn(warning)
+        warn(warning)
 
 
 def check_generate_options(more: Sequence[str], *, stays: bool = False) -> dict[str, Any]:
