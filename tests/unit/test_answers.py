@@ -102,6 +102,8 @@ def test_a_tenant_that_was_asked_for_by_its_domain_cannot_be_compared() -> None:
     [
         (LIFE, LIFE - ROUNDING + 1, None, LIFE),
         (LIFE, LIFE - ROUNDING - 1, None, LIFE - ROUNDING - 2),
+        (LIFE, LIFE - ROUNDING, 0.5, LIFE),
+        (LIFE, LIFE - ROUNDING - 1, 0.5, LIFE - ROUNDING - 1),
         (LIFE, 2 * LIFE, None, LIFE),
         ("none", LIFE, None, LIFE - 1),
         (LONGEST_LIFE + 1, None, None, LONGEST_LIFE),
@@ -123,8 +125,10 @@ def test_a_life_is_the_shorter_of_what_answer_and_token_say(
 
 
 def test_a_token_that_has_expired_by_the_providers_clock_is_refused() -> None:
-    """Ours is an hour behind: it would look fresh."""
+    """Ours is an hour behind: it would look fresh. The last moment counts."""
     assert answered(skew=-3600.0, exp=NOW + 3600) == "expired"
+    assert answered(skew=0.5, exp=NOW) == "expired"
+    assert isinstance(answered(skew=0.5, exp=NOW + 1), Minted)
 
 
 @pytest.mark.parametrize(
