@@ -148,10 +148,10 @@ def shared_mode(found: os.stat_result) -> int:
     return found.st_mode & ~stat.S_IRGRP
 
 
-def is_open_at(path: str, to: int = OTHERS) -> bool:
+def is_open_at(path: str) -> bool:
     """As `is_open`, for a path; False where there is nothing."""
     try:
-        return is_open(shared_mode(os.stat(path)), to)
+        return is_open(shared_mode(os.stat(path)))
     except (OSError, ValueError):
         return False
 
@@ -238,6 +238,15 @@ def read_file(
     except (OSError, ValueError) as error:
         raise _unreadable(shown, error) from None
     return read_descriptor(descriptor, shown, maximum=maximum, owned=owned)
+
+
+def stamp(path: str) -> object:
+    """What changes whenever a file, or a folder's list, does; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_uid
 
 
 def open_to_read(path: str, flags: int = 0, dir_fd: int | None = None) -> int:

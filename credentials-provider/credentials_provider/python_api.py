@@ -14,7 +14,7 @@ from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.model import Observer, RunOptions
 from credentials_provider.permissions import TRUST_VARIABLE, trust_owner
-from credentials_provider.run.access import only_name
+from credentials_provider.run.access import audit_for, only_name
 from credentials_provider.run.source import TokenSource
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 from credentials_provider.tokens.store import parse_record
@@ -110,7 +110,7 @@ class Credential:
         self._scope = str(entry.fields.get("scope"))
         self._header = header_name
         options = RunOptions(settings, deadline=_DEADLINE, lock_timeout=_DEADLINE)
-        self._source = TokenSource(options, _LoggingObserver())
+        self._source = TokenSource(options, _LoggingObserver(), audit=audit_for(settings, "python"))
 
     def __repr__(self) -> str:
         return f"Credential({self.identity_name!r})"
@@ -199,7 +199,11 @@ class Credential:
             return response
         same = _origin(request.url) == origin and request.headers.get(self._header) == sent
         body = request.body
-        if response.status_code != _UNAUTHORIZED or not same or not _repeatable(body):
+        if (
+            response.status_code != _UNAUTHORIZED
+            or not same
+            or not isinstance(body, (bytes, str, type(None)))
+        ):
             return response
         access = self._source.replaced(self.identity_name, sent.removeprefix("Bearer "))
         if access is None:
@@ -289,10 +293,6 @@ def _refused(request: Any, response: Any) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _repeatable(body: object) -> bool:
-    return body is None or isinstance(body, (bytes, str))
 
 
 def _resource(scope: str) -> str:

@@ -601,5 +601,5 @@ def test_what_this_shell_alone_has_is_named(project: Project, run: Command) -> N
     project.add(app, client_secret=None, client_secret_env="MY_SECRET")
     ran = config(run, "cursor", MY_SECRET=app.secrets[0], HTTPS_PROXY="http://proxy.example:3128")
     assert ran.code == 0
-    assert "Warning: HTTPS_PROXY, MY_SECRET are set in this shell alone" in ran.stderr
+    assert "warning: HTTPS_PROXY, MY_SECRET are set in this shell alone" in ran.stderr
     assert app.secrets[0] not in ran.stdout + ran.stderr

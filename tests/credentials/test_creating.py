@@ -24,7 +24,7 @@ from credentials_provider.lifecycle.proving import LifecycleError
 from credentials_provider.model import Observer, RunOptions
 from credentials_provider.run.access import get_token
 from credentials_provider.settings import Flags, Settings, load_settings
-from support import SCOPE, Project, apps, entry
+from support import SCOPE, Project, apps, entry, renew
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -313,9 +313,11 @@ def make(project: Project, admin: App) -> Callable[[], tuple[str, ...]]:
         accounts = Accounts(project.idp.base_url, token, project.idp.ca_file)
         fields = {"identity_name": "ci", "tenant_id": admin.tenant_id, "scope": SCOPE}
         try:
-            return creating.create(
+            groups = creating.create(
                 settings, "ci", fields, accounts, ["agents"], progress=lambda _: None
             )
+            creating.finish(settings, "ci")
+            return groups
         finally:
             accounts.close()
 
@@ -330,8 +332,7 @@ STEPS = [
     ("keep", 1, "before"),
     ("keep", 1, "after"),
     ("keep", 2, "after"),
-    ("keep", 3, "before"),
-    ("keep", 3, "after"),
+    *(("keep", number, when) for number in (3, 4) for when in ("before", "after")),
     ("add", 1, "before"),
     ("add", 1, "after"),
     ("discard", 1, "before"),
@@ -371,6 +372,43 @@ def test_a_run_that_ends_at_any_step_is_finished_by_the_next(
     assert secrets(project) == {"ci"}
     settings = settings_of(project)
     assert get_token(RunOptions(settings), "ci", 60, Observer()).token
+
+
+@pytest.mark.parametrize("way_in", ["new", "existing"])
+def test_a_command_that_got_no_token_is_finished_by_the_same_command(
+    project: Project, create: Create, way_in: str
+) -> None:
+    """Entra ID did not know the application in time; nothing is made or asked for twice."""
+    (_, mine) = apps(2)
+    project.idp.add_app(mine)
+    own = ("--tenant-id", mine.tenant_id, "--scope", SCOPE, "--wait", "0")
+    words = ["create", "ci", "--groups", "agents", *own]
+    words += ["--existing", mine.client_id] if way_in == "existing" else []
+    assert renew(project).exit_code == 0
+    project.idp.inject(Fault("aadsts", code=700016))
+    stdin = f"{mine.secrets[0]}\n"
+    ran = create(*words, stdin=stdin)
+    assert ran.code == 1
+    assert "not found in this tenant" in ran.stderr
+    again = create(*words)
+    assert again.code == 0, again.stderr
+    assert "going on" in again.stderr
+    assert "ci has its first token" in again.stdout
+    assert secrets(project) == {"ci"}
+    assert len(requests(project.idp, "POST", "users/m2m")) == (way_in == "new")
+    if way_in == "new":
+        assert create(*words).code == 2  # it is complete
+
+
+def test_an_account_whose_entry_is_gone_is_not_made_again(
+    project: Project, make: Callable[[], tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its secret was in the entry's file alone."""
+    monkeypatch.setattr(creating, "finish", lambda *_: None)
+    make()
+    editing.remove(settings_of(project), ["ci"])
+    with pytest.raises(ConfigurationError, match="has an account ci already"):
+        make()
 
 
 def test_an_answer_that_is_lost_is_found_out(

@@ -117,9 +117,16 @@ def test_taken_port(idp: Emulator) -> None:
 
 
 def test_ca_file_where_the_user_wants_it(tmp_path: Path) -> None:
-    """A given CA file is written, and stays."""
+    """A given CA file is written, and stays; nobody else writes into it under any umask."""
     path = tmp_path / "ca.pem"
-    with Emulator([APP], ca_file=path) as idp:
+    umask = os.umask(0)
+    try:
+        idp = Emulator([APP], ca_file=path)
+        idp.start()
+    finally:
+        os.umask(umask)
+    with contextlib.closing(idp):
+        assert path.stat().st_mode & 0o022 == 0
         assert idp.ca_file == str(path)
         assert ask_once(idp) == 200
     assert path.read_text().startswith("-----BEGIN CERTIFICATE-----")

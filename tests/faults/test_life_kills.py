@@ -12,10 +12,11 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from credentials.making import certificate, key_pem, pem
 from credentials_provider.emulator import App, Emulator
 from support import PATIENCE, SCOPE, Project, apps, entry, environment, renew
 
@@ -88,17 +89,32 @@ COMMANDS = {
     "add": (["--client-secret-stdin", "--client-id", "CLIENT"], "OLD\n"),
     "secret": ([], f"{NEW}\n"),
     "rotate": ([], ""),
+    "rotate to the end": (["--overlap", "0"], ""),
+    "rotate a certificate": (["--overlap", "0"], ""),
     "create": (["--groups", "agents", "--registry-url", "REGISTRY", "--as", "admin"], ""),
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def identity(project: Project, owner: App, case: str) -> list[dict[str, Any]]:
+    """The identity as it is before the command, if it is there."""
+    if case in {"add", "create"}:
+        return []
+    if case != "rotate a certificate":
+        return [entry(owner, identity_name="ci")]
+    mine = pem(certificate())
+    project.idp.add_app(replace(owner, certificates=(mine,)))
+    project.private(os.path.join(project.output, "ci.pem"), key_pem() + mine)
+    return [entry(owner, identity_name="ci", client_secret=None, certificate_file="ci.pem")]
+
+
+@pytest.mark.parametrize("case", COMMANDS)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_command_that_is_killed_at_a_change_is_finished_by_the_next(
-    project: Project, owner: App, command: str, call: str
+    project: Project, owner: App, case: str, call: str
 ) -> None:
     """The identity has a secret that works at every moment, and nothing is left in the end."""
-    options, stdin = COMMANDS[command]
+    options, stdin = COMMANDS[case]
+    command = case.partition(" ")[0]
     known = {"CLIENT": owner.client_id, "REGISTRY": project.idp.base_url}
     words = [command, "ci", *(known.get(word, word) for word in options)]
     if command in {"add", "create"}:
@@ -111,8 +127,7 @@ def test_a_command_that_is_killed_at_a_change_is_finished_by_the_next(
         os.mkdir(project.output, 0o700)
         project.idp.add_app(owner)
         admin = entry(owner, identity_name="admin")
-        mine = [] if command in {"add", "create"} else [entry(owner, identity_name="ci")]
-        project.write([admin, *mine])
+        project.write([admin, *identity(project, owner, case)])
         code = run(project, words, stdin, kill=(call, number))
         killed = code == -signal.SIGKILL
         kills += killed
@@ -128,8 +143,14 @@ def test_a_command_that_is_killed_at_a_change_is_finished_by_the_next(
         assert [each["identity_name"] for each in project.entries()] == ["admin", "ci"]
         names = left(project)
         assert not [name for name in names if name.endswith(".tmp")]
-        if command == "rotate":
+        if case == "rotate":
             assert len(names) == 2  # the new secret, and what says when the old one goes
+        elif command == "rotate":
+            assert len(names) == 1
+            application = project.idp._directory.find(owner.tenant_id, owner.client_id)
+            assert application is not None
+            keys = 1 if "certificate" in case else 0
+            assert (len(application.all_passwords), len(application.all_keys)) == (1, keys)
         else:
             assert names == {"ci"}
         if not killed:

@@ -127,6 +127,19 @@ def test_a_job_that_fails_is_told_at_once(bench: Bench) -> None:
     assert bench.schedule("--name", "wrong", "--uninstall").returncode == 0
 
 
+def test_the_journal_has_a_line_for_a_token_that_was_handed_out(bench: Bench) -> None:
+    """By syslog's own way, under authpriv."""
+    line = [f"{CHECKOUT}/generate_creds.sh", "token", "--audit-syslog", bench.app.name]
+    line += ["--login-base-url", bench.idp.base_url, "--ca-bundle", f"{CHECKOUT}/ca.pem"]
+    done = bench.machine.run(*line, user=USER, NO_PROXY="localhost")
+    assert done.returncode == 0, done.stderr
+    tag = ["SYSLOG_FACILITY=10", "SYSLOG_IDENTIFIER=credentials-provider"]
+    said = bench.machine.run("journalctl", "-o", "cat", "--no-pager", *tag).stdout
+    (found,) = [json.loads(each) for each in said.splitlines()]
+    assert (found["identity"], found["uid"]) == (bench.app.name, USER)
+    assert done.stdout.strip() not in said
+
+
 @pytest.mark.parametrize("name", ["dbus", "systemd-journald"])
 def test_no_unit_of_others_is_replaced_or_hidden(bench: Bench, name: str) -> None:
     """Be it the distribution's or an administrator's."""
@@ -154,3 +167,31 @@ def test_watch_stays_as_a_service(bench: Bench) -> None:
     until(bench.token.exists)
     assert bench.schedule("--name", "stays", "--uninstall").returncode == 0
     assert "ActiveState=inactive" in bench.machine.run(*show).stdout
+
+
+def test_a_second_timer_rotates_secrets_closed_in(bench: Bench) -> None:
+    """It may write where the identities are, and `doctor` finds it beside the renewal."""
+    owned = replace(
+        bench.app, roles=("Application.ReadWrite.OwnedBy",), owners=(bench.app.client_id,)
+    )
+    bench.idp.add_app(owned)
+    try:
+        done = bench.schedule("--rotate", "--install")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "The first rotation ended with exit code 0." in done.stdout
+        folder = bench.root / CHECKOUT[1:] / ".oauth-tokens"
+        (now,) = json.loads((folder / "entra-identities.json").read_text())
+        secret = folder / now["client_secret_file"]
+        assert (secret.stat().st_uid, secret.stat().st_mode & 0o777) == (USER, 0o600)
+        file = f"{CHECKOUT}/.oauth-tokens/entra-identities.json"
+        told = bench.machine.run(
+            f"{CHECKOUT}/generate_creds.sh", "status", bench.app.name, "-i", file, user=USER
+        )
+        assert "the system's credentials-provider.rotation.timer rotates it" in told.stdout
+        renewed = ("systemctl", "start", "credentials-provider.service")
+        assert bench.machine.run(*renewed).returncode == 0
+        assert bench.schedule("--uninstall").returncode == 0
+        left = [each.name for each in (bench.root / "etc/systemd/system").iterdir()]
+        assert not [name for name in left if name.startswith("credentials-provider")]
+    finally:
+        bench.idp.add_app(bench.app)

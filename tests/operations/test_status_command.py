@@ -189,6 +189,16 @@ def test_a_narrow_terminal_goes_without_the_bar(project: Project, run: Program) 
     assert title.index("EXPIRES") == row.index(":") - 2
 
 
+def test_an_error_breaks_no_word_at_a_narrow_terminals_edge(project: Project, run: Program) -> None:
+    """A line is longer than the terminal only where it is one word, such as a path."""
+    project.write([{"identity_name": "ci", "tenant_id": "common", "client_secert": "x"}])
+    with Terminal(run.line("generate"), project.folder, columns=60) as terminal:
+        assert terminal.end() == 2
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.seen).splitlines()
+    assert len(lines) > 5
+    assert [line for line in lines if len(line) > 60 and " " in line.strip()] == []
+
+
 def test_an_entry_with_a_mistake_is_shown_with_it_and_with_what_its_token_is_good_for(
     project: Project, run: Program
 ) -> None:
@@ -212,6 +222,16 @@ def test_an_entry_with_a_mistake_is_shown_with_it_and_with_what_its_token_is_goo
     assert run("status").code == 1
     assert run("status", "--any").code == 0
     assert run("status", "ci-agent", "--any").code == 1
+
+
+def test_a_probe_waits_for_the_sinks_too(project: Project, run: Program) -> None:
+    """Who reads one would start without it."""
+    (app,) = apps(1)
+    project.add(app, sinks=[{"path": "out", "format": "raw"}])
+    assert run().code == 0
+    assert run("status", "--any").code == 0
+    os.unlink(os.path.join(project.output, "out"))
+    assert run("status", "--any").code == 1
 
 
 def test_of_many_identities_the_worst_are_shown_and_the_rest_counted(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credentials_provider.identities.reading import read_entries
-from credentials_provider.run.launching import is_temporary, options_of, variables_not_passed
+from credentials_provider.run.launching import launch_warnings, options_of, variables_not_passed
 from credentials_provider.settings import Flags, load_settings
 from unit.making import sample_fields
 
@@ -76,8 +76,13 @@ def test_an_identity_of_the_environment_is_left_behind(project: Project) -> None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")
-def test_a_program_in_the_cache_of_uv_is_temporary() -> None:
+def test_a_program_in_the_cache_of_uv_is_warned_of(project: Project) -> None:
     """`uv cache prune` takes it away."""
-    assert is_temporary(["/srv/me/.cache/uv/archive-v0/abc/bin/credentials-provider"])
-    assert is_temporary(["/srv/.cache/uv/environments-v2/x/bin/credentials-provider"])
-    assert not is_temporary(["/srv/me/.local/share/uv/tools/credentials-provider/bin/c"])
+    settings = load_settings(Flags(), {}, str(project.root))
+
+    def warned(path: str) -> bool:
+        return any("uv's cache" in each for each in launch_warnings([path], settings, []))
+
+    assert warned("/srv/me/.cache/uv/archive-v0/abc/bin/credentials-provider")
+    assert warned("/srv/.cache/uv/environments-v2/x/bin/credentials-provider")
+    assert not warned("/srv/me/.local/share/uv/tools/credentials-provider/bin/c")

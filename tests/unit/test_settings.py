@@ -282,6 +282,17 @@ def test_a_value_that_hides_another_one_says_so_when_it_fails(tmp_path: Path) ->
     assert "comes before" not in error.value.message
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("name", ["--ca-bundle", "SSL_CERT_FILE"])
+def test_a_ca_bundle_that_is_a_pipe_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    """OpenSSL would wait for who writes to it, beyond every deadline."""
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    process, flags = ({}, {"ca_bundle": pipe}) if name[0] == "-" else ({name: pipe}, {})
+    with pytest.raises(ConfigurationError, match=f"^{name}: .*/pipe is not a regular file"):
+        load(tmp_path, process, **flags)
+
+
 def test_a_home_folder_in_the_ca_bundles_path_is_expanded(tmp_path: Path) -> None:
     """In a `.env` no shell does it."""
     (tmp_path / "named").write_text("SSL_CERT_FILE=~\n")

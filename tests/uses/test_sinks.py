@@ -177,6 +177,18 @@ def test_two_identities_share_a_file(project: Project, run: Command) -> None:
     }
 
 
+@pytest.mark.parametrize("place", [{"path": "out.raw"}, {"kubernetes_secret": "agents"}])
+def test_two_identities_do_not_write_over_one_another_s_token(
+    project: Project, run: Command, place: dict[str, str]
+) -> None:
+    """Both are mistakes: else a reader would get now the one and now the other."""
+    project.add_all(apps(2))
+    project.write([{**each, "sinks": [place]} for each in project.entries()])
+    ran = run("generate")
+    assert (ran.code, ran.stderr.count("has the same sink")) == (2, 2), ran.stderr
+    assert minted(project) == 0
+
+
 # What cannot be written
 
 

@@ -143,7 +143,8 @@ def plan_edit(path: str, client: Client, entries: Mapping[str, Mapping[str, Any]
         NotWrittenError: comments or layout would not survive.
 
     """
-    before = _read(path)
+    content = read_file(path)
+    before = content.text("utf-8") if content else None
     try:
         found = entries_of(before or "", client.form, client.root)
         for name, entry in entries.items():
@@ -177,11 +178,6 @@ def _is_ours(found: Any, wanted: Mapping[str, Any] | None) -> bool:
     keys = ("url", "serverUrl", "httpUrl", "uri")
     addresses = {str(found.get(key)) for key in keys if key in found}
     return bool(addresses & {str(value) for value in wanted.values()})
-
-
-def _read(path: str) -> str | None:
-    content = read_file(path)
-    return content.text("utf-8") if content else None
 
 
 def apply_edit(edit: Edit) -> str | None:

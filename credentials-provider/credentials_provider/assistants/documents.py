@@ -198,7 +198,7 @@ def _yaml(text: str, change: Change) -> str:
         yaml.indent(mapping=mapping, sequence=sequence, offset=offset)
         document = yaml.load(text)
         if document is None:  # comments, or nothing
-            return _with_first(text, _dump_yaml(yaml, _nested(change)))
+            return f"{text.rstrip()}\n{_dump_yaml(yaml, _nested(change))}".lstrip()
         if _dump_yaml(yaml, document) != text:
             continue
         place: Any = document
@@ -221,10 +221,6 @@ def _nested(change: Change) -> Any:
     for key in reversed(change.root):
         found = {key: found}
     return found
-
-
-def _with_first(text: str, content: str) -> str:
-    return f"{text.rstrip()}\n{content}".lstrip()
 
 
 def _dump_yaml(yaml: Any, document: Any) -> str:

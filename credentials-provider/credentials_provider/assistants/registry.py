@@ -6,13 +6,13 @@ host gets the token, nor what an assistant makes of the address.
 
 from __future__ import annotations
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from credentials_provider.entra import explanations
+from credentials_provider.entra.answers import json_object
 from credentials_provider.errors import CredentialsProviderError, printable
 from credentials_provider.transport.connections import Answer, Trouble
 from credentials_provider.transport.retrying import Transport
@@ -92,7 +92,7 @@ class Registry:
     def is_registry(self) -> bool:
         """Whether an address has a registry's list of servers."""
         answer = self._get("/api/servers", limit=1, include_tools="false")
-        document = _json_object(answer) if isinstance(answer, Answer) else None
+        document = _json_object(answer)
         return document is not None and isinstance(document.get("servers"), list)
 
     def _listed(self, path: str, key: str, *, needed: bool = False) -> Iterator[dict[str, Any]]:
@@ -190,13 +190,8 @@ class Registry:
 
 
 def _json_object(answer: Answer | Trouble) -> dict[str, Any] | None:
-    if not isinstance(answer, Answer) or answer.status != _OK:
-        return None
-    try:
-        document = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
+    """The JSON object of a successful answer; None where there is none."""
+    return json_object(answer) if isinstance(answer, Answer) and answer.status == _OK else None
 
 
 def _named(servers: list[dict[str, Any]], addresses: list[str]) -> dict[str, str]:

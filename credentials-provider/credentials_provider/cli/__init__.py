@@ -273,6 +273,8 @@ def _unexpected_message(error: Exception) -> str:
         from credentials_provider.extras import cure
 
         return f"the module {error.name} is missing. {cure()}"
+    if isinstance(error, MemoryError):
+        return "this process has too little memory (ulimit -v, or its container's limit)"
     return f"{unexpected(error)}; this is a mistake of this program, please report it"
 
 
@@ -311,18 +313,21 @@ def _report_error(
 def _print_error(
     error: CredentialsProviderError, context: click.Context | None, arguments: Sequence[str]
 ) -> None:
-    click.echo(f"{click.style('error:', fg='red')} {error.message}", err=True, color=colour())
+    from credentials_provider.cli.table import wrapped
+
+    lines = [f"{click.style('error:', fg='red')} {error.message}"]
     if error.problems[0].message != error.message:
-        for problem in error.problems:
-            click.echo(f"  {problem}", err=True)
+        lines += [f"  {problem}" for problem in error.problems]
     # `generate_creds.sh statsu` is `generate statsu`, whether or not there are identities.
     if context and error.exit_code == EXIT_USAGE and arguments[:1] == ["generate"]:
         word = arguments[1] if arguments[1:] and arguments[1][:1] != "-" else None
         if word and (near := _nearest_command(word, context)):
             command = as_started(f"`{PROGRAM} {near}`", context)
-            click.echo(f"  Did you mean the command {command}?", err=True)
+            lines.append(f"  Did you mean the command {command}?")
     if error.hint:
-        click.echo(f"  {as_started(error.hint, context)}", err=True)
+        lines.append(f"  {as_started(error.hint, context)}")
+    for line in lines:
+        click.echo(wrapped(line, err=True), err=True, color=colour())
 
 
 def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:

@@ -11,6 +11,7 @@ import click
 from credentials_provider.cli import generate, status
 from credentials_provider.cli.emulator import write_identities
 from credentials_provider.cli.helping import Command
+from credentials_provider.cli.table import wrapped
 from credentials_provider.emulator import Emulator, sample_apps
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK
 from credentials_provider.files import make_folders
@@ -73,7 +74,7 @@ def _run(command: click.Command, arguments: Sequence[str]) -> int:
 
 
 def _title(text: str) -> None:
-    click.echo("\n" + click.style(text, bold=True))
+    click.echo("\n" + click.style(wrapped(text), bold=True))
 
 
 def _next_steps(program: str | None) -> None:

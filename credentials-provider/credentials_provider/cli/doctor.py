@@ -17,6 +17,7 @@ from credentials_provider.cli.options import (
     settings_options,
 )
 from credentials_provider.cli.signals import stoppable
+from credentials_provider.cli.table import wrapped
 from credentials_provider.diagnostics import doctor
 from credentials_provider.diagnostics.doctor.tokens import curl
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, printable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red", "skipped": "cyan"}
 _MOST_NAMES = 3
+_INDENT = 23  # columns before what was seen
 
 
 @click.command(
@@ -118,10 +120,10 @@ def _show(check: Check) -> None:
         names += f" and {more} more"
     trace = f"; Trace ID {check.trace_id}" if check.trace_id else ""
     seen = printable(f"{names}{': ' if names else ''}{check.seen}{trace}")
-    click.echo(f"{verdict} {check.name:13} {seen}")
+    click.echo(wrapped(f"{verdict} {check.name:13} {seen}", hang=_INDENT))
     for line in (check.cure, check.link):
         if line:
-            click.echo(f"{'':23}{printable(as_started(line))}")
+            click.echo(f"{'':{_INDENT}}{printable(as_started(line))}")
 
 
 def _show_curl(name: str, root: str, options: dict[str, Any]) -> None:

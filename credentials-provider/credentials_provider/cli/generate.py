@@ -15,9 +15,15 @@ from credentials_provider.cli.options import (
     DURATION_OR_NONE,
     LOG_FORMAT,
     ShardType,
+    ca_bundle_option,
+    cloud_option,
+    env_file_option,
+    flags_of,
+    identities_file_option,
     identity_names,
     load,
     log_format_option,
+    output_dir_option,
     trust_option,
 )
 from credentials_provider.cli.signals import stoppable
@@ -25,7 +31,6 @@ from credentials_provider.errors import EXIT_CODES, NoIdentitiesError, UnknownId
 from credentials_provider.model import RunOptions
 from credentials_provider.policy import parse_lead
 from credentials_provider.run import batch
-from credentials_provider.settings import CLOUDS, Flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,10 +98,8 @@ class GenerateCommand(Command):
     metavar="DURATION|PERCENT",
     help="The same as --refresh-ahead with a value: renew what has this much of its life left.",
 )
-@click.option(
-    "-i", "--identities-file", metavar="FILE", help="Default: .oauth-tokens/entra-identities.json"
-)
-@click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
+@identities_file_option
+@output_dir_option
 @click.option("-f", "--force", is_flag=True, help="Renew everything that is selected.")
 @click.option("--dry-run", is_flag=True, help="Say what is due and why; request and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -188,7 +191,7 @@ class GenerateCommand(Command):
     help="Only part K of N of the identities, counted from 0.",
 )
 @log_format_option
-@click.option("--env-file", metavar="FILE", help="Default: .env")
+@env_file_option
 @trust_option
 @click.option(
     "--login-base-url",
@@ -196,10 +199,8 @@ class GenerateCommand(Command):
     metavar="URL",
     help="Login host. Default: https://login.microsoftonline.com",
 )
-@click.option(
-    "--cloud", type=click.Choice(list(CLOUDS)), help="Microsoft's login host of this cloud."
-)
-@click.option("--ca-bundle", metavar="FILE", help="Certification authorities to trust, PEM.")
+@cloud_option
+@ca_bundle_option
 @click.option("-a", "--auth-provider", metavar="NAME", help="Only entra is supported.")
 @click.option(
     "-k", "--keycloak-url", metavar="URL", expose_value=False, help="Accepted, and ignored."
@@ -284,20 +285,13 @@ def _is_lead(text: str) -> bool:
 
 def options_of(root: str, options: dict[str, Any]) -> RunOptions:
     """What the options ask for."""
-    flags = Flags(
-        identities_file=options["identities_file"],
-        output_dir=options["output_dir"],
-        env_file=options["env_file"],
+    flags = flags_of(
+        options,
         auth_provider=options["auth_provider"],
         tenant_id=options["entra_tenant_id"],
         client_id=options["entra_client_id"],
         client_secret=options["entra_client_secret"],
-        login_base_url=options["login_base_url"],
-        cloud=options["cloud"],
-        ca_bundle=options["ca_bundle"],
     )
-    if options["login_base_url"] and options["cloud"]:
-        raise click.UsageError("--login-base-url and --cloud exclude one another.")
     refresh_ahead, lead = _lead(options)
     return RunOptions(
         settings=load(flags, root),

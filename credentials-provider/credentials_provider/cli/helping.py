@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from credentials_provider.errors import quoted
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -32,7 +34,7 @@ _GROUPS = {
         "metrics_file",
         "interval",
     ),
-    "Output": ("as_json", "quiet", "verbose", "log_format"),
+    "Output": ("as_json", "quiet", "verbose", "log_format", "audit_file", "audit_syslog"),
     "As the registry's own scripts have them": (
         "auth_provider",
         "keycloak_url",
@@ -56,7 +58,7 @@ def program_name(root: str) -> str:
     script = os.path.join(root, SCRIPT)
     if not root or not os.path.exists(script):
         return PROGRAM
-    return f"./{SCRIPT}" if _is_here(root) else _quoted(os.path.abspath(script))
+    return f"./{SCRIPT}" if _is_here(root) else quoted(os.path.abspath(script))
 
 
 def _default_folder(root: str | None) -> str:
@@ -76,12 +78,6 @@ def _is_here(folder: str) -> bool:
         return False
 
 
-def _quoted(word: str) -> str:
-    import shlex  # only for a text to copy
-
-    return shlex.quote(word)
-
-
 def as_started(text: str, ctx: click.Context | None = None, *, identity: str | None = None) -> str:
     """A text whose quoted commands can be typed here: the program as it was started, its paths.
 
@@ -94,7 +90,7 @@ def as_started(text: str, ctx: click.Context | None = None, *, identity: str | N
     def replace(found: re.Match[str]) -> str:
         command = found[1]
         if identity is not None:
-            command = re.sub(r"\bNAME\b", lambda _: _quoted(identity), command)
+            command = re.sub(r"\bNAME\b", lambda _: quoted(identity), command)
         return f"`{program} {command}{_where(ctx, command.split()) if ctx else ''}`"
 
     return re.sub(rf"`{PROGRAM} ([^`]*)`", replace, text)
@@ -117,7 +113,7 @@ def _where(ctx: click.Context, words: Sequence[str]) -> str:
     for name in _WHERE:
         if value := typed.get(name):
             word = os.path.abspath(value) if name == "ca_bundle" else str(value)
-            options[name in takes] += f" --{name.replace('_', '-')} {_quoted(word)}"
+            options[name in takes] += f" --{name.replace('_', '-')} {quoted(word)}"
     timer = f" --{options[False]}" if options[False] and words[0] == "schedule" else ""
     return options[True] + timer
 

@@ -11,6 +11,7 @@ from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import JsonLog, event, is_json
 from credentials_provider.cli.options import (
     DURATION,
+    audit_options,
     identity_names,
     log_format_option,
     renewal_limits,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 )
 @settings_options
 @renewal_limits
+@audit_options
 @log_format_option
 @click.pass_obj
 def command(
@@ -74,7 +76,12 @@ def command(
         bridge.trouble.log_by(lambda message: event("bridge", "warning", message=message))
         observer = JsonLog()
     settings = settings_of(options, root)
-    run_options = RunOptions(settings, **options, lock_timeout=options["deadline"])
+    run_options = RunOptions(
+        settings,
+        timeout=options["timeout"],
+        deadline=options["deadline"],
+        lock_timeout=options["deadline"],
+    )
     with stoppable():
         bridge.run(
             run_options,

@@ -8,14 +8,12 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from credentials_provider.assistants.clients import CLIENTS, IN_TOKEN_FOLDER, PLATFORM, Client
 from credentials_provider.assistants.configure import (
-    Delivery,
     Edit,
     NotWrittenError,
     apply_edit,
@@ -32,6 +30,7 @@ from credentials_provider.assistants.configure import (
 from credentials_provider.assistants.documents import Change, rendered
 from credentials_provider.assistants.program import Launch
 from credentials_provider.cli.helping import Command
+from credentials_provider.cli.logs import observer, warn
 from credentials_provider.cli.options import identity_names, settings_of, settings_options
 from credentials_provider.cli.token import check_header_names
 from credentials_provider.errors import (
@@ -43,11 +42,10 @@ from credentials_provider.errors import (
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.run.child_environment import allowed
 from credentials_provider.run.launching import (
-    is_temporary,
-    not_passed_warning,
+    audit_options_of,
+    launch_warnings,
     options_of,
     program,
-    variables_not_passed,
 )
 
 if TYPE_CHECKING:
@@ -123,63 +121,55 @@ def command(root: str, /, client_name: str, **options: Any) -> int:
     """Make CLIENT use remote MCP servers with a token that is always valid."""
     settings = settings_of(options, root)
     client = CLIENTS[client_name]
-    configurator = _Configurator(root, client_name, client, settings, _Options(**options))
+    configurator = _Configurator(
+        root,
+        client_name,
+        client,
+        settings,
+        options,
+    )
     return configurator.remove() if options["remove"] else configurator.configure()
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """What was asked for, as the options name it."""
-
-    client_name: str = ""
-    identity: str | None = None
-    servers: Sequence[str] = ()
-    registry_url: str | None = None
-    gateway: bool = False
-    header_name: str | None = None
-    delivery: Delivery | None = None
-    write: bool = False
-    check: bool = True
-    if_check_fails: str = "ask"
-    as_diff: bool = False
-    remove: bool = False
-    scope: str | None = None
-    file: str | None = None
 
 
 class _Configurator:
     """One run for one client."""
 
     def __init__(
-        self, root: str, client_name: str, client: Client, settings: Settings, options: _Options
+        self,
+        root: str,
+        client_name: str,
+        client: Client,
+        settings: Settings,
+        options: dict[str, Any],
     ) -> None:
         self.root = root
         self.client_name = client_name
         self.client = client
         self.settings = settings
         self.options = options
-        self.path = _path(client_name, client, options.scope, options.file, settings)
+        self.path = _path(client_name, client, options["scope"], options["file"], settings)
 
     def remove(self) -> int:
-        names: dict[str, None] = {each.partition("=")[0]: None for each in self.options.servers}
-        if self.options.registry_url:
+        names: dict[str, None] = {each.partition("=")[0]: None for each in self.options["servers"]}
+        if self.options["registry_url"]:
             names |= dict.fromkeys(self._discovered(self._identity()))
         if not names:
             raise click.UsageError("Name what to remove: --server NAME, or --registry-url URL.")
-        self._apply(plan_edit(self.path, self.client, names), write=not self.options.as_diff)
+        self._apply(plan_edit(self.path, self.client, names), write=not self.options["as_diff"])
         return EXIT_OK
 
     def configure(self) -> int:
         options, client = self.options, self.client
         identity = self._identity()
-        servers = servers_by_name(_server(each) for each in options.servers)
-        if options.registry_url:
+        servers = servers_by_name(_server(each) for each in options["servers"])
+        if options["registry_url"]:
             servers |= self._discovered(identity)
         if not servers:
             raise click.UsageError("Name a server: --server NAME=URL, or --registry-url URL.")
-        delivery = delivery_of(client, options.delivery)
+        delivery = delivery_of(client, options["delivery"])
         header = self._header(identity, servers)
-        launch = Launch(program(self.root), identity, header, options_of(self.settings))
+        words = [*options_of(self.settings), *audit_options_of(self.settings)]
+        launch = Launch(program(self.root), identity, header, words)
         if delivery == "static":
             entries = self._static(servers, identity, header)
         else:
@@ -187,7 +177,7 @@ class _Configurator:
             entries = dynamic_entries(client, delivery, servers, launch)
         if delivery == "helper":
             _check_version(client)
-        if not (options.write or options.as_diff):
+        if not (options["write"] or options["as_diff"]):
             click.echo(rendered(client.form, Change(client.root, entries)), nl=False)
             click.echo(f"For {client.title}: {self.path}; --write puts it there.", err=True)
             return EXIT_OK
@@ -196,8 +186,8 @@ class _Configurator:
         except NotWrittenError:
             click.echo(rendered(client.form, Change(client.root, entries)), nl=False)
             raise
-        backup = self._apply(edit, write=options.write)
-        if not (options.write and options.check) or delivery == "static":
+        backup = self._apply(edit, write=options["write"])
+        if not (options["write"] and options["check"]) or delivery == "static":
             return EXIT_OK
         lines = {name: launch.bridge(url) for name, url in servers.items()}
         if _prove(lines, launch.helper() if delivery == "helper" else None):
@@ -206,7 +196,7 @@ class _Configurator:
         return EXIT_FAILED
 
     def _apply(self, edit: Edit, *, write: bool) -> str | None:
-        if self.options.as_diff:
+        if self.options["as_diff"]:
             click.echo(diff(edit), nl=False)
         if not edit.has_changes:
             click.echo(f"{edit.path}: nothing to change", err=True)
@@ -220,7 +210,7 @@ class _Configurator:
 
     def _decide(self, edit: Edit, backup: str | None) -> None:
         """Keep what does not work yet, or take it back, as the user says."""
-        answer = self.options.if_check_fails
+        answer = self.options["if_check_fails"]
         if not edit.has_changes:
             return
         if answer == "ask":
@@ -233,7 +223,7 @@ class _Configurator:
             click.echo(f"{edit.path} keeps it; run this again after the cure.", err=True)
 
     def _identity(self) -> str:
-        name = self.options.identity
+        name: str | None = self.options["identity"]
         names = [entry.name for entry in read_entries(self.settings).entries]
         if name is None and len(names) == 1:
             return names[0]
@@ -249,11 +239,11 @@ class _Configurator:
 
     def _header(self, identity: str, servers: Mapping[str, str]) -> str:
         options = self.options
-        if options.header_name:
-            return options.header_name
-        if options.gateway or options.registry_url or self.client_name in IN_TOKEN_FOLDER:
+        if options["header_name"]:
+            return str(options["header_name"])
+        if options["gateway"] or options["registry_url"] or self.client_name in IN_TOKEN_FOLDER:
             return GATEWAY_HEADER
-        if options.write and options.check and self._is_gateway(identity, servers):
+        if options["write"] and options["check"] and self._is_gateway(identity, servers):
             click.echo(f"This is an MCP gateway: the token goes in {GATEWAY_HEADER}.", err=True)
             return GATEWAY_HEADER
         return "Authorization"
@@ -277,27 +267,25 @@ class _Configurator:
 
     def _discovered(self, identity: str) -> dict[str, str]:
         from credentials_provider.assistants.registry import Registry  # the network
-        from credentials_provider.cli.output import Console
 
         token, _ = self._token(identity)
-        url = check_url(self.options.registry_url or "")
+        url = check_url(self.options["registry_url"] or "")
         with closing(Registry(url, token, self.settings.ca_bundle)) as registry:
-            return registry.servers(Console().warn)
+            return registry.servers(warn)
 
     def _token(self, identity: str) -> tuple[str, float]:
         """A token with most of its life before it: it may be written down."""
-        from credentials_provider.cli.output import Console
         from credentials_provider.model import RunOptions
         from credentials_provider.run.access import get_token
 
-        access = get_token(RunOptions(self.settings), identity, 600.0, Console())
+        access = get_token(RunOptions(self.settings), identity, 600.0, observer())
         return access.token, access.expires_on
 
     def _static(self, servers: Mapping[str, str], identity: str, header: str) -> dict[str, Any]:
-        from credentials_provider.cli.output import Console, local_time
+        from credentials_provider.cli.output import local_time
 
         token, expires_on = self._token(identity)
-        Console().warn(
+        warn(
             f"this token expires at {local_time(expires_on, time.time())}; until you run this "
             f"again, {self.client.title} then has none that is valid"
         )
@@ -305,15 +293,9 @@ class _Configurator:
 
     def _warn_of_what_is_missing(self, launch: Launch) -> None:
         entries = read_entries(self.settings).entries
-        mine = (each for each in entries if each.name == launch.identity)
-        if names := variables_not_passed(self.settings, mine):
-            click.echo(f"Warning: {not_passed_warning(names, self.settings)}", err=True)
-        if is_temporary(launch.start):
-            click.echo(
-                f"Warning: {launch.start[0]} is in uv's cache, which `uv cache prune` empties. "
-                "Install the program with `uv tool install`, and run this again.",
-                err=True,
-            )
+        mine = [each for each in entries if each.name == launch.identity]
+        for warning in launch_warnings(launch.start, self.settings, mine):
+            warn(warning)
 
 
 def _path(
@@ -347,11 +329,10 @@ def _check_version(client: Client) -> None:
     version = (
         f"is {'.'.join(map(str, found))}" if found else f"does not tell its version (`{name}`)"
     )
-    click.echo(
-        f"Warning: {client.title} {version}. Before {since} it does not run the helper again when "
-        "a token is refused, and stays without one until it is restarted. Leave out --helper for "
-        "the bridge, which works with every version.",
-        err=True,
+    warn(
+        f"{client.title} {version}. Before {since} it does not run the helper again "
+        "when a token is refused, and stays without one until it is restarted. Leave out --helper "
+        "for the bridge, which works with every version."
     )
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from credentials_provider.settings import Settings
 
+    Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 
 class DurationType(click.ParamType[float]):
     """Seconds, written as 90, 90s, 10m or 1h30m."""
@@ -118,6 +120,17 @@ def _trust(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -
         trust_owner(name)
 
 
+def with_options(*options: Decorator) -> Decorator:
+    """One decorator for several options, in this order."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 trust_option = click.option(
     TRUST_OPTION,
     metavar="NAME",
@@ -128,64 +141,67 @@ trust_option = click.option(
     callback=_trust,
     help="Also trust files of this owner. Default: only yours and root's.",
 )
-
-
-def utc_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--utc: times for people in UTC, as `local_time` shows them."""
-    return click.option(
-        "--utc",
-        is_flag=True,
-        expose_value=False,
-        callback=_remember_utc,
-        help="Show times in UTC instead of local time.",
-    )(function)
-
-
-def _remember_utc(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    ctx.meta[UTC] = value
-
-
-def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Where identities and tokens are and how the provider is reached; `settings_of` reads them."""
-    for option in reversed(
-        (
-            click.option(
-                "-i",
-                "--identities-file",
-                metavar="FILE",
-                help="Default: .oauth-tokens/entra-identities.json",
-            ),
-            click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens"),
-            click.option("--env-file", metavar="FILE", help="Default: .env"),
-            trust_option,
-            click.option("--login-base-url", metavar="URL", help="Login host."),
-            click.option(
-                "--cloud",
-                type=click.Choice(list(CLOUDS)),
-                help="Microsoft's login host of this cloud.",
-            ),
-            click.option(
-                "--ca-bundle", metavar="FILE", help="Certification authorities to trust, PEM."
-            ),
+# Times for people in UTC, as `local_time` shows them.
+utc_option = click.option(
+    "--utc",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda ctx, _, value: ctx.meta.update({UTC: value}),
+    help="Show times in UTC instead of local time.",
+)
+identities_file_option = click.option(
+    "-i", "--identities-file", metavar="FILE", help="Default: .oauth-tokens/entra-identities.json"
+)
+output_dir_option = click.option(
+    "-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens"
+)
+env_file_option = click.option("--env-file", metavar="FILE", help="Default: .env")
+cloud_option = click.option(
+    "--cloud", type=click.Choice(list(CLOUDS)), help="Microsoft's login host of this cloud."
+)
+ca_bundle_option = click.option(
+    "--ca-bundle", metavar="FILE", help="Certification authorities to trust, PEM."
+)
+provider_options = with_options(
+    click.option(
+        "--login-base-url", metavar="URL", help="Login host. Default: Microsoft's public one."
+    ),
+    cloud_option,
+    ca_bundle_option,
+)
+# Where identities and tokens are and how the provider is reached; `settings_of` reads them.
+settings_options = with_options(
+    identities_file_option, output_dir_option, env_file_option, trust_option, provider_options
+)
+# How long a command waits that renews one token while somebody needs it.
+renewal_limits = with_options(
+    *(
+        click.option(name, type=DURATION, default=default, show_default=True, help=text)
+        for name, default, text in (
+            ("--timeout", "20s", "Longest time for one request."),
+            ("--deadline", "30s", "For a renewal in all."),
         )
-    ):
-        function = option(function)
-    return function
-
-
-def renewal_limits(function: Callable[..., Any]) -> Callable[..., Any]:
-    """How long a command waits that renews one token while somebody needs it."""
-    for name, default, text in (
-        ("--deadline", "30s", "For a renewal in all."),
-        ("--timeout", "20s", "Longest time for one request."),
-    ):
-        option = click.option(name, type=DURATION, default=default, show_default=True, help=text)
-        function = option(function)
-    return function
+    )
+)
+# Where each token that is handed out leaves a line; `settings_of` reads them.
+audit_options = with_options(
+    click.option(
+        "--audit-file",
+        metavar="FILE",
+        help="Append a line for each token that is handed out: who got it and when. Without the "
+        "line there is no token.",
+    ),
+    click.option(
+        "--audit-syslog",
+        flag_value="yes",
+        default=None,
+        help="The same to syslog, facility authpriv.",
+    ),
+)
 
 
 def settings_of(options: dict[str, Any], root: str) -> Settings:
-    """Take the options of `settings_options` out of a command's, and the settings they make.
+    """The settings that the options of `settings_options`, or some of them, make.
 
     Raises:
         ConfigurationError: they cannot be used.
@@ -212,10 +228,12 @@ def load(flags: Flags, root: str) -> Settings:
     return settings
 
 
-def flags_of(options: dict[str, Any]) -> Flags:
-    """Take the options of `settings_options` out of a command's."""
-    names = ("identities_file", "output_dir", "env_file", "login_base_url", "cloud", "ca_bundle")
-    given = {name: options.pop(name) for name in names}
-    if given["login_base_url"] and given["cloud"]:
+def flags_of(options: dict[str, Any], **more: str | None) -> Flags:
+    """What the options of `settings_options` say, with more of the flags."""
+    if options.get("login_base_url") and options.get("cloud"):
         raise click.UsageError("--login-base-url and --cloud exclude one another.")
-    return Flags(**given)
+    names = (
+        *("identities_file", "output_dir", "env_file", "login_base_url", "cloud", "ca_bundle"),
+        *("audit_file", "audit_syslog"),
+    )
+    return Flags(**{name: options.get(name) for name in names}, **more)

@@ -57,8 +57,11 @@ def cut(text: str, columns: int) -> str:
     return text if len(text) <= columns else text[: max(columns - 1, 0)] + "…"
 
 
-def wrapped(text: str, *, err: bool = False) -> str:
-    """A line as a paragraph of the terminal's width, if it goes to one; words stay whole."""
+def wrapped(text: str, *, err: bool = False, hang: int = 0) -> str:
+    """A line as a paragraph of the terminal's width, if it goes to one; words stay whole.
+
+    `hang`: columns before its other lines; by default as the first has, or two.
+    """
     stream = sys.stderr if err else sys.stdout
     if not stream.isatty():
         return text
@@ -69,7 +72,7 @@ def wrapped(text: str, *, err: bool = False) -> str:
         text.lstrip(),
         min(terminal()[0], _WIDEST),
         initial_indent=indent,
-        subsequent_indent=indent or "  ",
+        subsequent_indent=" " * hang or indent or "  ",
         break_long_words=False,
         break_on_hyphens=False,
     )

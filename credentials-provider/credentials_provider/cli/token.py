@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -13,21 +12,23 @@ from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.logs import observer, warn
 from credentials_provider.cli.options import (
     DURATION,
+    audit_options,
     flags_of,
     identity_names,
     load,
     log_format_option,
     renewal_limits,
     settings_options,
+    with_options,
 )
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import identity_of_options, read_entries
 from credentials_provider.model import RunOptions
 from credentials_provider.policy import showable
-from credentials_provider.run.access import ValidToken, get_token, mint_token, only_name
+from credentials_provider.run.access import ValidToken, audit_for, get_token, mint_token, only_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from credentials_provider.settings import Settings
 
@@ -55,43 +56,33 @@ def check_variable(ctx: click.Context, param: click.Parameter, value: str) -> st
     return value
 
 
-def token_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """How a token is chosen, renewed and reached; `take_token` reads them."""
-    for option in reversed(
-        (
-            click.option(
-                "--min-ttl",
-                type=DURATION,
-                default="5m",
-                show_default=True,
-                help="Renew first if less life is left. Tokens that never live as long: half of "
-                "their life.",
-            ),
-            click.option(
-                "-f", "--force", is_flag=True, help="Renew first in any case, as after a 401."
-            ),
-            click.option(
-                "--no-store", is_flag=True, help="Mint a token and write it to no file at all."
-            ),
-            click.option("--tenant-id", metavar="ID", help="With --client-id. Or ENTRA_TENANT_ID."),
-            click.option(
-                "--client-id",
-                metavar="ID",
-                help="An identity without an entry. Its credential comes from the environment, "
-                "and its token is never stored.",
-            ),
-            click.option(
-                "--scope",
-                metavar="SCOPE",
-                help="With --client-id. Or ENTRA_SCOPE: api://…/.default",
-            ),
-            settings_options,
-            renewal_limits,
-            log_format_option,
-        )
-    ):
-        function = option(function)
-    return function
+# How a token is chosen, renewed and reached; `take_token` reads them.
+token_options = with_options(
+    click.option(
+        "--min-ttl",
+        type=DURATION,
+        default="5m",
+        show_default=True,
+        help="Renew first if less life is left. Tokens that never live as long: half of their "
+        "life.",
+    ),
+    click.option("-f", "--force", is_flag=True, help="Renew first in any case, as after a 401."),
+    click.option("--no-store", is_flag=True, help="Mint a token and write it to no file at all."),
+    click.option("--tenant-id", metavar="ID", help="With --client-id. Or ENTRA_TENANT_ID."),
+    click.option(
+        "--client-id",
+        metavar="ID",
+        help="An identity without an entry. Its credential comes from the environment, and its "
+        "token is never stored.",
+    ),
+    click.option(
+        "--scope", metavar="SCOPE", help="With --client-id. Or ENTRA_SCOPE: api://…/.default"
+    ),
+    settings_options,
+    renewal_limits,
+    audit_options,
+    log_format_option,
+)
 
 
 @click.command(
@@ -171,15 +162,23 @@ def settings_of_token(root: str, options: dict[str, Any]) -> Settings:
         ConfigurationError: they cannot be used.
 
     """
-    flags = flags_of(options)
     if not options["client_id"] and (options["tenant_id"] or options["scope"]):
         raise click.UsageError("--tenant-id and --scope need --client-id.")
     given = {name: options[name] for name in ("tenant_id", "client_id", "scope")}
-    return load(dataclasses.replace(flags, **given), root)
+    return load(flags_of(options, **given), root)
 
 
 def take_token(name: str, settings: Settings, options: dict[str, Any]) -> ValidToken:
     """A token as the options of `token_options` want it; warns where it is an old one."""
+    audit = audit_for(settings, click.get_current_context().info_name or "")
+    name, access = _take(name, settings, options)
+    if audit is not None:
+        audit.record(name, access)
+    return access
+
+
+def _take(name: str, settings: Settings, options: dict[str, Any]) -> tuple[str, ValidToken]:
+    """A token, and whose it is."""
     run_options = RunOptions(
         settings,
         force=options["force"],
@@ -191,12 +190,13 @@ def take_token(name: str, settings: Settings, options: dict[str, Any]) -> ValidT
         if name:
             raise click.UsageError("NAME and --client-id exclude one another.")
         file = identity_of_options(settings)
-        return mint_token(run_options, file, file.entries[0].name, observer())
+        name = file.entries[0].name
+        return name, mint_token(run_options, file, name, observer())
     if options["no_store"] or not name:
         file = read_entries(settings)
         name = name or only_name(file.entries, file.path)
         if options["no_store"]:
-            return mint_token(run_options, file, name, observer())
+            return name, mint_token(run_options, file, name, observer())
     access = get_token(run_options, name, options["min_ttl"], observer())
     if access.kept is not None:
         import time  # only for an old one
@@ -208,7 +208,7 @@ def take_token(name: str, settings: Settings, options: dict[str, Any]) -> ValidT
             f"{name}: this token expires in {left}; it was not renewed: {access.kept.message}",
             as_started(access.kept.remedy, identity=name),
         )
-    return access
+    return name, access
 
 
 def _exec_api_version() -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from credentials_provider.entra.answers import explain
+from credentials_provider.entra import answers
 from credentials_provider.transport.connections import Trouble
 from credentials_provider.transport.retrying import Transport
 
@@ -41,14 +40,10 @@ class HttpClient:
         wanted = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
         result = self._transport.get(url, wanted).result
         if isinstance(result, Trouble):
-            return result.answer or explain(result, urlsplit(url).netloc)
+            return result.answer or answers.explain(result, urlsplit(url).netloc)
         return result
 
 
 def json_object(answer: Answer) -> dict[str, Any]:
     """The JSON object of a successful answer; empty where there is none."""
-    try:
-        document = json.loads(answer.body) if answer.status == HTTP_OK else None
-    except (ValueError, RecursionError):
-        document = None
-    return document if isinstance(document, dict) else {}
+    return (answers.json_object(answer) if answer.status == HTTP_OK else None) or {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from credentials_provider.credentials.resolver import Credential, Resolver, expiry_warning
+from credentials_provider.credentials.resolver import Resolver, expiry_warning
 from credentials_provider.errors import ConfigurationError, Problem
 from credentials_provider.identities.fields import (
     CREDENTIAL_KINDS,
@@ -114,7 +114,9 @@ def check(
     found = []
     for entry in file.entries:
         end = None
-        for credential in _resolved(identities[entry.name], resolver):
+        identity = identities[entry.name]
+        for field in filter(None, (identity.credential, identity.previous)):
+            credential = resolver.resolve(identity, field)
             if isinstance(credential, Failure):
                 message = f"{credential.message}. {credential.remedy}"
                 problems.append(Problem(message, entry.index, entry.name))
@@ -174,11 +176,6 @@ def _ends_from_graph(
             ends[entry.name] = end
     transport.close()
     return ends, reasons
-
-
-def _resolved(identity: Identity, resolver: Resolver) -> list[Credential | Failure]:
-    fields = (identity.credential, identity.previous)
-    return [resolver.resolve(identity, field) for field in fields if field]
 
 
 def _item(entry: Entry, end: float | None, wrong: Collection[str | None] = ()) -> Item:

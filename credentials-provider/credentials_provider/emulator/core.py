@@ -261,7 +261,10 @@ class Emulator:
             # After a restart the file is where clients know it; a folder that is there by now is
             # somebody else's, and an error.
             os.mkdir(self._folder, 0o700)
-        self._ca.cert_pem.write_to_path(self._ca_file)
+        # Everybody may read it, and under a umask of 000 nobody else may write into it.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with open(os.open(self._ca_file, flags, 0o644), "wb") as file:
+            file.write(self._ca.cert_pem.bytes())
 
     def _answer(
         self, regular: Callable[[Call], Reply], request: Request, connection: Connection

@@ -127,7 +127,8 @@ class Endpoints:
         lifetime = call.lifetime
         if lifetime is None:
             wanted = app.token_lifetime
-            lifetime = _draw(self._rng, self._token_lifetime if wanted is None else wanted)
+            drawn = self._token_lifetime if wanted is None else wanted
+            lifetime = drawn if isinstance(drawn, int) else self._rng.randint(*drawn)
         claims = app_claims(
             app,
             base_url=self._base_url(),
@@ -254,7 +255,3 @@ def _check_secret(app: App, secret: str, now: float) -> None:
         raise EntraError(7000215)
     if added.end and datetime.fromisoformat(added.end.replace("Z", "+00:00")).timestamp() <= now:
         raise EntraError(7000222)
-
-
-def _draw(rng: random.Random, lifetime: Lifetime) -> int:
-    return lifetime if isinstance(lifetime, int) else rng.randint(*lifetime)

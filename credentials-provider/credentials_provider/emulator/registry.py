@@ -106,7 +106,10 @@ class Registry:
         del tenant
         method = call.request.method
         if not rest:
-            return self._register(call) if method == "POST" else self._list(call)
+            if method == "POST":
+                return self._register(call)
+            items = list(self._clients.values())
+            return call.json(200, {"total": len(items), "limit": 500, "skip": 0, "items": items})
         key = rest[0]
         if key not in self._clients:
             return _detail(call, 404, f"M2M client {key} not found")
@@ -118,10 +121,6 @@ class Registry:
             known = {"groups", "description", "enabled"}
             self._clients[key] |= {name: changes[name] for name in known & set(changes)}
         return call.json(200, self._clients[key])
-
-    def _list(self, call: Call) -> Reply:
-        items = list(self._clients.values())
-        return call.json(200, {"total": len(items), "limit": 500, "skip": 0, "items": items})
 
     def _register(self, call: Call) -> Reply:
         asked = call.request.json() or {}

@@ -151,18 +151,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._connection = connection
         super().__init__(connection.sock, client_address, server)
 
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
-    def do_PATCH(self) -> None:
-        self._serve()
-
-    def do_DELETE(self) -> None:
-        self._serve()
-
     def _serve(self) -> None:
         body = self._read_body()
         if body is None:
@@ -177,6 +165,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body,
         )
         self._send(self.server.answer(request, self._connection))
+
+    do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815  http.server's names
 
     def _read_body(self) -> bytes | None:
         """The body; None if it was refused (too long, or of no known length) or cut short."""

@@ -27,7 +27,13 @@ from credentials_provider.identities.fields import (
     known_to_be_right,
     shown_field,
 )
-from credentials_provider.identities.rules import SCOPE_END, composed, identity_name, name_key
+from credentials_provider.identities.rules import (
+    SCOPE_END,
+    composed,
+    identity_name,
+    name_key,
+    same_sinks,
+)
 from credentials_provider.model import Entry
 from credentials_provider.permissions import is_open, read_file
 from credentials_provider.settings import CLOUDS, Settings, login_base, login_host_problem
@@ -101,7 +107,7 @@ def parse_entries(content: bytes, settings: Settings) -> IdentitiesFile:
     """
     path = settings.identities_file
     objects = _parse(content, path)
-    problems = _same_names(objects, os.path.splitext(os.path.basename(path))[0])
+    problems = _same(objects, os.path.splitext(os.path.basename(path))[0])
     entries = [
         make_entry(index, fields, settings, problems.get(index, ()))
         for index, fields in enumerate(objects, start=1)
@@ -157,8 +163,8 @@ def _parse(content: bytes, path: str) -> list[Any]:
     return objects
 
 
-def _same_names(objects: list[Any], stem: str) -> dict[int, list[Problem]]:
-    """By index: entries of one name, which both fail, and those called like the file itself."""
+def _same(objects: list[Any], stem: str) -> dict[int, list[Problem]]:
+    """By index: entries of one name or sink, which both fail; those called like the file itself."""
     places: dict[str, list[int]] = {}
     for index, fields in enumerate(objects, start=1):
         name = fields.get("identity_name") if isinstance(fields, dict) else None
@@ -166,11 +172,13 @@ def _same_names(objects: list[Any], stem: str) -> dict[int, list[Problem]]:
             places.setdefault(name_key(name), []).append(index)
     problems: dict[int, list[Problem]] = {}
 
-    def add(index: int, message: str) -> None:
-        name = printable(objects[index - 1]["identity_name"])[:64]
-        problem = Problem(message, index, name or None, "identity_name")
+    def add(index: int, message: str, field: str = "identity_name") -> None:
+        name = printable(str(objects[index - 1].get("identity_name") or ""))[:64]
+        problem = Problem(message, index, name or None, field)
         problems.setdefault(index, []).append(problem)
 
+    for index, other in same_sinks(objects):
+        add(index, f"entry {other} has the same sink: each needs a path or key of its own", "sinks")
     for index in places.get(name_key(stem), ()) if identity_name(stem) is None else ():
         add(index, f"{printable(stem)}.json is the name of the identities file itself")
     for same in places.values():

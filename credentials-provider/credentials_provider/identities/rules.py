@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from typing import TYPE_CHECKING, Any
 
 from credentials_provider.settings import CLOUDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SCOPE_END = "/.default"
 LOOKS_LIKE_ID = "looks like a Secret ID; Entra ID wants the secret's Value"
@@ -17,6 +21,7 @@ LONGEST_SECRET = 256  # characters; a client secret has about 40
 LONGEST_NAME = 128  # characters
 LONGEST_NAME_BYTES = 200  # most file systems take 255; suffixes and temporary files need some
 FEDERATED_PLATFORMS = ("github", "azure-pipelines")
+SHARED_FORMATS = ("dotenv", "netrc")  # of files that hold other things, too
 SINK_FORMATS = ("json", "raw", "header", "dotenv", "netrc")
 
 _GUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
@@ -279,11 +284,30 @@ def sinks(value: object) -> str | None:
     for number, sink in enumerate(value, start=1):
         if problem := _sink(sink):
             return f"number {number}: {problem}"
-    places = [
-        each.get("path") or (each["kubernetes_secret"], each.get("key", SECRET_KEY))
-        for each in value
-    ]
+    places = [sink_place(each) for each in value]
     return None if len(places) == len(set(places)) else "two of them have the same path or key"
+
+
+def sink_place(sink: dict[str, object]) -> str:
+    """Where a sink is, valid or not: its path, or its Secret and key."""
+    return str(sink.get("path") or f"{sink.get('kubernetes_secret')} {sink.get('key', SECRET_KEY)}")
+
+
+def same_sinks(objects: list[Any]) -> Iterator[tuple[int, int]]:
+    """Entries that would write over one another's token, each with another one's number."""
+    places: dict[str, list[int]] = {}
+    for index, fields in enumerate(objects, start=1):
+        sinks = fields.get("sinks") if isinstance(fields, dict) else None
+        for sink in sinks if isinstance(sinks, list) else ():
+            if isinstance(sink, dict) and not _is_shared(sink):
+                places.setdefault(sink_place(sink), []).append(index)
+    for indices in places.values():
+        for index in {*indices} if len({*indices}) > 1 else ():
+            yield index, next(each for each in indices if each != index)
+
+
+def _is_shared(sink: dict[str, object]) -> bool:
+    return "path" in sink and sink.get("format") in SHARED_FORMATS
 
 
 def _mode(value: str) -> str | None:

@@ -46,6 +46,19 @@ def validate_entry(entry: Entry) -> Identity | list[Problem]:
     return problems_of(entry)
 
 
+def valid_identity(entry: Entry) -> Identity:
+    """The identity of one entry.
+
+    Raises:
+        ConfigurationError: with everything that is wrong with it.
+
+    """
+    found = validate_entry(entry)
+    if not isinstance(found, Identity):
+        raise ConfigurationError(f"{entry.name} has mistakes", problems=found)
+    return found
+
+
 def validate_each(entries: Iterable[Entry]) -> Validated:
     """The identities of entries, with what is wrong with the others."""
     validated = Validated({}, {}, [])

@@ -6,6 +6,7 @@ run that is killed at any point is finished by the next, or that says what is wh
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -54,6 +55,8 @@ def create(
 ) -> tuple[str, ...]:
     """Make an account and add its identity; the groups that it got.
 
+    Until `finish` the next call knows that it was this that made the identity, and goes on.
+
     Args:
         settings: where the identities are.
         name: of the account and of the identity.
@@ -77,14 +80,22 @@ def create(
                 f"there is an identity {entry.name} already",
                 hint="Choose another NAME, or remove it first.",
             )
-        _close(settings, name)  # the last step of an earlier run was all that was missing
-        return begun.groups
-    _check(settings, name, fields)
-    if begun is None or not begun.client_id:
-        begun = _made(settings, name, accounts, groups, description, begun=begun, progress=progress)
-    editing.add(settings, {**fields, "client_id": begun.client_id}, begun.client_secret)
-    _close(settings, name)
+        progress(f"An earlier run made {name}: going on")
+    else:
+        _check(settings, name, fields)
+        if begun is None or not begun.client_secret:
+            asked = begun if begun is None or not begun.client_id else None
+            begun = _made(
+                settings, name, accounts, groups, description, begun=asked, progress=progress
+            )
+        editing.add(settings, {**fields, "client_id": begun.client_id}, begun.client_secret)
+    _write(settings, name, dataclasses.replace(begun, client_secret=""))  # the identity has it
     return begun.groups
+
+
+def finish(settings: Settings, name: str) -> None:
+    """Forget that an account was begun: its identity is complete."""
+    _close(settings, name)
 
 
 def _made(

@@ -13,14 +13,14 @@ from credentials_provider.identities.fields import (
     PREVIOUS_KINDS,
     SECRET_KINDS,
 )
-from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import make_entry, read_entries, select
-from credentials_provider.identities.validation import validate_entry
+from credentials_provider.identities.validation import valid_identity
 from credentials_provider.lifecycle.proving import prove
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from credentials_provider.identities.identity import Identity
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
@@ -87,14 +87,7 @@ def prove_entry(
 
     """
     entry = find(settings, name)
-    prove(settings, entry, _validated(entry), wait=wait, progress=progress)
-
-
-def _validated(entry: Entry) -> Identity:
-    found = validate_entry(entry)
-    if not isinstance(found, Identity):
-        raise ConfigurationError(f"{entry.name} has mistakes", problems=found)
-    return found
+    prove(settings, entry, valid_identity(entry), wait=wait, progress=progress)
 
 
 def find(settings: Settings, name: str) -> Entry:
@@ -131,4 +124,4 @@ def _with_secret(settings: Settings, entry: Entry, secret: str) -> Identity:
     """The identity with this secret alone."""
     left_out = {*SECRET_KINDS, *PREVIOUS_KINDS}
     fields = {name: value for name, value in entry.fields.items() if name not in left_out}
-    return _validated(make_entry(entry.index, {**fields, "client_secret": secret}, settings))
+    return valid_identity(make_entry(entry.index, {**fields, "client_secret": secret}, settings))

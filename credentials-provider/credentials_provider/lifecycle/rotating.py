@@ -19,7 +19,7 @@ from credentials_provider.identities import editing
 from credentials_provider.identities.fields import SECRETS_FOLDER, day_of
 from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import authority_base, make_entry, read_entries
-from credentials_provider.identities.validation import validate_entry
+from credentials_provider.identities.validation import valid_identity, validate_entry
 from credentials_provider.lifecycle import journal
 from credentials_provider.lifecycle.graph_credentials import checked, kind_of
 from credentials_provider.lifecycle.proving import LifecycleError, prove
@@ -274,10 +274,8 @@ class _Rotator:
     # What the steps have in common
 
     def _prove(self, entry: Entry) -> None:
-        found = validate_entry(entry)
-        if not isinstance(found, Identity):
-            raise ConfigurationError(f"{self._name} has mistakes", problems=found)
-        prove(self._settings, entry, found, wait=self._plan.wait, progress=self._progress)
+        identity = valid_identity(entry)
+        prove(self._settings, entry, identity, wait=self._plan.wait, progress=self._progress)
 
     def _application(self) -> Application:
         """The identity's application at Graph, asked by itself or by the caller."""
@@ -300,10 +298,7 @@ class _Rotator:
 
     def _validated(self, name: str) -> tuple[Entry, Identity]:
         entry = find(self._settings, name)
-        found = validate_entry(entry)
-        if not isinstance(found, Identity):
-            raise ConfigurationError(f"{name} has mistakes", problems=found)
-        return entry, found
+        return entry, valid_identity(entry)
 
     def _description(self, rotation: Rotation) -> str:
         if rotation.remove_at is None:

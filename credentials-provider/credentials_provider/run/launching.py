@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from credentials_provider.permissions import TRUST_OPTION, trusted_owners
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
@@ -56,11 +56,6 @@ def program(root: str) -> list[str]:
     return [sys.executable, safe, "-m", "credentials_provider"]
 
 
-def is_temporary(line: Sequence[str]) -> bool:
-    """Whether a program lies in uv's cache (`uvx`), which `uv cache prune` empties."""
-    return bool(_UV_CACHE.search(line[0].replace("\\", "/")))
-
-
 def options_of(settings: Settings, *, tokens: bool = True) -> list[str]:
     """The options by which another process finds the same identities, tokens and provider."""
     options = [
@@ -74,6 +69,12 @@ def options_of(settings: Settings, *, tokens: bool = True) -> list[str]:
         del options[0]  # the environment defines the one identity
     options += [(TRUST_OPTION, name) for name in trusted_owners()]
     return [word for name, value in options if value for word in (name, value)]
+
+
+def audit_options_of(settings: Settings) -> list[str]:
+    """Those by which it leaves the same lines where it hands out a token."""
+    file = ["--audit-file", os.path.abspath(settings.audit_file)] if settings.audit_file else []
+    return [*file, *(["--audit-syslog"] if settings.audit_syslog else [])]
 
 
 def variables_not_passed(settings: Settings, entries: Iterable[Entry]) -> tuple[str, ...]:
@@ -105,12 +106,25 @@ def variables_not_passed(settings: Settings, entries: Iterable[Entry]) -> tuple[
     return tuple(sorted(n for n in names - _OF_EVERY_PROCESS if environment.in_process_alone(n)))
 
 
-def not_passed_warning(names: Sequence[str], settings: Settings) -> str:
-    """The warning about `variables_not_passed` where a command line is written for others."""
-    are, them = ("are", "them") if len(names) > 1 else ("is", "it")
-    file = settings.environment.file
-    where = os.path.abspath(file) if file else "a .env file and name it with --env-file"
-    return (
-        f"{', '.join(names)} {are} set in this shell alone; what is started elsewhere does not "
-        f"have {them}. Put {them} into {where}."
-    )
+def launch_warnings(
+    start: Sequence[str], settings: Settings, entries: Iterable[Entry], passed: Collection[str] = ()
+) -> Iterator[str]:
+    """What to say where a command line is written for others to start.
+
+    `start`: its beginning, as `program` gives it; empty where it is for another machine. `passed`:
+    variables that go along.
+    """
+    names = [each for each in variables_not_passed(settings, entries) if each not in passed]
+    if names:
+        are, them = ("are", "them") if len(names) > 1 else ("is", "it")
+        file = settings.environment.file
+        where = os.path.abspath(file) if file else "a .env file and name it with --env-file"
+        yield (
+            f"{', '.join(names)} {are} set in this shell alone; what is started elsewhere does not "
+            f"have {them}. Put {them} into {where}."
+        )
+    if start and _UV_CACHE.search(start[0].replace("\\", "/")):
+        yield (
+            f"{start[0]} is in uv's cache, which `uv cache prune` empties. Install the program "
+            "with `uv tool install`, and run this again."
+        )

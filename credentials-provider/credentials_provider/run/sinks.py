@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from credentials_provider.errors import CredentialsProviderError, StorageBusyError, StorageError
 from credentials_provider.files import not_written, write_whole
+from credentials_provider.identities.rules import SHARED_FORMATS
 from credentials_provider.identities.sinks import Sink, sinks_of
 from credentials_provider.permissions import EVERYBODY, check_links, is_open, is_trusted, read_file
 from credentials_provider.run.sink_formats import with_token, without_token
@@ -211,7 +212,7 @@ def _replace(sink: Sink, change: Callable[[str], str]) -> None:
         try:
             text = content.data.decode()
         except UnicodeDecodeError:
-            if sink.format in {"dotenv", "netrc"}:
+            if sink.format in SHARED_FORMATS:
                 raise StorageError("it is not UTF-8 text", hint="Save it as UTF-8.") from None
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):

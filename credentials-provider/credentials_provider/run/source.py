@@ -11,6 +11,7 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from credentials_provider.permissions import stamp
 from credentials_provider.policy import Lead
 from credentials_provider.run.access import ValidToken, get_token
 from credentials_provider.tokens.store import TokenStore
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credentials_provider.model import Observer, RunOptions
+    from credentials_provider.run.audit import Audit
 
 FORCED_INTERVAL = 300.0  # seconds between two renewals of a token that a server has refused
 OLD_TOKEN_FOR = 30.0  # seconds for which a token that could not be renewed is given without a try
@@ -31,12 +33,19 @@ class TokenSource:
         options: settings and limits.
         observer: hears warnings when something is renewed.
         now: epoch seconds.
+        audit: gets a line for each new token.
 
     """
 
     def __init__(
-        self, options: RunOptions, observer: Observer, *, now: Callable[[], float] = time.time
+        self,
+        options: RunOptions,
+        observer: Observer,
+        *,
+        now: Callable[[], float] = time.time,
+        audit: Audit | None = None,
     ) -> None:
+        self._audit = audit
         self._options = options._replace(force=False)
         self._observer = observer
         self._now = now
@@ -95,6 +104,9 @@ class TokenSource:
         try:
             files = self._files(name)  # before: what is read is of then or later
             access = get_token(self._options, name, min_ttl, self._observer, now=self._now)
+            before = self._known.get(name)
+            if self._audit and (before is None or before[1].token != access.token):
+                self._audit.record(name, access)
             self._known[name] = (files, access)
             self._kept[name] = time.monotonic() + OLD_TOKEN_FOR if access.kept else 0.0
             mine.set_result(access)
@@ -108,18 +120,10 @@ class TokenSource:
 
     def identities_status(self) -> object:
         """What changes whenever the identities file does; None where there is none."""
-        return _status(self._options.settings.identities_file)
+        return stamp(self._options.settings.identities_file)
 
     def _files(self, name: str) -> object:
-        return self.identities_status(), _status(self._store.path(name))
-
-
-def _status(path: str) -> object:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_uid
+        return self.identities_status(), stamp(self._store.path(name))
 
 
 def _life(access: ValidToken) -> float:

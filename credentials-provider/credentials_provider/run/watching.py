@@ -17,6 +17,7 @@ from credentials_provider.errors import (
     unexpected,
 )
 from credentials_provider.identities.reading import read_entries
+from credentials_provider.permissions import stamp
 from credentials_provider.policy import spread
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Watch:
         if 0 <= self._now() - self._looked_at < LOOK_INTERVAL:
             return False
         self._looked_at = self._now()
-        return _folder_status(self._options.settings.output_dir) != self._folder
+        return stamp(self._options.settings.output_dir) != self._folder
 
     def _reload_settings(self) -> None:
         self._on_reload(True)
@@ -175,7 +176,7 @@ class Watch:
             except Exception as problem:  # noqa: BLE001  a service outlives what nobody foresaw
                 error = unexpected(problem)
         self._plan(report, failed=report is None and error is not None)
-        self._folder = _folder_status(self._options.settings.output_dir)
+        self._folder = stamp(self._options.settings.output_dir)
         self._looked_at = self._now()
         self._heartbeat()
         if report is not None or error is not None:
@@ -239,11 +240,7 @@ class Watch:
         self._backing_off[name] = Backoff(now + pause, failures)
 
     def _file(self) -> object:
-        try:
-            found = os.stat(self._options.settings.identities_file)
-        except OSError:
-            return None
-        return (found.st_mtime_ns, found.st_size, found.st_ino)
+        return stamp(self._options.settings.identities_file)
 
 
 def _is_urgent(result: Outcome, now: float) -> bool:
@@ -253,14 +250,6 @@ def _is_urgent(result: Outcome, now: float) -> bool:
         return False
     left = (result.expires_at or 0.0) - now
     return result.kind == "failed" or left < ABOUT_TO_EXPIRE
-
-
-def _folder_status(folder: str) -> object:
-    try:
-        found = os.stat(folder)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino
 
 
 def _is_invalid(result: Outcome) -> bool:

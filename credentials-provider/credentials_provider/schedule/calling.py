@@ -31,7 +31,6 @@ class FirstRun(NamedTuple):
 
 def run(
     line: Sequence[str],
-    text: str = "",
     *,
     timeout: float = TIMEOUT,
     environment: Mapping[str, str] | None = None,
@@ -45,7 +44,7 @@ def run(
     try:
         return subprocess.run(  # noqa: S603  words of ours
             line,
-            input=text,
+            stdin=subprocess.DEVNULL,
             env=allowed(os.environ) if environment is None else environment,
             capture_output=True,
             text=True,
@@ -64,14 +63,14 @@ def run(
         ) from None
 
 
-def call(line: Sequence[str], text: str = "") -> str:
+def call(line: Sequence[str]) -> str:
     """What a program prints, which must succeed.
 
     Raises:
         ConfigurationError: it failed.
 
     """
-    done = run(line, text)
+    done = run(line)
     if done.returncode:
         raise ConfigurationError(
             f"{' '.join(line)} failed: {done.stderr.strip()[:200]}",

@@ -146,22 +146,12 @@ class Transport:
         request = HttpRequest("POST", url, headers, body, self._timeout)
         return self.send(request, tenant=tenant, is_temporary=is_temporary, about=about)
 
-    def get(
-        self,
-        url: str,
-        headers: Mapping[str, str],
-        *,
-        tenant: str = "",
-        is_temporary: Callable[[Answer], bool] = lambda _: False,
-        timeout: float = float("inf"),
-        about: str = "",
-    ) -> Reply:
-        """Get a document in the same way; `timeout` seconds a request, or less if all have less.
+    def get(self, url: str, headers: Mapping[str, str]) -> Reply:
+        """Get a document in the same way.
 
         A URL of `http`, such as a machine's own metadata endpoint has, is never sent to a proxy.
         """
-        request = HttpRequest("GET", url, headers, None, timeout)
-        return self.send(request, tenant=tenant, is_temporary=is_temporary, about=about)
+        return self.send(HttpRequest("GET", url, headers, None, self._timeout))
 
     def send(
         self,

@@ -11,15 +11,14 @@ import click
 
 from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.identities.options import (
-    CLIENT_OPTION,
     CREDENTIAL_FIELDS,
-    CREDENTIAL_OPTIONS,
-    FILE_OPTIONS,
-    IDENTITY_OPTIONS,
     KINDS,
-    settings_of,
-    with_options,
+    client_option,
+    credential_options,
+    file_options,
+    identity_options,
 )
+from credentials_provider.cli.options import settings_of, with_options
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.identities.fields import FIELDS
@@ -52,11 +51,11 @@ _QUESTIONS = {
     """,
 )
 @click.argument("name", required=False)
-@with_options(CLIENT_OPTION, IDENTITY_OPTIONS, CREDENTIAL_OPTIONS, FILE_OPTIONS)
+@with_options(client_option, identity_options, credential_options, file_options)
 @click.pass_obj
 def init(root: str, /, name: str | None, **options: Any) -> int:
     """Make an identities file with a first identity: from questions, or from options."""
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     if os.path.lexists(settings.identities_file):
         raise ConfigurationError(
             f"{settings.identities_file} is there already",
@@ -79,11 +78,11 @@ def init(root: str, /, name: str | None, **options: Any) -> int:
     """,
 )
 @click.argument("name")
-@with_options(CLIENT_OPTION, IDENTITY_OPTIONS, CREDENTIAL_OPTIONS, FILE_OPTIONS)
+@with_options(client_option, identity_options, credential_options, file_options)
 @click.pass_obj
 def add(root: str, /, name: str, **options: Any) -> int:
     """Add an identity. Its secret is asked for, unless an option says where it is."""
-    return _add(settings_of(root, options), {"identity_name": name, **options})
+    return _add(settings_of(options, root), {"identity_name": name, **options})
 
 
 def _add(settings: Settings, options: dict[str, Any]) -> int:
@@ -102,10 +101,8 @@ def _add(settings: Settings, options: dict[str, Any]) -> int:
     if "certificate_file" in fields:
         _check_certificate(settings, fields)
     secret = None
-    if options["client_secret_stdin"]:
-        secret = sys.stdin.readline().strip()
-    elif not any(options[kind] for kind in KINDS):
-        secret = ask_secret()
+    if options["client_secret_stdin"] or not any(options[kind] for kind in KINDS):
+        secret = read_secret()
     return added(settings, fields, secret)
 
 
@@ -184,8 +181,10 @@ def _ask(field: str, question: str, default: str | None) -> str:
     return answer
 
 
-def ask_secret() -> str:
-    """A client secret that is typed where nobody sees it."""
+def read_secret() -> str:
+    """A client secret: typed where nobody sees it, or a line of standard input."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().strip()
     text: str = click.prompt("Client secret (its Value; not shown)", hide_input=True, err=True)
     return text.strip()
 

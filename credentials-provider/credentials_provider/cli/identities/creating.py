@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from credentials_provider.assistants.clients import CLIENTS
 from credentials_provider.cli.helping import Command, as_started
-from credentials_provider.cli.identities.adding import added, ask_secret, entry_fields
+from credentials_provider.cli.identities.adding import added, entry_fields, read_secret
 from credentials_provider.cli.identities.options import (
-    FILE_OPTIONS,
-    IDENTITY_OPTIONS,
-    PROVIDER_OPTIONS,
+    file_options,
+    identity_options,
     progress,
-    settings_of,
     wait_option,
+)
+from credentials_provider.cli.identities.registry import registry_accounts, registry_options
+from credentials_provider.cli.options import (
+    ca_bundle_option,
+    output_dir_option,
+    settings_of,
     with_options,
 )
-from credentials_provider.cli.identities.registry import REGISTRY_OPTIONS, registry_accounts
 from credentials_provider.errors import EXIT_OK, quoted
 from credentials_provider.identities.fields import FIELDS
+from credentials_provider.identities.reading import read_entries
 from credentials_provider.model import Observer, RunOptions
 
 if TYPE_CHECKING:
@@ -55,8 +59,7 @@ if TYPE_CHECKING:
     "--assistant", type=click.Choice(list(CLIENTS)), help="Also configure this assistant."
 )
 @wait_option("10m")
-@click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
-@with_options(REGISTRY_OPTIONS, IDENTITY_OPTIONS, PROVIDER_OPTIONS[-1:], FILE_OPTIONS)
+@with_options(output_dir_option, registry_options, identity_options, ca_bundle_option, file_options)
 @click.pass_obj
 def create(root: str, /, name: str, groups: str, **options: Any) -> int:
     """Make a machine account at an MCP Gateway Registry, and the identity that uses it.
@@ -65,7 +68,9 @@ def create(root: str, /, name: str, groups: str, **options: Any) -> int:
     and is printed nowhere. Then the identity is added and gets its first token. After a failure,
     run the same command again: it goes on.
     """
-    settings = settings_of(root, options)
+    from credentials_provider.lifecycle.creating import finish  # urllib3
+
+    settings = settings_of(options, root)
     wanted = [each.strip() for each in groups.split(",") if each.strip()]
     if not wanted:
         raise click.UsageError("Name at least one group: --groups A,B.")
@@ -79,13 +84,13 @@ def create(root: str, /, name: str, groups: str, **options: Any) -> int:
     else:
         _create(settings, name, wanted, options)
     _first_token(settings, name, options["wait"])
-    if options["assistant"]:
-        return _configure(root, name, options)
-    click.echo(
-        as_started(f"Next: `credentials-provider mcp-config CLIENT --identity {quoted(name)}`"),
-        err=True,
-    )
-    return EXIT_OK
+    code = _configure(root, name, options) if options["assistant"] else EXIT_OK
+    if code == EXIT_OK:
+        finish(settings, name)
+    if not options["assistant"]:
+        then = f"Next: `credentials-provider mcp-config CLIENT --identity {quoted(name)}`"
+        click.echo(as_started(then), err=True)
+    return code
 
 
 def _create(settings: Settings, name: str, groups: Sequence[str], options: dict[str, Any]) -> None:
@@ -116,9 +121,13 @@ def _create(settings: Settings, name: str, groups: Sequence[str], options: dict[
 def _register(
     settings: Settings, name: str, client_id: str, groups: Sequence[str], options: dict[str, Any]
 ) -> None:
-    """Register an application that is there, and add its identity."""
+    """Register an application that is there, and add its identity, unless an earlier run did."""
+    there = read_entries(settings).entries if os.path.exists(settings.identities_file) else []
+    if any((each.name, each.fields.get("client_id")) == (name, client_id) for each in there):
+        progress(f"{name} is there already: going on")
+        return
     fields = entry_fields(settings, {**options, "identity_name": name, "client_id": client_id})
-    secret = ask_secret() if sys.stdin.isatty() else sys.stdin.readline().strip()
+    secret = read_secret()
     with registry_accounts(settings, options) as accounts:
         accounts.register(client_id, name, groups)
     click.echo(f"{client_id} is registered at {accounts.url} as {name}")

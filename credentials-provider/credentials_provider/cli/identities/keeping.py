@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.identities.options import (
-    FILE_OPTIONS,
-    PROVIDER_OPTIONS,
+from credentials_provider.cli.identities.options import file_options
+from credentials_provider.cli.identities.registry import registry_accounts, registry_options
+from credentials_provider.cli.identities.sinks import withdrawn
+from credentials_provider.cli.options import (
+    ca_bundle_option,
+    identity_names,
+    output_dir_option,
     settings_of,
     with_options,
 )
-from credentials_provider.cli.identities.registry import REGISTRY_OPTIONS, registry_accounts
-from credentials_provider.cli.identities.sinks import withdrawn
-from credentials_provider.cli.options import identity_names
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.identities.reading import read_entries, select
@@ -52,14 +53,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Delete its account at the registry first; asks who you are.",
 )
-@click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
-@with_options(REGISTRY_OPTIONS, PROVIDER_OPTIONS[-1:], FILE_OPTIONS)
+@with_options(output_dir_option, registry_options, ca_bundle_option, file_options)
 @click.pass_obj
 def remove(
     root: str, /, names: Sequence[str], *, purge: bool, at_registry: bool, **options: Any
 ) -> int:
     """Remove identities, with their tokens and the secrets that are stored here."""
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     if at_registry:
         there = os.path.exists(settings.identities_file)
         known = read_entries(settings).entries if there else []
@@ -128,11 +128,11 @@ def _delete_accounts(
     show_default=True,
     help="Private files in .secrets beside the identities file, or the .env file.",
 )
-@with_options(FILE_OPTIONS)
+@with_options(file_options)
 @click.pass_obj
 def migrate(root: str, /, to: str, **options: Any) -> int:
     """Move secrets out of the identities file, and let it say where they are."""
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     env_file = settings.environment.path if to == "env" else None
     moves = editing.migrate(settings, env_file)
     for move in moves:

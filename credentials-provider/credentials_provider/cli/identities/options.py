@@ -1,4 +1,4 @@
-"""What the commands of `identities` have in common: options from the table of fields, settings."""
+"""What the commands of `identities` have in common: options from the table of fields."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli.options import DURATION_OR_NONE, load, trust_option
+from credentials_provider.cli.options import (
+    DURATION_OR_NONE,
+    env_file_option,
+    identities_file_option,
+    trust_option,
+    with_options,
+)
 from credentials_provider.identities.fields import FIELDS
-from credentials_provider.settings import CLOUDS, Flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
+    from credentials_provider.cli.options import Decorator
     from credentials_provider.identities.fields import Field
-    from credentials_provider.settings import Settings
-
-    Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class CredentialOption(click.Option):
@@ -37,38 +38,22 @@ def _option(field: Field) -> Decorator:
     return click.option(field.option, **more)
 
 
-def _of(*parts: str) -> tuple[Decorator, ...]:
-    names = (each for each in FIELDS.values() if each.part in parts and each.metavar)
-    return tuple(_option(field) for field in names if field.name != "client_id")
+def _of(*parts: str) -> Decorator:
+    fields = (each for each in FIELDS.values() if each.part in parts and each.metavar)
+    return with_options(*(_option(each) for each in fields if each.name != "client_id"))
 
 
-FILE_OPTIONS = (
-    click.option(
-        "-i",
-        "--identities-file",
-        metavar="FILE",
-        help="Default: .oauth-tokens/entra-identities.json",
-    ),
-    click.option("--env-file", metavar="FILE", help="Default: .env"),
-    trust_option,
-)
-PROVIDER_OPTIONS = (
-    click.option(
-        "--login-base-url", metavar="URL", help="Login host. Default: Microsoft's public one."
-    ),
-    click.option("--cloud", type=click.Choice(list(CLOUDS)), help="Microsoft's login host."),
-    click.option("--ca-bundle", metavar="FILE", help="Certification authorities to trust, PEM."),
-)
-IDENTITY_OPTIONS: tuple[Decorator, ...] = _of("definition", "authority")
-CLIENT_OPTION = (_option(FIELDS["client_id"]),)
-CREDENTIAL_OPTIONS: tuple[Decorator, ...] = (
+file_options = with_options(identities_file_option, env_file_option, trust_option)
+identity_options = _of("definition", "authority")
+client_option = _option(FIELDS["client_id"])
+credential_options = with_options(
     click.option(
         "--client-secret-stdin",
         is_flag=True,
         cls=CredentialOption,
         help="Read the secret's Value from stdin.",
     ),
-    *_of("credential", "companion"),
+    _of("credential", "companion"),
 )
 # What `add` takes of the credential as it was typed; `client_secret` itself is never an option.
 CREDENTIAL_FIELDS = tuple(
@@ -94,34 +79,3 @@ def wait_option(default: str) -> Decorator:
 def progress(line: str) -> None:
     """Say something that is not the result."""
     click.echo(line, err=True)
-
-
-def with_options(*groups: Sequence[Decorator]) -> Decorator:
-    """A decorator that adds several commands' common options, in this order."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed([option for group in groups for option in group]):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-def settings_of(root: str, options: dict[str, Any]) -> Settings:
-    """The settings of a command of this group.
-
-    Raises:
-        ConfigurationError: they cannot be used.
-
-    """
-    if options.get("login_base_url") and options.get("cloud"):
-        raise click.UsageError("--login-base-url and --cloud exclude one another.")
-    flags = Flags(
-        identities_file=options["identities_file"],
-        output_dir=options.get("output_dir"),
-        env_file=options["env_file"],
-        login_base_url=options.get("login_base_url"),
-        cloud=options.get("cloud"),
-        ca_bundle=options.get("ca_bundle"),
-    )
-    return load(flags, root)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli.options import identity_names
+from credentials_provider.cli.options import identity_names, with_options
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.model import Observer, RunOptions
 from credentials_provider.permissions import read_file
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MIN_LIFE = 120.0  # seconds of an administrator's token: a call takes up to 60
 
-REGISTRY_OPTIONS = (
+registry_options = with_options(
     click.option("--registry-url", metavar="URL", help="The registry's address, as https://host."),
     click.option(
         "--as",

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.identities.adding import added, ask_secret, entry_fields
+from credentials_provider.cli.identities.adding import added, entry_fields, read_secret
 from credentials_provider.cli.identities.options import (
-    FILE_OPTIONS,
-    IDENTITY_OPTIONS,
-    PROVIDER_OPTIONS,
+    file_options,
+    identity_options,
     progress,
-    settings_of,
     wait_option,
+)
+from credentials_provider.cli.options import (
+    ca_bundle_option,
+    identity_names,
+    provider_options,
+    settings_of,
     with_options,
 )
-from credentials_provider.cli.options import identity_names
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.permissions import read_file
@@ -52,7 +55,7 @@ _PROPAGATION_TIMEOUT = (
     "--replace", is_flag=True, help="NAME exists: replace its secret, once the new one is proven."
 )
 @click.option("--delete", is_flag=True, help="Delete the file with the secret, once it is proven.")
-@with_options(IDENTITY_OPTIONS, PROVIDER_OPTIONS[-1:], FILE_OPTIONS)
+@with_options(identity_options, ca_bundle_option, file_options)
 @click.pass_obj
 def import_(
     root: str, /, name: str, answer: Any, *, replace: bool, delete: bool, **options: Any
@@ -64,7 +67,7 @@ def import_(
     """
     from credentials_provider.identities.registration import read_registration
 
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     if answer.isatty():
         click.echo("Paste what the registry answered, then press Ctrl-D.", err=True)
     path = None if answer is sys.stdin else str(answer.name)
@@ -129,7 +132,7 @@ def _delete(
 @click.option("--from-file", metavar="FILE", help="Read the new secret from a file's first line.")
 @click.option("--client-secret-expires-on", metavar="DATE", help="Its last day, YYYY-MM-DD.")
 @wait_option("0")
-@with_options(PROVIDER_OPTIONS, FILE_OPTIONS)
+@with_options(provider_options, file_options)
 @click.pass_obj
 def secret(root: str, /, name: str, from_file: str | None, wait: float, **options: Any) -> int:
     """Replace the client secret of an identity.
@@ -139,11 +142,11 @@ def secret(root: str, /, name: str, from_file: str | None, wait: float, **option
     """
     from credentials_provider.lifecycle.replacing import replace_secret  # msal
 
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     if from_file is not None:
         value = next(iter(_read(from_file).splitlines()), "").strip()
     else:
-        value = ask_secret() if sys.stdin.isatty() else sys.stdin.readline().strip()
+        value = read_secret()
     done = replace_secret(
         settings,
         name,

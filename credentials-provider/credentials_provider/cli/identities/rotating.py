@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.identities.options import (
-    FILE_OPTIONS,
-    PROVIDER_OPTIONS,
-    progress,
+from credentials_provider.cli.identities.options import file_options, progress, wait_option
+from credentials_provider.cli.options import (
+    DURATION,
+    DURATION_OR_NONE,
+    identity_names,
+    provider_options,
     settings_of,
-    wait_option,
     with_options,
 )
-from credentials_provider.cli.options import DURATION, DURATION_OR_NONE, identity_names
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, CredentialsProviderError
 from credentials_provider.identities.fields import ROTATED
 from credentials_provider.identities.reading import read_entries
@@ -65,7 +65,7 @@ _BUSY = 30.0  # seconds to wait for another rotation
 @click.option("--finish", is_flag=True, help="Only remove old ones whose overlap is over.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what was changed, or failed.")
-@with_options(PROVIDER_OPTIONS, FILE_OPTIONS)
+@with_options(provider_options, file_options)
 @click.pass_obj
 def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any) -> int:
     """Make a new secret, or certificate, prove it by a token, and let the identity use it.
@@ -79,7 +79,7 @@ def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any
 
     if bool(names) == everyone:
         raise click.UsageError("Name the identities to rotate, or say --all.")
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     plan = Plan(
         options["lifetime"],
         options["overlap"],

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.identities.options import (
-    FILE_OPTIONS,
-    PROVIDER_OPTIONS,
-    settings_of,
-    with_options,
-)
+from credentials_provider.cli.identities.options import file_options
+from credentials_provider.cli.options import provider_options, settings_of, with_options
 from credentials_provider.cli.table import table
 from credentials_provider.diagnostics import inventory
 from credentials_provider.errors import EXIT_OK
@@ -24,13 +20,15 @@ if TYPE_CHECKING:
     from credentials_provider.diagnostics.inventory import Item
     from credentials_provider.settings import Settings
 
-_EXPIRY_OPTIONS = (
+_list_options = with_options(
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
     click.option(
         "--check-secret-expiry",
         is_flag=True,
         help="Ask Microsoft Graph when client secrets end; needs Application.Read.All.",
     ),
-    *PROVIDER_OPTIONS,
+    provider_options,
+    file_options,
 )
 
 
@@ -45,12 +43,11 @@ _EXPIRY_OPTIONS = (
     credentials-provider identities list --json
     """,
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@with_options(_EXPIRY_OPTIONS, FILE_OPTIONS)
+@_list_options
 @click.pass_obj
 def list_(root: str, /, as_json: bool, check_secret_expiry: bool, **options: Any) -> int:
     """List the identities and where their credentials come from, without a secret."""
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     if check_secret_expiry:
         items, warnings = inventory.check(settings, ask_graph=True)
         _warn(warnings)
@@ -74,12 +71,11 @@ def list_(root: str, /, as_json: bool, check_secret_expiry: bool, **options: Any
     credentials-provider identities check --check-secret-expiry
     """,
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@with_options(_EXPIRY_OPTIONS, FILE_OPTIONS)
+@_list_options
 @click.pass_obj
 def check(root: str, /, as_json: bool, check_secret_expiry: bool, **options: Any) -> int:
     """Check every entry, and the source of every credential. No token is requested."""
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     items, warnings = inventory.check(settings, ask_graph=check_secret_expiry)
     _warn(warnings)
     if as_json:

@@ -10,12 +10,17 @@ import click
 
 from credentials_provider.cli.helping import Group
 from credentials_provider.cli.identities.adding import stored_path
-from credentials_provider.cli.identities.options import FILE_OPTIONS, settings_of, with_options
-from credentials_provider.cli.options import identity_names
+from credentials_provider.cli.identities.options import file_options
+from credentials_provider.cli.options import (
+    identity_names,
+    output_dir_option,
+    settings_of,
+    with_options,
+)
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.identities.reading import read_entries, select
-from credentials_provider.identities.rules import SINK_FORMATS
+from credentials_provider.identities.rules import SHARED_FORMATS, SINK_FORMATS
 from credentials_provider.identities.sinks import sinks_of
 from credentials_provider.run import sinks
 from credentials_provider.tokens.store import TokenStore
@@ -25,12 +30,10 @@ if TYPE_CHECKING:
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
-_SHARED = ("dotenv", "netrc")  # formats of files that hold other things, too
 _LOCK_TIMEOUT = 30.0  # seconds
 _SECRET = click.option(
     "--kubernetes-secret", metavar="NAME", help="Instead of PATH: a Secret of the pod's namespace."
 )
-_OUTPUT = click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
 
 
 @click.group(
@@ -70,13 +73,12 @@ def command() -> None:
 @click.option("--group", metavar="GROUP", help="Name or number.")
 @click.option("--variable", metavar="NAME", help="For dotenv. Default: ACCESS_TOKEN")
 @click.option("--machine", metavar="HOST", help="For netrc.")
-@_OUTPUT
-@with_options(FILE_OPTIONS)
+@with_options(output_dir_option, file_options)
 @click.pass_obj
 def add(root: str, /, name: str, path: str | None, form: str, **options: Any) -> int:
     """Also write the token of the identity NAME to PATH, at every renewal."""
     secret = _one_place(path, options)
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     entry = _entry(settings, name)
     new = {"format": form} | {
         field: options[field]
@@ -118,13 +120,12 @@ def add(root: str, /, name: str, path: str | None, form: str, **options: Any) ->
 @click.argument("name", shell_complete=identity_names)
 @click.argument("path", type=click.Path(), required=False)
 @_SECRET
-@_OUTPUT
-@with_options(FILE_OPTIONS)
+@with_options(output_dir_option, file_options)
 @click.pass_obj
 def remove(root: str, /, name: str, path: str | None, **options: Any) -> int:
     """Stop writing the token of the identity NAME to PATH, and remove it there."""
     secret = _one_place(path, options)
-    settings = settings_of(root, options)
+    settings = settings_of(options, root)
     entry = _entry(settings, name)
     found = sinks_of(entry, settings.identities_file)
     place = os.path.realpath(path or "")
@@ -191,7 +192,7 @@ def _check_place(settings: Settings, entry: Entry, path: str, form: str) -> None
             f"there is no folder for {path}",
             hint="Create it, with the permissions that its readers need.",
         )
-    if form not in _SHARED and os.path.lexists(path) and os.path.getsize(path):
+    if form not in SHARED_FORMATS and os.path.lexists(path) and os.path.getsize(path):
         raise ConfigurationError(
             f"{path} is there already, and holds something",
             hint="Remove it first, if nobody needs it.",

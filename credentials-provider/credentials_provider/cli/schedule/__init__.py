@@ -15,6 +15,7 @@ from credentials_provider.cli.schedule.planning import (
     common,
     environment_option,
     local,
+    place,
     plans,
     refuse_windows,
 )
@@ -188,11 +189,7 @@ def launchd_command(root: str, /, **options: Any) -> int:
     """,
 )
 @common
-@click.option("--env-file", metavar="FILE", help="Default: .env")
-@click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens")
-@click.option(
-    "-i", "--identities-file", metavar="FILE", help="Default: .oauth-tokens/entra-identities.json"
-)
+@place
 @click.pass_obj
 def windows_command(root: str, /, **options: Any) -> int:
     """Print a task for Windows' Task Scheduler, as XML for schtasks /Create /XML.

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from credentials_provider.cli.helping import Command
+from credentials_provider.cli.logs import warn
 from credentials_provider.cli.schedule.planning import (
     NameType,
     check_generate_options,
@@ -21,7 +22,7 @@ from credentials_provider.errors import EXIT_OK
 from credentials_provider.identities.fields import CREDENTIAL_KINDS
 from credentials_provider.identities.reading import POD_VARIABLES, authority_base, read_entries
 from credentials_provider.identities.sinks import sinks_of
-from credentials_provider.run.launching import not_passed_warning, variables_not_passed
+from credentials_provider.run.launching import launch_warnings
 from credentials_provider.schedule import NAME, kubernetes
 from credentials_provider.settings import CLOUDS, HOSTS_VARIABLE, Flags, load_settings
 
@@ -149,7 +150,7 @@ def _needs(settings: Settings, names: Sequence[str]) -> kubernetes.Needs:
     urls += [value for name, value in variables.items() if name.lower().endswith("_proxy")]
     ports = {port for url in urls if (port := _port(url)) not in {None, _PORT}}
     return kubernetes.Needs(
-        folder=os.path.relpath(os.path.dirname(os.path.abspath(settings.identities_file))),
+        identities=_shown(os.path.abspath(settings.identities_file)),
         files=tuple(files),
         variables=tuple(variables),
         values=shown,
@@ -166,6 +167,11 @@ def _needs(settings: Settings, names: Sequence[str]) -> kubernetes.Needs:
         managed_identity=any("managed_identity" in entry.fields for entry in entries),
         ports=tuple(sorted(port for port in ports if port)),
     )
+
+
+def _shown(path: str) -> str:
+    """From here, where it is below."""
+    return path.removeprefix(os.path.join(os.getcwd(), "")).replace(os.sep, "/")
 
 
 def _texts(entry: Entry) -> Iterator[tuple[str, str]]:
@@ -208,5 +214,5 @@ def _port(url: str) -> int | None:
 
 
 def _warn(settings: Settings, entries: Sequence[Entry], taken: set[str]) -> None:
-    if names := [each for each in variables_not_passed(settings, entries) if each not in taken]:
-        click.echo(f"Warning: {not_passed_warning(names, settings)}", err=True)
+    for warning in launch_warnings((), settings, entries, taken):
+        warn(warning)

@@ -11,21 +11,22 @@ import click
 
 from credentials_provider.cli import generate, watch
 from credentials_provider.cli.identities.rotating import rotate
+from credentials_provider.cli.logs import warn
+from credentials_provider.cli.options import (
+    env_file_option,
+    identities_file_option,
+    output_dir_option,
+    with_options,
+)
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.policy import TIMER_INTERVAL
-from credentials_provider.run.launching import (
-    is_temporary,
-    not_passed_warning,
-    options_of,
-    program,
-    variables_not_passed,
-)
+from credentials_provider.run.launching import launch_warnings, options_of, program
 from credentials_provider.schedule import DAY, NAME, Plan, names_of
 from credentials_provider.settings import Flags, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
@@ -47,59 +48,43 @@ class NameType(click.ParamType[str]):
         return str(value)
 
 
-def common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of every kind."""
-    for option in (
-        click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTION...]"),
-        click.option(
-            "--name",
-            type=NameType(),
-            default=NAME,
-            show_default=True,
-            help="Name of the service and timer.",
-        ),
-        click.option(
-            "--every",
-            type=click.Choice([str(n) for n in _MINUTES]),
-            default=str(TIMER_INTERVAL // 60),
-            show_default=True,
-            help="Minutes between two runs.",
-        ),
-        click.option(
-            "--rotate", "rotates", is_flag=True, help="Also rotate secrets: a second job, daily."
-        ),
-        click.option(
-            "--rotate-with",
-            metavar="OPTIONS",
-            default=_OLD,
-            show_default=True,
-            help="Options of `identities rotate` for --rotate, in one word.",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def local(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of those that run on this machine."""
-    for option in (
-        click.option("--uninstall", is_flag=True, help="Remove what --install made."),
-        click.option(
-            "--install", is_flag=True, help="Install it, run it once; an earlier one is replaced."
-        ),
-        click.option("--env-file", metavar="FILE", help="Default: .env"),
-        click.option("-o", "--output-dir", metavar="FOLDER", help="Default: .oauth-tokens"),
-        click.option(
-            "-i",
-            "--identities-file",
-            metavar="FILE",
-            help="Default: .oauth-tokens/entra-identities.json",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
+# Those of every kind.
+common = with_options(
+    click.option(
+        "--every",
+        type=click.Choice([str(n) for n in _MINUTES]),
+        default=str(TIMER_INTERVAL // 60),
+        show_default=True,
+        help="Minutes between two runs.",
+    ),
+    click.option(
+        "--name",
+        type=NameType(),
+        default=NAME,
+        show_default=True,
+        help="Name of the service and timer.",
+    ),
+    click.option(
+        "--rotate", "rotates", is_flag=True, help="Also rotate secrets: a second job, daily."
+    ),
+    click.option(
+        "--rotate-with",
+        metavar="OPTIONS",
+        default=_OLD,
+        show_default=True,
+        help="Options of `identities rotate` for --rotate, in one word.",
+    ),
+    click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTION...]"),
+)
+place = with_options(identities_file_option, output_dir_option, env_file_option)
+# Those of a timer on this machine.
+local = with_options(
+    place,
+    click.option(
+        "--install", is_flag=True, help="Install it, run it once; an earlier one is replaced."
+    ),
+    click.option("--uninstall", is_flag=True, help="Remove what --install made."),
+)
 environment_option = click.option(
     "--environment",
     "names",
@@ -194,15 +179,9 @@ def _warn(start: Sequence[str], settings: Settings, given: Mapping[str, str]) ->
     try:
         entries = read_entries(settings).entries
     except CredentialsProviderError as error:
-        click.echo(f"Warning: {error.message}", err=True)
-    if names := [each for each in variables_not_passed(settings, entries) if each not in given]:
-        click.echo(f"Warning: {not_passed_warning(names, settings)}", err=True)
-    if is_temporary(start):
-        click.echo(
-            f"Warning: {start[0]} is in uv's cache, which `uv cache prune` empties. Install the "
-            "program with `uv tool install`, and run this again.",
-            err=True,
-        )
+        warn(error.message)
+    for warning in launch_warnings(start, settings, entries, given):
+        warn(warning)
 
 
 def check_generate_options(more: Sequence[str], *, stays: bool = False) -> dict[str, Any]:

@@ -116,7 +116,8 @@ def _check_signature(token: Token, base: str, tenant: str, client: HttpClient) -
     if isinstance(answer, Failure):
         return Verification(ok=False, seen=answer.message)
     keys = json_object(answer).get("keys")
-    found = [key for key in keys if _is_rsa(key)] if isinstance(keys, list) else []
+    listed = keys if isinstance(keys, list) else []
+    found = [key for key in listed if isinstance(key, dict) and key.get("kty") == "RSA"]
     if not found:
         seen = f"{base} has no keys for tenant {tenant} (HTTP {answer.status})"
         return Verification(ok=False, seen=seen)
@@ -135,10 +136,6 @@ def _check_signature(token: Token, base: str, tenant: str, client: HttpClient) -
 
 def _invalid(seen: str) -> Verification:
     return Verification(ok=False, seen=seen, signed=False)
-
-
-def _is_rsa(key: object) -> bool:
-    return isinstance(key, dict) and key.get("kty") == "RSA"
 
 
 def _difference(
