@@ -32,7 +32,7 @@ def answered(
     *,
     skew: float | None = None,
     tenant: str = TENANT,
-    **claims: object,
+    **claims: Any,
 ) -> Minted | str:
     """What becomes of an answer with these changes, and of a token with these claims."""
     fields = {"access_token": token(**claims), "token_type": "Bearer", "expires_in": LIFE}
@@ -55,7 +55,7 @@ def answered(
         ({}, {"tid": None, "azp": None}),
     ],
 )
-def test_a_good_answer_is_taken(changes: dict[str, Any], claims: dict[str, object]) -> None:
+def test_a_good_answer_is_taken(changes: dict[str, Any], claims: dict[str, Any]) -> None:
     """It may leave out what the rest of it makes up for."""
     minted = answered(changes, **claims)
     assert isinstance(minted, Minted)
@@ -85,7 +85,7 @@ def test_a_good_answer_is_taken(changes: dict[str, Any], claims: dict[str, objec
     ],
 )
 def test_an_answer_that_cannot_replace_a_token_is_refused(
-    changes: dict[str, Any], claims: dict[str, object], why: str
+    changes: dict[str, Any], claims: dict[str, Any], why: str
 ) -> None:
     """What could end a header, is for somebody else, has expired, or never ends."""
     assert answered(changes, **claims) == why
