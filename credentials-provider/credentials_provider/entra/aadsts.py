@@ -162,7 +162,7 @@ ROWS = (
         "new",
         "the application has no enterprise application (service principal) in this tenant",
         'Create it in this tenant: "az ad sp create --id <client_id>", or grant the app admin '
-        "consent; it then shows in Enterprise applications.",
+        "consent. It then shows in Enterprise applications.",
     ),
     Row(
         (70001, 7000112),
@@ -176,7 +176,7 @@ ROWS = (
         (90002,),
         "permanent",
         "the tenant was not found in this cloud",
-        "Compare tenant_id with App registrations > (your app) > Overview; if it is right, set "
+        "Compare tenant_id with App registrations > (your app) > Overview. If it is right, set "
         "cloud (usgov, china) to the tenant's own.",
     ),
     Row(
@@ -295,7 +295,7 @@ ROWS = (
         (90055,),
         "transient",
         "the tenant is throttled: it made too many requests",
-        "Wait some minutes and run again; use --refresh-ahead so that only tokens that are due are "
+        "Wait some minutes and run again. Use --refresh-ahead so that only tokens that are due are "
         "asked for.",
     ),
     Row(
