@@ -74,6 +74,7 @@ class Api(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Api
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is one segment: else each waits for a delayed acknowledgement
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)

@@ -14,7 +14,7 @@ from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.model import Observer, RunOptions
 from credentials_provider.permissions import TRUST_VARIABLE, trust_owner
-from credentials_provider.run.access import only_name
+from credentials_provider.run.access import audit_for, only_name
 from credentials_provider.run.source import TokenSource
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 from credentials_provider.tokens.store import parse_record
@@ -110,7 +110,7 @@ class Credential:
         self._scope = str(entry.fields.get("scope"))
         self._header = header_name
         options = RunOptions(settings, deadline=_DEADLINE, lock_timeout=_DEADLINE)
-        self._source = TokenSource(options, _LoggingObserver())
+        self._source = TokenSource(options, _LoggingObserver(), audit=audit_for(settings, "python"))
 
     def __repr__(self) -> str:
         return f"Credential({self.identity_name!r})"

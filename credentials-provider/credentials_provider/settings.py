@@ -29,6 +29,8 @@ CLOUDS = {
 }
 
 HOME_VARIABLE = "CREDENTIALS_PROVIDER_HOME"
+AUDIT_FILE_VARIABLE = "CREDENTIALS_PROVIDER_AUDIT_FILE"
+AUDIT_SYSLOG_VARIABLE = "CREDENTIALS_PROVIDER_AUDIT_SYSLOG"
 HOSTS_VARIABLE = "ENTRA_LOGIN_HOSTS"
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _DOTENV = ".env"
@@ -52,6 +54,8 @@ class Flags:
     login_base_url: str | None = None
     cloud: str | None = None
     ca_bundle: str | None = None
+    audit_file: str | None = None
+    audit_syslog: str | None = None  # anything: yes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +72,8 @@ class Settings:
     client_id: str | None
     client_secret: str | None = field(repr=False)
     scope: str | None
+    audit_file: str | None  # a line for each token that is handed out goes there
+    audit_syslog: bool
     environment: Environment
     moved: str | None  # which files of version 1 are no longer read, and how to use them
     warnings: tuple[str, ...]
@@ -88,7 +94,8 @@ def load_settings(flags: Flags, process: Mapping[str, str], root: str) -> Settin
 
     """
     own = own_folder(process)
-    for path in (flags.identities_file, flags.output_dir, flags.env_file, root, own):
+    paths = (flags.identities_file, flags.output_dir, flags.env_file, flags.audit_file)
+    for path in (*paths, root, own):
         _check_path(path or "")
     base = root or own
     dotenv = os.path.normpath(os.path.join(base, _DOTENV)) if base else os.devnull
@@ -115,6 +122,8 @@ def load_settings(flags: Flags, process: Mapping[str, str], root: str) -> Settin
         client_id=flags.client_id or environment.get("ENTRA_CLIENT_ID"),
         client_secret=flags.client_secret or environment.get("ENTRA_CLIENT_SECRET"),
         scope=flags.scope or environment.get("ENTRA_SCOPE"),
+        audit_file=flags.audit_file or environment.get(AUDIT_FILE_VARIABLE),
+        audit_syslog=bool(flags.audit_syslog or environment.get(AUDIT_SYSLOG_VARIABLE)),
         environment=environment,
         moved=moved,
         warnings=(*warnings, *([moved] if moved else ())),

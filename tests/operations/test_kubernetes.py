@@ -174,6 +174,19 @@ def test_the_pod_gets_what_its_identities_name(ci: Project) -> None:
     assert [each["port"] for each in ports] == [53, 53, 443, 3128, 8443]
 
 
+def test_an_identities_file_elsewhere_is_named_as_it_is(ci: Project, tmp_path: Path) -> None:
+    """With its credentials; the pod has its own name for it."""
+    (app,) = apps(1)
+    entries = [entry(app, client_secret=None, client_secret_file="ci.secret")]
+    path = ci.write(entries, str(tmp_path / "my ids.json"))
+    text, _ = manifests(ci, "-i", path)
+    assert f"'--from-file=entra-identities.json={path}'" in text
+    assert f"--from-file=ci.secret={tmp_path}/ci.secret" in text
+    ci.write(entries, "here.json")
+    text, _ = manifests(ci, "-i", "here.json")
+    assert "--from-file=ci.secret=ci.secret\n" in text
+
+
 def test_what_the_pod_will_not_have_is_warned_of(ci: Project) -> None:
     """Files elsewhere on this machine, variables of this shell alone."""
     (app,) = apps(1)
@@ -240,6 +253,8 @@ def test_a_policy_lets_in_who_asks_for_metrics_alone(ci: Project) -> None:
     documents = manifests(ci, *options, "--", "--listen", "0.0.0.0:9100")[1]
     (rule,) = documents["NetworkPolicy"]["spec"]["ingress"]
     assert rule == {"ports": [{"protocol": "TCP", "port": 9100}]}
+    (port,) = pod_of(documents)["containers"][0]["ports"]
+    assert port == {"name": "metrics", "containerPort": 9100}
 
 
 @pytest.mark.parametrize(
@@ -308,7 +323,8 @@ def readme(project: Project) -> Project:
 
 
 def pod_for(project: Project, folder: Path, *options: str, **more: Any) -> Pod:
-    """As the commands on top of the manifest say."""
+    """As the commands on top of the manifest say; `second` is the second identity's secret."""
+    second = more.pop("second", apps(2)[1].secrets[0])
     reach = ("--ca-bundle", project.idp.ca_file)
     env = {"ENTRA_LOGIN_BASE_URL": project.idp.base_url}
     text, documents = manifests(project, *reach, *options, **env)
@@ -321,7 +337,7 @@ def pod_for(project: Project, folder: Path, *options: str, **more: Any) -> Pod:
     authorities = {"ca.crt": content(files.pop("ca.crt"))}
     secrets = {
         "entra-identities": {key: content(path) for key, path in files.items()},
-        "credentials-provider-environment": {"SECOND_SECRET": apps(2)[1].secrets[0].encode()},
+        "credentials-provider-environment": {"SECOND_SECRET": second.encode()},
     }
     return Pod(folder, pod_of(documents), secrets, {"credentials-provider-ca": authorities}, **more)
 
@@ -352,12 +368,12 @@ def test_a_jobs_pod_writes_the_tokens_of_the_readmes_identities(
 def test_a_pod_that_stays_is_ready_when_its_tokens_are_there(
     readme: Project, tmp_path: Path, kind: str
 ) -> None:
-    """And a deployment has written the Secret by then, or soon."""
+    """Any of them, also in its sinks; a deployment's Secret comes soon, too."""
     with serving(tmp_path / "account") as api:
         if kind == "deployment":
             readme.write([{**readme.entries()[0], "sinks": [SECRET]}, readme.entries()[1]])
-        options = (*kind_of(kind), "--wait-for", apps(1)[0].name, *STRICT)
-        more = {"account": api.account, "environment": api.environment}
+        options = (*kind_of(kind), *STRICT)
+        more = {"account": api.account, "environment": api.environment, "second": "expired"}
         pod = pod_for(readme, tmp_path / "pod", *options, **more)
         probe = pod.ours["startupProbe"]["exec"]["command"]
         assert not pod.ends_well(probe)

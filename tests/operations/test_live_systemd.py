@@ -127,6 +127,19 @@ def test_a_job_that_fails_is_told_at_once(bench: Bench) -> None:
     assert bench.schedule("--name", "wrong", "--uninstall").returncode == 0
 
 
+def test_the_journal_has_a_line_for_a_token_that_was_handed_out(bench: Bench) -> None:
+    """By syslog's own way, under authpriv."""
+    line = [f"{CHECKOUT}/generate_creds.sh", "token", "--audit-syslog", bench.app.name]
+    line += ["--login-base-url", bench.idp.base_url, "--ca-bundle", f"{CHECKOUT}/ca.pem"]
+    done = bench.machine.run(*line, user=USER, NO_PROXY="localhost")
+    assert done.returncode == 0, done.stderr
+    tag = ["SYSLOG_FACILITY=10", "SYSLOG_IDENTIFIER=credentials-provider"]
+    said = bench.machine.run("journalctl", "-o", "cat", "--no-pager", *tag).stdout
+    (found,) = [json.loads(each) for each in said.splitlines()]
+    assert (found["identity"], found["uid"]) == (bench.app.name, USER)
+    assert done.stdout.strip() not in said
+
+
 @pytest.mark.parametrize("name", ["dbus", "systemd-journald"])
 def test_no_unit_of_others_is_replaced_or_hidden(bench: Bench, name: str) -> None:
     """Be it the distribution's or an administrator's."""

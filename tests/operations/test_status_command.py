@@ -224,6 +224,16 @@ def test_an_entry_with_a_mistake_is_shown_with_it_and_with_what_its_token_is_goo
     assert run("status", "ci-agent", "--any").code == 1
 
 
+def test_a_probe_waits_for_the_sinks_too(project: Project, run: Program) -> None:
+    """Who reads one would start without it."""
+    (app,) = apps(1)
+    project.add(app, sinks=[{"path": "out", "format": "raw"}])
+    assert run().code == 0
+    assert run("status", "--any").code == 0
+    os.unlink(os.path.join(project.output, "out"))
+    assert run("status", "--any").code == 1
+
+
 def test_of_many_identities_the_worst_are_shown_and_the_rest_counted(
     project: Project, run: Program
 ) -> None:

@@ -34,7 +34,7 @@ _GROUPS = {
         "metrics_file",
         "interval",
     ),
-    "Output": ("as_json", "quiet", "verbose", "log_format"),
+    "Output": ("as_json", "quiet", "verbose", "log_format", "audit_file", "audit_syslog"),
     "As the registry's own scripts have them": (
         "auth_provider",
         "keycloak_url",

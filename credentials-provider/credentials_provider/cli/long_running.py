@@ -14,7 +14,7 @@ from credentials_provider.endpoint.answers import Answers
 from credentials_provider.endpoint.server import serving
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.model import RunOptions
-from credentials_provider.run.access import only_name
+from credentials_provider.run.access import audit_for, only_name
 from credentials_provider.run.source import TokenSource
 from credentials_provider.run.supervising import Child, keep_fresh
 from credentials_provider.tokens.store import TokenStore
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from credentials_provider.run.access import ValidToken
+    from credentials_provider.run.audit import Audit
     from credentials_provider.settings import Settings
 
 _HEADER_BYTES = 32
@@ -34,7 +35,9 @@ _OTHER_ENDPOINTS = (
 _LOOPBACK = "127.0.0.1,localhost"
 
 
-def token_source(settings: Settings, options: dict[str, Any]) -> TokenSource:
+def token_source(
+    settings: Settings, options: dict[str, Any], audit: Audit | None = None
+) -> TokenSource:
     """The tokens of these settings, with the limits of `token_options`."""
     limits = RunOptions(
         settings,
@@ -42,7 +45,7 @@ def token_source(settings: Settings, options: dict[str, Any]) -> TokenSource:
         deadline=options["deadline"],
         lock_timeout=options["deadline"],
     )
-    return TokenSource(limits, observer())
+    return TokenSource(limits, observer(), audit=audit)
 
 
 def run_with_endpoint(
@@ -76,7 +79,8 @@ def endpoint(
 ) -> Iterator[dict[str, str]]:
     """The endpoint, and the variables by which a client library finds it."""
     header = secrets.token_urlsafe(_HEADER_BYTES)
-    answers = Answers(source, settings, names, header)
+    audit = audit_for(settings, "endpoint")
+    answers = Answers(source, settings, names, header, audit)
     with serving(answers, warn, port=port, path=path) as address:
         yield {"IDENTITY_ENDPOINT": address, "IDENTITY_HEADER": header}
 
@@ -88,7 +92,7 @@ def run_with_renewals(
     if not name:
         file = read_entries(settings)
         name = only_name(file.entries, file.path)
-    source = token_source(settings, options)
+    source = token_source(settings, options, audit_for(settings, "exec"))
     child = Child(line)
     variable = options["env_var"]
 

@@ -11,6 +11,7 @@ from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import JsonLog, event, is_json
 from credentials_provider.cli.options import (
     DURATION,
+    audit_options,
     identity_names,
     log_format_option,
     renewal_limits,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 )
 @settings_options
 @renewal_limits
+@audit_options
 @log_format_option
 @click.pass_obj
 def command(

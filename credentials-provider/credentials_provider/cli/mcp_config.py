@@ -41,7 +41,12 @@ from credentials_provider.errors import (
 )
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.run.child_environment import allowed
-from credentials_provider.run.launching import launch_warnings, options_of, program
+from credentials_provider.run.launching import (
+    audit_options_of,
+    launch_warnings,
+    options_of,
+    program,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -165,7 +170,8 @@ class _Configurator:
             raise click.UsageError("Name a server: --server NAME=URL, or --registry-url URL.")
         delivery = delivery_of(client, options["delivery"])
         header = self._header(identity, servers)
-        launch = Launch(program(self.root), identity, header, options_of(self.settings))
+        words = [*options_of(self.settings), *audit_options_of(self.settings)]
+        launch = Launch(program(self.root), identity, header, words)
         if delivery == "static":
             entries = self._static(servers, identity, header)
         else:

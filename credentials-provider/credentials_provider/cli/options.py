@@ -183,6 +183,21 @@ renewal_limits = with_options(
         )
     )
 )
+# Where each token that is handed out leaves a line; `settings_of` reads them.
+audit_options = with_options(
+    click.option(
+        "--audit-file",
+        metavar="FILE",
+        help="Append a line for each token that is handed out: who got it and when. Without the "
+        "line there is no token.",
+    ),
+    click.option(
+        "--audit-syslog",
+        flag_value="yes",
+        default=None,
+        help="The same to syslog, facility authpriv.",
+    ),
+)
 
 
 def settings_of(options: dict[str, Any], root: str) -> Settings:
@@ -217,5 +232,8 @@ def flags_of(options: dict[str, Any], **more: str | None) -> Flags:
     """What the options of `settings_options` say, with more of the flags."""
     if options.get("login_base_url") and options.get("cloud"):
         raise click.UsageError("--login-base-url and --cloud exclude one another.")
-    names = ("identities_file", "output_dir", "env_file", "login_base_url", "cloud", "ca_bundle")
+    names = (
+        *("identities_file", "output_dir", "env_file", "login_base_url", "cloud", "ca_bundle"),
+        *("audit_file", "audit_syslog"),
+    )
     return Flags(**{name: options.get(name) for name in names}, **more)

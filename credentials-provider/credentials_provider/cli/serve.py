@@ -13,6 +13,7 @@ from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import log, warn
 from credentials_provider.cli.long_running import endpoint, token_source
 from credentials_provider.cli.options import (
+    audit_options,
     identity_names,
     log_format_option,
     renewal_limits,
@@ -56,6 +57,7 @@ ENV_FILE = ".endpoint.env"
 )
 @settings_options
 @renewal_limits
+@audit_options
 @log_format_option
 @click.pass_obj
 def command(

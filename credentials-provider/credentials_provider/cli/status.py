@@ -59,7 +59,9 @@ _REST_SHARE = 19  # times as long as a look takes: a twentieth of the time is sp
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("-w", "--watch", is_flag=True, help="Stay and redraw every second.")
 @click.option("--all", "everything", is_flag=True, help="Show every line of a long table.")
-@click.option("--any", "one_is_enough", is_flag=True, help="Exit with 0 if one token is valid.")
+@click.option(
+    "--any", "one_is_enough", is_flag=True, help="Exit with 0 if one is valid, also in its sinks."
+)
 @utc_option
 @click.option("--prune", "prunes", is_flag=True, help="Remove tokens whose identity is gone.")
 @click.option("-y", "--yes", is_flag=True, help="With --prune: do not ask.")

@@ -12,6 +12,7 @@ from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.logs import observer, warn
 from credentials_provider.cli.options import (
     DURATION,
+    audit_options,
     flags_of,
     identity_names,
     load,
@@ -24,7 +25,7 @@ from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import identity_of_options, read_entries
 from credentials_provider.model import RunOptions
 from credentials_provider.policy import showable
-from credentials_provider.run.access import ValidToken, get_token, mint_token, only_name
+from credentials_provider.run.access import ValidToken, audit_for, get_token, mint_token, only_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +80,7 @@ token_options = with_options(
     ),
     settings_options,
     renewal_limits,
+    audit_options,
     log_format_option,
 )
 
@@ -168,6 +170,15 @@ def settings_of_token(root: str, options: dict[str, Any]) -> Settings:
 
 def take_token(name: str, settings: Settings, options: dict[str, Any]) -> ValidToken:
     """A token as the options of `token_options` want it; warns where it is an old one."""
+    audit = audit_for(settings, click.get_current_context().info_name or "")
+    name, access = _take(name, settings, options)
+    if audit is not None:
+        audit.record(name, access)
+    return access
+
+
+def _take(name: str, settings: Settings, options: dict[str, Any]) -> tuple[str, ValidToken]:
+    """A token, and whose it is."""
     run_options = RunOptions(
         settings,
         force=options["force"],
@@ -179,12 +190,13 @@ def take_token(name: str, settings: Settings, options: dict[str, Any]) -> ValidT
         if name:
             raise click.UsageError("NAME and --client-id exclude one another.")
         file = identity_of_options(settings)
-        return mint_token(run_options, file, file.entries[0].name, observer())
+        name = file.entries[0].name
+        return name, mint_token(run_options, file, name, observer())
     if options["no_store"] or not name:
         file = read_entries(settings)
         name = name or only_name(file.entries, file.path)
         if options["no_store"]:
-            return mint_token(run_options, file, name, observer())
+            return name, mint_token(run_options, file, name, observer())
     access = get_token(run_options, name, options["min_ttl"], observer())
     if access.kept is not None:
         import time  # only for an old one
@@ -196,7 +208,7 @@ def take_token(name: str, settings: Settings, options: dict[str, Any]) -> ValidT
             f"{name}: this token expires in {left}; it was not renewed: {access.kept.message}",
             as_started(access.kept.remedy, identity=name),
         )
-    return access
+    return name, access
 
 
 def _exec_api_version() -> str:

@@ -101,7 +101,11 @@ class Status(NamedTuple):
     @property
     def any_valid(self) -> bool:
         """Whether at least one identity has a valid token."""
-        return any(row.has_valid_token for row in self.rows if row.state != "orphan")
+        return any(
+            row.has_valid_token and all(sink.state in {"current", "unseen"} for sink in row.sinks)
+            for row in self.rows
+            if row.state != "orphan"
+        )
 
     @property
     def orphans(self) -> list[Row]:

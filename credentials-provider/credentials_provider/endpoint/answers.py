@@ -17,10 +17,12 @@ from credentials_provider.errors import ConfigurationError, CredentialsProviderE
 from credentials_provider.identities.reading import read_entries, select
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping, Sequence
 
     from credentials_provider.model import Entry
     from credentials_provider.run.access import ValidToken
+    from credentials_provider.run.audit import Audit, Client
     from credentials_provider.run.source import TokenSource
     from credentials_provider.settings import Settings
 
@@ -40,6 +42,7 @@ class Call:
     method: str
     target: str
     headers: Mapping[str, str] = field(repr=False)
+    client: Client | None = None  # the process that asks, on a unix socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Query(NamedTuple):
     resource: str
     forced: bool
     refused: str  # SHA-256 of a token that a server has refused, in hexadecimal digits
+    client: Client | None = None
 
 
 class Answers:
@@ -68,17 +72,28 @@ class Answers:
         settings: where the identities are.
         names: the identities that are served; none: all.
         secret: what the header must hold.
+        audit: gets a line for each answer with a token.
 
     """
 
     def __init__(
-        self, source: TokenSource, settings: Settings, names: Sequence[str], secret: str
+        self,
+        source: TokenSource,
+        settings: Settings,
+        names: Sequence[str],
+        secret: str,
+        audit: Audit | None = None,
     ) -> None:
+        self._audit = audit
         self._source = source
         self._settings = settings
         self._names = tuple(names)
         self._secret = secret.encode()
         self._known: tuple[object, list[Entry]] = (None, [])
+
+    def client(self, connection: socket.socket) -> Client | None:
+        """Who asks, where a line is written about it."""
+        return None if self._audit is None else self._audit.client(connection)
 
     def entries(self) -> list[Entry]:
         """The identities that are served, as their file has them now.
@@ -114,9 +129,10 @@ class Answers:
         if query.get("api-version") != API_VERSION:
             return refusal(400, f"api-version must be {API_VERSION}")
         try:
-            return self._query(query)
+            found = self._query(query)
         except ConfigurationError as error:
             return refusal(500, "; ".join(map(str, error.problems)))
+        return found._replace(client=call.client) if isinstance(found, Query) else found
 
     def _query(self, query: Mapping[str, str]) -> Query | Answer:
         resource = query.get("resource", "")
@@ -145,7 +161,7 @@ class Answers:
         access = self._source.ready(query.entry.name, _MIN_TTL)
         if access is None or access.kept is not None or _refused(access, query):
             return None
-        return _answer(access, query)
+        return self._hand_out(access, query)
 
     def take(self, query: Query) -> Answer:
         """The answer, after a renewal if it needs one; blocks."""
@@ -160,6 +176,14 @@ class Answers:
         if left < LEAST_LIFE:
             why = access.kept.message if access.kept else "it is given for a minute at least"
             return refusal(503, f"the token of {name} expires in {max(left, 0):.0f} s: {why}")
+        return self._hand_out(access, query)
+
+    def _hand_out(self, access: ValidToken, query: Query) -> Answer:
+        if self._audit is not None:
+            try:
+                self._audit.record(query.entry.name, access, query.client)
+            except CredentialsProviderError as error:
+                return refusal(500, error.message)
         return _answer(access, query)
 
 

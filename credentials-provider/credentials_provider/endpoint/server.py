@@ -9,6 +9,7 @@ import socket
 import stat
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from credentials_provider.endpoint.answers import (
@@ -85,6 +86,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  asyncio's promise
         self._transport = transport
+        self._client = self._server.answers.client(transport.get_extra_info("socket"))
         self._server.open.add(self)
         if len(self._server.open) > MAXIMUM_CONNECTIONS:
             self._end(refusal(503, "there are too many connections"))
@@ -117,7 +119,7 @@ class _Connection(asyncio.Protocol):
             self._received = rest
             self._wait(None)
             try:
-                call = parse(head)
+                call = replace(parse(head), client=self._client)
             except BadRequestError as error:
                 self._end(refusal(error.status, str(error)))
                 return

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from credentials_provider.identities.reading import IdentitiesFile
     from credentials_provider.minting import Failure
     from credentials_provider.model import Entry, Observer, RunOptions
+    from credentials_provider.run.audit import Audit
+    from credentials_provider.settings import Settings
 
 # What a bearer token consists of, RFC 6750 section 2.1: nothing that ends a header or a shell word.
 _TOKEN_CHARACTERS = frozenset(
@@ -144,6 +146,20 @@ def mint_token(
     )
     document = token_document(entry, minted, refresh_at)
     return ValidToken(_checked(document, f"the answer for {name}"), document["expires_on"])
+
+
+def audit_for(settings: Settings, command: str) -> Audit | None:
+    """What writes a line for each token that this command hands out; None: nobody asked for it.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+
+    """
+    if not (settings.audit_file or settings.audit_syslog):
+        return None
+    from credentials_provider.run.audit import Audit  # where it is asked for
+
+    return Audit(settings, command)
 
 
 def only_name(entries: Sequence[Entry], path: str) -> str:

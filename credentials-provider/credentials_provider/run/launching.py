@@ -71,6 +71,12 @@ def options_of(settings: Settings, *, tokens: bool = True) -> list[str]:
     return [word for name, value in options if value for word in (name, value)]
 
 
+def audit_options_of(settings: Settings) -> list[str]:
+    """Those by which it leaves the same lines where it hands out a token."""
+    file = ["--audit-file", os.path.abspath(settings.audit_file)] if settings.audit_file else []
+    return [*file, *(["--audit-syslog"] if settings.audit_syslog else [])]
+
+
 def variables_not_passed(settings: Settings, entries: Iterable[Entry]) -> tuple[str, ...]:
     """The variables of this process that these identities need and that no option can take along.
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credentials_provider.model import Observer, RunOptions
+    from credentials_provider.run.audit import Audit
 
 FORCED_INTERVAL = 300.0  # seconds between two renewals of a token that a server has refused
 OLD_TOKEN_FOR = 30.0  # seconds for which a token that could not be renewed is given without a try
@@ -32,12 +33,19 @@ class TokenSource:
         options: settings and limits.
         observer: hears warnings when something is renewed.
         now: epoch seconds.
+        audit: gets a line for each new token.
 
     """
 
     def __init__(
-        self, options: RunOptions, observer: Observer, *, now: Callable[[], float] = time.time
+        self,
+        options: RunOptions,
+        observer: Observer,
+        *,
+        now: Callable[[], float] = time.time,
+        audit: Audit | None = None,
     ) -> None:
+        self._audit = audit
         self._options = options._replace(force=False)
         self._observer = observer
         self._now = now
@@ -96,6 +104,9 @@ class TokenSource:
         try:
             files = self._files(name)  # before: what is read is of then or later
             access = get_token(self._options, name, min_ttl, self._observer, now=self._now)
+            before = self._known.get(name)
+            if self._audit and (before is None or before[1].token != access.token):
+                self._audit.record(name, access)
             self._known[name] = (files, access)
             self._kept[name] = time.monotonic() + OLD_TOKEN_FOR if access.kept else 0.0
             mine.set_result(access)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import posixpath
 import re
 import shlex
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ _SINK = f"""\
 class Needs:
     """What the identities need beside their file."""
 
-    folder: str = ".oauth-tokens"  # of the identities file
+    identities: str = f".oauth-tokens/{_FILE}"  # on this machine
     files: tuple[str, ...] = ()  # of credentials, relative to the identities file
     variables: tuple[str, ...] = ()  # names; their values may be secrets
     values: Mapping[str, str] = field(default_factory=dict)  # settings, none of them a secret
@@ -96,10 +97,12 @@ def manifests(form: Form, needs: Needs) -> str:
 def _head(form: Form, needs: Needs) -> str:
     """What to do by hand: the Secrets, and what reads the tokens."""
     where = f" -n {form.namespace}" if form.namespace else ""
-    files = [
-        shlex.quote(f"--from-file={_key(each)}={needs.folder}/{each}")
-        for each in (_FILE, *needs.files)
-    ]
+    folder = posixpath.dirname(needs.identities)
+    places = {
+        _FILE: needs.identities,
+        **{each: posixpath.join(folder, each) for each in needs.files},
+    }
+    files = [shlex.quote(f"--from-file={_key(name)}={path}") for name, path in places.items()]
     head = "# The identities are a Secret:\n"
     head += f"#   kubectl create{where} secret generic {_SECRET} \\\n#     "
     head += " \\\n#     ".join(files) + "\n"
@@ -293,6 +296,7 @@ def _container(form: Form, needs: Needs, command: list[str]) -> dict[str, Any]:
         "name": NAME,
         "image": form.image,
         "command": command,
+        **({"ports": [{"name": "metrics", "containerPort": form.listens}]} if form.listens else {}),
         **({"env": environment} if environment else {}),
         "resources": {
             "requests": {"cpu": "20m", "memory": "64Mi"},

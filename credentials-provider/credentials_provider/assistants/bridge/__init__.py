@@ -25,6 +25,7 @@ from credentials_provider.assistants.bridge.pump import Pump
 from credentials_provider.assistants.bridge.remote import Remote
 from credentials_provider.assistants.bridge.tokens import Tokens
 from credentials_provider.assistants.bridge.trouble import ClientLog
+from credentials_provider.run.access import audit_for
 from credentials_provider.transport.streaming import Channel
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def run(
     observer: Observer | None = None,
 ) -> None:
     """Pass messages between standard input and output and the server at `url` until input ends."""
-    tokens = Tokens(options, identity, min_ttl, observer or ClientLog())
+    audit = audit_for(options.settings, "mcp-bridge")
+    tokens = Tokens(options, identity, min_ttl, observer or ClientLog(), audit=audit)
     ending = threading.Event()
     channel = Channel(url, options.settings.ca_bundle)
     remote = Remote(url, header, tokens, channel, ending.wait)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credentials_provider.model import Observer, RunOptions
+    from credentials_provider.run.audit import Audit
 
 OLD_TOKEN_FOR = 30.0  # seconds for which a renewal that failed is not tried again
 REMEMBERED = 5.0  # seconds for which a token is taken without planning anew
@@ -36,7 +37,9 @@ class Tokens:
         observer: Observer,
         *,
         monotonic: Callable[[], float] = time.monotonic,
+        audit: Audit | None = None,
     ) -> None:
+        self._audit = audit
         self._options = options
         self._identity = identity
         self._min_ttl = min_ttl
@@ -94,6 +97,8 @@ class Tokens:
         seen = self._look()
         try:
             access = get_token(options, self._identity, self._min_ttl, self._observer)
+            if self._audit and access.token != self._token:
+                self._audit.record(self._identity, access)
         except CredentialsProviderError as error:
             raise TroubleError(error.message, error.hint or "") from None
         left = access.expires_on - time.time()

@@ -150,7 +150,7 @@ def _needs(settings: Settings, names: Sequence[str]) -> kubernetes.Needs:
     urls += [value for name, value in variables.items() if name.lower().endswith("_proxy")]
     ports = {port for url in urls if (port := _port(url)) not in {None, _PORT}}
     return kubernetes.Needs(
-        folder=os.path.relpath(os.path.dirname(os.path.abspath(settings.identities_file))),
+        identities=_shown(os.path.abspath(settings.identities_file)),
         files=tuple(files),
         variables=tuple(variables),
         values=shown,
@@ -167,6 +167,11 @@ def _needs(settings: Settings, names: Sequence[str]) -> kubernetes.Needs:
         managed_identity=any("managed_identity" in entry.fields for entry in entries),
         ports=tuple(sorted(port for port in ports if port)),
     )
+
+
+def _shown(path: str) -> str:
+    """From here, where it is below."""
+    return path.removeprefix(os.path.join(os.getcwd(), "")).replace(os.sep, "/")
 
 
 def _texts(entry: Entry) -> Iterator[tuple[str, str]]:
