@@ -162,7 +162,7 @@ ROWS = (
         "new",
         "the application has no enterprise application (service principal) in this tenant",
         'Create it in this tenant: "az ad sp create --id <client_id>", or grant the app admin '
-        "consent. It then shows in Enterprise applications.",
+        "consent; it then shows in Enterprise applications.",
     ),
     Row(
         (70001, 7000112),
