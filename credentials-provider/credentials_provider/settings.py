@@ -268,6 +268,11 @@ def _checked_ca_bundle(flag: str | None, environment: Environment) -> str | None
             expanded = os.path.expanduser(path)
             try:
                 found = os.stat(expanded)
+            except PermissionError:
+                raise ConfigurationError(
+                    f"{name}: you may not read the CA bundle at {expanded}",
+                    hint="Put it where this user can read it, or name another.",
+                ) from None
             except (OSError, ValueError):
                 raise ConfigurationError(
                     f"{name}: there is no CA bundle at {expanded}{_shadowed(name, environment)}",

@@ -313,7 +313,7 @@ def identity_of_options(settings: Settings) -> IdentitiesFile:
     if missing := _missing(settings):
         raise ConfigurationError(
             f"the identity lacks {' and '.join(missing)}",
-            hint="Set the variable, or name the option. A secret belongs into the environment.",
+            hint="Set the variable, or name the option. A secret belongs in the environment.",
         )
     return _one_identity("the command line", settings)
 
