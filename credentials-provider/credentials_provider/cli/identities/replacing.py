@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def import_(
     settings = settings_of(options, root)
     if answer.isatty():
         click.echo("Paste what the registry answered, then press Ctrl-D.", err=True)
-    path = None if answer is sys.stdin else str(answer.name)
+    path = None if answer.name == "<stdin>" else str(answer.name)
     found = read_registration(answer.read(_MAXIMUM_SIZE), _read, path)
     if replace:
         _replace(settings, name, found)
@@ -110,7 +111,7 @@ def _delete(
         question = f"Delete {path}, which has the secret in the clear, once it is proven?"
         delete = click.confirm(question, default=True, err=True)
     if not delete:
-        click.echo(f"  {path} still has the secret in the clear: delete it", err=True)
+        _tell_of_copy(path)
         return
     if not proven:
         from credentials_provider.lifecycle.replacing import prove_entry
@@ -159,7 +160,13 @@ def secret(root: str, /, name: str, from_file: str | None, wait: float, **option
         progress=progress,
     )
     _show(name, done.place, done.before)
+    if from_file is not None and os.path.isfile(from_file):  # a pipe keeps nothing
+        _tell_of_copy(from_file)
     return EXIT_OK
+
+
+def _tell_of_copy(path: str) -> None:
+    click.echo(f"  {path} still has the secret in the clear: delete it", err=True)
 
 
 def _show(name: str, place: str, before: tuple[str, str] | None) -> None:
