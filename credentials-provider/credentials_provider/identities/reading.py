@@ -313,8 +313,8 @@ def identity_of_options(settings: Settings) -> IdentitiesFile:
     if missing := _missing(settings):
         raise ConfigurationError(
             f"the identity lacks {' and '.join(missing)}",
-            hint="Set the variable, or name the option. A secret belongs in the environment. A job of "
-            "GitHub Actions needs none with `permissions: id-token: write`.",
+            hint="Set the variable, or name the option. A secret belongs in the environment. A job "
+            "of GitHub Actions needs none with `permissions: id-token: write`.",
         )
     return _one_identity("the command line", settings)
 
