@@ -434,8 +434,10 @@ def test_failures_are_exit_1_and_said_with_cure_and_link(healthy: Project, run: 
     assert "failure  token" in ran.stdout
     assert guide.EXPIRED_SECRET in ran.stdout
     assert "1 failure" in ran.stdout
+    assert "identities secret ci-agent" in ran.stdout
     document = run("doctor", "--json").json
     assert (document["exit_code"], document["summary"]["failure"]) == (1, 1)
+    assert [each for each in document["checks"] if "secret NAME" in each["cure"]] == []
 
 
 @pytest.mark.usefixtures("healthy")
@@ -503,6 +505,14 @@ def crontab(folder: str, *lines: str) -> dict[str, str]:
     Path(path).write_text("#!/bin/sh\ncat <<'EOF'\n" + "\n".join(lines) + "\nEOF\n")
     os.chmod(path, 0o755)
     return {"PATH": f"{folder}:/usr/bin:/bin"}
+
+
+def test_in_a_pod_no_timer_of_the_machine_is_looked_for(project: Project) -> None:
+    """The cure must work where it is read."""
+    project.add_all(apps(1))
+    process = {**crontab(project.folder, ""), "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    (renewal,) = [each for each in examine(project, process=process) if each.name == "timer"]
+    assert (renewal.verdict, "kubectl" in renewal.cure) == ("skipped", True)
 
 
 def test_the_end_of_each_secret_is_told_and_what_rotates_it(project: Project) -> None:
