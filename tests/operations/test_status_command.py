@@ -14,6 +14,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from credentials_provider.emulator import Fault
 from support import PATIENCE, Project, apps, assert_no_secret, entry, environment, renew, until
 
@@ -189,10 +191,13 @@ def test_a_narrow_terminal_goes_without_the_bar(project: Project, run: Program) 
     assert title.index("EXPIRES") == row.index(":") - 2
 
 
-def test_an_error_breaks_no_word_at_a_narrow_terminals_edge(project: Project, run: Program) -> None:
+@pytest.mark.parametrize("command", ["generate", "doctor"])
+def test_a_message_breaks_no_word_at_a_narrow_terminals_edge(
+    project: Project, run: Program, command: str
+) -> None:
     """A line is longer than the terminal only where it is one word, such as a path."""
     project.write([{"identity_name": "ci", "tenant_id": "common", "client_secert": "x"}])
-    with Terminal(run.line("generate"), project.folder, columns=60) as terminal:
+    with Terminal(run.line(command), project.folder, columns=60) as terminal:
         assert terminal.end() == 2
         lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.seen).splitlines()
     assert len(lines) > 5
