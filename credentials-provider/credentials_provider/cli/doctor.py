@@ -17,7 +17,7 @@ from credentials_provider.cli.options import (
     settings_options,
 )
 from credentials_provider.cli.signals import stoppable
-from credentials_provider.cli.table import terminal, wrapped
+from credentials_provider.cli.table import marked, terminal, wrapped
 from credentials_provider.diagnostics import doctor
 from credentials_provider.diagnostics.doctor.tokens import curl
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, printable
@@ -123,8 +123,8 @@ def _show(check: Check) -> None:
         names += f" and {more} more"
     trace = f"; Trace ID {check.trace_id}" if check.trace_id else ""
     seen = printable(f"{names}{': ' if names else ''}{check.seen}{trace}")
-    text = wrapped(f"{check.verdict:8} {check.name:13} {seen}", hang=_INDENT)
-    click.echo(click.style(text[:8], fg=_COLOURS[check.verdict]) + text[8:])
+    colour, text = _COLOURS[check.verdict], f" {check.name:13} {seen}"
+    click.echo(marked(f"{check.verdict:8}", colour, text, hang=_INDENT))
     for line in (_cure(check), check.link):
         if line:
             whole = f"{'':{_INDENT}}{printable(line)}"
