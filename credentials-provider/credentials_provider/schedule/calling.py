@@ -1,4 +1,4 @@
-"""Calls the programs that keep timers (systemctl, crontab, launchctl) and explains their failures."""
+"""Calls the programs that keep timers (systemctl, crontab) and explains their failures."""
 
 from __future__ import annotations
 
