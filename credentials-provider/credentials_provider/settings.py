@@ -181,7 +181,7 @@ def _moved(flags: Flags, base: str) -> str | None:
     names = " and ".join(path for path, _ in found)
     options = " ".join(options for _, options in found)
     return (
-        f"{names} of the working directory {'are' if len(found) > 1 else 'is'} not read; this "
+        f"{names} of the working directory {'are' if len(found) > 1 else 'is'} not read. This "
         f"program's own folder is {base or f'not set ({HOME_VARIABLE})'}. "
         f"To use what lies here: credentials-provider generate {options}"
     )
@@ -268,6 +268,11 @@ def _checked_ca_bundle(flag: str | None, environment: Environment) -> str | None
             expanded = os.path.expanduser(path)
             try:
                 found = os.stat(expanded)
+            except PermissionError:
+                raise ConfigurationError(
+                    f"{name}: you may not read the CA bundle at {expanded}",
+                    hint="Put it where this user can read it, or name another.",
+                ) from None
             except (OSError, ValueError):
                 raise ConfigurationError(
                     f"{name}: there is no CA bundle at {expanded}{_shadowed(name, environment)}",

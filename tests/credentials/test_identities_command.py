@@ -278,6 +278,13 @@ def fill(project: Project, app: App) -> None:
     )
 
 
+def test_list_says_that_a_secret_is_in_the_environment(tell: Tell, app: App) -> None:
+    """Not in an identities file that is not there."""
+    given = {"TENANT_ID": app.tenant_id, "CLIENT_ID": app.client_id, "CLIENT_SECRET": PLAIN}
+    ran = tell("list", env={f"ENTRA_{name}": value for name, value in given.items()})
+    assert "client_secret in the environment" in ran.stdout, ran.stderr
+
+
 def test_list_shows_where_every_credential_is_and_none_itself(
     project: Project, tell: Tell, app: App
 ) -> None:

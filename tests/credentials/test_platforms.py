@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from credentials_provider.errors import SecretUnavailableError
 from credentials_provider.settings import CLOUDS
 from credentials_provider.transport.connections import Answer
 from credentials_provider.transport.retrying import Reply
-from support import Command, Project, apps, entry, renew
+from operations.running import Program
+from support import SCOPE, Command, Project, apps, entry, renew
 
 if TYPE_CHECKING:
     from credentials_provider.emulator.platforms import Platform
@@ -42,6 +44,21 @@ def job(project: Project, platform: Platform, **changes: str) -> None:
     variables = {**project.idp.platforms.environment(platform), **changes}
     lines = [f"{name}='{value}'\n" for name, value in variables.items()]
     project.private(".env", "".join(lines))
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_step_needs_no_file_and_leaves_none(
+    project: Project, app: App, platform: Platform
+) -> None:
+    """The job's own variables are the credential of an identity of options."""
+    env = project.idp.platforms.environment(platform)
+    os.rmdir(project.output)
+    identity = ("--tenant-id", app.tenant_id, "--client-id", app.client_id, "--scope", SCOPE)
+    ran = Program(project)("token", *identity, "--no-store", env=env)
+    assert (ran.code, ran.stdout.count(".")) == (0, 2), ran.stderr
+    assert os.listdir(project.folder) == []
+    for value in env.values():
+        assert value not in ran.stdout + ran.stderr
 
 
 def failure(project: Project) -> Failure:

@@ -144,7 +144,9 @@ def test_a_secret_from_a_file_is_its_first_line(project: Project, tell: Tell, re
     """As in a file that an entry names."""
     project.add(renewed)
     path = project.private("new", f"{NEW}\nsecond line\n")
-    assert tell("secret", renewed.name, "--from-file", path).code == 0
+    ran = tell("secret", renewed.name, "--from-file", path)
+    assert ran.code == 0
+    assert f"{path} still has the secret in the clear" in ran.stderr
     assert secrets(project) == {renewed.name: NEW}
 
 
@@ -227,7 +229,9 @@ def test_a_replacing_import_is_for_the_same_application(
     ran = tell("import", "ci", "--replace", stdin=other)
     assert ran.code == 2
     assert "another one" in ran.stderr
-    ran = tell("import", "ci", "--replace", stdin=answers(renewed)["file"])
+    for piped in ((), ("-",)):
+        ran = tell("import", "ci", *piped, "--replace", "--delete", stdin=answers(renewed)["file"])
+        assert ran.stderr == ""
     assert ran.code == 0, ran.stderr
     assert secrets(project) == {"ci": NEW}
     assert len(project.entries()) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from credentials_provider.tokens.history import STATE_NAME
-from support import PATIENCE, Command, Project, apps, environment, until
+from support import PATIENCE, Command, Project, apps, environment, until, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,3 +158,40 @@ def test_watch_lives_on_when_nobody_reads_it(project: Project, run: Command, los
     finally:
         process.terminate()
         assert process.wait(PATIENCE) == 143
+
+
+def test_a_token_that_nobody_reads_is_on_disk_and_holds_up_nobody(
+    project: Project, run: Command
+) -> None:
+    """`token` waits for its reader as any filter does: without the lock, and until a signal."""
+    project.add_all(apps(1))
+    reading, writing = full_pipe()
+    line = run.line()
+    line[line.index("generate")] = "token"
+    process = subprocess.Popen(
+        line, cwd=project.folder, env=environment(project.folder), stdout=writing
+    )
+    try:
+        until(project.tokens)
+        assert run("--force", "--lock-timeout", "5").code == 0
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        code = process.wait(PATIENCE)
+        os.close(reading)
+        os.close(writing)
+    assert code in {143, -signal.SIGTERM}  # there was nothing left to save
+
+
+def test_a_token_that_cannot_be_put_where_it_was_wanted_is_an_error(
+    project: Project, run: Command
+) -> None:
+    """`--output /dev/full`: why in a line, with a cure."""
+    project.add_all(apps(1))
+    line = run.line("--output", "/dev/full")
+    line[line.index("generate")] = "token"
+    ran = wait(run.start_line(line))
+    assert (ran.code, ran.stdout) == (1, "")
+    error, cure = ran.stderr.splitlines()
+    assert error == "error: /dev/full cannot be written: No space left on device"
+    assert "Check space" in cure

@@ -202,6 +202,9 @@ def test_an_account_is_made_with_the_groups_that_are_known(client: Client, clock
     assert client.error(**proof) is None
     (user,) = client.iam("GET", "/management/iam/users").json()["users"]
     assert (user["username"], user["id"]) == ("bot", made["client_id"])
+    shown = client.ask("GET", f"/v1.0/applications(appId='{made['client_id']}')").json()
+    (password,) = shown["passwordCredentials"]
+    assert password["endDateTime"] > password["startDateTime"] > "2026"
 
 
 def test_a_second_call_makes_a_second_account(client: Client) -> None:

@@ -279,6 +279,20 @@ def test_a_proxy_that_drips_ends_in_time(dripping: Server, monkeypatch: pytest.M
     assert isinstance(result, Trouble)
 
 
+def test_a_run_behind_a_proxy_that_drips_ends_with_its_deadline(
+    run: Command, dripping: Server
+) -> None:
+    """Two seconds after it at most, every identity reported."""
+    run.project.add_all(apps(3))
+    proxy = {"HTTPS_PROXY": f"http://localhost:{dripping.port}", "NO_PROXY": "x.test"}
+    began = time.monotonic()
+    ran = run("--json", "--deadline", "2s", env=proxy)
+    assert time.monotonic() - began < 2 + 2
+    assert ran.code == 1
+    kinds = [each["error"]["kind"] for each in ran.json["results"]]
+    assert kinds in (["unreachable"] * 3, ["untrusted"] * 3)  # a tunnel of drops is no TLS
+
+
 def test_a_connection_is_used_again_after_a_quick_answer() -> None:
     """The time of one request is not that of the next."""
 

@@ -454,8 +454,10 @@ def test_failures_are_exit_1_and_said_with_cure_and_link(healthy: Project, run: 
     assert "failure  token" in ran.stdout
     assert guide.EXPIRED_SECRET in ran.stdout
     assert "1 failure" in ran.stdout
+    assert "identities secret ci-agent" in ran.stdout
     document = run("doctor", "--json").json
     assert (document["exit_code"], document["summary"]["failure"]) == (1, 1)
+    assert [each for each in document["checks"] if "secret NAME" in each["cure"]] == []
 
 
 @pytest.mark.usefixtures("healthy")

@@ -265,6 +265,8 @@ def test_a_policy_lets_in_who_asks_for_metrics_alone(ci: Project) -> None:
         ([], ("--", "--listen", "0.0.0.0:1"), "--listen"),
         ([], ("--kind", "sidecar", "--", "--force"), "--force"),
         ([], ("--environment", "NOT_SET"), "NOT_SET"),
+        ([], ("--", "--output-dir", "/elsewhere"), "--output-dir"),
+        ([], ("--kind", "sidecar", "--wait-for", "nobody"), "nobody"),
     ],
 )
 def test_what_could_not_run_is_refused(

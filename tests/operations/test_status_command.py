@@ -412,7 +412,7 @@ def test_the_end_of_a_secret_is_warned_of_explained_and_there_for_programs(
     text = "#!/bin/sh\necho '1 2 * * * credentials-provider identities rotate --all'\n"
     project.private("crontab", text)
     os.chmod(os.path.join(project.folder, "crontab"), 0o700)
-    assert "a line in the crontab rotates it" in run("status", soon.name, env=path).stdout
+    assert run("status", soon.name, env=path).stdout.count("a line in the crontab rotates it") == 1
     document = run("status", "--json", env=path).json["identities"]
     keys = ("credential", "credential_expires_on", "credential_rotated_by")
     assert {each["identity_name"]: tuple(each[key] for key in keys) for each in document} == {

@@ -269,6 +269,20 @@ def test_a_ca_bundle_that_is_not_there_is_told_with_who_named_it(tmp_path: Path,
         load(tmp_path, {name: str(tmp_path)}, ca_bundle=str(tmp_path / "none.pem"))
 
 
+def test_a_ca_bundle_that_may_not_be_read_is_not_called_missing(tmp_path: Path) -> None:
+    """A service of another user looks for its permissions."""
+    folder = tmp_path / "closed"
+    folder.mkdir(0o000)
+    if root := not os.geteuid():
+        os.seteuid(65534)
+    try:
+        with pytest.raises(ConfigurationError, match="--ca-bundle: you may not read"):
+            load_settings(Flags(ca_bundle=str(folder / "ca.pem"), env_file="/dev/null"), {}, "")
+    finally:
+        if root:
+            os.seteuid(0)
+
+
 def test_a_value_that_hides_another_one_says_so_when_it_fails(tmp_path: Path) -> None:
     """Else one looks for the mistake in the `.env`, which is right."""
     name = "REQUESTS_CA_BUNDLE"

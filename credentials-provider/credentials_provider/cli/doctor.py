@@ -39,7 +39,7 @@ _INDENT = 23  # columns before what was seen
     examples="""
     # Everything, up to the registry
     credentials-provider doctor --registry-url https://gateway.example.com
-    # One identity; and its token request, to be made by hand
+    # The token request of one identity, to be made by hand
     credentials-provider doctor ci --curl
     """,
     epilog="Exit codes: 0 no failure (warnings aside); 1 a failure; 2 usage, or a configuration of "
@@ -105,12 +105,15 @@ def _exit_code(checks: Sequence[Check]) -> int:
 
 
 def _document(check: Check) -> dict[str, Any]:
-    names = check.identity_names
-    return {
-        **check._asdict(),
-        "cure": as_started(check.cure),
-        "identity_name": names[0] if len(names) == 1 else None,
-    }
+    return {**check._asdict(), "cure": _cure(check), "identity_name": _only_name(check)}
+
+
+def _only_name(check: Check) -> str | None:
+    return check.identity_names[0] if len(check.identity_names) == 1 else None
+
+
+def _cure(check: Check) -> str:
+    return as_started(check.cure, identity=_only_name(check))
 
 
 def _show(check: Check) -> None:
@@ -121,9 +124,9 @@ def _show(check: Check) -> None:
     trace = f"; Trace ID {check.trace_id}" if check.trace_id else ""
     seen = printable(f"{names}{': ' if names else ''}{check.seen}{trace}")
     click.echo(wrapped(f"{verdict} {check.name:13} {seen}", hang=_INDENT))
-    for line in (check.cure, check.link):
+    for line in (_cure(check), check.link):
         if line:
-            click.echo(f"{'':{_INDENT}}{printable(as_started(line))}")
+            click.echo(f"{'':{_INDENT}}{printable(line)}")
 
 
 def _show_curl(name: str, root: str, options: dict[str, Any]) -> None:

@@ -49,6 +49,8 @@ def status_lines(status: Status, name: str | None, rows: int) -> Iterator[str]:
     else:
         yield from _table(status, rows)
     yield from map(wrapped, _outlook(status))
+    if not name:  # else it is explained already
+        yield from map(wrapped, _endings(status))
 
 
 def screen_lines(status: Status, name: str | None, height: int) -> list[str]:
@@ -173,7 +175,6 @@ def _outlook(status: Status) -> Iterator[str]:
             f"{_first_names(too_late)}: due less than {least} before the end, too little for two "
             f"tries of a timer every {every}. Run it more often, or with --refresh-before 50%."
         )
-    yield from _endings(status)
     if overdue := status.overdue:
         yield warning(
             f"{_first_names(overdue)}: due for a while, and no run has tried. Is a timer running? "

@@ -27,7 +27,10 @@ _KEY = re.compile(
 )
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _PASSWORD = "Name its password with certificate_password_env or certificate_password_file."  # noqa: S105  a sentence
-_BOTH = "Put the private key and its certificate into one PEM file, or a PFX."
+_BOTH = (
+    "Put the private key and its certificate into one PEM file or a PFX, or name the key's own "
+    "file with certificate_key_file."
+)
 
 
 class CertificateError(Exception):

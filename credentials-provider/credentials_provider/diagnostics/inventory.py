@@ -190,7 +190,9 @@ def _item(entry: Entry, end: float | None, wrong: Collection[str | None] = ()) -
 
     kind = next((kind for kind in CREDENTIAL_KINDS if kind in fields), None)
     source = None
-    if kind and kind not in LITERALS:
+    if kind in LITERALS and not entry.index:
+        source = "in the environment"
+    elif kind and kind not in LITERALS:
         source = "system-assigned" if fields[kind] is True else text(kind)
     if end is None:
         end = secret_end(fields)

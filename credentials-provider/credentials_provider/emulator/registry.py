@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.emulator.apps import Added, App, random_guid
@@ -19,6 +20,7 @@ ADMINISTRATORS = "registry-admins"
 """The group (or app role) whose members may use these calls."""
 
 _ADMIN_ONLY = "Administrator permissions are required for this operation"
+_SECRET_LIFE = timedelta(days=2 * 365)  # what Graph gives where nobody asks for another
 
 
 class Registry:
@@ -69,8 +71,13 @@ class Registry:
             return _invalid(call, "groups" if isinstance(name, str) and name else "name")
         rng = random.Random()  # noqa: S311  ids, no keys
         works_at = call.now + self._propagation
+        start = datetime.fromtimestamp(int(call.now), timezone.utc)
         secret = Added(
-            random_guid(rng), f"reg8Q~{secrets.token_urlsafe(30)}"[:40], "", works_at=works_at
+            random_guid(rng),
+            f"reg8Q~{secrets.token_urlsafe(30)}"[:40],
+            (start + _SECRET_LIFE).isoformat(),
+            works_at=works_at,
+            start=start.isoformat(),
         )
         app = App(tenant, random_guid(rng), name=name, passwords=(secret,), works_at=works_at)
         self._directory.add(app)

@@ -313,12 +313,18 @@ def identity_of_options(settings: Settings) -> IdentitiesFile:
     if missing := _missing(settings):
         raise ConfigurationError(
             f"the identity lacks {' and '.join(missing)}",
-            hint="Set the variable, or name the option. A secret belongs into the environment.",
+            hint="Set the variable, or name the option. A secret belongs in the environment. A job "
+            "of GitHub Actions needs none with `permissions: id-token: write`.",
         )
     return _one_identity("the command line", settings)
 
 
 _PARTS = 3  # tenant, client, credential
+# The variable of a job that may have a token of its platform.
+_JOBS = {
+    "github": "ACTIONS_ID_TOKEN_REQUEST_URL",
+    "azure-pipelines": "SYSTEM_OIDCREQUESTURI",
+}
 
 
 def _missing(settings: Settings) -> list[str]:
@@ -351,6 +357,9 @@ def _fields_of(settings: Settings) -> dict[str, Any]:
         fields["tenant_id"] = settings.tenant_id or tenant_id
         if client_id and settings.client_id in {None, environment.get("ENTRA_CLIENT_ID")}:
             fields["client_id"] = client_id
+    else:
+        jobs = (name for name, variable in _JOBS.items() if environment.get(variable))
+        fields["federated_token"] = next(jobs, None)
     return {name: value for name, value in fields.items() if value}
 
 

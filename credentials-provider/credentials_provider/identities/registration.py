@@ -78,7 +78,7 @@ def read_registration(
             "the client secret in the registry's answer is masked",
             hint="Give the file .m2m_client_secret_….txt that user-create-m2m wrote, or create a "
             "new secret in App registrations > (the app) > Certificates & secrets and use "
-            "`credentials-provider identities add NAME`.",
+            "`credentials-provider identities add NAME`, or `… secret NAME` for one that is there.",
         )
     return Registration(
         client_id, secret, _value(pairs, _TENANT, "tenants"), tuple(files) if secret else ()

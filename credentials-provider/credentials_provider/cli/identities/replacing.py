@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,9 @@ _PROPAGATION_TIMEOUT = (
 @click.argument("name")
 @click.argument("answer", type=click.File(encoding="utf-8-sig", errors="replace"), default="-")
 @click.option(
-    "--replace", is_flag=True, help="NAME exists: replace its secret, once the new one is proven."
+    "--replace",
+    is_flag=True,
+    help="Replace the secret of NAME, which exists, once the new one is proven.",
 )
 @click.option("--delete", is_flag=True, help="Delete the file with the secret, once it is proven.")
 @with_options(identity_options, ca_bundle_option, file_options)
@@ -63,14 +66,15 @@ def import_(
     """Add the machine account that the MCP Gateway Registry made.
 
     ANSWER is the file that `user-create-m2m` wrote, what it printed, or the JSON of the registry's
-    API; standard input without it. Other spellings of a client ID and a secret are read, too.
+    API. Without it, standard input is read. Other spellings of a client ID and a secret are read,
+    too.
     """
     from credentials_provider.identities.registration import read_registration
 
     settings = settings_of(options, root)
     if answer.isatty():
         click.echo("Paste what the registry answered, then press Ctrl-D.", err=True)
-    path = None if answer is sys.stdin else str(answer.name)
+    path = None if answer.name == "<stdin>" else str(answer.name)
     found = read_registration(answer.read(_MAXIMUM_SIZE), _read, path)
     if replace:
         _replace(settings, name, found)
@@ -107,7 +111,7 @@ def _delete(
         question = f"Delete {path}, which has the secret in the clear, once it is proven?"
         delete = click.confirm(question, default=True, err=True)
     if not delete:
-        click.echo(f"  {path} still has the secret in the clear: delete it", err=True)
+        _tell_of_copy(path)
         return
     if not proven:
         from credentials_provider.lifecycle.replacing import prove_entry
@@ -137,8 +141,8 @@ def _delete(
 def secret(root: str, /, name: str, from_file: str | None, wait: float, **options: Any) -> int:
     """Replace the client secret of an identity.
 
-    The new one is typed where nobody sees it, or read from standard input or a file. It gets a
-    token first; the old one is dropped only then.
+    The new one is typed where nobody sees it, or read from standard input or a file. It must
+    get a token before the old one is dropped.
     """
     from credentials_provider.lifecycle.replacing import replace_secret  # msal
 
@@ -156,7 +160,13 @@ def secret(root: str, /, name: str, from_file: str | None, wait: float, **option
         progress=progress,
     )
     _show(name, done.place, done.before)
+    if from_file is not None and os.path.isfile(from_file):  # a pipe keeps nothing
+        _tell_of_copy(from_file)
     return EXIT_OK
+
+
+def _tell_of_copy(path: str) -> None:
+    click.echo(f"  {path} still has the secret in the clear: delete it", err=True)
 
 
 def _show(name: str, place: str, before: tuple[str, str] | None) -> None:

@@ -25,7 +25,7 @@ _list_options = with_options(
     click.option(
         "--check-secret-expiry",
         is_flag=True,
-        help="Ask Microsoft Graph when client secrets end; needs Application.Read.All.",
+        help="Ask Microsoft Graph when client secrets end. Needs Application.Read.All.",
     ),
     provider_options,
     file_options,

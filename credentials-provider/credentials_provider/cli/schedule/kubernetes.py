@@ -20,7 +20,12 @@ from credentials_provider.cli.schedule.planning import (
 )
 from credentials_provider.errors import EXIT_OK
 from credentials_provider.identities.fields import CREDENTIAL_KINDS
-from credentials_provider.identities.reading import POD_VARIABLES, authority_base, read_entries
+from credentials_provider.identities.reading import (
+    POD_VARIABLES,
+    authority_base,
+    read_entries,
+    select,
+)
 from credentials_provider.identities.sinks import sinks_of
 from credentials_provider.run.launching import launch_warnings
 from credentials_provider.schedule import NAME, kubernetes
@@ -93,6 +98,8 @@ def command(root: str, /, **options: Any) -> int:
     kind = options["kind"]
     stays = kind in kubernetes.STAYING
     given = check_generate_options(options["more"], stays=stays)
+    if given["identities_file"] or given["output_dir"]:
+        raise click.UsageError("The pod has its own --identities-file and --output-dir.")
     flags = Flags(
         identities_file=options["identities_file"],
         env_file=options["env_file"],
@@ -101,7 +108,11 @@ def command(root: str, /, **options: Any) -> int:
         cloud=given["cloud"],
     )
     settings = load_settings(flags, os.environ, root)
-    needs = _needs(settings, options["names"])
+    there = settings.identities_file_given or os.path.exists(settings.identities_file)
+    entries = read_entries(settings).entries if there else []
+    if options["wait_for"]:
+        select(entries, (options["wait_for"],), settings.identities_file)
+    needs = _needs(settings, entries, options["names"])
     if needs.secrets and not options["namespace"]:
         raise click.UsageError(
             "Sinks that are Secrets need --namespace: it is where the Role counts."
@@ -127,10 +138,8 @@ def command(root: str, /, **options: Any) -> int:
     return EXIT_OK
 
 
-def _needs(settings: Settings, names: Sequence[str]) -> kubernetes.Needs:
-    """What the identities of the file need in a pod; without a file, nothing."""
-    there = settings.identities_file_given or os.path.exists(settings.identities_file)
-    entries = read_entries(settings).entries if there else []
+def _needs(settings: Settings, entries: Sequence[Entry], names: Sequence[str]) -> kubernetes.Needs:
+    """What these identities need in a pod."""
     variables = passed_variables(names)
     environment = settings.environment
     values = {name: environment.get(name) for name in _SETTINGS}

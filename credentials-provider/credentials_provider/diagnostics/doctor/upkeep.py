@@ -91,7 +91,7 @@ def last_run(exam: Examination) -> Iterator[Check]:
             "hook",
             "warning",
             f"--on-renew failed at {iso(int(hook.at))}: {hook.message}",
-            "It runs again with the next run; correct the command if it keeps failing.",
+            "It runs again with the next run. Correct the command if it keeps failing.",
         )
     if run := status.last_run:
         seen = f"{iso(int(run.finished_at))} was the last that renewed or tried to"
