@@ -262,6 +262,22 @@ def test_of_many_identities_the_worst_are_shown_and_the_rest_counted(
         assert seen.count("\n") < 24
 
 
+@pytest.mark.parametrize(
+    ("columns", "lines", "more"), [(80, 12, True), (80, 8, True), (60, 6, True), (60, 5, False)]
+)
+def test_watch_keeps_the_outage_on_a_small_terminal(
+    project: Project, run: Program, columns: int, lines: int, more: bool
+) -> None:
+    """To its last word; how many there are, and how many more where rows are shown."""
+    project.add_all(apps(30))
+    assert run().code == 0
+    with Terminal(run.line("status", "--watch"), project.folder, columns, lines) as terminal:
+        seen = " ".join(re.sub(r"\x1b\[\S*?[A-Za-z]", "", terminal.read_until("tries.")).split())
+    assert "30 in all: 30 fresh" in seen
+    assert ("more: " in seen) is more
+    assert re.search(r"If Entra ID became unreachable .* that leaves \d+ tries\.", seen)
+
+
 def test_a_hook_that_failed_is_shown(project: Project, run: Program) -> None:
     """It stays pending, and the tokens look all right."""
     project.add(apps(1)[0])
@@ -320,14 +336,14 @@ def test_status_reads_while_a_run_holds_the_lock(project: Project, run: Program)
 class Terminal:
     """A process on a pseudo-terminal."""
 
-    def __init__(self, line: list[str], folder: str, columns: int = 80) -> None:
+    def __init__(self, line: list[str], folder: str, columns: int = 80, lines: int = 24) -> None:
         import fcntl
         import struct
         import termios
 
         self.seen = ""
         self._here, there = pty.openpty()
-        fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.process = subprocess.Popen(
             line,
             cwd=folder,
