@@ -191,14 +191,23 @@ def test_a_narrow_terminal_goes_without_the_bar(project: Project, run: Program) 
     assert title.index("EXPIRES") == row.index(":") - 2
 
 
-def test_an_error_breaks_no_word_at_a_narrow_terminals_edge(project: Project, run: Program) -> None:
-    """A line is longer than the terminal only where it is one word, such as a path."""
-    project.write([{"identity_name": "ci", "tenant_id": "common", "client_secert": "x"}])
-    with Terminal(run.line("generate"), project.folder, columns=60) as terminal:
-        assert terminal.end() == 2
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("generate", 2), ("doctor", 2), ("inspect ci-agent --login-base-url https://other", 0)],
+)
+def test_a_message_breaks_no_word_at_a_narrow_terminals_edge(
+    project: Project, run: Program, command: str, code: int
+) -> None:
+    """A line is longer than the terminal only where it is one word, or a label and one."""
+    project.add(apps(1)[0])
+    renew(project)
+    if code == 2:
+        project.write([{"identity_name": "ci", "tenant_id": "common", "client_secert": "x"}])
+    with Terminal(run.line(*command.split()), project.folder, columns=60) as terminal:
+        assert terminal.end() == code
         lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.seen).splitlines()
     assert len(lines) > 5
-    assert [line for line in lines if len(line) > 60 and " " in line.strip()] == []
+    assert [line for line in lines if len(line) > 60 and re.search(r"\S \S", line)] == []
 
 
 def test_an_entry_with_a_mistake_is_shown_with_it_and_with_what_its_token_is_good_for(
