@@ -181,7 +181,7 @@ def _moved(flags: Flags, base: str) -> str | None:
     names = " and ".join(path for path, _ in found)
     options = " ".join(options for _, options in found)
     return (
-        f"{names} of the working directory {'are' if len(found) > 1 else 'is'} not read; this "
+        f"{names} of the working directory {'are' if len(found) > 1 else 'is'} not read. This "
         f"program's own folder is {base or f'not set ({HOME_VARIABLE})'}. "
         f"To use what lies here: credentials-provider generate {options}"
     )

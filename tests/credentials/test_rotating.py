@@ -279,6 +279,33 @@ def test_where_it_is_not_certain_which_secret_was_the_old_one_none_is_removed(
     assert renew(rotate.project).exit_code == 0
 
 
+def test_the_old_secret_stays_as_long_as_the_new_one_does_not_work(
+    rotate: Rotations, idp: Emulator
+) -> None:
+    """It is proven once more before the removal: somebody may have deleted it meanwhile."""
+    assert rotate().state == "rotated"
+    idp.add_app(rotate.app)  # without the new one
+    rotate.later = DAY + 60
+    with pytest.raises(LifecycleError):
+        rotate(wait=0.0)
+    (left,) = rotate.at_graph().all_passwords
+    assert left.content == rotate.app.secrets[0]
+    assert "client_secret_previous" in rotate.entry
+    assert renew(rotate.project).exit_code == 0
+
+
+def test_an_old_secret_that_somebody_has_deleted_already_is_no_failure(
+    rotate: Rotations, idp: Emulator
+) -> None:
+    """Graph would refuse to remove what is not there, at every run anew."""
+    assert rotate().state == "rotated"
+    idp.add_app(replace(rotate.at_graph(), secrets=(), secrets_end=()))
+    rotate.later = DAY + 60
+    assert rotate().state == "finished"
+    assert not [name for name in rotate.entry if "previous" in name]
+    assert renew(rotate.project).exit_code == 0
+
+
 def test_a_rotation_by_hand_is_not_disturbed(rotate: Rotations) -> None:
     """Its previous secret would be lost."""
     rotate.project.write([entry(rotate.app, identity_name="ci", client_secret_previous_env="A")])

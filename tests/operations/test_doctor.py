@@ -507,14 +507,6 @@ def crontab(folder: str, *lines: str) -> dict[str, str]:
     return {"PATH": f"{folder}:/usr/bin:/bin"}
 
 
-def test_in_a_pod_no_timer_of_the_machine_is_looked_for(project: Project) -> None:
-    """The cure must work where it is read."""
-    project.add_all(apps(1))
-    process = {**crontab(project.folder, ""), "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-    (renewal,) = [each for each in examine(project, process=process) if each.name == "timer"]
-    assert (renewal.verdict, "kubectl" in renewal.cure) == ("skipped", True)
-
-
 def test_the_end_of_each_secret_is_told_and_what_rotates_it(project: Project) -> None:
     """A rotation is no renewal; without one the cure is the command."""
     (known, unknown) = apps(2)

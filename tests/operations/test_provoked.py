@@ -384,7 +384,7 @@ OTHERS: dict[str, Row] = {
     ),
     "clock set back": Row(_age(9000), "last run", "clock was set back", "renews it"),
     "nobody renews": Row(_age(60), "last run", "no run has tried", "Start the timer"),
-    "hook fails": Row(_hook, "hook", "--on-renew failed", "correct the command"),
+    "hook fails": Row(_hook, "hook", "--on-renew failed", "Correct the command"),
     "no timer": Row(Scene.checks, "timer", "no timer", "schedule"),
     # Settings
     "no --env-file": Row(_flags(env_file="/nowhere/.env"), "settings", "/nowhere/.env", ".env"),

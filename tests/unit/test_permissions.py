@@ -160,6 +160,27 @@ def test_links_of_ours_are_followed_as_kubernetes_makes_them(tmp_path: Path) -> 
     assert found[-2:] == ["secret", "..data"]
 
 
+@pytest.mark.parametrize(
+    ("way", "found"),
+    [
+        ("folder/../link", ["link"]),
+        ("./link/./none", ["link"]),
+        ("link/../link", ["link", "link"]),
+        ("far/../inner", ["far", "deep/inner"]),
+        ("folder/link", []),
+    ],
+)
+def test_links_are_found_on_any_way(tmp_path: Path, way: str, found: list[str]) -> None:
+    """A step up from where a link leads is one from there."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "deep" / "down").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "far").symlink_to(tmp_path / "deep" / "down")
+    (tmp_path / "deep" / "inner").symlink_to("down")
+    here = os.path.realpath(tmp_path)
+    assert check_links(f"{here}/{way}") == [f"{here}/{each}" for each in found]
+
+
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     """With the system's own words."""
     (tmp_path / "a").symlink_to("b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -83,12 +84,14 @@ def test_without_it_the_wait_doubles_with_full_jitter_up_to_half_a_minute() -> N
 class Scripted(Transport):
     """Answers as it is told, without a network."""
 
-    def __init__(self, *results: Answer | Trouble, deadline: float = 60.0) -> None:
+    def __init__(
+        self, *results: Answer | Trouble, deadline: float = 60.0, connections: int = 4
+    ) -> None:
         super().__init__(
             timeout=1.0,
             max_attempts=3,
             deadline=time.monotonic() + deadline,
-            connections=4,
+            connections=connections,
         )
         self.results = list(results)
         self.before: Callable[[], None] = lambda: None
@@ -102,8 +105,8 @@ class Scripted(Transport):
         return self.results.pop(0)
 
 
-def ask(transport: Transport) -> tuple[Answer | Trouble, int]:
-    reply = transport.post("https://localhost/", "", {}, tenant="a")
+def ask(transport: Transport, tenant: str = "a") -> tuple[Answer | Trouble, int]:
+    reply = transport.post("https://localhost/", "", {}, tenant=tenant)
     return reply.result, reply.attempts
 
 
@@ -149,3 +152,41 @@ def test_a_wait_beyond_the_deadline_ends_at_once_and_says_so() -> None:
     assert time.monotonic() - began < 2
     assert isinstance(result, Trouble)
     assert (result.kind, result.out_of_time, attempts) == ("throttled", True, 1)
+
+
+def test_a_throttled_tenant_keeps_no_other_one_waiting() -> None:
+    """On the same host; how its name is written does not matter."""
+    throttled = Trouble("throttled", retry_after=600.0)
+    transport = Scripted(throttled, OK, deadline=5.0, connections=1)
+    assert isinstance(ask(transport)[0], Trouble)
+    assert transport.pause("https://localhost", "A") > 500
+    assert transport.pause("https://localhost", "b") == 0
+    assert ask(transport, "b") == (OK, 1)
+    assert transport.results == []
+
+
+@pytest.mark.parametrize("window", [1, 2])
+def test_no_more_requests_are_under_way_for_a_tenant_than_its_window_has_room_for(
+    window: int,
+) -> None:
+    """However many connections there are."""
+    transport = Scripted(*[OK] * 12)
+    _, tenant = transport._circuits("https://localhost/", "a")
+    tenant.window.size = float(window)
+    tenant.window._limit = window
+    under_way: list[None] = []
+    most: list[int] = []
+
+    def take_a_while() -> None:
+        under_way.append(None)
+        most.append(len(under_way))
+        time.sleep(0.02)
+        under_way.pop()
+
+    transport.before = take_a_while
+    threads = [threading.Thread(target=ask, args=(transport,)) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (max(most), len(most)) == (window, 12)

@@ -39,7 +39,7 @@ _INDENT = 23  # columns before what was seen
     examples="""
     # Everything, up to the registry
     credentials-provider doctor --registry-url https://gateway.example.com
-    # One identity; and its token request, to be made by hand
+    # The token request of one identity, to be made by hand
     credentials-provider doctor ci --curl
     """,
     epilog="Exit codes: 0 no failure (warnings aside); 1 a failure; 2 usage, or a configuration of "

@@ -1,4 +1,4 @@
-"""`generate`: options to a request, one run, a rendered report, an exit code."""
+"""`generate`: options to a run, a rendered report, an exit code."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class GenerateCommand(Command):
 @identities_file_option
 @output_dir_option
 @click.option("-f", "--force", is_flag=True, help="Renew everything that is selected.")
-@click.option("--dry-run", is_flag=True, help="Say what is due and why; request and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what is due and why. Request and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option(
     "-q", "--quiet", is_flag=True, help="Print only what is wrong, and each warning once a day."
@@ -156,7 +156,7 @@ class GenerateCommand(Command):
 @click.option(
     "--on-renew",
     metavar="COMMAND",
-    help="Shell command to run when new tokens are in place; if it fails, the next run repeats it.",
+    help="Shell command to run when new tokens are in place. If it fails, the next run repeats it.",
 )
 @click.option(
     "--on-failure",
@@ -182,7 +182,7 @@ class GenerateCommand(Command):
     type=DURATION,
     default="5m",
     show_default=True,
-    help="How often a timer runs this command: for an alert on the metrics.",
+    help="How often a timer runs this command, for alerts on the metrics.",
 )
 @click.option(
     "--shard",

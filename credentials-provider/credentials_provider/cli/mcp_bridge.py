@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     # A server behind an MCP gateway
     credentials-provider mcp-bridge --identity ci --header-name X-Authorization https://gateway.example.com/github/mcp
     """,
-    epilog="Assistants start it: `mcp-config` writes the line. Standard output is only for MCP.",
+    epilog="Assistants start it by the line that `mcp-config` writes. Standard output is only for "
+    "MCP.",
 )
 @click.argument("url")
 @click.option(

@@ -83,7 +83,9 @@ _VERSION_TIMEOUT = 10.0  # seconds for an assistant's program to tell its versio
     "--registry-url", metavar="URL", help="Every server that the identity may use at this registry."
 )
 @click.option(
-    "--gateway", is_flag=True, help="The servers are behind an MCP gateway: X-Authorization."
+    "--gateway",
+    is_flag=True,
+    help="The servers are behind an MCP gateway, which wants X-Authorization.",
 )
 @click.option(
     "--header-name",
@@ -220,7 +222,7 @@ class _Configurator:
             undo_edit(edit, backup)
             click.echo(f"{edit.path} is as it was before.", err=True)
         else:
-            click.echo(f"{edit.path} keeps it; run this again after the cure.", err=True)
+            click.echo(f"{edit.path} keeps it. Run this again after the cure.", err=True)
 
     def _identity(self) -> str:
         name: str | None = self.options["identity"]

@@ -1,4 +1,4 @@
-"""What people and programs get to see of a run: the result on stdout, talk on stderr."""
+"""Shows a run to people and programs: the result on stdout, the rest on stderr."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def show_report(
         _show_failure(each, failure, now, cure="" if failure.remedy == following else cure)
     if report.hook is not None and report.hook.message is not None:
         log(
-            f"{click.style('the hook failed', fg='red')} ({report.hook.message}); it stays pending "
+            f"{click.style('the hook failed', fg='red')} ({report.hook.message}). It stays pending "
             "and runs again with the next run. The new tokens are in place.",
             "error",
         )

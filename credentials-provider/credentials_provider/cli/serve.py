@@ -41,8 +41,8 @@ ENV_FILE = ".endpoint.env"
     # On a port and with a file that a service's unit names
     credentials-provider serve --port 8460 --write-env /run/my-agent/identity.env
     """,
-    epilog="As Azure App Service's managed identity: clients choose an identity by client_id where "
-    "several are served. For systemd with Type=notify.",
+    epilog="It acts as Azure App Service's managed identity. Where several identities are served, "
+    "clients choose one by client_id. For systemd with Type=notify.",
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=identity_names)
 @click.option(

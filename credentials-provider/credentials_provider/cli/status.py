@@ -87,7 +87,7 @@ def command(root: str, /, **options: Any) -> int:
         return _prune(settings, yes=options["yes"])
     if options["watch"]:
         if options["as_json"] or not sys.stdout.isatty():
-            raise click.UsageError("--watch draws on a terminal; without one, use --json.")
+            raise click.UsageError("--watch draws on a terminal. Without one, use --json.")
         return _watch(lambda: _read(settings, name, interval, look), name)
     status = _read(settings, name, interval, look)
     if options["as_json"]:

@@ -63,11 +63,11 @@ token_options = with_options(
         type=DURATION,
         default="5m",
         show_default=True,
-        help="Renew first if less life is left. Tokens that never live as long: half of their "
-        "life.",
+        help="Renew first if less life is left. A token whose whole life is shorter has at least "
+        "half of it left.",
     ),
     click.option("-f", "--force", is_flag=True, help="Renew first in any case, as after a 401."),
-    click.option("--no-store", is_flag=True, help="Mint a token and write it to no file at all."),
+    click.option("--no-store", is_flag=True, help="Mint a token and write no file."),
     click.option("--tenant-id", metavar="ID", help="With --client-id. Or ENTRA_TENANT_ID."),
     click.option(
         "--client-id",
@@ -106,7 +106,7 @@ token_options = with_options(
     show_default="Authorization",
     callback=check_header_names,
     metavar="HEADER",
-    help="For header and headers-json; X-Authorization for an MCP gateway. Repeatable.",
+    help="For header and headers-json. An MCP gateway wants X-Authorization. Repeatable.",
 )
 @click.option(
     "--env-var",

@@ -57,13 +57,13 @@ _HEARTBEAT_TIMEOUT = 300.0  # seconds without a sign of life after which the ser
     credentials-provider watch --health-port 8080 --log-format json
     """,
     params=[each for each in generate.command.params if each.name not in _OMITTED_OPTIONS],
-    epilog="Renews at once after a change of the identities file; reads its settings again on "
+    epilog="Renews at once after a change of the identities file. Reads its settings again on "
     "SIGHUP. For containers, and for systemd with Type=notify or notify-reload.",
 )
 @click.option(
     "--health-port",
     type=click.IntRange(0, 65535),
-    help="Answer on loopback: 200 on / while every token is valid, else 503; metrics on /metrics.",
+    help="Answer on loopback: / with 200 while every token is valid, else 503, and /metrics.",
 )
 @click.option(
     "--listen",

@@ -168,7 +168,11 @@ def _get(url: str, settings: Settings, timeout: float, *, verify: bool) -> Vault
 
 def _refused(url: str, source: str, status: int, inner: str = "") -> SecretUnavailableError:
     problem, remedy = FORBIDDEN.get(inner) or REFUSALS.get(
-        status, (f"answered HTTP {status}", "Run again in a minute; look at the vault's logs.")
+        status,
+        (
+            f"answered HTTP {status}",
+            "Run again in a minute. If it lasts, look at the vault's logs.",
+        ),
     )
     transient = status not in REFUSALS
     return SecretUnavailableError(f"{url} ({source}) {problem}", remedy, transient=transient)

@@ -167,7 +167,7 @@ class Resolver:
         if value is None:
             raise SecretUnavailableError(
                 f"the environment variable {name} ({field}) is not set, or empty",
-                f"Set {name} in the environment or in .env; a timer's environment is not your "
+                f"Set {name} in the environment or in .env. A timer's environment is not your "
                 "shell's.",
             )
         return value.strip()

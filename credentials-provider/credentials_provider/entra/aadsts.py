@@ -176,7 +176,7 @@ ROWS = (
         (90002,),
         "permanent",
         "the tenant was not found in this cloud",
-        "Compare tenant_id with App registrations > (your app) > Overview; if it is right, set "
+        "Compare tenant_id with App registrations > (your app) > Overview. If it is right, set "
         "cloud (usgov, china) to the tenant's own.",
     ),
     Row(
@@ -295,7 +295,7 @@ ROWS = (
         (90055,),
         "transient",
         "the tenant is throttled: it made too many requests",
-        "Wait some minutes and run again; use --refresh-ahead so that only tokens that are due are "
+        "Wait some minutes and run again. Use --refresh-ahead so that only tokens that are due are "
         "asked for.",
     ),
     Row(

@@ -139,7 +139,7 @@ _BY_STATUS = {
     ),
     429: Diagnosis(
         "the provider throttles this client or tenant (HTTP 429)",
-        "Wait some minutes and run again; use --refresh-ahead so that only tokens that are due are "
+        "Wait some minutes and run again. Use --refresh-ahead so that only tokens that are due are "
         "asked for.",
         True,
     ),
@@ -183,12 +183,12 @@ _UNREACHABLE = {
     ),
     "reset": Diagnosis(
         "the connection to {host} was cut",
-        "Run again; if it lasts, look for a firewall or proxy that breaks HTTPS to this host.",
+        "Run again. If it lasts, look for a firewall or proxy that breaks HTTPS to this host.",
         True,
     ),
     "timeout": Diagnosis(
         "{host} did not answer in time",
-        "Run again; if it lasts, check that the firewall allows outgoing HTTPS, or raise "
+        "Run again. If it lasts, check that the firewall allows outgoing HTTPS, or raise "
         "--timeout.",
         True,
     ),

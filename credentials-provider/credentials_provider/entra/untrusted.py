@@ -21,7 +21,7 @@ UNTRUSTED = {
     ),
     "expired": Diagnosis(
         "the certificate of {host} has expired, or this machine's clock is ahead",
-        "Check this machine's clock (NTP); if it is right, the host or the proxy before it needs "
+        "Check this machine's clock (NTP). If it is right, the host or the proxy before it needs "
         "a new certificate.",
         False,
     ),

@@ -161,7 +161,7 @@ def discard(paths: Iterable[str]) -> None:
     if left:
         raise StorageError(
             f"cannot be deleted: {', '.join(left)}",
-            hint="Check what is there, and who owns the folder; then delete it by hand.",
+            hint="Check what is there, and who owns the folder. Then delete it by hand.",
         )
 
 
@@ -297,7 +297,7 @@ def keep(settings: Settings, place: str, secret: str) -> None:
     except OSError as error:
         raise StorageError(
             f"the folder {path} cannot be made: {error.strerror}",
-            hint="Check owner and permissions of the folder above; it must not be a link.",
+            hint="Check owner and permissions of the folder above. It must not be a link.",
         ) from None
     folder.sweep()
     folder.ignore_in_git()

@@ -302,7 +302,7 @@ class _Rotator:
 
     def _description(self, rotation: Rotation) -> str:
         if rotation.remove_at is None:
-            return "the new credential is not proven yet; run this again"
+            return "the new credential is not proven yet: run this again"
         left = max((rotation.remove_at - self._now()) / 3600, 0)
         ends = f", ends on {day_of(rotation.ends_at)}" if rotation.ends_at else ""
         return (

@@ -7,6 +7,7 @@ gets it once the line can be written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -120,7 +121,7 @@ def _append(path: str, line: str) -> None:
             check_owner(path, os.fstat(descriptor))
         data = f"{line}\n".encode() if line else b""
         if data and os.write(descriptor, data) != len(data):
-            raise StorageError("only a part of it was written")
+            raise OSError(errno.EIO, "only a part of it was written")
     finally:
         os.close(descriptor)
 

@@ -120,7 +120,7 @@ def launch_warnings(
         file = settings.environment.file
         where = os.path.abspath(file) if file else "a .env file and name it with --env-file"
         yield (
-            f"{', '.join(names)} {are} set in this shell alone; what is started elsewhere does not "
+            f"{', '.join(names)} {are} set in this shell alone. What is started elsewhere does not "
             f"have {them}. Put {them} into {where}."
         )
     if start and _UV_CACHE.search(start[0].replace("\\", "/")):

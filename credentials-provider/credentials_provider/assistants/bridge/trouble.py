@@ -44,7 +44,7 @@ _CURES = {
     "unknown_ca": "Name its authority with --ca-bundle FILE in the assistant's configuration.",
     "self_signed": "If this is right, name its certificate with --ca-bundle FILE in the "
     "assistant's configuration.",
-    "expired": "Check this machine's clock; if it is right, the server needs a new certificate.",
+    "expired": "Check this machine's clock. If it is right, the server needs a new certificate.",
     "not_yet_valid": "Check this machine's clock.",
     "hostname": "Check the spelling of the server's address: the certificate is for another name.",
     "protocol": "Check the server's address: its port does not speak TLS. Only this machine's own "

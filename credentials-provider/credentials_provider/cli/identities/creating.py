@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--existing",
     metavar="CLIENT_ID",
-    help="Register this application instead of a new one; its secret is asked for.",
+    help="Register this application instead of a new one. Its secret is asked for.",
 )
 @click.option(
     "--assistant", type=click.Choice(list(CLIENTS)), help="Also configure this assistant."
@@ -66,7 +66,7 @@ def create(root: str, /, name: str, groups: str, **options: Any) -> int:
 
     The registry is asked once. The account's secret goes to a private file before anything else,
     and is printed nowhere. Then the identity is added and gets its first token. After a failure,
-    run the same command again: it goes on.
+    run the same command again. It goes on.
     """
     from credentials_provider.lifecycle.creating import finish  # urllib3
 

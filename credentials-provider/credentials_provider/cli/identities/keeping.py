@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 @click.option(
     "--purge/--keep",
     default=True,
-    help="Delete its token, also in its sinks, and its files in .secrets; or keep them. "
+    help="Delete its token (in its sinks, too) and its files in .secrets, or keep them. "
     "Default: --purge",
 )
 @click.option(
     "--at-registry",
     is_flag=True,
-    help="Delete its account at the registry first; asks who you are.",
+    help="Delete its account at the registry first. Needs --as or --token-file.",
 )
 @with_options(output_dir_option, registry_options, ca_bundle_option, file_options)
 @click.pass_obj

@@ -1,4 +1,4 @@
-"""`identities import` and `secret`: secrets that others made, put away and proven."""
+"""`identities import` and `secret`: stores secrets that others made, and proves them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ _PROPAGATION_TIMEOUT = (
 @click.argument("name")
 @click.argument("answer", type=click.File(encoding="utf-8-sig", errors="replace"), default="-")
 @click.option(
-    "--replace", is_flag=True, help="NAME exists: replace its secret, once the new one is proven."
+    "--replace",
+    is_flag=True,
+    help="Replace the secret of NAME, which exists, once the new one is proven.",
 )
 @click.option("--delete", is_flag=True, help="Delete the file with the secret, once it is proven.")
 @with_options(identity_options, ca_bundle_option, file_options)
@@ -64,7 +66,8 @@ def import_(
     """Add the machine account that the MCP Gateway Registry made.
 
     ANSWER is the file that `user-create-m2m` wrote, what it printed, or the JSON of the registry's
-    API; standard input without it. Other spellings of a client ID and a secret are read, too.
+    API. Without it, standard input is read. Other spellings of a client ID and a secret are read,
+    too.
     """
     from credentials_provider.identities.registration import read_registration
 
@@ -138,8 +141,8 @@ def _delete(
 def secret(root: str, /, name: str, from_file: str | None, wait: float, **options: Any) -> int:
     """Replace the client secret of an identity.
 
-    The new one is typed where nobody sees it, or read from standard input or a file. It gets a
-    token first; the old one is dropped only then.
+    The new one is typed where nobody sees it, or read from standard input or a file. It must
+    get a token before the old one is dropped.
     """
     from credentials_provider.lifecycle.replacing import replace_secret  # msal
 

@@ -70,8 +70,8 @@ _BUSY = 30.0  # seconds to wait for another rotation
 def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any) -> int:
     """Make a new secret, or certificate, prove it by a token, and let the identity use it.
 
-    The old one stays valid for the overlap; a later rotate removes it. Each step can be repeated:
-    after a failure, run it again. The identity, or the one of --as, needs the app role
+    The old one stays valid for the overlap. A later rotate removes it. Each step can be repeated.
+    After a failure, run it again. The identity, or the one of --as, needs the app role
     Application.ReadWrite.OwnedBy of Microsoft Graph, and must be an owner of the application.
     """
     from credentials_provider.lifecycle.rotating import LOCK, Plan  # msal

@@ -1,4 +1,4 @@
-"""`identities list` and `check`: what stands in the file, without a secret."""
+"""`identities list` and `check`: what the file holds, without a secret."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _list_options = with_options(
     click.option(
         "--check-secret-expiry",
         is_flag=True,
-        help="Ask Microsoft Graph when client secrets end; needs Application.Read.All.",
+        help="Ask Microsoft Graph when client secrets end. Needs Application.Read.All.",
     ),
     provider_options,
     file_options,

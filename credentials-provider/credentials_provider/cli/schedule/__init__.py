@@ -71,15 +71,15 @@ def command() -> None:
 @click.option(
     "--sandbox/--no-sandbox",
     default=True,
-    help="Isolate the service with namespaces; some containers do not allow that.",
+    help="Isolate the service with namespaces. Some containers do not allow that.",
 )
 @click.option(
     "--load-credential",
     "credentials",
     multiple=True,
     metavar="NAME:PATH",
-    help="Let systemd read a secret for the service (LoadCredential=); one named "
-    f"{IDENTITIES_FILE} is the identities file.",
+    help="Let systemd read a secret for the service (LoadCredential=). The one "
+    f"named {IDENTITIES_FILE} is the identities file.",
 )
 @click.pass_obj
 def systemd_command(root: str, /, **options: Any) -> int:
@@ -232,7 +232,7 @@ def _make_folder(path: str) -> None:
     except OSError as error:
         raise StorageError(
             f"{error.filename} cannot be made: {error.strerror}",
-            hint="Check its owner and permissions; your own units go with --user.",
+            hint="Check its owner and permissions. For your own units, add --user.",
         ) from None
 
 

@@ -81,7 +81,7 @@ place = with_options(identities_file_option, output_dir_option, env_file_option)
 local = with_options(
     place,
     click.option(
-        "--install", is_flag=True, help="Install it, run it once; an earlier one is replaced."
+        "--install", is_flag=True, help="Install it in place of an earlier one, and run it once."
     ),
     click.option("--uninstall", is_flag=True, help="Remove what --install made."),
 )

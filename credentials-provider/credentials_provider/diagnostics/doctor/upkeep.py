@@ -37,13 +37,6 @@ def timer(exam: Examination, process: Mapping[str, str], root: str) -> Iterator[
     renewals = [each for each in found if each.rotation is None]
     if good := [each.where for each in renewals if each.problem is None]:
         yield Check("timer", "ok", " and ".join(good))
-    elif not renewals and process.get("KUBERNETES_SERVICE_HOST"):
-        yield Check(
-            "timer",
-            "skipped",
-            "in a pod, `watch` or the Job of a CronJob renews the tokens",
-            "`kubectl get cronjobs,jobs,pods` shows them.",
-        )
     elif not renewals:
         yield Check(
             "timer",
@@ -98,7 +91,7 @@ def last_run(exam: Examination) -> Iterator[Check]:
             "hook",
             "warning",
             f"--on-renew failed at {iso(int(hook.at))}: {hook.message}",
-            "It runs again with the next run; correct the command if it keeps failing.",
+            "It runs again with the next run. Correct the command if it keeps failing.",
         )
     if run := status.last_run:
         seen = f"{iso(int(run.finished_at))} was the last that renewed or tried to"

@@ -99,7 +99,7 @@ def _signature(token: Token, *, signed: bool | None) -> Finding:
         return Finding("signature", False, seen, cure)
     if signed is None:
         return Finding("signature", None, f"{seen}: not checked", "Add --verify to check it.")
-    cure = "" if signed else "Do not use this token; mint a new one."
+    cure = "" if signed else "Do not use this token. Mint a new one."
     return Finding("signature", signed, f"{seen}: {'right' if signed else 'not right'}", cure)
 
 
