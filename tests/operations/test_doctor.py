@@ -32,6 +32,7 @@ from support import (
     connect_proxy,
     entry,
     environment,
+    full_disk,
     wait,
 )
 
@@ -342,6 +343,25 @@ def test_files_that_no_run_could_write_are_found(healthy: Project) -> None:
         with TokenStore(healthy.output).lock(1.0):
             (found,) = bad(examine(healthy), "files")
         assert f"process {os.getpid()} holds the lock" in found.seen
+
+
+def test_a_full_disk_is_found_and_the_next_run_after_it_renews(
+    healthy: Project, run: Program
+) -> None:
+    """The run says why, the old tokens stay whole, and doctor names the disk."""
+    folder = os.path.join(healthy.folder, "full")
+    os.mkdir(folder, 0o700)
+    where = ("-i", healthy.identities_file, "-o", folder)
+    with full_disk(folder) as ballast:
+        failed = run(*where, "--refresh-ahead")
+        assert failed.code == 1
+        assert "No space left on device" in failed.stderr
+        told = run("doctor", *where)
+        assert told.code == 1
+        assert f"the disk of {folder} is full" in told.stdout + told.stderr
+        os.unlink(ballast)
+        assert run(*where, "--refresh-ahead").code == 0
+        assert "is full" not in run("doctor", *where).stdout
 
 
 def test_an_open_identities_file_is_found_before_the_first_run(healthy: Project) -> None:
