@@ -608,7 +608,7 @@ def test_a_bridge_keeps_silent_about_its_token(planted: Planted, tmp_path: pathl
 
 
 def test_a_secret_that_was_made_is_in_its_file_and_nowhere_else(tmp_path: pathlib.Path) -> None:
-    """By the registry or by Graph, all its life: in what commands say and what they leave behind."""
+    """By the registry or Graph, all its life: in what commands say and what they leave behind."""
     (admin,) = apps(1)
     admin = replace(admin, roles=("registry-admins", "Application.ReadWrite.OwnedBy"))
     made: set[str] = {admin.secrets[0]}

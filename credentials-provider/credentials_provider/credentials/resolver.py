@@ -256,7 +256,7 @@ class Resolver:
         if not identity.certificate_key_file or _KEY in content:
             content, warnings = _read(path, field, strict=self._strict)
         else:
-            warnings = ()  # a certificate without its key is no secret
+            warnings = ()  # a certificate without its key is not secret
         what = f"{path} ({field})"
         if identity.certificate_key_file:
             theirs = self._path(identity.certificate_key_file, "certificate_key_file")
