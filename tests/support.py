@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import socketserver
 import subprocess
@@ -20,6 +21,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, quote_plus
+
+import pytest
 
 from credentials_provider.emulator import App, sample_apps
 from credentials_provider.model import Observer, Outcome, Report, RunOptions
@@ -314,6 +317,25 @@ def assert_no_secret(text: str, many: Iterable[App]) -> None:
 
 
 # Servers that are no emulator
+
+
+@contextlib.contextmanager
+def full_disk(folder: str) -> Iterator[str]:
+    """A small file system over this folder, without room; gives the file that takes it."""
+    mount, umount = (shutil.which(each, path=os.defpath) for each in ("mount", "umount"))
+    if os.name != "posix" or os.geteuid() != 0 or not mount or not umount:
+        pytest.skip("needs root and mount")
+    line = [mount, "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", folder]
+    if subprocess.run(line, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount here")
+    try:
+        ballast = os.path.join(folder, "ballast")
+        with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+            while file.write(bytes(1 << 12)):
+                pass
+        yield ballast
+    finally:
+        subprocess.run([umount, folder], check=True)
 
 
 def closed_port() -> int:

@@ -32,6 +32,7 @@ from support import (
     connect_proxy,
     entry,
     environment,
+    full_disk,
     wait,
 )
 
@@ -344,6 +345,25 @@ def test_files_that_no_run_could_write_are_found(healthy: Project) -> None:
         assert f"process {os.getpid()} holds the lock" in found.seen
 
 
+def test_a_full_disk_is_found_and_the_next_run_after_it_renews(
+    healthy: Project, run: Program
+) -> None:
+    """The run says why, the old tokens stay whole, and doctor names the disk."""
+    folder = os.path.join(healthy.folder, "full")
+    os.mkdir(folder, 0o700)
+    where = ("-i", healthy.identities_file, "-o", folder)
+    with full_disk(folder) as ballast:
+        failed = run(*where, "--refresh-ahead")
+        assert failed.code == 1
+        assert "No space left on device" in failed.stderr
+        told = run("doctor", *where)
+        assert told.code == 1
+        assert f"the disk of {folder} is full" in told.stdout + told.stderr
+        os.unlink(ballast)
+        assert run(*where, "--refresh-ahead").code == 0
+        assert "is full" not in run("doctor", *where).stdout
+
+
 def test_an_open_identities_file_is_found_before_the_first_run(healthy: Project) -> None:
     """It holds secrets whether or not there is an output folder."""
     path = healthy.write(healthy.entries(), "elsewhere.json")
@@ -505,14 +525,6 @@ def crontab(folder: str, *lines: str) -> dict[str, str]:
     Path(path).write_text("#!/bin/sh\ncat <<'EOF'\n" + "\n".join(lines) + "\nEOF\n")
     os.chmod(path, 0o755)
     return {"PATH": f"{folder}:/usr/bin:/bin"}
-
-
-def test_in_a_pod_no_timer_of_the_machine_is_looked_for(project: Project) -> None:
-    """The cure must work where it is read."""
-    project.add_all(apps(1))
-    process = {**crontab(project.folder, ""), "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-    (renewal,) = [each for each in examine(project, process=process) if each.name == "timer"]
-    assert (renewal.verdict, "kubectl" in renewal.cure) == ("skipped", True)
 
 
 def test_the_end_of_each_secret_is_told_and_what_rotates_it(project: Project) -> None:

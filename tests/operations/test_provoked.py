@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -32,7 +33,8 @@ from faults.servers import (
     unknown_authority,
     wrong_host,
 )
-from support import Project, apps, closed_port, connect_proxy, renew
+from support import Project, apps, closed_port, connect_proxy, full_disk, renew
+from unit.test_found import Machine, states
 
 if TYPE_CHECKING:
     import ssl
@@ -131,6 +133,7 @@ class Scene:
         self.process: dict[str, str] = {"PATH": ""}
         self.more: dict[str, Any] = {}
         self._monkeypatch = monkeypatch
+        self.setenv = monkeypatch.setenv
         self.trust = Trust(project.folder)
 
     def fault(self, kind: str, **parameters: Any) -> None:
@@ -254,6 +257,22 @@ def _locked(scene: Scene) -> None:
     scene.stack.enter_context(TokenStore(scene.project.output).lock(1.0))
 
 
+def _full_disk(scene: Scene) -> None:
+    folder = os.path.join(scene.project.folder, "full")
+    os.mkdir(folder, 0o700)
+    scene.stack.enter_context(full_disk(folder))
+    scene.flags["output_dir"] = folder
+
+
+def _failing_unit(scene: Scene) -> None:
+    machine = Machine(Path(scene.project.folder))
+    scene.process |= machine.process
+    scene.process["PATH"] += f":{os.defpath}"
+    scene.setenv("XDG_CONFIG_HOME", machine.process["XDG_CONFIG_HOME"])
+    failed = states("fleet-7", result="exit-code", status=226)
+    machine.unit("fleet-7", "/usr/bin/credentials-provider generate", both=failed)
+
+
 def _output_is_a_file(scene: Scene) -> None:
     scene.flags["output_dir"] = scene.project.private("tokens", "")
 
@@ -368,6 +387,7 @@ OTHERS: dict[str, Row] = {
         lambda s: s.fault("skew", endpoint="any", seconds=-7200), "clock", "2 h", "NTP"
     ),
     # Files
+    "full disk": Row(_full_disk, "files", "is full", "Make room"),
     "folder is a file": Row(_output_is_a_file, "files", "is a file", "--output-dir"),
     "lock held": Row(_locked, "files", "holds the lock", "end that process"),
     "open folder": Row(_open(".", 0o755), "files", "look into", "chmod 700"),
@@ -385,6 +405,12 @@ OTHERS: dict[str, Row] = {
     "clock set back": Row(_age(9000), "last run", "clock was set back", "renews it"),
     "nobody renews": Row(_age(60), "last run", "no run has tried", "Start the timer"),
     "hook fails": Row(_hook, "hook", "--on-renew failed", "Correct the command"),
+    "unit that fails": Row(
+        _failing_unit,
+        "timer",
+        "fleet-7.timer: this machine does not allow its namespaces",
+        "fleet-7",
+    ),
     "no timer": Row(Scene.checks, "timer", "no timer", "schedule"),
     # Settings
     "no --env-file": Row(_flags(env_file="/nowhere/.env"), "settings", "/nowhere/.env", ".env"),

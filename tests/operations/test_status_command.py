@@ -14,6 +14,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from credentials_provider.emulator import Fault
 from support import PATIENCE, Project, apps, assert_no_secret, entry, environment, renew, until
 
@@ -189,14 +191,23 @@ def test_a_narrow_terminal_goes_without_the_bar(project: Project, run: Program) 
     assert title.index("EXPIRES") == row.index(":") - 2
 
 
-def test_an_error_breaks_no_word_at_a_narrow_terminals_edge(project: Project, run: Program) -> None:
-    """A line is longer than the terminal only where it is one word, such as a path."""
-    project.write([{"identity_name": "ci", "tenant_id": "common", "client_secert": "x"}])
-    with Terminal(run.line("generate"), project.folder, columns=60) as terminal:
-        assert terminal.end() == 2
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("generate", 2), ("doctor", 2), ("inspect ci-agent --login-base-url https://other", 0)],
+)
+def test_a_message_breaks_no_word_at_a_narrow_terminals_edge(
+    project: Project, run: Program, command: str, code: int
+) -> None:
+    """A line is longer than the terminal only where it is one word, or a label and one."""
+    project.add(apps(1)[0])
+    renew(project)
+    if code == 2:
+        project.write([{"identity_name": "ci", "tenant_id": "common", "client_secert": "x"}])
+    with Terminal(run.line(*command.split()), project.folder, columns=60) as terminal:
+        assert terminal.end() == code
         lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.seen).splitlines()
     assert len(lines) > 5
-    assert [line for line in lines if len(line) > 60 and " " in line.strip()] == []
+    assert [line for line in lines if len(line) > 60 and re.search(r"\S \S", line)] == []
 
 
 def test_an_entry_with_a_mistake_is_shown_with_it_and_with_what_its_token_is_good_for(
@@ -249,6 +260,22 @@ def test_of_many_identities_the_worst_are_shown_and_the_rest_counted(
         seen = terminal.read_until("70 in all")
         assert " more: " in seen
         assert seen.count("\n") < 24
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines", "more"), [(80, 12, True), (80, 8, True), (60, 6, True), (60, 5, False)]
+)
+def test_watch_keeps_the_outage_on_a_small_terminal(
+    project: Project, run: Program, columns: int, lines: int, more: bool
+) -> None:
+    """To its last word; how many there are, and how many more where rows are shown."""
+    project.add_all(apps(30))
+    assert run().code == 0
+    with Terminal(run.line("status", "--watch"), project.folder, columns, lines) as terminal:
+        seen = " ".join(re.sub(r"\x1b\[\S*?[A-Za-z]", "", terminal.read_until("tries.")).split())
+    assert "30 in all: 30 fresh" in seen
+    assert ("more: " in seen) is more
+    assert re.search(r"If Entra ID became unreachable .* that leaves \d+ tries\.", seen)
 
 
 def test_a_hook_that_failed_is_shown(project: Project, run: Program) -> None:
@@ -309,14 +336,14 @@ def test_status_reads_while_a_run_holds_the_lock(project: Project, run: Program)
 class Terminal:
     """A process on a pseudo-terminal."""
 
-    def __init__(self, line: list[str], folder: str, columns: int = 80) -> None:
+    def __init__(self, line: list[str], folder: str, columns: int = 80, lines: int = 24) -> None:
         import fcntl
         import struct
         import termios
 
         self.seen = ""
         self._here, there = pty.openpty()
-        fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.process = subprocess.Popen(
             line,
             cwd=folder,

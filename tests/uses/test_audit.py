@@ -50,7 +50,7 @@ def test_token_and_exec_leave_a_line_each(
     assert run("token", *option, app.name).code == 0
     assert run("token", *option, "--no-store", app.name).code == 0
     shown = run("exec", *option, app.name, "/bin/sh", "-c", "echo $$")
-    first, second, third = found = lines(audit)
+    first, _, third = found = lines(audit)
     assert [each["command"] for each in found] == ["token", "token", "exec"]
     assert {each["event"] for each in found} == {"token"}
     assert {each["identity"] for each in found} == {app.name}
@@ -61,7 +61,7 @@ def test_token_and_exec_leave_a_line_each(
     assert {each["parent"] for each in found} == {os.path.basename(name)}
     assert third["pid"] == int(shown.stdout)
     assert all(re.fullmatch(r"\d{4}-.*\+00:00", each["time"]) for each in found)
-    assert first["expires_at"] <= second["expires_at"]
+    assert first["expires_at"] == third["expires_at"] == project.token(app.name)["expires_at"]
     assert stat.S_IMODE(audit.stat().st_mode) == 0o600
     text = audit.read_text(encoding="utf-8")
     assert_no_secret(text, [app])

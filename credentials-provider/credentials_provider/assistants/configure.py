@@ -1,4 +1,4 @@
-"""One assistant's file: which entries it is to have, and what that makes of its text."""
+"""Plans, makes and takes back a change of one assistant's file."""
 
 from __future__ import annotations
 

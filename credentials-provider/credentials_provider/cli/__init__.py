@@ -286,7 +286,7 @@ def _resolve_aliases(arguments: list[str]) -> list[str]:
 
 
 def _own_arguments(arguments: Sequence[str]) -> Sequence[str]:
-    """What we read: behind `--` stands somebody else's command line."""
+    """The arguments that are ours: those after `--` belong to another command."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 

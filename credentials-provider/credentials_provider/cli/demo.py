@@ -1,4 +1,4 @@
-"""`demo`: the main job on the local emulator, nothing left behind but its folder."""
+"""`demo`: the main job on the local emulator, which leaves only its own folder."""
 
 from __future__ import annotations
 

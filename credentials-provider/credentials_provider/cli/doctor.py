@@ -17,7 +17,7 @@ from credentials_provider.cli.options import (
     settings_options,
 )
 from credentials_provider.cli.signals import stoppable
-from credentials_provider.cli.table import wrapped
+from credentials_provider.cli.table import marked, terminal, wrapped
 from credentials_provider.diagnostics import doctor
 from credentials_provider.diagnostics.doctor.tokens import curl
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, printable
@@ -92,7 +92,8 @@ def command(root: str, /, **options: Any) -> int:
     )
     click.echo(f"\n{summary}")
     if not options["registry_url"]:
-        click.echo("Not checked: whether the registry accepts the token (--registry-url URL)")
+        left = "Not checked: whether the registry accepts the token (--registry-url URL)"
+        click.echo(wrapped(left))
     return code
 
 
@@ -117,16 +118,17 @@ def _cure(check: Check) -> str:
 
 
 def _show(check: Check) -> None:
-    verdict = click.style(f"{check.verdict:8}", fg=_COLOURS[check.verdict])
     names = ", ".join(check.identity_names[:_MOST_NAMES])
     if more := len(check.identity_names[_MOST_NAMES:]):
         names += f" and {more} more"
     trace = f"; Trace ID {check.trace_id}" if check.trace_id else ""
     seen = printable(f"{names}{': ' if names else ''}{check.seen}{trace}")
-    click.echo(wrapped(f"{verdict} {check.name:13} {seen}", hang=_INDENT))
+    colour, text = _COLOURS[check.verdict], f" {check.name:13} {seen}"
+    click.echo(marked(f"{check.verdict:8}", colour, text, hang=_INDENT))
     for line in (_cure(check), check.link):
         if line:
-            click.echo(f"{'':{_INDENT}}{printable(line)}")
+            whole = f"{'':{_INDENT}}{printable(line)}"
+            click.echo(whole if len(whole) <= terminal()[0] else wrapped(whole))
 
 
 def _show_curl(name: str, root: str, options: dict[str, Any]) -> None:

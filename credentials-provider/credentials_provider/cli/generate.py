@@ -1,4 +1,4 @@
-"""`generate`: options to a request, one run, a rendered report, an exit code."""
+"""`generate`: options to a run, a rendered report, an exit code."""
 
 from __future__ import annotations
 

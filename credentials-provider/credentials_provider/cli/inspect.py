@@ -19,6 +19,7 @@ from credentials_provider.cli.options import (
     utc_option,
 )
 from credentials_provider.cli.output import local_time, time_left
+from credentials_provider.cli.table import marked, wrapped
 from credentials_provider.diagnostics.http import HttpClient
 from credentials_provider.diagnostics.inspection.decoding import described, find_token
 from credentials_provider.diagnostics.inspection.registry import (
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 _MARKS = {True: ("ok", "green"), False: ("refused", "red"), None: ("unknown", "yellow")}
 _DEADLINE = 40.0  # seconds for all requests of --verify
+_INDENT = 11  # columns before what the registry would say
 
 
 @click.command(
@@ -183,23 +185,24 @@ def _show(
     token: Token, verified: Verification | None, findings: Sequence[Finding], now: float
 ) -> None:
     if verified is None:
-        head = click.style("Not verified", fg="yellow")
-        click.echo(f"{head}: anybody could have written this; --verify checks the signature\n")
+        text = "anybody could have written this; --verify checks the signature"
+        click.echo(marked("Not verified", "yellow", f": {text}") + "\n")
     elif verified.ok:
-        click.echo(f"{click.style('Verified', fg='green')}: {verified.seen}\n")
+        click.echo(marked("Verified", "green", f": {verified.seen}") + "\n")
     else:
         word = {True: "Not verified", False: "Invalid", None: "Not checked"}[verified.signed]
-        click.echo(f"{click.style(word, fg='red')}: {verified.seen}\n")
+        click.echo(marked(word, "red", f": {verified.seen}") + "\n")
     for label, text in (*described(token), *_times(token, now)):
         click.echo(f"{label:12} {text}")
     click.echo("\nThe MCP Gateway Registry would say:")
     for finding in findings:
         word, colour = _MARKS[finding.ok]
-        click.echo(f"  {click.style(f'{word:8}', fg=colour)} {finding.about}: {finding.seen}")
+        text = f" {finding.about}: {finding.seen}"
+        click.echo(marked(f"  {word:8}", colour, text, hang=_INDENT))
         if finding.ok is not True:
             for line in (finding.cure, finding.link):
                 if line:
-                    click.echo(f"           {line}")
+                    click.echo(wrapped(f"{'':{_INDENT}}{line}"))
 
 
 def _times(token: Token, now: float) -> Sequence[tuple[str, str]]:

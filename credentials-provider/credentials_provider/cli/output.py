@@ -1,4 +1,4 @@
-"""What people and programs get to see of a run: the result on stdout, talk on stderr."""
+"""Shows a run to people and programs: the result on stdout, the rest on stderr."""
 
 from __future__ import annotations
 

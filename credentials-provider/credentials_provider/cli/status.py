@@ -19,7 +19,7 @@ from credentials_provider.cli.options import (
     utc_option,
 )
 from credentials_provider.cli.signals import stoppable
-from credentials_provider.cli.status_text import status_lines, warning
+from credentials_provider.cli.status_text import screen_lines, status_lines, warning
 from credentials_provider.cli.table import terminal, wrapped
 from credentials_provider.diagnostics.endings import ending, find_rotations
 from credentials_provider.diagnostics.status import Row, Status, prune, read_status
@@ -123,9 +123,8 @@ def _watch(read: Callable[[], Status], name: str | None) -> int:
                 began = time.monotonic()
                 status = read()
                 height = terminal()[1] - 1
-                rest = len(list(status_lines(status, name, 0)))
-                lines = list(status_lines(status, name, max(height - rest, 1)))
-                shown = [f"{line}\x1b[K" for line in "\n".join(lines).split("\n")[:height]]
+                lines = screen_lines(status, name, height)
+                shown = [f"{line}\x1b[K" for line in lines]
                 click.echo("\x1b[H" + "\n".join(shown) + "\x1b[J", nl=False)
                 sys.stdout.flush()
                 # A large folder takes a while to read: most of the time belongs to others.

@@ -22,7 +22,7 @@ from credentials_provider.policy import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from credentials_provider.tokens.history import LastFailure
 
@@ -51,6 +51,24 @@ def status_lines(status: Status, name: str | None, rows: int) -> Iterator[str]:
     yield from map(wrapped, _outlook(status))
     if not name:  # else it is explained already
         yield from map(wrapped, _endings(status))
+
+
+def screen_lines(status: Status, name: str | None, height: int) -> list[str]:
+    """What of it a screen has lines for: the table gives way, and the outage stays."""
+    rest = len(_split(status_lines(status, name, 0)))
+    lines = _split(status_lines(status, name, max(height - rest, 0)))
+    if len(lines) > height:
+        lines = [line for line in lines if line]
+    if len(lines) <= height:
+        return lines
+    below = [line for line in _split(map(wrapped, _outlook(status))) if line]
+    above = lines[: len(lines) - len(below)]
+    room = max(height - len(below), 1)
+    return [*(above[:room] if name else above[-room:]), *below][:height]
+
+
+def _split(paragraphs: Iterable[str]) -> list[str]:
+    return "\n".join(paragraphs).split("\n")
 
 
 # The table

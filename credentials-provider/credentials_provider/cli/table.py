@@ -78,6 +78,12 @@ def wrapped(text: str, *, err: bool = False, hang: int = 0) -> str:
     )
 
 
+def marked(word: str, colour: str, text: str, *, hang: int = 0) -> str:
+    """The paragraph of a coloured word, with the blanks around it, and what it is about."""
+    paragraph = wrapped(f"{word}{text}", hang=hang)
+    return click.style(word, fg=colour) + paragraph[len(word) :]
+
+
 def terminal() -> tuple[int, int]:
     """Columns and lines of the terminal, of whichever stream is one."""
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""One document over HTTPS, asked for once: whatever comes back is a finding."""
+"""Gets a document over HTTPS, without retries: every answer is a finding."""
 
 from __future__ import annotations
 

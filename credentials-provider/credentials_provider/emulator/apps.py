@@ -192,7 +192,7 @@ class Directory:
         return len(self._apps)
 
     def add(self, app: App) -> None:
-        """Register the app, or replaces the one of the same tenant and client id."""
+        """Register the app, or replace the one of the same tenant and client id."""
         name = app.tenant_id.lower()
         with self._lock:
             guid = self._tenants.get(name) or (name if is_guid(name) else derived_guid(name))

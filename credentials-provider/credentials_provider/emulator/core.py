@@ -146,7 +146,7 @@ class Emulator:
         self._port = self._server.port
 
     def close(self) -> None:
-        """End every connection and frees the port; `start` takes the same port again."""
+        """End every connection and free the port. `start` takes the same port again."""
         self._closing.set()
         server, self._server = self._server, None
         if server is not None:
@@ -219,7 +219,7 @@ class Emulator:
     # Changes
 
     def add_app(self, app: App) -> None:
-        """Register the app, or replaces the one of the same tenant and client id."""
+        """Register the app, or replace the one of the same tenant and client id."""
         self._directory.add(app)
 
     def remove_app(self, app: App | str) -> None:
@@ -292,7 +292,7 @@ class Emulator:
         )
 
     def _record(self, call: Call, connection: Connection) -> Fault | None:
-        """Note the request and takes the fault that strikes it."""
+        """Note the request, and take the fault that strikes it."""
         request = call.request
         record = RecordedRequest(
             method=request.method,

@@ -89,7 +89,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         return int(self.server_address[1])
 
     def stop(self) -> None:
-        """Frees the port, ends every connection and waits for their threads."""
+        """Free the port, end every connection and wait for their threads."""
         self.shutdown()
         self._thread.join()
         self.server_close()
@@ -100,7 +100,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._changed.wait_for(lambda: not self._open, _CLOSE_TIMEOUT)
 
     def process_request(self, request: object, client_address: object) -> None:
-        """Count the connection, then hands it to a thread of its own."""
+        """Count the connection, then hand it to a thread of its own."""
         self.accepted += 1
         super().process_request(request, client_address)  # type: ignore[arg-type]
 
@@ -207,7 +207,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        """Keeps quiet."""
+        """Keep quiet."""
 
 
 def _reason(status: int) -> str:

@@ -59,7 +59,7 @@ class Hooks:
         self._ends_at = ends_at
 
     def renewed(self, report: Report) -> HookResult | None:
-        """Run `--on-renew` if it has something to hear of; None if it has not.
+        """Run `--on-renew` if there are tokens that it does not know; None if there are none.
 
         Not under the folder's lock: the hook may take its time, and may itself ask for tokens. A
         lock of its own keeps two runs from telling it the same thing.

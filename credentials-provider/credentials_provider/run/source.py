@@ -1,4 +1,4 @@
-"""Tokens for a program that asks often: from memory while the files are as they were.
+"""Tokens for a program that asks often, from memory until a file changes.
 
 Safe for threads: who asks for what another thread is about to renew waits for that renewal.
 """

@@ -56,7 +56,7 @@ def _within_address_space(count: int) -> int:
 
 
 def each_of(items: Sequence[T], ask: Callable[[T], R], workers: int) -> Iterator[tuple[T, R]]:
-    """Every item with what `ask` says about it, in their order. An error is raised here."""
+    """Call `ask` for every item, in threads; the items with its answers, in order."""
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     done: list[queue.SimpleQueue[R | Exception]] = [queue.SimpleQueue() for _ in items]
     for number in range(len(items)):

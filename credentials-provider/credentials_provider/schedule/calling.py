@@ -1,4 +1,4 @@
-"""The programs that keep timers: called by fixed words, their failures in ours."""
+"""Calls the programs that keep timers (systemctl, crontab) and explains their failures."""
 
 from __future__ import annotations
 

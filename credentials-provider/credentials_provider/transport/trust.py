@@ -1,4 +1,4 @@
-"""Whom to trust: TLS for everything that this program connects to."""
+"""TLS for everything that this program connects to, and the authorities that it trusts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One identity's tokens for one server. Asked before each options."""
+"""One identity's tokens for one server, asked for before each request."""
 
 from __future__ import annotations
 

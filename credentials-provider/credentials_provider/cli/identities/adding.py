@@ -144,7 +144,7 @@ def _check_certificate(settings: Settings, fields: dict[str, Any]) -> None:
 
 
 def stored_path(typed: str, folder: str) -> str:
-    """A path for the file, where it is relative to that; typed, it is to the working directory."""
+    """A path as the identities file has it, from one that was typed in the working directory."""
     if typed.startswith(("~", "$")) or os.path.isabs(typed):
         return typed
     full = os.path.abspath(typed)

@@ -77,5 +77,5 @@ def wait_option(default: str) -> Decorator:
 
 
 def progress(line: str) -> None:
-    """Say something that is not the result."""
+    """Say something on standard error."""
     click.echo(line, err=True)

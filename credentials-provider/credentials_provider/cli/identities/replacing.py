@@ -1,4 +1,4 @@
-"""`identities import` and `secret`: secrets that others made, put away and proven."""
+"""`identities import` and `secret`: stores secrets that others made, and proves them."""
 
 from __future__ import annotations
 

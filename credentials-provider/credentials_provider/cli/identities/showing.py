@@ -1,4 +1,4 @@
-"""`identities list` and `check`: what stands in the file, without a secret."""
+"""`identities list` and `check`: what the file holds, without a secret."""
 
 from __future__ import annotations
 

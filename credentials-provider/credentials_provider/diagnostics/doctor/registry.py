@@ -1,4 +1,4 @@
-"""The registry: shown one token, over a way that nobody else can listen on."""
+"""What the registry answers to a token, over an encrypted connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a token is true: signed by the provider, and the one that an identity would get."""
+"""Whether a token is genuine: the provider signed it, and it is the expected identity's."""
 
 from __future__ import annotations
 
