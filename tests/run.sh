@@ -5,7 +5,7 @@
 #   tests/run.sh                        everything
 #   tests/run.sh tests/unit -k renewal  some
 #   tests/run.sh -n 0 --pdb             in one process
-#   tests/run.sh -m slow                what waits for cron's own clock, a minute
+#   tests/run.sh -n 0 -m slow           what needs minutes, root, cron or debootstrap
 #   tests/run.sh --setup                none: sets up only
 set -u
 
