@@ -10,7 +10,7 @@ import pytest
 
 from credentials_provider.transport import retrying
 from credentials_provider.transport.circuits import Circuit
-from credentials_provider.transport.connections import Answer, Trouble
+from credentials_provider.transport.connections import Answer, HttpRequest, Trouble
 from credentials_provider.transport.retrying import (
     FIRST_BACKOFF,
     MAXIMUM_BACKOFF,
@@ -219,3 +219,28 @@ def test_a_tenant_that_answers_nobody_is_given_up_and_no_other_one_with_it() -> 
     assert isinstance(result, Trouble)
     assert (result.kind, attempts) == ("throttled", 0)
     assert ask(transport, "b") == (OK, 1)
+
+
+@pytest.mark.parametrize(("deadline", "longest"), [(5.0, 5.0), (60.0, 20.0), (0.0, None)])
+def test_no_request_gets_longer_than_the_run_has_left(
+    monkeypatch: pytest.MonkeyPatch, deadline: float, longest: float | None
+) -> None:
+    """Nor is one sent when the run has ended."""
+    now = 100.0
+    transport = Transport(
+        timeout=20.0,
+        max_attempts=1,
+        deadline=now + deadline,
+        connections=1,
+        monotonic=lambda: now,
+    )
+    timeouts: list[float] = []
+
+    def exchange(request: HttpRequest) -> Answer:
+        timeouts.append(request.timeout)
+        return OK
+
+    monkeypatch.setattr(transport._connections, "exchange", exchange)
+    result, _ = ask(transport)
+    assert timeouts == ([] if longest is None else [longest])
+    assert (result == OK) is (longest is not None)

@@ -158,3 +158,12 @@ def test_a_throttled_tenant_gives_what_it_can(
     result = run(answers(), retry_after, seed=seed)
     assert result.seconds <= 1.3 * possible
     assert result.refusals <= share * result.requests
+
+
+def test_the_tenant_waits_only_where_a_single_request_was_refused() -> None:
+    """With room for two, the refused one waits alone."""
+    window = Window(2)
+    window.refused(0.0, 0.0, 5.0)
+    assert (window.size, window.opens_at) == (1.0, float("-inf"))
+    window.refused(1.0, 1.0, 5.0)
+    assert (window.size, window.opens_at) == (1.0, 6.0)
