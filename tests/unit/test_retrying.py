@@ -27,6 +27,7 @@ CUT = Trouble("unreachable", "reset")
 OK = Answer(200, {}, b"{}", 0.0, None)
 THROTTLED = Trouble("throttled", retry_after=0.01)
 UNAVAILABLE = Trouble("unavailable")
+UNTRUSTED = Trouble("untrusted", "expired")
 
 
 def failing(circuit: Circuit, *, active: int, many: int) -> None:
@@ -94,7 +95,7 @@ class Scripted(Transport):
             connections=connections,
         )
         self.results = list(results)
-        self.before: Callable[[], None] = lambda: None
+        self.before: Callable[[], object] = lambda: None
 
     def _send(self, call: _Call) -> Answer | Trouble:
         self.before()
@@ -190,6 +191,34 @@ def test_no_more_requests_are_under_way_for_a_tenant_than_its_window_has_room_fo
     for thread in threads:
         thread.join()
     assert (max(most), len(most)) == (window, 12)
+
+
+def test_a_host_that_cannot_be_trusted_is_asked_once_for_all() -> None:
+    """No identity fares better, and each attempt shows it a connection more."""
+    transport = Scripted(UNTRUSTED)
+    assert ask(transport) == (UNTRUSTED, 1)
+    result, attempts = ask(transport)
+    assert isinstance(result, Trouble)
+    assert (result.kind, attempts) == ("untrusted", 0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_tenant_that_answers_nobody_is_given_up_and_no_other_one_with_it() -> None:
+    """Two identities spend their attempts side by side; a third one spends none."""
+    together = threading.Barrier(2)
+    transport = Scripted(*[THROTTLED] * 6, OK, connections=32)  # a window with room for two
+    transport.before = lambda: together.wait(5)
+    two = [threading.Thread(target=ask, args=(transport,)) for _ in range(2)]
+    for each in two:
+        each.start()
+    for each in two:
+        each.join(10)
+    transport.before = lambda: None
+
+    result, attempts = ask(transport)
+    assert isinstance(result, Trouble)
+    assert (result.kind, attempts) == ("throttled", 0)
+    assert ask(transport, "b") == (OK, 1)
 
 
 @pytest.mark.parametrize(("deadline", "longest"), [(5.0, 5.0), (60.0, 20.0), (0.0, None)])
