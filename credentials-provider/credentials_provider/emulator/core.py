@@ -104,9 +104,7 @@ class Emulator:
             services=services,
         )
         self._ca = trustme.CA()
-        header = random_guid(random.Random())  # noqa: S311 - guards nothing real
-        keys = arc_keys or tempfile.gettempdir()
-        self._machine = Machine(self._directory, self._endpoints, header, machine_times, keys)
+        self._machine = Machine(self._directory, self._endpoints, machine_times, arc_keys)
         self._machine_address = machine_address
         self._with_machine = machine
         self._numbers = itertools.count(1)
