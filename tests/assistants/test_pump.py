@@ -454,6 +454,25 @@ def test_a_session_that_is_lost_is_made_anew(forgotten: Reply) -> None:
     ]
 
 
+@pytest.mark.parametrize("version", ["2024-11-05", None])
+def test_a_new_session_that_is_another_one_is_not_taken(version: str | None) -> None:
+    """The client agreed on the first one's version: it has to begin again itself."""
+    versions = iter(["2025-06-18", version])
+
+    def answer(asked: Asked) -> Reply:
+        if asked.method != "POST":
+            return Reply(405)
+        if asked.message["method"] == "initialize":
+            found = result(asked, {"protocolVersion": next(versions)})
+            return Reply(body=found, headers={"mcp-session-id": "any"})
+        return Reply(404) if "id" in asked.message else Reply(202)
+
+    with bridged(answer) as (server, bridge):
+        bridge.begin()
+        assert "gives no like one" in bridge.ask("tools/call", 3, **CALL)["error"]["message"]
+        assert len(server.posts("tools/call")) == 1
+
+
 def test_messages_keep_their_order_around_the_beginning() -> None:
     """Also of a client that waits for nothing."""
     order: list[str] = []

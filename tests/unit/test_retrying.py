@@ -193,6 +193,20 @@ def test_no_more_requests_are_under_way_for_a_tenant_than_its_window_has_room_fo
     assert (max(most), len(most)) == (window, 12)
 
 
+def test_a_run_that_was_stopped_sends_nothing_more() -> None:
+    """Who waits as a throttle wants is woken, and asks no more."""
+    transport = Scripted(Trouble("throttled", retry_after=30.0), OK, OK)
+    waiting = threading.Thread(target=ask, args=(transport,))
+    waiting.start()
+    while len(transport.results) == 3:
+        time.sleep(0.001)
+    transport.stop()
+    waiting.join(5)
+    assert not waiting.is_alive()
+    assert ask(transport)[1] == 0
+    assert transport.results == [OK, OK]
+
+
 def test_no_more_requests_are_under_way_than_there_are_connections() -> None:
     """However many tenants there are."""
     transport = Scripted(*[OK] * 6, connections=2)
