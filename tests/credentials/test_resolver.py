@@ -423,6 +423,23 @@ def test_a_certificate_and_its_key_may_stand_in_two_files(project: Project, idp:
     assert report.exit_code == 0, report.results[0].failure
 
 
+@pytest.mark.parametrize("holds_key", [False, True])
+def test_a_certificate_without_its_key_may_be_read_by_everybody(
+    project: Project, idp: Emulator, *, holds_key: bool
+) -> None:
+    """cert-manager writes it so; a key in it is a secret all the same."""
+    (app,) = apps(1)
+    found = certificate()
+    idp.add_app(replace(app, secrets=(), certificates=(pem(found),)))
+    path = put(project, "tls.crt", (key_pem() if holds_key else "") + pem(found))
+    os.chmod(path, 0o644)
+    put(project, "tls.key", key_pem())
+    project.write([only(app, certificate_file="tls.crt", certificate_key_file="tls.key")])
+    listener = Listener()
+    assert renew(project, listener).exit_code == 0
+    assert any("can be read by every user" in each for each in listener.warnings) is holds_key
+
+
 @pytest.mark.parametrize(
     ("crt", "key", "says"),
     [

@@ -195,3 +195,25 @@ def test_a_token_that_cannot_be_put_where_it_was_wanted_is_an_error(
     error, cure = ran.stderr.splitlines()
     assert error == "error: /dev/full cannot be written: No space left on device"
     assert "Check space" in cure
+
+
+@pytest.mark.parametrize(("lost", "told"), [("device", True), ("closed", False)], indirect=["lost"])
+def test_a_full_disk_is_told_and_a_reader_that_went_away_is_not(
+    project: Project, run: Command, lost: int, *, told: bool
+) -> None:
+    """`| head` has what it wanted; a file that lacks its end is nobody's wish."""
+    project.add_all(apps(1))
+    ran = subprocess.run(
+        run.line("--json"),
+        cwd=project.folder,
+        env=environment(project.folder),
+        stdin=subprocess.DEVNULL,
+        stdout=lost,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert ran.returncode == 0
+    assert ("standard output cannot be written: No space left" in ran.stderr) is told
+    assert told or ran.stderr == ""

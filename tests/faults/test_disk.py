@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from .test_kills import leftovers
 from .tracing import Held, attached, caught, tracing
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Iterator
 
     from credentials_provider.emulator import App, Emulator
@@ -133,6 +135,31 @@ def test_a_folder_that_cannot_be_synced_still_has_its_tokens(
 
     assert (ran.code, ran.stderr) == (0, "")
     assert json.loads(held_project.files()[f"{many[0].name}.json"])["access_token"]
+
+
+@tracing
+def test_what_is_renamed_has_been_synced_and_the_folder_is_synced_at_the_end(
+    project: Project, run: Command, tmp_path: pathlib.Path
+) -> None:
+    """Else a power cut after a renewal could leave an empty file, or the old one for ever."""
+    many = apps(3)
+    project.add_all(many)
+    log = tmp_path / "calls"
+    prefix = ["strace", "-f", "-y", "-qq", "-o", str(log), "-e", "trace=fsync,renameat"]
+
+    assert wait(run.start_line([*prefix, *run.line()])).code == 0
+
+    synced: list[str] = []
+    last = 0  # how many calls of fsync had begun when the last token file was renamed
+    for call in log.read_text(encoding="utf-8").splitlines():
+        if found := re.search(r"fsync\([0-9]+<([^>]*)>", call):
+            synced.append(os.path.basename(found[1]))
+        elif found := re.search(r'renameat\([^"]*"([^"]*)", [^"]*"([^"]*)"', call):
+            assert found[1] in synced, call
+            if found[2] in project.tokens():
+                last = len(synced)
+    assert last >= len(many)
+    assert os.path.basename(project.output) in synced[last:]
 
 
 @tracing

@@ -41,6 +41,7 @@ from e2e.conftest import no_backoff
 from support import (
     API,
     OTHER_TENANT,
+    SCOPE,
     Project,
     apps,
     closed_port,
@@ -604,3 +605,57 @@ def test_a_bridge_keeps_silent_about_its_token(planted: Planted, tmp_path: pathl
     assert "bad: Bearer ..." in out  # the server's own reason, without the token
     assert found(out + err) == set()
     planted.search()
+
+
+def test_a_secret_that_was_made_is_in_its_file_and_nowhere_else(tmp_path: pathlib.Path) -> None:
+    """By the registry or Graph, all its life: in what commands say and what they leave behind."""
+    (admin,) = apps(1)
+    admin = replace(admin, roles=("registry-admins", "Application.ReadWrite.OwnedBy"))
+    made: set[str] = {admin.secrets[0]}
+    with Emulator(registry_groups=["agents"]) as idp:
+        project = Project(str(tmp_path), idp)
+        idp.add_app(admin)
+        asks = ("--registry-url", idp.base_url, "--as", "admin")
+        named = ("--tenant-id", admin.tenant_id, "--scope", SCOPE, "--groups", "agents")
+        reach = {"ENTRA_LOGIN_BASE_URL": idp.base_url, "REQUESTS_CA_BUNDLE": idp.ca_file}
+        project.write([])
+
+        def run(*words: str, stdin: str = "") -> None:
+            ran = subprocess.run(
+                [sys.executable, "-m", "credentials_provider", *words],
+                cwd=project.folder,
+                env=environment(project.folder, reach),
+                input=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert ran.returncode == 0, (words, ran.stderr)
+            for app in [*idp._directory._apps.values()]:
+                made.update(each.content for each in app.passwords)
+            forms = {form for secret in made for form in forms_of(secret)}
+            texts = {"output": ran.stdout + ran.stderr}
+            for path in tmp_path.rglob("*"):
+                if path.is_file() and path.parent.name != ".secrets":
+                    texts[str(path)] = path.read_text(errors="replace")
+            for where, text in texts.items():
+                assert not [form for form in forms if form in text], (words, where)
+
+        ids = ("--client-id", admin.client_id, *named[:4])
+        run("identities", "add", "admin", *ids, "--client-secret-stdin", stdin=admin.secrets[0])
+        run("identities", "create", "ci", *named, *asks)
+        (app,) = [each for each in [*idp._directory._apps.values()] if each.name == "ci"]
+        idp.add_app(replace(app, owners=(admin.client_id,)))
+        run("identities", "rotate", "ci", "--as", "admin")
+        run("identities", "rotate", "ci", "--as", "admin", "--finish")
+        run("generate", "-vv", "--log-format", "json", "--force")
+        for words in (("status", "ci"), ("status", "--json"), ("doctor",), ("identities", "list")):
+            run(*words)
+        newest = idp._directory.find(app.tenant_id, app.client_id)
+        assert newest is not None
+        run("identities", "secret", "ci", stdin=newest.passwords[-1].content)
+        run("identities", "check")
+        run("schedule", "cron", "--rotate")
+        run("identities", "remove", "ci", "--at-registry", *asks)
+    assert len(made) == 3

@@ -169,3 +169,38 @@ def test_prometheus_scrapes_watch_and_judges_it(prometheus: Prometheus, project:
     for expr in expressions():
         assert prometheus.ask("query", query=expr, time=str(time.time())) is not None, expr
     assert prometheus.value('credentials_provider_info{interval="60"}') == 1.0
+
+
+@pytest.mark.skipif(
+    shutil.which("prometheus-node-exporter") is None, reason="needs prometheus-node-exporter"
+)
+def test_a_collector_keeps_two_shards_apart(project: Project, run: Program, tmp_path: Path) -> None:
+    """node-exporter drops the second of two equal series, and says so in a metric."""
+    project.add_all(apps(4))
+    for part in ("0/2", "1/2"):
+        file = tmp_path / f"{part[0]}.prom"
+        assert run("--shard", part, "--metrics-file", str(file)).code == 0
+    port = closed_port()
+    line = ["prometheus-node-exporter", "--collector.disable-defaults", "--collector.textfile"]
+    line += [f"--collector.textfile.directory={tmp_path}"]
+    with subprocess.Popen(
+        [*line, f"--web.listen-address=127.0.0.1:{port}"], stderr=subprocess.DEVNULL
+    ) as exporter:
+        texts: list[str] = []
+
+        def scraped() -> bool:
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer,
+            ):
+                texts.append(answer.read().decode())
+            return bool(texts)
+
+        try:
+            until(scraped)
+        finally:
+            exporter.terminate()
+    assert "node_textfile_scrape_error 0" in texts[0]
+    shards = re.findall(r'credentials_provider_info\{.*shard="(\d/2)"', texts[0])
+    assert sorted(shards) == ["0/2", "1/2"]
+    assert len(re.findall(r"(?m)^credentials_provider_token_expiry_.*shard=", texts[0])) == 4

@@ -580,6 +580,17 @@ def test_a_run_ends_at_its_deadline_and_saves_what_it_has(
     assert project.path("serves").read_bytes() == before
 
 
+def test_the_lock_is_not_waited_for_beyond_the_deadline(project: Project) -> None:
+    """One deadline for lock and requests."""
+    project.identities("ci")
+    put(project, "ci", "due")
+    began = time.monotonic()
+    with FileLock(str(project.folder / LOCK_NAME)):
+        report = project.run(lock_timeout=60, deadline=0.1, **AHEAD)
+    assert time.monotonic() - began < 20
+    assert (outcomes(report), report.exit_code) == ({"ci": "kept"}, 75)
+
+
 def test_a_deadline_that_no_clock_holds_is_just_a_long_one(project: Project) -> None:
     """Ten years, the longest that can be said."""
     project.identities("ci")

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timezone
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from freezegun import freeze_time
 
 from credentials_provider.endpoint.answers import API_VERSION, PATH, Answer, Answers, Call, Query
 from credentials_provider.endpoint.server import BadRequestError, parse
+from credentials_provider.errors import CredentialsProviderError, LockBusyError
+from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import Observer, RunOptions
+from credentials_provider.run.access import ValidToken
 from credentials_provider.run.source import TokenSource
-from unit.making import CLIENT, GATEWAY, Project, sample_fields
+from unit.making import CLIENT, GATEWAY, NOW, UNREACHABLE, Project, sample_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from credentials_provider.minting import Failure
 
 HEADER = "h" * 43
 RESOURCE = f"api://{GATEWAY}"
@@ -164,3 +172,85 @@ def test_where_several_could_be_meant_there_is_no_token(
         Call("GET", target, {"host": "localhost:1", "x-identity-header": HEADER}), 1
     )
     assert (found.status if isinstance(found, Answer) else None) == status
+
+
+class Source:
+    """Has one token, and another one once that is refused."""
+
+    def __init__(self, token: ValidToken | CredentialsProviderError) -> None:
+        self._token = token
+        self.another: ValidToken | None = None
+
+    def ready(self, *_: object) -> ValidToken | None:
+        return self._token if isinstance(self._token, ValidToken) else None
+
+    def get(self, *_: object) -> ValidToken:
+        if isinstance(self._token, CredentialsProviderError):
+            raise self._token
+        return self._token
+
+    def replaced(self, name: str, refused: str) -> ValidToken | None:
+        del name
+        assert refused == "first"
+        return self.another
+
+
+def valid(token: str = "first", *, left: float = 3600, kept: Failure | None = None) -> ValidToken:
+    return ValidToken({"access_token": token}, NOW + left, kept)
+
+
+def asked(project: Project, source: Source, **changes: Any) -> tuple[Answer | None, Answer]:
+    """What there is at once, and what after a renewal."""
+    answers = Answers(cast("TokenSource", source), project.settings(), [], HEADER)
+    query = Query(make_entry(1, sample_fields(), project.settings()), RESOURCE, False, "")
+    query = query._replace(**changes)
+    with freeze_time(datetime.fromtimestamp(NOW, timezone.utc)):
+        return answers.ready(query), answers.take(query)
+
+
+FIRST = sha256(b"first").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("token", "changes", "at_once"),
+    [
+        (valid(), {}, True),
+        (valid(), {"refused": "f" * 64}, True),
+        (valid(), {"refused": FIRST}, False),
+        (valid(), {"refused": FIRST.upper()}, False),
+        (valid(), {"forced": True}, False),
+        (valid(kept=UNREACHABLE), {}, False),
+        (LockBusyError("busy"), {}, False),
+    ],
+)
+def test_only_a_token_that_nobody_refused_is_given_from_memory(
+    project: Project, token: ValidToken | CredentialsProviderError, changes: Any, *, at_once: bool
+) -> None:
+    found, _ = asked(project, Source(token), **changes)
+    assert (found is not None and b'"first"' in found.body) is at_once
+
+
+@pytest.mark.parametrize("changes", [{"refused": FIRST}, {"forced": True}], ids=str)
+def test_a_refused_token_is_replaced_where_there_is_another(
+    project: Project, changes: dict[str, Any]
+) -> None:
+    """The old one is given only where there is none."""
+    source = Source(valid())
+    assert b'"first"' in asked(project, source, **changes)[1].body
+    source.another = valid("second")
+    assert b'"second"' in asked(project, source, **changes)[1].body
+    assert b'"first"' in asked(project, source)[1].body
+
+
+@pytest.mark.parametrize(("left", "status"), [(60, 200), (59.9, 503), (-1, 503)])
+def test_a_token_is_given_for_a_minute_at_least(project: Project, left: float, status: int) -> None:
+    """Else an error that says why it is not renewed."""
+    _, answer = asked(project, Source(valid(left=left, kept=UNREACHABLE)))
+    assert (answer.status, b"first" in answer.body) == (status, status == 200)
+    assert (UNREACHABLE.message in answer.why) is (status == 503)
+
+
+def test_a_failure_is_an_error_with_its_cure(project: Project) -> None:
+    """And no token."""
+    _, answer = asked(project, Source(LockBusyError("it is busy", hint="Try again.")))
+    assert (answer.status, answer.why) == (500, "it is busy Try again.")

@@ -126,6 +126,25 @@ def test_a_link_of_ours_stays_one_and_what_it_leads_to_is_written(tmp_path: Path
     assert mode(tmp_path / "real" / "file") == 0o600
 
 
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_file_in_a_temporary_files_place_is_never_written_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Even if somebody could guess its name: the secret would go where a link leads."""
+    monkeypatch.setattr(os, "urandom", bytes)
+    guessed = tmp_path / f"{TEMPORARY_PREFIX}{os.getpid()}-{bytes(6).hex()}{TEMPORARY_SUFFIX}"
+    victim = tmp_path / "victim"
+    victim.write_text("theirs")
+    if kind == "link":
+        guessed.symlink_to("victim")
+    else:
+        guessed.hardlink_to(victim)
+    with pytest.raises(StorageError, match="File exists"):
+        Folder(str(tmp_path)).write("out", "ours")
+    assert victim.read_text() == "theirs"
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_device_stays_one(tmp_path: Path) -> None:
     """As does a link to one."""
     write_private(os.devnull, "ours")

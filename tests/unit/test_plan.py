@@ -34,6 +34,7 @@ def plan(found: OnDisk, *, lead: Lead | None = None, everything: bool = False) -
         (FRESH._replace(expires_on=NOW - 9, refresh_at=NOW - 99), "expired", False),
         (FRESH._replace(generated_at=NOW + 10), None, True),
         (FRESH._replace(generated_at=NOW + 10.1), "clock", False),
+        (FRESH._replace(clock_was_set=True), "clock", True),
         (FRESH._replace(fingerprint="1:yesterday"), "changed", False),
         (FRESH._replace(fingerprint="0:other version"), "changed", True),
         (FRESH._replace(fingerprint="11:other version"), "changed", True),

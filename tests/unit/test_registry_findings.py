@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credentials_provider.diagnostics.inspection.decoding import Token
+from credentials_provider.diagnostics.inspection.decoding import Token, described
 from credentials_provider.diagnostics.inspection.registry import (
     Finding,
     Validator,
@@ -197,7 +197,20 @@ def test_roles_count_only_where_there_are_no_groups(
     assert (finding.ok, finding.seen) == (True, scopes)
 
 
-@pytest.mark.parametrize("content", ["{nonsense: [", "[]", '{"_id": "x"}', "text"])
+@pytest.mark.parametrize("value", [[], {}, [[]], [{}], True, 1, 1e400, "", "x", "\ud800"], ids=repr)
+def test_claims_of_any_type_are_described_and_judged(value: object) -> None:
+    """Whoever made the token chose them."""
+    names = ("iss", "tid", "aud", "azp", "appid", "ver", "azpacr", "roles", "groups", "username")
+    for name in (*names, "_claim_names", "exp", "nbf", "iat", "sub", "scope", "scp"):
+        token = Token("", HEADER, {**CLAIMS, name: value})
+        assert all(text.isprintable() for _, text in described(token)), name
+        assert registry_findings(token, VALIDATOR, NOW, signed=True)
+    token = Token("", {"alg": value, "kid": value}, CLAIMS)
+    assert list(described(token))
+    assert registry_findings(token, VALIDATOR, NOW, signed=True)
+
+
+@pytest.mark.parametrize("content", ["{nonsense: [", "[]", '{"_id": "x"}', "text", "[" * 100_000])
 def test_scopes_that_map_nothing_are_refused(tmp_path: Path, content: str) -> None:
     """An empty mapping would call every group unmapped."""
     path = tmp_path / "scopes.json"

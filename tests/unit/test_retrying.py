@@ -10,7 +10,7 @@ import pytest
 
 from credentials_provider.transport import retrying
 from credentials_provider.transport.circuits import Circuit
-from credentials_provider.transport.connections import Answer, Trouble
+from credentials_provider.transport.connections import Answer, HttpRequest, Trouble
 from credentials_provider.transport.retrying import (
     FIRST_BACKOFF,
     MAXIMUM_BACKOFF,
@@ -27,6 +27,7 @@ CUT = Trouble("unreachable", "reset")
 OK = Answer(200, {}, b"{}", 0.0, None)
 THROTTLED = Trouble("throttled", retry_after=0.01)
 UNAVAILABLE = Trouble("unavailable")
+UNTRUSTED = Trouble("untrusted", "expired")
 
 
 def failing(circuit: Circuit, *, active: int, many: int) -> None:
@@ -94,7 +95,7 @@ class Scripted(Transport):
             connections=connections,
         )
         self.results = list(results)
-        self.before: Callable[[], None] = lambda: None
+        self.before: Callable[[], object] = lambda: None
 
     def _send(self, call: _Call) -> Answer | Trouble:
         self.before()
@@ -190,3 +191,91 @@ def test_no_more_requests_are_under_way_for_a_tenant_than_its_window_has_room_fo
     for thread in threads:
         thread.join()
     assert (max(most), len(most)) == (window, 12)
+
+
+def test_a_run_that_was_stopped_sends_nothing_more() -> None:
+    """Who waits as a throttle wants is woken, and asks no more."""
+    transport = Scripted(Trouble("throttled", retry_after=30.0), OK, OK)
+    waiting = threading.Thread(target=ask, args=(transport,))
+    waiting.start()
+    while len(transport.results) == 3:
+        time.sleep(0.001)
+    transport.stop()
+    waiting.join(5)
+    assert not waiting.is_alive()
+    assert ask(transport)[1] == 0
+    assert transport.results == [OK, OK]
+
+
+def test_no_more_requests_are_under_way_than_there_are_connections() -> None:
+    """However many tenants there are."""
+    transport = Scripted(*[OK] * 6, connections=2)
+    under_way: list[None] = []
+    most: list[int] = []
+
+    def take_a_while() -> None:
+        under_way.append(None)
+        most.append(len(under_way))
+        time.sleep(0.02)
+        under_way.pop()
+
+    transport.before = take_a_while
+    threads = [threading.Thread(target=ask, args=(transport, f"t{n}")) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (max(most), len(most)) == (2, 6)
+
+
+def test_a_host_that_cannot_be_trusted_is_asked_once_for_all() -> None:
+    """No identity fares better, and each attempt shows it a connection more."""
+    transport = Scripted(UNTRUSTED)
+    assert ask(transport) == (UNTRUSTED, 1)
+    result, attempts = ask(transport)
+    assert isinstance(result, Trouble)
+    assert (result.kind, attempts) == ("untrusted", 0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_tenant_that_answers_nobody_is_given_up_and_no_other_one_with_it() -> None:
+    """Two identities spend their attempts side by side; a third one spends none."""
+    together = threading.Barrier(2)
+    transport = Scripted(*[THROTTLED] * 6, OK, connections=32)  # a window with room for two
+    transport.before = lambda: together.wait(5)
+    two = [threading.Thread(target=ask, args=(transport,)) for _ in range(2)]
+    for each in two:
+        each.start()
+    for each in two:
+        each.join(10)
+    transport.before = lambda: None
+
+    result, attempts = ask(transport)
+    assert isinstance(result, Trouble)
+    assert (result.kind, attempts) == ("throttled", 0)
+    assert ask(transport, "b") == (OK, 1)
+
+
+@pytest.mark.parametrize(("deadline", "longest"), [(5.0, 5.0), (60.0, 20.0), (0.0, None)])
+def test_no_request_gets_longer_than_the_run_has_left(
+    monkeypatch: pytest.MonkeyPatch, deadline: float, longest: float | None
+) -> None:
+    """Nor is one sent when the run has ended."""
+    now = 100.0
+    transport = Transport(
+        timeout=20.0,
+        max_attempts=1,
+        deadline=now + deadline,
+        connections=1,
+        monotonic=lambda: now,
+    )
+    timeouts: list[float] = []
+
+    def exchange(request: HttpRequest) -> Answer:
+        timeouts.append(request.timeout)
+        return OK
+
+    monkeypatch.setattr(transport._connections, "exchange", exchange)
+    result, _ = ask(transport)
+    assert timeouts == ([] if longest is None else [longest])
+    assert (result == OK) is (longest is not None)

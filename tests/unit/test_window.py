@@ -158,3 +158,32 @@ def test_a_throttled_tenant_gives_what_it_can(
     result = run(answers(), retry_after, seed=seed)
     assert result.seconds <= 1.3 * possible
     assert result.refusals <= share * result.requests
+
+
+def test_the_tenant_waits_only_where_a_single_request_was_refused() -> None:
+    """With room for two, the refused one waits alone."""
+    window = Window(2)
+    window.refused(0.0, 0.0, 5.0)
+    assert (window.size, window.opens_at) == (1.0, float("-inf"))
+    window.refused(1.0, 1.0, 5.0)
+    assert (window.size, window.opens_at) == (1.0, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("refused_first", "refused_later", "opens"), [(0, 1, True), (0, 0, False), (11, 1, False)]
+)
+def test_a_window_opens_again_only_where_halving_it_changed_nothing(
+    refused_first: int, refused_later: int, *, opens: bool
+) -> None:
+    """A limit that refuses less since then is a limit of the rate: the window stays small."""
+    window = Window(32)
+    window.refused(0.0, 0.0, 1.0)
+    for _ in range(refused_first):
+        window.refused(1.0, 1.0, 1.0)
+    half = window.size
+    for _ in range(refused_later):
+        window.refused(2.0, 2.0, 1.0)
+    for _ in range(int(2 * half) - refused_later):
+        window.answered(2.0)
+    assert half == (16 if not refused_first else 8)
+    assert (window.size == 32) is opens

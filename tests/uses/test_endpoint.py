@@ -417,6 +417,9 @@ def test_a_unix_socket_is_its_owner_s_alone(app: App, run: Command, tmp_path: Pa
         ran = run("serve", "--socket", place)
         assert (ran.code, ran.stdout) == (2, "")
         assert "cannot be used" in ran.stderr
+        ran = run("serve", "--socket", str(tmp_path / ("s" * 200)))
+        assert (ran.code, ran.stdout) == (2, "")
+        assert "too long" in ran.stderr
     finally:
         served.stop()
     assert not os.path.exists(place)
@@ -462,7 +465,7 @@ def test_no_object_shows_the_header_or_a_token() -> None:
 def test_slow_and_idle_connections_end(
     app: App, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that says nothing, or half a request, does not stay."""
+    """One that says nothing, half a request, or one byte of it now and then, does not stay."""
     source = make(app.name)._source
     answers = Answers(source, source._options.settings, (), "secret")
     warnings: list[str] = []
@@ -474,6 +477,8 @@ def test_slow_and_idle_connections_end(
                 with socket.create_connection(place_of(address), PATIENCE) as client:
                     client.sendall(start)
                     assert end_of(client) == b""
+            with socket.create_connection(place_of(address), 0.05) as client:
+                assert drips(client) < PATIENCE
     monkeypatch.setattr(server, "MAXIMUM_CONNECTIONS", 2)
     with server.serving(answers, warnings.append) as address:
         place = place_of(address)
@@ -488,6 +493,21 @@ def test_slow_and_idle_connections_end(
 
 def place_of(address: str) -> tuple[str, int]:
     return "127.0.0.1", int(address.split(":")[2].split("/", maxsplit=1)[0])
+
+
+def drips(client: socket.socket) -> float:
+    """Seconds until the server ends a connection that gets one byte after the other."""
+    begun = time.monotonic()
+    while (taken := time.monotonic() - begun) < PATIENCE:
+        try:
+            client.send(b"G")
+            if not client.recv(1):
+                break
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+    return taken
 
 
 def end_of(client: socket.socket) -> bytes:

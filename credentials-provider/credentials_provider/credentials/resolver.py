@@ -48,6 +48,7 @@ ASSERTION_LEEWAY = 300  # seconds; Entra ID forgives as much of a clock
 
 _HOST_VARIABLES = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT")
 _PEM = b"-----BEGIN "
+_KEY = b"PRIVATE KEY-----"
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})", re.ASCII)
 
 
@@ -251,7 +252,11 @@ class Resolver:
 
     def _certificate(self, field: str, place: str, identity: Identity) -> Credential:
         path = self._path(place, field)
-        content, warnings = _read(path, field, strict=self._strict)
+        content, warnings = _read(path, field, strict=False)
+        if not identity.certificate_key_file or _KEY in content:
+            content, warnings = _read(path, field, strict=self._strict)
+        else:
+            warnings = ()  # a certificate without its key is not secret
         what = f"{path} ({field})"
         if identity.certificate_key_file:
             theirs = self._path(identity.certificate_key_file, "certificate_key_file")

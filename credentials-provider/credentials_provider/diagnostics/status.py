@@ -305,7 +305,7 @@ def _is_ours(document: dict[str, Any], name: str) -> bool:
         document.get("provider") == "entra"
         and document.get("identity_name") == name
         and isinstance(definition, str)
-        and definition.partition(":")[0] in {str(n + 1) for n in range(int(FINGERPRINT_VERSION))}
+        and definition.startswith(f"{FINGERPRINT_VERSION}:")
     )
 
 

@@ -31,12 +31,7 @@ def describe(code: int, values: dict[str, str]) -> tuple[Meaning, str]:
     A number that is not in the table is an `invalid_request` with a general text.
     """
     meaning = MEANINGS.get(code, _UNKNOWN)
-    return meaning, meaning.text.format_map(_Values(values))
-
-
-class _Values(dict[str, str]):
-    def __missing__(self, key: str) -> str:
-        return f"<{key}>"
+    return meaning, meaning.text.format_map(values)
 
 
 def _table(error: str, status: int, texts: dict[int, str]) -> dict[int, Meaning]:

@@ -188,9 +188,6 @@ class Directory:
         for app in apps:
             self.add(app)
 
-    def __len__(self) -> int:
-        return len(self._apps)
-
     def add(self, app: App) -> None:
         """Register the app, or replace the one of the same tenant and client id."""
         name = app.tenant_id.lower()
@@ -213,11 +210,6 @@ class Directory:
         key = (tenant_guid, client_id.lower())
         with self._lock:
             self._apps[key] = change(self._apps[key])
-
-    def knows(self, client_id: str) -> bool:
-        """Whether some tenant has the app."""
-        with self._lock:
-            return any(key[1] == client_id.lower() for key in self._apps)
 
     def tenant_guid(self, tenant: str) -> str:
         """The GUID of the tenant named in a path. Raises EntraError 900023 or 90002."""

@@ -89,11 +89,13 @@ class Emulator:
         self._ca_file = None if ca_file is None else os.fspath(ca_file)
         self._rng = random.Random(seed)  # noqa: S311 - ids and lifetimes, no keys
         self.platforms = Platforms(lambda: self.base_url)
-        services = [
+        services: list[Service] = [
             Vault(self._directory, vault or {}, lambda: self.base_url).answer,
-            *_services(self._directory, registry_groups, propagation),
+            Graph(self._directory, propagation).answer,
             self.platforms.answer,
         ]
+        if registry_groups is not None:
+            services.append(Registry(self._directory, registry_groups, propagation).answer)
         self._endpoints = Endpoints(
             self._directory,
             base_url=lambda: self.base_url,
@@ -102,9 +104,7 @@ class Emulator:
             services=services,
         )
         self._ca = trustme.CA()
-        header = random_guid(random.Random())  # noqa: S311 - guards nothing real
-        keys = arc_keys or tempfile.gettempdir()
-        self._machine = Machine(self._directory, self._endpoints, header, machine_times, keys)
+        self._machine = Machine(self._directory, self._endpoints, machine_times, arc_keys)
         self._machine_address = machine_address
         self._with_machine = machine
         self._numbers = itertools.count(1)
@@ -112,10 +112,6 @@ class Emulator:
         self._lock = threading.Lock()
         self._requests: list[RecordedRequest] = []
         self._injections: list[_Armed] = []
-
-    def __repr__(self) -> str:
-        state = "running" if self._server else "stopped"
-        return f"<Emulator port={self._port} apps={len(self._directory)} {state}>"
 
     # Life
 
@@ -306,14 +302,6 @@ class Emulator:
         with self._lock:
             self._requests.append(record)
             return next((armed.take() for armed in self._injections if armed.strikes(call)), None)
-
-
-def _services(
-    directory: Directory, groups: Iterable[str] | None, propagation: float
-) -> list[Service]:
-    """Graph, and a registry where it is to know groups."""
-    graph = Graph(directory, propagation).answer
-    return [graph] if groups is None else [graph, Registry(directory, groups, propagation).answer]
 
 
 class _Armed:

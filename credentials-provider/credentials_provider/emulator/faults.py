@@ -206,9 +206,9 @@ def truncated_json(call: Call) -> Reply:
     return replace(reply, body=body[: len(body) // 2])
 
 
-def garbage(call: Call, *, size: int = 512) -> Reply:
+def garbage(call: Call) -> Reply:
     """Bytes that are neither JSON nor UTF-8, on 200."""
-    return call.reply(200, bytes(range(255, -1, -1)) * (size // 256 + 1))
+    return call.reply(200, bytes(range(255, -1, -1)) * 2)
 
 
 def empty(call: Call) -> Reply:

@@ -35,14 +35,19 @@ OWN_ROLE = "Application.ReadWrite.OwnedBy"
 
 _APPLICATION = re.compile(r"/(?:v1\.0|beta)/applications\(appId='([^']*)'\)(?:/(\w+))?")
 _USUAL_LIFE = timedelta(days=2 * 365)
+_TOO_LONG = (
+    400,
+    "CredentialInvalidLifetimeAsPerAppPolicy",
+    "Credential lifetime exceeds the max value allowed as per assigned policy.",
+)
 
 
 class _RefusedError(Exception):
-    def __init__(self, status: int, code: str, message: str = "") -> None:
+    def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(code)
         self.status = status
         self.code = code
-        self.message = message or code
+        self.message = message
 
 
 class Graph:
@@ -151,11 +156,7 @@ class Graph:
         if app.key_policy is not None:
             life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
             if life > timedelta(days=app.key_policy):
-                raise _RefusedError(
-                    400,
-                    "CredentialInvalidLifetimeAsPerAppPolicy",
-                    "Credential lifetime exceeds the max value allowed as per assigned policy.",
-                )
+                raise _RefusedError(*_TOO_LONG)
         given = str(entry.get("keyId", "")).lower()
         return Added(
             key_id=given if is_guid(given) else random_guid(random.Random()),  # noqa: S311  an id
@@ -183,11 +184,7 @@ def _check_policy(app: App, life: timedelta) -> None:
             "Credential type not allowed as per assigned policy 'Password Addition'.",
         )
     if app.password_policy is not None and life > timedelta(days=app.password_policy):
-        raise _RefusedError(
-            400,
-            "CredentialInvalidLifetimeAsPerAppPolicy",
-            "Credential lifetime exceeds the max value allowed as per assigned policy.",
-        )
+        raise _RefusedError(*_TOO_LONG)
 
 
 def _shown(call: Call, app: App) -> Reply:

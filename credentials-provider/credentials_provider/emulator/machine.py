@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 import time
 from typing import TYPE_CHECKING, Literal
 
@@ -40,18 +41,17 @@ _FORMS = {"linux": "%m/%d/%Y %H:%M:%S +00:00", "windows": "%m/%d/%Y %I:%M:%S %p 
 class Machine:
     """Gives tokens to whoever is on the machine.
 
-    `header` is what App Service and Azure ML want to see; `keys` the folder where Arc's agent
-    leaves files that prove who reads them.
+    `keys` is the folder where Arc's agent leaves files that prove who reads them.
     """
 
     def __init__(
-        self, directory: Directory, endpoints: Endpoints, header: str, times: Times, keys: str
+        self, directory: Directory, endpoints: Endpoints, times: Times, keys: str | None
     ) -> None:
         self._directory = directory
         self._endpoints = endpoints
-        self._header = header
+        self._header = secrets.token_urlsafe(24)  # App Service and Azure ML want to see it
         self._times = times
-        self._keys = keys
+        self._keys = keys or tempfile.gettempdir()
         self._arc_key = ""
 
     def environment(self, kind: Kind, url: str) -> dict[str, str]:

@@ -11,7 +11,6 @@ import socketserver
 import ssl
 import struct
 import threading
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
@@ -199,7 +198,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(piece)
 
     def _head(self, reply: Reply, length: int) -> bytes:
-        reason = _reason(reply.status)
+        reason, _ = self.responses.get(reply.status, ("Status", ""))
         headers = (*reply.headers, ("Content-Length", str(length)))
         lines = [f"{name}: {value}\r\n" for name, value in headers]
         return f"HTTP/1.1 {reply.status} {reason}\r\n{''.join(lines)}\r\n".encode(
@@ -208,10 +207,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Keep quiet."""
-
-
-def _reason(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Status"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import functools
-import json
 from typing import TYPE_CHECKING, Any
 
 import jwt
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from credentials_provider.emulator.apps import derived_guid, is_guid
@@ -49,21 +48,19 @@ class SigningKey:
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         """The claims as a JWS, RS256."""
-        header = {"typ": "JWT", "alg": "RS256", "x5t": self.kid, "kid": self.kid}
-        content = f"{_encode(header)}.{_encode(claims)}"
-        signature = self._key.sign(content.encode(), padding.PKCS1v15(), hashes.SHA256())
-        return f"{content}.{_base64url(signature)}"
+        headers = {"x5t": self.kid, "kid": self.kid}
+        return jwt.encode(dict(claims), self._key, "RS256", headers)
 
     def jwk(self, issuer: str) -> dict[str, object]:
         """The public key as an entry of the key set."""
-        numbers = self._key.public_key().public_numbers()
+        numbers = jwt.algorithms.RSAAlgorithm.to_jwk(self.public_key, as_dict=True)
         return {
             "kty": "RSA",
             "use": "sig",
             "kid": self.kid,
             "x5t": self.kid,
-            "n": _base64url_int(numbers.n),
-            "e": _base64url_int(numbers.e),
+            "n": numbers["n"],
+            "e": numbers["e"],
             "x5c": [base64.b64encode(self._certificate.public_bytes(Encoding.DER)).decode()],
             "cloud_instance_name": "microsoftonline.com",
             "issuer": issuer,
@@ -177,13 +174,5 @@ def _group_claims(app: App, tenant_guid: str) -> dict[str, object]:
     }
 
 
-def _encode(content: Mapping[str, Any]) -> str:
-    return _base64url(json.dumps(content, separators=(",", ":")).encode())
-
-
 def _base64url(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _base64url_int(number: int) -> str:
-    return _base64url(number.to_bytes((number.bit_length() + 7) // 8, "big"))

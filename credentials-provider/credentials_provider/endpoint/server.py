@@ -12,14 +12,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from credentials_provider.endpoint.answers import (
-    PATH,
-    Answer,
-    Answers,
-    Call,
-    Query,
-    refusal,
-)
+from credentials_provider.endpoint.answers import PATH, Answer, Answers, Call, Query, refusal
 from credentials_provider.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -100,23 +93,28 @@ class _Connection(asyncio.Protocol):
             self._busy.cancel()
 
     def data_received(self, data: bytes) -> None:
+        begins = not self._received
         self._received += data
         if self._busy is None:
-            self._next()
+            self._next(begins=begins)
         elif len(self._received) > MAXIMUM_HEAD:
             self._transport.pause_reading()
 
-    def _next(self) -> None:
-        """Answer what has arrived, until something has to be waited for."""
+    def _next(self, *, begins: bool = True) -> None:
+        """Answer what has arrived, until something has to be waited for.
+
+        `begins`: what has arrived is the start of a request; more of it gets no more time.
+        """
         while self._busy is None and not self._transport.is_closing():
             head, end, rest = self._received.partition(b"\r\n\r\n")
             if len(head) > MAXIMUM_HEAD:
                 self._end(refusal(431, "the request is too large"))
                 return
             if not end:
-                self._wait(HEAD_TIMEOUT if self._received else IDLE_TIMEOUT)
+                if begins:
+                    self._wait(HEAD_TIMEOUT if self._received else IDLE_TIMEOUT)
                 return
-            self._received = rest
+            self._received, begins = rest, True
             self._wait(None)
             try:
                 call = replace(parse(head), client=self._client)
@@ -221,10 +219,11 @@ class _Server:
 def _listen(path: str | None, port: int) -> socket.socket:
     try:
         return _unix(path) if path is not None else socket.create_server((_LOOPBACK, port))
-    except OSError as error:
+    except (OSError, AttributeError) as error:  # Windows has no AF_UNIX
         place = f"the socket {path}" if path is not None else f"port {port}"
+        why = getattr(error, "strerror", None) or error  # a path can be too long for a socket
         raise ConfigurationError(
-            f"{place} cannot be used: {error.strerror}", hint="Choose another one."
+            f"{place} cannot be used: {why}", hint="Choose another one."
         ) from None
 
 

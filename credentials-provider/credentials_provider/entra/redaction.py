@@ -54,8 +54,6 @@ def _any_form(secret: str) -> str:
 
 def _shown(word: str) -> str:
     core = word.strip(_PUNCTUATION)
-    if is_guid(core) or core == REDACTED:
-        return word
     if core.lower().startswith(("https://", "api://")):
         address = re.split(r"[?#]", core, maxsplit=1)[0]
         if not any(_is_suspicious(part) for part in address.partition("://")[2].split("/")):

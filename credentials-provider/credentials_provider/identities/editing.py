@@ -210,9 +210,8 @@ def full_path(settings: Settings, place: str) -> str:
 def migrate(settings: Settings, env_file: str | None) -> list[Move]:
     """Move literal secrets into private files, or into a `.env`, and let the entries name those.
 
-    The secrets are in their new place before the entries say so.
-
-    An entry with mistakes stays as it is.
+    The secrets are in their new place before the entries say so. An entry with mistakes stays as
+    it is.
 
     Raises:
         ConfigurationError: the file cannot be read; nothing was written.
@@ -289,8 +288,7 @@ def _parse(settings: Settings, text: str) -> IdentitiesFile:
 
 def keep(settings: Settings, place: str, secret: str) -> None:
     """Write a secret to a private file beside the identities file, and keep git away from it."""
-    path = os.path.join(os.path.dirname(os.path.realpath(settings.identities_file)), place)
-    path, name = os.path.split(path)
+    path, name = os.path.split(full_path(settings, place))
     try:
         make_folders(path)
         folder = Folder(path)

@@ -67,9 +67,8 @@ def read_registration(
     client_id = _value(pairs, _CLIENT, "client IDs")
     secret = _value(pairs, _SECRET, "client secrets")
     if not client_id or not secret:
-        missing = "a client secret" if client_id else "a client ID"
         raise ConfigurationError(
-            f"the registry's answer holds no {missing[2:]}",
+            f"the registry's answer holds no client {'secret' if client_id else 'ID'}",
             hint="Give the file .m2m_client_secret_….txt that user-create-m2m wrote, all that it "
             "printed, or the JSON of POST /api/management/iam/users/m2m.",
         )
@@ -80,9 +79,7 @@ def read_registration(
             "new secret in App registrations > (the app) > Certificates & secrets and use "
             "`credentials-provider identities add NAME`, or `… secret NAME` for one that is there.",
         )
-    return Registration(
-        client_id, secret, _value(pairs, _TENANT, "tenants"), tuple(files) if secret else ()
-    )
+    return Registration(client_id, secret, _value(pairs, _TENANT, "tenants"), tuple(files))
 
 
 def _pairs(text: str) -> Iterable[tuple[str, str]]:

@@ -19,6 +19,7 @@ SCOPE_END = "/.default"
 LOOKS_LIKE_ID = "looks like a Secret ID; Entra ID wants the secret's Value"
 LONGEST_SECRET = 256  # characters; a client secret has about 40
 LONGEST_NAME = 128  # characters
+_LONGEST_VARIABLE = 128
 LONGEST_NAME_BYTES = 200  # most file systems take 255; suffixes and temporary files need some
 FEDERATED_PLATFORMS = ("github", "azure-pipelines")
 SHARED_FORMATS = ("dotenv", "netrc")  # of files that hold other things, too
@@ -83,16 +84,6 @@ def is_placeholder(value: str) -> bool:
     lowered = value.lower()
     core = lowered.removeprefix("api://").removesuffix(SCOPE_END)
     return lowered in _PLACEHOLDERS or core in _PLACEHOLDERS
-
-
-def is_variable(text: str) -> bool:
-    """Whether a text can be the name of an environment variable."""
-    return text.isascii() and text.isidentifier() and len(text) <= 128  # noqa: PLR2004
-
-
-def is_vault_secret(text: str) -> bool:
-    """Whether a text is a Key Vault's secret, `https://{vault}/secrets/{name}[/{version}]`."""
-    return re.fullmatch(_VAULT_URL, text, re.ASCII) is not None
 
 
 def is_date(text: str) -> bool:
@@ -183,11 +174,9 @@ def client_id(value: str) -> str | None:
     """An application; whoever wrote its secret here must not see it sent, or shown."""
     if value != value.strip() or not any(each in value for each in " /\\?#&~<>{}"):
         return _plain(value)
-    return (
-        _SAMPLE
-        if is_placeholder(value)
-        else ("must be an application (client) ID (App registrations, Overview)")
-    )
+    if is_placeholder(value):
+        return _SAMPLE
+    return "must be an application (client) ID (App registrations, Overview)"
 
 
 def scope(value: str) -> str | None:
@@ -203,11 +192,9 @@ def scope(value: str) -> str | None:
     return None
 
 
-def cloud(value: object) -> str | None:
+def cloud(value: str) -> str | None:
     """A cloud of Microsoft."""
-    if isinstance(value, str) and value in CLOUDS:
-        return None
-    return f"must be one of {', '.join(CLOUDS)}"
+    return None if value in CLOUDS else f"must be one of {', '.join(CLOUDS)}"
 
 
 def secret(value: str) -> str | None:
@@ -232,9 +219,9 @@ def is_masked(value: str) -> bool:
 
 def variable(value: str) -> str | None:
     """The name of a variable; whoever wrote the secret itself here must not read it."""
-    if not is_variable(value):
-        return "must be the name of an environment variable, not its value"
-    return None
+    if value.isascii() and value.isidentifier() and len(value) <= _LONGEST_VARIABLE:
+        return None
+    return "must be the name of an environment variable, not its value"
 
 
 def path(value: str) -> str | None:
@@ -250,19 +237,18 @@ def path(value: str) -> str | None:
 
 def vault_secret(value: str) -> str | None:
     """A secret of a Key Vault."""
-    if not is_vault_secret(value):
-        return (
-            "must be a secret of a vault: https://VAULT.vault.azure.net/secrets/NAME, or with "
-            "/VERSION behind it"
-        )
-    return None
+    if re.fullmatch(_VAULT_URL, value, re.ASCII):
+        return None
+    return (
+        "must be a secret of a vault: https://VAULT.vault.azure.net/secrets/NAME, or with "
+        "/VERSION behind it"
+    )
 
 
 def federated_token(value: str) -> str | None:
     """A platform that gives tokens when asked."""
-    if value in FEDERATED_PLATFORMS:
-        return None
-    return f"must be one of {', '.join(FEDERATED_PLATFORMS)}"
+    platforms = FEDERATED_PLATFORMS
+    return None if value in platforms else f"must be one of {', '.join(platforms)}"
 
 
 def managed_identity(value: object) -> str | None:

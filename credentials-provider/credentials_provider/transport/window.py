@@ -63,7 +63,7 @@ class Window:
             self._halve(now, share)
         elif self._outcomes == self._trial:
             self._trial = 0
-            if share and share >= self._share_before / 2:
+            if share >= self._share_before / 2:
                 self.size = float(self._limit)
                 self._tolerated = min(2 * share, 0.5)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from credentials_provider.identities.registration import Registration
     from credentials_provider.settings import Settings
 
+_STDIN = "<stdin>"  # as Python calls it
 _MAXIMUM_SIZE = 1 << 16  # bytes of an answer
 _PROPAGATION_TIMEOUT = (
     180.0  # seconds that Entra ID may take to know what the registry made just now
@@ -74,7 +75,8 @@ def import_(
     settings = settings_of(options, root)
     if answer.isatty():
         click.echo("Paste what the registry answered, then press Ctrl-D.", err=True)
-    path = None if answer.name == "<stdin>" else str(answer.name)
+    name_of_answer = str(getattr(answer, "name", _STDIN))
+    path = None if name_of_answer == _STDIN else name_of_answer
     found = read_registration(answer.read(_MAXIMUM_SIZE), _read, path)
     if replace:
         _replace(settings, name, found)

@@ -109,9 +109,9 @@ def _listed(claims: Mapping[str, Any], name: str) -> str:
 
 
 def _version(claims: Mapping[str, Any]) -> str:
-    version = claims.get("ver")
-    kinds = {"1.0": "v1", "2.0": "v2"}
-    return f"{kinds[version]} ({version})" if version in kinds else shown(version)
+    version = shown(claims.get("ver"))
+    kind = {"1.0": "v1", "2.0": "v2"}.get(version)
+    return f"{kind} ({version})" if kind else version
 
 
 def _credential(claims: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from credentials_provider.identities.rules import SCOPE_END, is_guid
 from credentials_provider.tokens.claims import epoch_claim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from credentials_provider.diagnostics.inspection.decoding import Token
     from credentials_provider.settings import Settings
@@ -278,7 +278,7 @@ def _yaml(text: str) -> object:
 
     try:
         return YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
+    except (YAMLError, RecursionError):
         raise ValueError from None
 
 
@@ -297,10 +297,11 @@ def _mappings(document: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 def mapping_finding(token: Token, mappings: Mapping[str, Sequence[str]]) -> Finding:
     """Whether the scopes give this token anything."""
     groups = groups_of(token.claims)
-    scopes, unmapped = _mapped(groups, mappings)
-    missing = f"; unmapped: {', '.join(shown(each) for each in unmapped)}" if unmapped else ""
+    scopes = dict.fromkeys(scope for group in groups for scope in mappings.get(group, ()))
+    unmapped = [group for group in groups if not mappings.get(group)]
+    missing = f"; unmapped: {', '.join(map(shown, unmapped))}" if unmapped else ""
     if scopes:
-        return Finding("scopes", True, f"{', '.join(shown(each) for each in scopes)}{missing}")
+        return Finding("scopes", True, f"{', '.join(map(shown, scopes))}{missing}")
     if not groups:
         return Finding("scopes", None, "the token has no groups that could be mapped")
     return Finding(
@@ -310,12 +311,3 @@ def mapping_finding(token: Token, mappings: Mapping[str, Sequence[str]]) -> Find
         "Put the group's Object Id (Entra ID > Groups > Overview) under group_mappings.",
         guide.NO_ACCESS,
     )
-
-
-def _mapped(
-    groups: Iterable[str], mappings: Mapping[str, Sequence[str]]
-) -> tuple[list[str], list[str]]:
-    """The scopes of these groups, and the groups that have none."""
-    groups = list(groups)
-    scopes = (scope for group in groups for scope in mappings.get(group, ()))
-    return list(dict.fromkeys(scopes)), [group for group in groups if not mappings.get(group)]
