@@ -28,7 +28,6 @@ from credentials_provider.permissions import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-
 TEMPORARY_PREFIX = ".credentials-provider-"
 TEMPORARY_SUFFIX = ".tmp"
 IGNORE_FILE = ".gitignore"
