@@ -128,12 +128,11 @@ class _Rotator:
                 return self._step(
                     "planned", f"a rotation is under way: {self._description(rotation)}"
                 )
+            state: State = "waiting"
             if rotation.remove_at is None:
-                rotation = self._switch(self._make(rotation))
-                if rotation.remove_at is not None and self._now() < rotation.remove_at:
-                    return self._step("rotated", self._description(rotation))
+                state, rotation = "rotated", self._switch(self._make(rotation))
             if rotation.remove_at is not None and self._now() < rotation.remove_at:
-                return self._step("waiting", self._description(rotation))
+                return self._step(state, self._description(rotation))
             return self._finish(rotation)
         finally:
             self._transport.close()
@@ -160,7 +159,7 @@ class _Rotator:
             return self._step("planned", f"its {field}{ends}; a new one would be made")
         nonce = secrets.token_hex(4)
         fields = self.entry.fields
-        named = [value for name, value in fields.items() if name.endswith("_file") and value]
+        named = [value for name, value in fields.items() if name.endswith("_file")]
         rotation = journal.Rotation(
             label=f"credentials-provider {self._name} {nonce}",
             place=f"{SECRETS_FOLDER}/{self._name}~{nonce}{self._kind.suffix}",
@@ -209,10 +208,15 @@ class _Rotator:
         self._prove(make_entry(self.entry.index, alone, self._settings))
         app = self._application()
         known = self._kind.listed(checked(app.credentials(to_change=True)))
-        stale = {each.key_id for each in known if each.name == rotation.label}
-        stale |= {rotation.old_key_id} if rotation.old_key_id else set()
-        present = {each.key_id for each in known}
-        self._kind.remove(app, (stale - {rotation.new_key_id or ""}) & present)
+        stale = {
+            each.key_id
+            for each in known
+            if each.key_id == rotation.old_key_id
+            # What has the new one's name was made by runs that ended; without its key id, it
+            # could be the new one itself.
+            or (each.name == rotation.label and rotation.new_key_id not in {None, each.key_id})
+        }
+        self._kind.remove(app, stale)
         for entry in read_entries(self._settings).entries:
             if rotation.place in entry.fields.values():
                 editing.update(self._settings, entry.name, self._kind.leftovers(entry))
