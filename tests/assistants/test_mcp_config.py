@@ -19,7 +19,16 @@ from ruamel.yaml import YAML
 
 from credentials_provider import json_text
 from credentials_provider.assistants.clients import CLIENTS, IN_TOKEN_FOLDER
-from credentials_provider.assistants.configure import BACKUP, check_name, check_url, delivery_of
+from credentials_provider.assistants.configure import (
+    BACKUP,
+    NotWrittenError,
+    apply_edit,
+    check_name,
+    check_url,
+    delivery_of,
+    plan_edit,
+    undo_edit,
+)
 from credentials_provider.assistants.documents import (
     Change,
     FormattingError,
@@ -31,6 +40,8 @@ from credentials_provider.errors import ConfigurationError
 from support import Command, Project, Ran, apps, environment
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from credentials_provider.emulator import App
 
 URL = "https://gateway.example/search/mcp"
@@ -175,6 +186,7 @@ def test_removing_what_is_not_there_changes_nothing(name: str) -> None:
         ("toml", 'mcpServers = "x"\n'),
         ("yaml", "a: [\n"),
         ("yaml", "- a\n"),
+        ("yaml", f"a: {'[' * 5000}{']' * 5000}\n"),
     ],
 )
 def test_a_broken_file_is_refused(form: str, text: str) -> None:
@@ -187,6 +199,19 @@ def test_yaml_that_would_lose_its_layout_is_not_changed() -> None:
     """Where the library cannot keep what people wrote, nothing is written."""
     with pytest.raises(FormattingError):
         changed("a:   {b:    1}\n", "yaml", Change(("extensions",), {"gw": ENTRY}))
+
+
+@pytest.mark.parametrize(
+    ("form", "root", "text"),
+    [
+        ("toml", "mcp_servers", "[mcp_servers.gw]\na = 1\n\n# mine\n[profiles.x]\nb = 2\n"),
+        ("yaml", "s", "s:\n  gw:\n    a: 1\n\n  # mine\n  other:\n    b: 2\n"),
+    ],
+)
+def test_a_comment_after_the_entry_is_not_removed_with_it(form: str, root: str, text: str) -> None:
+    """The libraries count it as part of the entry; its owner does not."""
+    with pytest.raises(FormattingError, match="comment"):
+        changed(text, form, Change((root,), {"gw": None}))  # type: ignore[arg-type]
 
 
 JSON = st.recursive(
@@ -463,6 +488,39 @@ def test_somebody_else_s_server_of_that_name_is_not_taken(
     assert run("mcp-config", "cursor", "--server", "gw", "--remove", "--file", path).code == 2
     with open(path, encoding="utf-8") as file:
         assert file.read() == text
+
+
+def test_a_written_token_gives_way_to_the_bridge(app: App, project: Project, run: Command) -> None:
+    """An entry for the same server is replaced, whatever was used before."""
+    del app
+    path = os.path.join(project.folder, "cursor.conf")
+    for way in (("--static",), ("--no-check",)):
+        assert config(run, "cursor", "--write", "--file", path, *way).code == 0
+    text = written(project, "cursor")
+    assert ("mcp-bridge" in text, "Bearer" in text) == (True, False)
+
+
+def test_a_large_file_is_changed(app: App, project: Project, run: Command) -> None:
+    """Claude Code keeps its history in the same file."""
+    del app
+    path = project.private("large.json", json.dumps({"history": "x" * (3 << 20)}))
+    ran = config(run, "claude-code", "--write", "--no-check", "--file", path)
+    assert ran.code == 0, ran.stderr
+    with open(path, encoding="utf-8") as file:
+        assert "gw" in json.load(file)["mcpServers"]
+
+
+def test_undoing_leaves_what_another_program_wrote_meanwhile(tmp_path: Path) -> None:
+    """An assistant that runs writes its file as well."""
+    path = str(tmp_path / "c.json")
+    edit = plan_edit(path, CLIENTS["cursor"], {"gw": ENTRY})
+    backup = apply_edit(edit)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(edit.after.replace("{", '{"new": 1,', 1))
+    with pytest.raises(NotWrittenError, match="another program"):
+        undo_edit(edit, backup)
+    with open(path, encoding="utf-8") as file:
+        assert json.load(file)["new"] == 1
 
 
 def test_paths_with_spaces_and_quotes_survive_the_shell(project: Project, run: Command) -> None:

@@ -95,6 +95,7 @@ def test_a_gateway_is_recognised_by_its_list_of_servers(app: App, run: Command) 
             r"no \x1b",
         ),
         ("", "it ended with 0"),
+        ("print('[' * 100_000)", "a message on its standard output"),
     ],
 )
 def test_any_other_program_s_problem_is_told_in_one_line(code: str, problem: str) -> None:

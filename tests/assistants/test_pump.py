@@ -320,6 +320,32 @@ def test_a_token_in_an_error_is_not_passed_on() -> None:
         assert "eyJ" not in json.dumps(bridge.ask("tools/call", 3, **CALL))
 
 
+def test_an_error_stays_json_whatever_is_taken_out_of_it() -> None:
+    """What looks like a token can begin within an escape of JSON."""
+    odd = "\u00feyJabcdefghijklmnopqrstuvw"
+
+    def answer(asked: Asked) -> Reply:
+        error = {
+            "code": 1,
+            "message": "\u00feyJabcdefghijklmnopqrstuvw",
+            "data": ["eyJ" + "x" * 20],
+        }
+        return Reply(body={"jsonrpc": "2.0", "id": asked.message["id"], "error": error})
+
+    with bridged(usual(answer)) as (_, bridge):
+        error = bridge.ask("tools/call", 3, **CALL)["error"]
+        assert error == {"code": 1, "message": odd, "data": ["..."]}
+
+
+@pytest.mark.parametrize("location", ["http://[", ""])
+def test_a_redirect_to_no_address_is_told(location: str) -> None:
+    """It is the server's mistake, and nothing is sent again."""
+    with bridged(usual(lambda _: Reply(307, headers={"location": location}))) as (server, bridge):
+        said = bridge.ask("tools/call", 2, **CALL)["error"]["message"]
+        assert "redirects to another address" in said
+        assert len(server.asked) == 1
+
+
 def test_a_redirect_within_the_server_is_followed_and_no_other() -> None:
     """The token goes nowhere else."""
     stranger = LittleServer(lambda asked: Reply(body=result(asked)))
@@ -692,7 +718,7 @@ def test_a_server_of_the_older_transport_is_reached() -> None:
         assert [m["id"] for m in bridge.messages] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("endpoint", ["https://elsewhere.example/x", "http://127.0.0.1:1/x"])
+@pytest.mark.parametrize("endpoint", ["https://elsewhere.example/x", "http://127.0.0.1:1/x", "//["])
 def test_the_older_transport_leads_to_no_other_server(endpoint: str) -> None:
     """It would get the token."""
     with bridged(OldServer(endpoint)) as (_, bridge):

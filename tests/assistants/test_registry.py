@@ -181,7 +181,7 @@ def test_what_a_stranger_registers_is_a_path_and_nothing_else(
     assert unquote(rest) == f"/{path.strip('/')}/mcp"
 
 
-@pytest.mark.parametrize("path", ["/..", "/a/../../b", "/.", "/", "", None, 5])
+@pytest.mark.parametrize("path", ["/..", "/a/../../b", "/.", "/", "", None, 5, "/\ud800"])
 def test_what_is_no_path_of_a_server_is_left_out(
     run: Command, registry: Registry, path: object
 ) -> None:

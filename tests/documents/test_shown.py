@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from credentials_provider.cli.emulator import FaultType
@@ -12,14 +13,13 @@ from credentials_provider.cli.logs import JsonLog
 from credentials_provider.emulator import FAULT_KINDS
 from credentials_provider.minting import Failure
 from credentials_provider.model import Outcome
-from credentials_provider.settings import Flags, load_settings
-from support import CHECKOUT
+from credentials_provider.permissions import TRUST_VARIABLE
+from credentials_provider.settings import HOME_VARIABLE, Flags, load_settings
+from support import CHECKOUT, PACKAGES
 from unit.test_architecture import ROOMS
 from update_picture import picture
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
 
@@ -102,8 +102,11 @@ def test_the_sample_settings_work_as_they_are_and_filled_in(tmp_path: Path) -> N
         assert settings.login_base_url == "https://login.microsoftonline.com"
 
 
-def test_the_sample_settings_have_every_variable_of_the_readme() -> None:
+def test_the_sample_settings_have_every_variable_of_the_readme_and_the_program() -> None:
     """Those of this program: proxies are the system's."""
-    named = re.findall(r"`((?:ENTRA|AUTH|REQUESTS)_[A-Z_]+)`", text_of("README.md"))
-    assert len(set(named)) == 10
-    assert set(named) <= set(re.findall(r"^#?([A-Z_]+)=", text_of(".env.example"), re.MULTILINE))
+    named = set(re.findall(r"`((?:ENTRA|AUTH|REQUESTS)_[A-Z_]+)`", text_of("README.md")))
+    assert len(named) == 10
+    for path in Path(PACKAGES, "credentials_provider").rglob("*.py"):
+        named |= set(re.findall(r'"((?:ENTRA|CREDENTIALS_PROVIDER)_[A-Z_]+)"', path.read_text()))
+    named -= {HOME_VARIABLE, TRUST_VARIABLE}  # of the process alone
+    assert named == set(re.findall(r"^#?([A-Z_]+)=", text_of(".env.example"), re.MULTILINE))

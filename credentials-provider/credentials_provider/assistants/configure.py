@@ -35,6 +35,7 @@ BACKUP = ".before-credentials-provider"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _LONGEST_NAME = 64
+_LARGEST = 1 << 26  # bytes; some assistants keep their history in the same file
 _OURS = ("mcp-bridge", "headers-json")
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{10}[A-Za-z0-9._~+/=-]*")
 
@@ -143,8 +144,7 @@ def plan_edit(path: str, client: Client, entries: Mapping[str, Mapping[str, Any]
         NotWrittenError: comments or layout would not survive.
 
     """
-    content = read_file(path)
-    before = content.text("utf-8") if content else None
+    before = _text_of(path)
     try:
         found = entries_of(before or "", client.form, client.root)
         for name, entry in entries.items():
@@ -162,9 +162,16 @@ def plan_edit(path: str, client: Client, entries: Mapping[str, Mapping[str, Any]
     except FormattingError as error:
         raise NotWrittenError(
             f"{path} was left as it is: {error}",
-            hint="Put the entry that is printed above there yourself.",
+            hint="Remove the entries there yourself."
+            if None in entries.values()
+            else "Put the entry that is printed above there yourself.",
         ) from None
     return Edit(path, before, after)
+
+
+def _text_of(path: str) -> str | None:
+    content = read_file(path, maximum=_LARGEST)
+    return content.text("utf-8") if content else None
 
 
 def _is_ours(found: Any, wanted: Mapping[str, Any] | None) -> bool:
@@ -175,9 +182,9 @@ def _is_ours(found: Any, wanted: Mapping[str, Any] | None) -> bool:
         return True
     if wanted is None:
         return "'Bearer " in str(found)
+    words = str(list(wanted.values()))  # a bridge has the address among its arguments
     keys = ("url", "serverUrl", "httpUrl", "uri")
-    addresses = {str(found.get(key)) for key in keys if key in found}
-    return bool(addresses & {str(value) for value in wanted.values()})
+    return any(key in found and repr(found[key]) in words for key in keys)
 
 
 def apply_edit(edit: Edit) -> str | None:
@@ -212,9 +219,15 @@ def undo_edit(edit: Edit, backup: str | None) -> None:
 
     Raises:
         StorageError: it could not be written.
+        NotWrittenError: another program has changed the file since.
 
     """
     path = os.path.realpath(edit.path)
+    if _text_of(path) != edit.after:
+        raise NotWrittenError(
+            f"{path} was changed by another program in the meantime, and was left as it is",
+            hint="Remove the entries with --remove.",
+        )
     try:
         if edit.before is not None:
             write_whole(path, edit.before, stat.S_IMODE(os.stat(path).st_mode) & 0o600)

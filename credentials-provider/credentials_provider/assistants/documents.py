@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider import json_text
@@ -73,7 +74,13 @@ def changed(text: str, form: Form, change: Change) -> str:
         after = after.replace("\n", "\r\n")
     if entries_of(after, form, change.root) != wanted:
         raise FormattingError("the entry could not be put in its place")
+    if form in {"toml", "yaml"} and not _comments(after) >= _comments(text):
+        raise FormattingError("a comment beside the entry would be lost")
     return text[: len(text) - len(bare)] + after
+
+
+def _comments(text: str) -> Counter[str]:
+    return Counter(line.strip() for line in text.splitlines() if line.lstrip().startswith("#"))
 
 
 def rendered(form: Form, change: Change) -> str:
@@ -180,7 +187,7 @@ def _parse_yaml(text: str) -> Any:
 
     try:
         content = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f": line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise UnparsableError(f"it is not YAML{place}") from None

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider import __version__
-from credentials_provider.errors import printable
+from credentials_provider.assistants.bridge.messages import NO_SUCH_METHOD, parse, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,8 +27,7 @@ PATIENCE = 30.0  # seconds for all that a server must answer
 _GRACE = 3.0  # seconds for the program to end
 _AT_ONCE = 4  # programs: each is a Python that starts
 _VERSION, _MODERN = "2025-06-18", "2026-07-28"
-_NO_SUCH_METHOD = -32601
-_ERRORS_OF_2026 = frozenset({_NO_SUCH_METHOD, *range(-32099, -32019)})
+_ERRORS_OF_2026 = frozenset({NO_SUCH_METHOD, *range(-32099, -32019)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +70,7 @@ def _helper_problem(command: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"the helper cannot be run: {type(error).__name__}"
-    try:
-        headers = json.loads(done.stdout)
-    except ValueError:
-        headers = None
-    if done.returncode or not isinstance(headers, dict):
+    if done.returncode or not isinstance(parse(done.stdout), dict):
         return _last_lines(done.stderr) or "the helper prints no headers"
     return None
 
@@ -136,10 +131,11 @@ class _Conversation:
         listed = self._ask(2, "tools/list", params)
         error = listed.get("error")
         if error is not None and not (
-            isinstance(error, dict) and error.get("code") == _NO_SUCH_METHOD
+            isinstance(error, dict) and error.get("code") == NO_SUCH_METHOD
         ):
             raise _ProblemError(_message(error))
-        return Proof(_name(answer), len(_part(listed, "result", "tools", []) or []))
+        tools = _part(listed, "result", "tools")
+        return Proof(_name(answer), len(tools) if isinstance(tools, list) else 0)
 
     def _ask(self, number: int, method: str, params: object) -> dict[str, Any]:
         self._send({"id": number, "method": method, "params": params})
@@ -165,10 +161,7 @@ class _Conversation:
             self._readers[1].join(_GRACE)
             said = _last_lines(b"".join(self._errors))
             raise _ProblemError(said or f"it ended with {self._process.returncode}")
-        try:
-            message = json.loads(line)
-        except ValueError:
-            message = None
+        message = parse(line)
         if not isinstance(message, dict):
             raise _ProblemError("it prints what is not a message on its standard output")
         return message
@@ -217,27 +210,24 @@ def _is_of_2026(error: object) -> bool:
 
 def _message(error: object) -> str:
     text = error.get("message") if isinstance(error, dict) else None
-    return printable(text if isinstance(text, str) else "an error without a message")[:1000]
+    return redacted(text if isinstance(text, str) else "an error without a message")[:1000]
 
 
 def _name(answer: Mapping[str, Any]) -> str:
-    name, version = (_part(answer, "result", "serverInfo", {}).get(k) for k in ("name", "version"))
-    return printable(" ".join(each for each in (name, version) if isinstance(each, str) and each))[
-        :100
-    ]
+    words = [_part(answer, "result", "serverInfo", key) for key in ("name", "version")]
+    return redacted(" ".join(each for each in words if isinstance(each, str) and each))[:100]
 
 
-def _part(message: Mapping[str, Any], *path: Any) -> Any:
-    """What stands at a path in a message; the last of the words where nothing of its type does."""
-    *keys, default = path
+def _part(message: Mapping[str, Any], *keys: str) -> Any:
+    """What stands at a path in a message; None where nothing does."""
     found: Any = message
     for key in keys:
         found = found.get(key) if isinstance(found, dict) else None
-    return found if isinstance(found, type(default)) else default
+    return found
 
 
 def _last_lines(content: bytes) -> str:
     """What a program said at its end, in one line."""
     lines = [line.strip() for line in content.decode(errors="replace").splitlines()]
     text = " ".join(line for line in lines if line)[-600:]
-    return printable(text).removeprefix("error: ")
+    return redacted(text).removeprefix("error: ")

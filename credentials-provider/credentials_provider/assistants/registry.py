@@ -128,7 +128,8 @@ class Registry:
             warn(f"{shown} is left out: it runs on its users' own machines, not at the gateway")
             return False
         segments = path.strip("/").split("/")
-        if not path.strip("/") or {".", ".."} & set(segments):
+        is_text = not any("\ud800" <= each <= "\udfff" for each in path)  # half a surrogate pair
+        if not path.strip("/") or {".", ".."} & set(segments) or not is_text:
             warn(f"{shown} is left out: this is not a path of a server")
             return False
         return True

@@ -96,7 +96,7 @@ class Calls:
             return
         if "error" in message:
             error = redacted_error(message["error"])
-            changed = changed or error is not message["error"]
+            changed = changed or error != message["error"]
             message = {**message, "error": error}
         elif (replaced := self._seen(call, message)) is not None:
             message, changed = replaced, True

@@ -146,8 +146,13 @@ def redacted(text: str) -> str:
 
 def redacted_error(error: Any) -> Any:
     """A server's error object without tokens."""
-    text = json.dumps(error)
-    return json.loads(_TOKEN.sub("...", text)) if _TOKEN.search(text) else error
+    if isinstance(error, str):
+        return _TOKEN.sub("...", error)
+    if isinstance(error, list):
+        return [redacted_error(each) for each in error]
+    if isinstance(error, dict):
+        return {redacted_error(key): redacted_error(value) for key, value in error.items()}
+    return error
 
 
 def reason_in(body: bytes) -> str:

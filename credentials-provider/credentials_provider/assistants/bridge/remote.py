@@ -207,21 +207,22 @@ def _followed(send: Callable[[str], Stream | Trouble], url: str) -> Stream | Tro
         result = send(url)
         if isinstance(result, Trouble) or result.status not in _KEEPING_METHOD:
             return result
-        target = urljoin(url, result.headers.get("location", ""))
-        if not same_origin(target, url):
+        target = within_origin(url, result.headers.get("location", ""))
+        if target is None:
             return result
         result.close()
         url = target
     return send(url)
 
 
-def same_origin(one: str, other: str) -> bool:
-    """Whether two addresses have scheme, host and port in common."""
+def within_origin(url: str, reference: str) -> str | None:
+    """Where a reference leads; None where that is another scheme, host or port, or no address."""
     try:
-        left, right = ((p.scheme, p.hostname, p.port) for p in map(urlsplit, (one, other)))
+        target = urljoin(url, reference)
+        left, right = ((p.scheme, p.hostname, p.port) for p in map(urlsplit, (url, target)))
     except ValueError:
-        return False
-    return left == right
+        return None
+    return target if reference and left == right else None
 
 
 def body_of(stream: Stream) -> bytes:

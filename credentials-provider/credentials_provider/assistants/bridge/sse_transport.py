@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin
 
 from credentials_provider.assistants.bridge.answers import EVENTS, POST_HEADERS
 from credentials_provider.assistants.bridge.events import events
@@ -16,7 +15,7 @@ from credentials_provider.assistants.bridge.remote import (
     FIRST_TIMEOUT,
     NOTICE_TIMEOUT,
     body_of,
-    same_origin,
+    within_origin,
 )
 from credentials_provider.assistants.bridge.trouble import (
     broken,
@@ -100,8 +99,10 @@ class SseTransport:
             first = next((each for each in source if each.data), None)
         except BrokenStreamError:
             first = None
-        target = urljoin(self._remote.url, first.data.decode(errors="replace")) if first else ""
-        if first is None or first.kind != "endpoint" or not same_origin(target, self._remote.url):
+        target = None
+        if first is not None and first.kind == "endpoint":
+            target = within_origin(self._remote.url, first.data.decode(errors="replace"))
+        if target is None:
             handle.end()
             stream.close()
             return False
