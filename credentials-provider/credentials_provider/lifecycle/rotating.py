@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from credentials_provider.credentials.resolver import Credential, Resolver
 from credentials_provider.entra.graph import application
@@ -28,7 +28,7 @@ from credentials_provider.minting import Failure
 from credentials_provider.transport.retrying import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from credentials_provider.entra.graph import Application, Key, Password
     from credentials_provider.lifecycle.journal import Rotation
@@ -184,13 +184,8 @@ class _Rotator:
 
     def _switch(self, rotation: Rotation) -> Rotation:
         """Prove the new credential, and let the identity use it."""
-        changes = self._kind.changes(self.entry, rotation)
         if rotation.place not in self.entry.fields.values():
-            fields = {**self.entry.fields, **changes}
-            given = {name: value for name, value in fields.items() if value is not None}
-            alone = {name: value for name, value in given.items() if "_previous" not in name}
-            entry = make_entry(self.entry.index, alone, self._settings)
-            self._prove(entry)
+            self._prove({**self.entry.fields, **self._kind.changes(self.entry, rotation)})
             # Itself last: whoever has the old credential by then has not been switched.
             for other in (*self._sharing(), self.entry):
                 changed = self._kind.changes(other, rotation)
@@ -202,10 +197,7 @@ class _Rotator:
     def _finish(self, rotation: Rotation) -> Step:
         """Remove the old credential: at Graph, in the entry, and its file."""
         self.entry, self.identity = self._validated(self._name)
-        alone = {
-            name: value for name, value in self.entry.fields.items() if "_previous" not in name
-        }
-        self._prove(make_entry(self.entry.index, alone, self._settings))
+        self._prove(self.entry.fields)
         app = self._application()
         known = self._kind.listed(checked(app.credentials(to_change=True)))
         stale = {
@@ -277,9 +269,15 @@ class _Rotator:
 
     # What the steps have in common
 
-    def _prove(self, entry: Entry) -> None:
-        identity = valid_identity(entry)
-        prove(self._settings, entry, identity, wait=self._plan.wait, progress=self._progress)
+    def _prove(self, fields: Mapping[str, Any]) -> None:
+        """Prove the credential of these fields alone, without a previous one."""
+        alone = {
+            name: value
+            for name, value in fields.items()
+            if value is not None and "_previous" not in name
+        }
+        entry = make_entry(self.entry.index, alone, self._settings)
+        prove(self._settings, entry, wait=self._plan.wait, progress=self._progress)
 
     def _application(self) -> Application:
         """The identity's application at Graph, asked by itself or by the caller."""
