@@ -30,8 +30,8 @@ NAMESPACE = "agents"
 class Api(ThreadingHTTPServer):
     """The Secrets of one namespace, for one service account, over TLS.
 
-    `allowed` are the names of its Role, `status` an answer for everything. `asked` has each
-    request's method, path and query.
+    `allowed` are the names of its Role, `status` and `raw` an answer for everything. `asked`
+    has each request's method, path and query.
     """
 
     daemon_threads = True
@@ -43,6 +43,7 @@ class Api(ThreadingHTTPServer):
         self.owners: dict[tuple[str, str], set[str]] = {}  # by Secret and field manager
         self.allowed: set[str] = {"ci-token"}
         self.status = 0
+        self.raw = b""  # a body for everything
         self.asked: list[tuple[str, str, str]] = []
         self.account = folder
         self.token = "service-account-1"
@@ -111,7 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(201 if made else 200, secret)
 
     def _answer(self, status: int, document: object = None) -> None:
-        body = json.dumps(document or {"kind": "Status", "code": status}).encode()
+        known = json.dumps(document or {"kind": "Status", "code": status}).encode()
+        body = self.server.raw or known
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -53,10 +53,9 @@ class Environment:
         """
         if self._named or self._process.get(name) or not self._dotenv.get(name):
             return self.get(name)
-        file = self.file or ".env"
         raise ConfigurationError(
-            f"{name} is set in {file}, which nobody named: it decides where secrets go",
-            hint=f"Add --env-file {quoted(file)}, or set {name} in the environment.",
+            f"{name} is set in {self.path}, which nobody named: it decides where secrets go",
+            hint=f"Add --env-file {quoted(self.path)}, or set {name} in the environment.",
         )
 
     def notes(self, *names: str) -> tuple[str, ...]:

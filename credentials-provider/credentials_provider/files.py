@@ -28,7 +28,6 @@ from credentials_provider.permissions import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-
 TEMPORARY_PREFIX = ".credentials-provider-"
 TEMPORARY_SUFFIX = ".tmp"
 IGNORE_FILE = ".gitignore"
@@ -291,7 +290,8 @@ def make_folders(path: str) -> None:
     if os.path.isdir(path):
         return
     above = os.path.dirname(os.path.abspath(path))
-    make_folders(above)
+    if above != path:  # a drive of Windows that is not there
+        make_folders(above)
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:

@@ -185,7 +185,9 @@ def check_links(path: str) -> list[str]:
 
 def _links(path: str) -> Iterator[tuple[str, os.stat_result]]:
     here = os.sep
-    parts = os.path.join(os.getcwd(), path).split(os.sep)
+    if not os.path.isabs(path):  # else the working directory need not be there any more
+        path = os.path.join(os.getcwd(), path)
+    parts = path.split(os.sep)
     links = 0
     while parts and links <= _MOST_LINKS:
         part = parts.pop(0)

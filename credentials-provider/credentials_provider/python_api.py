@@ -302,8 +302,11 @@ def _resource(scope: str) -> str:
 def _origin(url: str, base: str = "") -> tuple[str, str | None, int | None]:
     from urllib.parse import urljoin
 
-    parts = urlsplit(urljoin(base, url))
-    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    try:
+        parts = urlsplit(urljoin(base, url))
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:  # a server's Location can hold anything
+        return "", None, None
     return parts.scheme, parts.hostname, port
 
 

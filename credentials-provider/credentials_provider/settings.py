@@ -94,9 +94,8 @@ def load_settings(flags: Flags, process: Mapping[str, str], root: str) -> Settin
 
     """
     own = own_folder(process)
-    paths = (flags.identities_file, flags.output_dir, flags.env_file, flags.audit_file)
-    for path in (*paths, root, own):
-        _check_path(path or "")
+    for path in (flags.identities_file, flags.output_dir, flags.env_file, root, own):
+        _check_path(path)
     base = root or own
     dotenv = os.path.normpath(os.path.join(base, _DOTENV)) if base else os.devnull
     environment, warnings = read_dotenv(
@@ -122,7 +121,7 @@ def load_settings(flags: Flags, process: Mapping[str, str], root: str) -> Settin
         client_id=flags.client_id or environment.get("ENTRA_CLIENT_ID"),
         client_secret=flags.client_secret or environment.get("ENTRA_CLIENT_SECRET"),
         scope=flags.scope or environment.get("ENTRA_SCOPE"),
-        audit_file=flags.audit_file or environment.get(AUDIT_FILE_VARIABLE),
+        audit_file=_check_path(flags.audit_file or environment.get(AUDIT_FILE_VARIABLE)),
         audit_syslog=bool(flags.audit_syslog or environment.get(AUDIT_SYSLOG_VARIABLE)),
         environment=environment,
         moved=moved,
@@ -130,12 +129,13 @@ def load_settings(flags: Flags, process: Mapping[str, str], root: str) -> Settin
     )
 
 
-def _check_path(path: str) -> None:
+def _check_path(path: str | None) -> str | None:
     """Keep what moves a terminal, or ends a line of a unit or a crontab, out of every message."""
-    if any(each < " " or "\x7f" <= each <= "\x9f" for each in path):
+    if any(each < " " or "\x7f" <= each <= "\x9f" for each in path or ""):
         raise ConfigurationError(
-            f"the path {printable(path)} has a control character", hint="Name another path."
+            f"the path {printable(path or '')} has a control character", hint="Name another path."
         )
+    return path
 
 
 def own_folder(process: Mapping[str, str]) -> str:
@@ -263,7 +263,7 @@ def _is_ipv6(text: str) -> bool:
 def _checked_ca_bundle(flag: str | None, environment: Environment) -> str | None:
     """The bundle's path; the environment names it as it does for requests, curl and OpenSSL."""
     for name in ("--ca-bundle", *_CA_VARIABLES):
-        path = flag if name == "--ca-bundle" else environment.get_named(name)
+        path = _check_path(flag if name == "--ca-bundle" else environment.get_named(name))
         if path:
             expanded = os.path.expanduser(path)
             try:

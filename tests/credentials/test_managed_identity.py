@@ -196,7 +196,11 @@ def test_a_machine_without_an_endpoint_says_so(project: Project, mint: Mint, sys
 
 
 @pytest.mark.parametrize(
-    "url", ["http://93.184.216.34", "http://[2606:2800::1]", "ftp://127.0.0.1", "127.0.0.1"]
+    "url",
+    [
+        *("http://93.184.216.34", "http://[2606:2800::1]", "ftp://127.0.0.1", "127.0.0.1"),
+        *("http://[::1", "http://127.0.0.1:port"),
+    ],
 )
 def test_no_public_address_is_asked_over_plain_http(
     project: Project, mint: Mint, system: App, url: str

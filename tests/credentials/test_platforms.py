@@ -172,7 +172,8 @@ def test_an_answer_without_a_token_is_told(project: Project, app: App, body: str
 
 
 @pytest.mark.parametrize(
-    "url", ["http://localhost:1/token", "https:///token", "file:///etc/passwd"]
+    "url",
+    ["http://localhost:1/token", "https:///token", "https://[::1/token", "file:///etc/passwd"],
 )
 def test_a_job_is_asked_over_https_alone(project: Project, app: App, url: str) -> None:
     """The job's token goes there."""

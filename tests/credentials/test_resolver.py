@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from credentials.making import (
     DAY,
@@ -315,10 +317,16 @@ def test_another_kind_of_credential_does_not_renew(project: Project, app: App) -
 
 # Certificates
 
+# One whose key is of a kind that nobody knows: the last byte of rsaEncryption is another.
+RSA = bytes.fromhex("06092a864886f70d010101")
+ODD = ssl.DER_cert_to_PEM_cert(
+    certificate(rsa_key(1)).public_bytes(Encoding.DER).replace(RSA, RSA[:-1] + b"\x63")
+)
 CERTIFICATES = {
     "PEM": (key_pem() + pem(certificate()), None),
     "PEM, certificate first": (pem(certificate()) + key_pem(), None),
     "PEM with a chain": (pem(certificate(rsa_key(1))) + pem(certificate()) + key_pem(), None),
+    "PEM with a chain of another kind": (ODD + pem(certificate()) + key_pem(), None),
     "encrypted PEM": (pem(certificate()) + key_pem(password=PASSWORD), PASSWORD),
     "PEM and a needless password": (key_pem() + pem(certificate()), PASSWORD),
     "PFX": (pfx(certificate()), None),

@@ -14,7 +14,7 @@ from credentials.making import certificate, key_pem, pem
 from credentials_provider.emulator import App, Emulator
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.lifecycle import journal, rotating
+from credentials_provider.lifecycle import journal, new_certificate, rotating
 from credentials_provider.lifecycle.proving import LifecycleError
 from credentials_provider.lifecycle.rotating import Plan, Step
 from credentials_provider.settings import Flags, load_settings
@@ -159,6 +159,34 @@ def test_a_certificate_is_made_beside_the_others(
     assert left.name.startswith("credentials-provider ci ")
     assert renew(rotate.project).exit_code == 0
     assert os.path.exists(os.path.join(rotate.project.output, "c.pem"))  # it is not ours
+
+
+@pytest.mark.parametrize("name", ["ci", "\u65e5" * 64, "\u00e9" * 100])
+def test_a_certificate_is_made_for_every_name(name: str) -> None:
+    """A common name has 64 bytes at most."""
+    made = new_certificate.make_certificate(name, time.time(), DAY)
+    assert new_certificate.end(made) > time.time()
+
+
+def test_a_new_certificate_that_graph_did_not_list_yet_is_not_removed(
+    rotate: Rotations, idp: Emulator, owner: App
+) -> None:
+    """Its key id is then unknown, and it has the name of what a run that ended has left."""
+    mine = pem(certificate())
+    idp.add_app(replace(owner, certificates=(mine,)))
+    rotate.project.private(os.path.join(rotate.project.output, "c.pem"), key_pem() + mine)
+    rotate.project.write(
+        [entry(owner, identity_name="ci", client_secret=None, certificate_file="c.pem")]
+    )
+    rotate()
+    rotation = journal.read(rotate.settings, "ci")
+    assert rotation is not None
+    journal.write(rotate.settings, "ci", replace(rotation, new_key_id=None))
+    rotate.later = DAY + 60
+    assert rotate().state == "finished"
+    assert renew(rotate.project).exit_code == 0
+    (left,) = rotate.at_graph().all_keys
+    assert left.name == rotation.label
 
 
 def test_only_what_is_older_is_rotated(rotate: Rotations) -> None:
@@ -377,6 +405,32 @@ def test_a_run_that_ends_at_any_step_is_finished_by_the_next(
         assert len(rotate.files()) == 1
         if not killed:
             return
+
+
+def test_of_two_secrets_that_were_made_the_one_in_use_stays(
+    rotate: Rotations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs that were killed made both, and Graph shows first the one that no file has."""
+    real = journal.write
+
+    def killed(settings: Settings, name: str, rotation: journal.Rotation) -> None:
+        if rotation.new_key_id:
+            raise _KilledError
+        real(settings, name, rotation)
+
+    monkeypatch.setattr(journal, "write", killed)
+    with pytest.raises(_KilledError):
+        rotate()
+    monkeypatch.setattr(journal, "write", real)
+    app = rotate.at_graph()
+    (made,) = app.passwords
+    lost = replace(made, key_id="00000000-0000-0000-0000-000000000001", content="lost")
+    rotate.project.idp.add_app(replace(app, passwords=(lost, made)))
+    assert rotate().state == "rotated"
+    rotate.later = DAY + 60
+    assert rotate().state == "finished"
+    assert renew(rotate.project).exit_code == 0
+    assert len(rotate.at_graph().all_passwords) == 1
 
 
 @slow

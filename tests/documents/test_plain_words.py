@@ -52,7 +52,12 @@ WORDS = {
 }
 _FOUND = {re.compile(rf"\b(?:{word})\b", re.IGNORECASE): cure for word, cure in WORDS.items()}
 
-DOCUMENTS = ["README.md", *(f"docs/{name}" for name in os.listdir(os.path.join(CHECKOUT, "docs")))]
+DOCUMENTS = [
+    os.path.join(folder, name)
+    for folder in ("", "docs", "tests")
+    for name in os.listdir(os.path.join(CHECKOUT, folder))
+    if name.endswith(".md")
+]
 
 
 def unplain(text: str) -> list[str]:
@@ -64,7 +69,7 @@ def unplain(text: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("document", [each for each in DOCUMENTS if each.endswith(".md")])
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_a_document_is_plain(document: str) -> None:
     """Blocks of code aside."""
     with open(os.path.join(CHECKOUT, document), encoding="utf-8") as file:

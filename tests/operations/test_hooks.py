@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credentials_provider.emulator import Fault
+from credentials_provider.run.hooks import Hooks
 from credentials_provider.tokens.history import read_state
 from credentials_provider.tokens.store import TokenStore
-from support import Project, apps, assert_no_secret, entry, until, wait
+from support import Project, apps, assert_no_secret, entry, renew, until, wait
 
 if TYPE_CHECKING:
     from operations.running import Program
@@ -207,6 +208,22 @@ def test_what_it_leaves_running_holds_up_nobody(project: Project, run: Program) 
     assert time.monotonic() - began < 15
     assert "ready" in ran.stderr
     os.kill(int(lines(project, "child")[0]), signal.SIGKILL)
+
+
+def test_without_a_thread_to_talk_to_it_it_is_ended(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is pending: it has not heard of the token."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Hooks, "_communicate", refuse)
+    project.add_all(apps(1))
+    report = renew(project, on_renew="sleep 600")
+    assert report.hook is not None
+    assert "no thread" in str(report.hook.message)
+    assert (report.hook.exit_code, report.exit_code) == (None, 75)
 
 
 def test_a_deadline_that_was_given_bounds_it(project: Project, run: Program) -> None:

@@ -51,7 +51,9 @@ def manifests(project: Project, *options: str, **env: str) -> tuple[str, dict[st
 
 
 def documents_of(text: str) -> dict[str, dict[str, Any]]:
-    documents = list(YAML(typ="safe", pure=True).load_all(io.StringIO(text)))
+    yaml = YAML(typ="safe", pure=True)
+    yaml.version = (1, 1)  # as kubectl reads it
+    documents = list(yaml.load_all(io.StringIO(text)))
     for document in documents:
         for version in ("1.29", "1.37"):  # the oldest that the documents name, and the newest known
             kubernetes_validate.validate(document, version, strict=True)
@@ -92,6 +94,15 @@ def give(project: Project, *sinks: dict[str, str]) -> None:
 
 
 # What is printed
+
+
+def test_a_word_that_yaml_1_1_takes_for_a_truth_value_stays_a_word(ci: Project) -> None:
+    ci.write([{**each, "identity_name": "no"} for each in ci.entries()])
+    options = ("--kind", "sidecar", "--name", "on", "--wait-for", "no")
+    documents = manifests(ci, *options, ENTRA_SCOPE="yes")[1]
+    assert documents["Deployment"]["metadata"]["name"] == "on"
+    watch = containers_of(pod_of(documents))[0]
+    assert watch["startupProbe"]["exec"]["command"][-1] == "no"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from credentials_provider.schedule import launchd
 from support import CHECKOUT, PATIENCE, Project, apps, until
 
 if TYPE_CHECKING:
@@ -349,6 +350,19 @@ def test_launchd_and_windows_get_what_their_formats_ask_for(checkout: Checkout) 
     assert found["Interval"] == "PT10M"
     assert found["Command"] == agent["ProgramArguments"][0]
     assert "generate --refresh-ahead" in found["Arguments"]
+
+
+def test_an_agent_of_somebody_else_stays(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is no property list, too."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = Path(launchd.path_of("mine"))
+    path.parent.mkdir(parents=True)
+    for text in ("", "<?xml version='1.0'?><plist><dict>", plistlib.dumps({"Label": "x"}).decode()):
+        path.write_text(text)
+        assert launchd.uninstall("mine") == []
+        assert path.read_text() == text
 
 
 def test_printing_installs_nothing(checkout: Checkout, tmp_path: pathlib.Path) -> None:

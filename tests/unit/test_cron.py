@@ -48,6 +48,15 @@ def test_the_rest_of_a_crontab_stays_and_a_copy_is_kept(home: Path) -> None:
     assert not uninstall("credentials-provider")
 
 
+def test_a_crontab_in_another_encoding_is_as_it_was(home: Path) -> None:
+    """It would come back with other characters."""
+    before = "# f\u00fcr mich\n".encode("latin-1") + BEFORE.encode()
+    (home / "spool").write_bytes(before)
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        uninstall("credentials-provider")
+    assert (home / "spool").read_bytes() == before
+
+
 def test_a_crontab_that_is_refused_is_as_it_was(home: Path) -> None:
     program(home, ends="echo 'bad minute' >&2; exit 1")
     with pytest.raises(ConfigurationError, match="bad minute"):

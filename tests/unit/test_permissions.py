@@ -111,6 +111,17 @@ def test_a_file_is_read_whole_with_its_mode(file: Path) -> None:
     assert SECRET not in repr(content)
 
 
+def test_a_file_is_read_though_the_working_directory_is_gone(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its full path."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert read_file(str(file)) is not None
+
+
 def test_a_file_that_is_not_there_is_none(tmp_path: Path) -> None:
     """It is for the caller to say what that means."""
     assert read_file(str(tmp_path / "none")) is None

@@ -542,7 +542,9 @@ def test_the_process_own_value_needs_no_note(tmp_path: Path) -> None:
     assert (settings.client_secret, settings.warnings) == ("x${Y}", ())
 
 
-@pytest.mark.parametrize("field", ["identities_file", "output_dir", "env_file"])
+@pytest.mark.parametrize(
+    "field", ["identities_file", "output_dir", "env_file", "ca_bundle", "audit_file"]
+)
 @pytest.mark.parametrize("path", ["a\x1b[31mb", "a\nb", "a\x9b31mb", "a\x7f", "a\0b"])
 def test_a_path_that_would_move_a_terminal_is_refused(
     tmp_path: Path, field: str, path: str
@@ -553,4 +555,7 @@ def test_a_path_that_would_move_a_terminal_is_refused(
     assert str(error.value).isprintable()
     with pytest.raises(ConfigurationError, match="control character"):
         load_settings(Flags(), {"CREDENTIALS_PROVIDER_HOME": path}, "")
+    for name in ("CREDENTIALS_PROVIDER_AUDIT_FILE", "SSL_CERT_FILE"):
+        with pytest.raises(ConfigurationError, match="control character"):
+            load_settings(Flags(), {name: path}, str(tmp_path))
     assert load_settings(Flags(output_dir="Ünï ço/d"), {}, str(tmp_path)).output_dir == "Ünï ço/d"

@@ -264,3 +264,6 @@ def test_a_syslog_that_is_not_there_is_an_error(
         audit = audit_to(project, "log")
     with pytest.raises(StorageError, match="no token is handed out"):
         audit.record("ci", ACCESS)
+    monkeypatch.delattr(socket, "AF_UNIX")  # as on Windows
+    with pytest.raises(ConfigurationError, match="syslog"):
+        audit_to(project, "log")

@@ -236,10 +236,13 @@ def test_doctor_looks_at_the_secret(app: App, project: Project, run: Command, cl
 
 
 def test_an_api_that_answers_nonsense_holds_nothing(cluster: Api) -> None:
-    """An array, or data that is none."""
+    """An array, data that is none, or no JSON."""
     sink = Sink("", "raw", None, None, None, "", "", "ci-token", "token")
     for nonsense in ([1], {"data": [1]}, {"data": None}):
         cluster.secrets["ci-token"] = nonsense  # type: ignore[assignment]
+        seen = Cluster(cluster.environment, str(cluster.account))
+        assert seen.state(sink, {"access_token": "x"}) == "missing"
+    for cluster.raw in (b"<html>", b"\xff", b"[" * 100_000):
         seen = Cluster(cluster.environment, str(cluster.account))
         assert seen.state(sink, {"access_token": "x"}) == "missing"
 

@@ -244,6 +244,18 @@ def test_a_redirect_to_another_host_gets_no_token(
     assert [bool(token) for token in api.tokens] == [True, False]
 
 
+@pytest.mark.parametrize("target", ["http://[", "https://127.0.0.1:port/"])
+def test_a_redirect_to_no_address_is_the_library_s_to_refuse(
+    app: App, api: Api, make: Callable[..., Credential], target: str
+) -> None:
+    """Who follows none has the answer."""
+    url, auth = f"{api.url}/elsewhere?{target}", make(app.name)
+    assert requests.get(url, auth=auth, timeout=9, allow_redirects=False).status_code == 302
+    with pytest.raises((requests.RequestException, ValueError)):
+        requests.get(url, auth=auth, timeout=9)
+    assert len(api.tokens) == 2
+
+
 def test_no_token_is_sent_in_the_clear(app: App, make: Callable[..., Credential]) -> None:
     """Only loopback is spoken to without TLS."""
     for send in (requests.get, httpx2.get):

@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credentials_provider.emulator import Fault
+from credentials_provider.errors import StorageError
+from credentials_provider.identities.reading import read_entries
 from credentials_provider.identities.sinks import Sink
 from credentials_provider.run import sinks
+from credentials_provider.settings import Flags, load_settings
+from credentials_provider.tokens.store import TokenStore
 from faults.tracing import LONG, tracing
 from support import apps, assert_no_secret, environment, wait
 
@@ -554,6 +558,25 @@ def test_a_sink_that_makes_no_sense_is_not_added(
     assert text(project.identities_file) == before
     done = command(project, "sink", "remove", app.name, "x")
     assert (done.returncode, "has no sink" in done.stderr) == (2, True)
+
+
+def test_a_token_is_not_looked_for_where_it_cannot_be(app: App, project: Project) -> None:
+    """In a file that is no text, and where the token file has none."""
+    path = place(project, "dotenv")
+    there = Sink(path, "dotenv", None, None, None, "TOKEN", "")
+    with open(path, "wb") as file:
+        file.write(b"TOKEN=a.b.c\n\xff")
+    assert not sinks.withdraw(there, {})
+    with pytest.raises(StorageError, match="not UTF-8"):
+        sinks.withdraw(there, {"access_token": "a.b.c"})
+    assert sinks.withdraw(there._replace(format="raw"), {"access_token": "a.b.c"})
+    give(project, sink("raw"))
+    store = TokenStore(project.output)
+    (entry,) = read_entries(load_settings(Flags(), {}, project.folder)).entries
+    assert entry.name == app.name
+    store.write(entry.name, {"no": "token"})
+    ((_, state),) = sinks.states(store, entry, project.identities_file)
+    assert state == "missing"
 
 
 def test_remove_takes_the_sinks_along(app: App, project: Project, run: Command) -> None:

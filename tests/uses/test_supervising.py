@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from credentials_provider.emulator import Fault
+from credentials_provider.run import supervising
+from credentials_provider.run.access import ValidToken
 from support import PACKAGES, until, wait
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
     from credentials_provider.emulator import App
+    from credentials_provider.run.source import TokenSource
     from support import Command, Project
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="it is about signals")
@@ -159,6 +162,30 @@ def test_a_renewal_that_fails_is_told_once_and_harms_no_command(
     ran = wait(process)
     assert ran.code == 3
     assert ran.stderr.count("was not renewed") == 1
+
+
+def test_a_look_that_fails_as_nobody_foresaw_is_not_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The reason is told without the error's own words, which might hold a secret."""
+    monkeypatch.setattr(supervising, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(supervising, "_AFTER_FAILURE", 0.01)
+    old, new = (ValidToken({"access_token": each}, 0.0) for each in ("old", "new"))
+    told: list[str] = []
+    heard: list[ValidToken] = []
+
+    class Source:
+        def get(self, *_: object) -> ValidToken:
+            if not told:
+                raise ValueError("secret")
+            return new
+
+    source = cast("TokenSource", Source())
+    supervising.keep_fresh(source, "ci", old, renewed=heard.append, warn=told.append)
+    until(lambda: heard)
+    assert heard == [new]
+    assert told[0].startswith("ci: the token was not renewed: unexpected ValueError at ")
+    assert "secret" not in told[0]
 
 
 def test_a_command_that_is_not_there_is_127(app: App, run: Command) -> None:

@@ -139,8 +139,11 @@ def _from_pfx(
     return key, [*([certificate] if certificate else []), *others]
 
 
-def _public(holder: rsa.RSAPrivateKey | x509.Certificate) -> bytes:
-    return holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+def _public(holder: rsa.RSAPrivateKey | x509.Certificate) -> bytes | None:
+    try:
+        return holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm):  # of a kind that is not RSA, as in a chain
+        return None
 
 
 def _refuse(problem: str, remedy: str) -> NoReturn:

@@ -53,8 +53,8 @@ def platform_token(
     audience = _AUDIENCES.get(authority_base, _AUDIENCE)
     make = _github if platform == "github" else _azure_pipelines
     job = make(environment, audience)
-    parts = urlsplit(job.url)
-    if parts.scheme != "https" or not parts.hostname:
+    host = _https_host(job.url)
+    if not host:
         raise SecretUnavailableError(
             f"{job.platform} is to be asked at an address that is not https://", job.remedy
         )
@@ -65,7 +65,7 @@ def platform_token(
     if not isinstance(result, Answer):
         status = f"HTTP {result.answer.status}" if result.answer else result.reason or result.kind
         raise SecretUnavailableError(
-            f"{job.platform} gives no token: no answer from {parts.hostname} ({status})",
+            f"{job.platform} gives no token: no answer from {host} ({status})",
             "Check the network and the proxy (HTTPS_PROXY, NO_PROXY) of the job's machine.",
             transient=result.kind != "untrusted",
         )
@@ -79,6 +79,14 @@ def platform_token(
             f"{job.platform} answered HTTP {result.status} without a token", job.remedy
         )
     return token
+
+
+def _https_host(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return parts.hostname if parts.scheme == "https" else None
 
 
 def _token(answer: Answer, name: str) -> str | None:

@@ -57,7 +57,7 @@ class Credential:
     """What msal takes: a secret, or a dictionary with a key or an assertion; it is not shown.
 
     `field` is the identity's field that it comes from; `expires_on`, in epoch seconds, where its
-    end is known; `warnings` begin with a verb and lack their subject.
+    end is known.
     """
 
     field: str

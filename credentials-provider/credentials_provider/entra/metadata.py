@@ -55,13 +55,15 @@ def find_endpoint(environment: Mapping[str, str]) -> Endpoint:
 
     """
     found = _named(environment) or _default(environment)
-    parts = urlsplit(found.url)
-    if parts.scheme == "http" and parts.hostname and not _is_public(parts.hostname):
-        return found
-    if parts.scheme == "https" and parts.hostname:
+    try:
+        parts = urlsplit(found.url)
+        scheme, host, _ = parts.scheme, parts.hostname, parts.port
+    except ValueError:  # no address within the brackets, or no number where the port is
+        scheme, host = "", None
+    if host and (scheme == "https" or (scheme == "http" and not _is_public(host))):
         return found
     raise NoEndpointError(
-        f"the managed identity endpoint {parts.hostname or 'of this machine'} is not an address "
+        f"the managed identity endpoint {host or 'of this machine'} is not an address "
         "within Azure: over plain http it must be a private one",
         "Check IDENTITY_ENDPOINT, MSI_ENDPOINT and AZURE_POD_IDENTITY_AUTHORITY_HOST.",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from credentials_provider.entra import explanations
@@ -100,7 +100,10 @@ class Accounts:
         document = json_object(self._ask("GET", f"{_USERS}?limit={_MOST_USERS}")) or {}
         users = document.get("users")
         if not isinstance(users, list):
-            raise self._unreadable()
+            raise LifecycleError(
+                f"{self._host} is not a registry: its answer is not a list of users",
+                "Check --registry-url.",
+            )
         return [
             str(each.get("id") or each.get("username"))
             for each in users
@@ -174,18 +177,7 @@ class Accounts:
         )
         raise LifecycleError(f"the registry {self._host} {cause}{_detail(result)}", remedy)
 
-    def _unreadable(self) -> LifecycleError:
-        return LifecycleError(
-            f"{self._host} is not a registry: its answer is not a list of users",
-            "Check --registry-url.",
-        )
-
 
 def _detail(answer: Answer) -> str:
     detail = (json_object(answer) or {}).get("detail")
     return f" ({printable(detail)[:200]})" if isinstance(detail, str) else ""
-
-
-def groups_missing(asked: Sequence[str], granted: Sequence[str]) -> list[Any]:
-    """The groups that the registry left out without a word: it does not know them."""
-    return [each for each in asked if each not in granted]

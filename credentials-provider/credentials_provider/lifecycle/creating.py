@@ -19,9 +19,9 @@ from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import make_entry, read_entries
 from credentials_provider.identities.rules import composed, name_key
 from credentials_provider.identities.validation import validate_entry
+from credentials_provider.lifecycle import journal
 from credentials_provider.lifecycle.accounts import UncertainError
 from credentials_provider.lifecycle.proving import LifecycleError
-from credentials_provider.permissions import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ class _Begun:
     registry_url: str
     client_id: str = ""
     client_secret: str = field(default="", repr=False)
-    groups: tuple[str, ...] = ()
+    groups: Sequence[str] = ()
 
 
 def create(
@@ -90,12 +90,12 @@ def create(
             )
         editing.add(settings, {**fields, "client_id": begun.client_id}, begun.client_secret)
     _write(settings, name, dataclasses.replace(begun, client_secret=""))  # the identity has it
-    return begun.groups
+    return tuple(begun.groups)
 
 
 def finish(settings: Settings, name: str) -> None:
     """Forget that an account was begun: its identity is complete."""
-    _close(settings, name)
+    editing.discard([editing.full_path(settings, _place(name))])
 
 
 def _made(
@@ -134,7 +134,7 @@ def _made(
             transient=True,
         ) from None
     except LifecycleError:
-        _close(settings, name)
+        finish(settings, name)
         raise
     done = _Begun(accounts.url, made.client_id, made.client_secret, made.groups)
     _write(settings, name, done)
@@ -154,23 +154,9 @@ def _place(name: str) -> str:
 
 
 def _read(settings: Settings, name: str) -> _Begun | None:
-    path = editing.full_path(settings, _place(name))
-    content = read_file(path)
-    if content is None:
-        return None
-    try:
-        found: dict[str, Any] = json.loads(content.text())[_VERSION]
-        return _Begun(**{**found, "groups": tuple(found["groups"])})
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ConfigurationError(
-            f"{path} is not what this program wrote",
-            hint="It may hold the secret of an account that was made. Look at it, then delete it.",
-        ) from None
+    cure = "It may hold the secret of an account that was made. Look at it, then delete it."
+    return journal.load(settings, _place(name), _VERSION, _Begun, cure)
 
 
 def _write(settings: Settings, name: str, begun: _Begun) -> None:
     editing.keep(settings, _place(name), json.dumps({_VERSION: asdict(begun)}))
-
-
-def _close(settings: Settings, name: str) -> None:
-    editing.discard([editing.full_path(settings, _place(name))])

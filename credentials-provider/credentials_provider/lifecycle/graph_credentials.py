@@ -66,11 +66,9 @@ class Secrets:
         if os.path.exists(path) and rotation.new_key_id:
             return rotation
         known = checked(application.credentials(to_change=True))
-        mine = [each for each in known.passwords if each.name == rotation.label]
-        if os.path.exists(path) and mine:
-            return dataclasses.replace(rotation, new_key_id=mine[0].key_id, ends_at=mine[0].end)
-        # One that nobody knows was made by a run that ended before it could write it down.
-        self.remove(application, {each.key_id for each in mine})
+        # Those that a run made which ended before it wrote the key id down: nothing uses them.
+        lost = {each.key_id for each in known.passwords if each.name == rotation.label}
+        self.remove(application, lost)
         made = checked(application.add_password(rotation.label, end))
         editing.keep(self._settings, rotation.place, made.secret)
         return dataclasses.replace(rotation, new_key_id=made.key_id, ends_at=made.end)

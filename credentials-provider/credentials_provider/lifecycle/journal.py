@@ -1,10 +1,10 @@
-"""What is under way with an identity's credential, written down so that a killed run can go on."""
+"""What is under way with an identity, written down so that a killed run can go on."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
@@ -12,8 +12,11 @@ from credentials_provider.identities.fields import SECRETS_FOLDER
 from credentials_provider.permissions import read_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from credentials_provider.settings import Settings
 
+Kept = TypeVar("Kept")
 _VERSION = "rotation 1"
 
 
@@ -46,19 +49,30 @@ def read(settings: Settings, name: str) -> Rotation | None:
         ConfigurationError: it cannot be read.
 
     """
-    path = editing.full_path(settings, _place(name))
+    cure = (
+        "It says which rotation is under way. Compare the application's secrets with the "
+        "identity's, then delete the file."
+    )
+    return load(settings, _place(name), _VERSION, Rotation, cure)
+
+
+def load(
+    settings: Settings, place: str, version: str, make: Callable[..., Kept], cure: str
+) -> Kept | None:
+    """What `make` makes of the fields in a file of ours; None where there is no file.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is not of that version.
+
+    """
+    path = editing.full_path(settings, place)
     content = read_file(path)
     if content is None:
         return None
     try:
-        document: dict[str, Any] = json.loads(content.text())
-        return Rotation(**document[_VERSION])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ConfigurationError(
-            f"{path} is not what this program wrote",
-            hint="It says which rotation is under way. Compare the application's secrets with "
-            "the identity's, then delete the file.",
-        ) from None
+        return make(**json.loads(content.text())[version])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ConfigurationError(f"{path} is not what this program wrote", hint=cure) from None
 
 
 def write(settings: Settings, name: str, rotation: Rotation) -> None:

@@ -7,23 +7,20 @@ from datetime import datetime, timedelta, timezone
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 _BITS = 3072
 _EXPONENT = 65537
-_LONGEST_NAME = 64  # characters of a common name, RFC 5280 appendix A.1
+_LONGEST_NAME = 64  # bytes of a common name; RFC 5280 appendix A.1 says characters
 _EARLY = timedelta(minutes=5)  # for clocks that are behind
 
 
 def make_certificate(name: str, now: float, life: float) -> str:
     """Private key and self-signed certificate, PEM; it ends `life` seconds after `now` (epoch)."""
     key = rsa.generate_private_key(_EXPONENT, _BITS)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:_LONGEST_NAME])])
+    short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, short)])
     begin = datetime.fromtimestamp(now, timezone.utc)
     certificate = (
         x509.CertificateBuilder()

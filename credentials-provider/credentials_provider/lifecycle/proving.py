@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from credentials_provider.errors import EXIT_FAILED, EXIT_TRY_LATER, CredentialsProviderError
+from credentials_provider.identities.validation import valid_identity
 from credentials_provider.minting import Failure
 from credentials_provider.model import RunOptions
 from credentials_provider.run.batch import entra_minter
@@ -36,24 +37,24 @@ class LifecycleError(CredentialsProviderError):
 def prove(
     settings: Settings,
     entry: Entry,
-    identity: Identity,
     *,
     wait: float,
     progress: Callable[[str], None],
 ) -> None:
-    """Ask for a token with the identity's credential; it is stored nowhere.
+    """Ask for a token with an identity's credential; it is stored nowhere.
 
     Args:
         settings: where the provider is, and how it is reached.
-        entry: of the identity, for its login host.
-        identity: with the credential in question.
+        entry: of the identity, with the credential in question.
         wait: seconds to try again for, while Entra ID may not know of what was made just now.
         progress: gets a line when it waits.
 
     Raises:
         LifecycleError: there is no token.
+        ConfigurationError: the entry has mistakes.
 
     """
+    identity = valid_identity(entry)
     begun = time.monotonic()
     pause = _FIRST_PAUSE
     while True:

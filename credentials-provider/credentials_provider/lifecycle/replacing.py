@@ -14,13 +14,11 @@ from credentials_provider.identities.fields import (
     SECRET_KINDS,
 )
 from credentials_provider.identities.reading import make_entry, read_entries, select
-from credentials_provider.identities.validation import valid_identity
 from credentials_provider.lifecycle.proving import prove
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credentials_provider.identities.identity import Identity
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
@@ -61,8 +59,7 @@ def replace_secret(
         raise ConfigurationError(f"the client secret {problem}", hint=editing.VALUE_HINT)
     entry = find(settings, name)
     field = _secret_field(entry)
-    identity = _with_secret(settings, entry, secret)
-    prove(settings, entry, identity, wait=wait, progress=progress)
+    prove(settings, _with_secret(settings, entry, secret), wait=wait, progress=progress)
     value = entry.fields[field]
     if field == "client_secret_file" and editing.is_own_alone(settings, value, name):
         editing.keep(settings, value, secret)  # the entry names it already
@@ -86,8 +83,7 @@ def prove_entry(
         ConfigurationError: there is no such identity, or it has mistakes.
 
     """
-    entry = find(settings, name)
-    prove(settings, entry, valid_identity(entry), wait=wait, progress=progress)
+    prove(settings, find(settings, name), wait=wait, progress=progress)
 
 
 def find(settings: Settings, name: str) -> Entry:
@@ -120,8 +116,8 @@ def _secret_field(entry: Entry) -> str:
     return field
 
 
-def _with_secret(settings: Settings, entry: Entry, secret: str) -> Identity:
-    """The identity with this secret alone."""
+def _with_secret(settings: Settings, entry: Entry, secret: str) -> Entry:
+    """The entry with this secret alone."""
     left_out = {*SECRET_KINDS, *PREVIOUS_KINDS}
     fields = {name: value for name, value in entry.fields.items() if name not in left_out}
-    return valid_identity(make_entry(entry.index, {**fields, "client_secret": secret}, settings))
+    return make_entry(entry.index, {**fields, "client_secret": secret}, settings)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from credentials_provider.credentials.resolver import Credential, Resolver
 from credentials_provider.entra.graph import application
@@ -28,7 +28,7 @@ from credentials_provider.minting import Failure
 from credentials_provider.transport.retrying import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from credentials_provider.entra.graph import Application, Key, Password
     from credentials_provider.lifecycle.journal import Rotation
@@ -128,12 +128,11 @@ class _Rotator:
                 return self._step(
                     "planned", f"a rotation is under way: {self._description(rotation)}"
                 )
+            state: State = "waiting"
             if rotation.remove_at is None:
-                rotation = self._switch(self._make(rotation))
-                if rotation.remove_at is not None and self._now() < rotation.remove_at:
-                    return self._step("rotated", self._description(rotation))
+                state, rotation = "rotated", self._switch(self._make(rotation))
             if rotation.remove_at is not None and self._now() < rotation.remove_at:
-                return self._step("waiting", self._description(rotation))
+                return self._step(state, self._description(rotation))
             return self._finish(rotation)
         finally:
             self._transport.close()
@@ -160,7 +159,7 @@ class _Rotator:
             return self._step("planned", f"its {field}{ends}; a new one would be made")
         nonce = secrets.token_hex(4)
         fields = self.entry.fields
-        named = [value for name, value in fields.items() if name.endswith("_file") and value]
+        named = [value for name, value in fields.items() if name.endswith("_file")]
         rotation = journal.Rotation(
             label=f"credentials-provider {self._name} {nonce}",
             place=f"{SECRETS_FOLDER}/{self._name}~{nonce}{self._kind.suffix}",
@@ -185,13 +184,8 @@ class _Rotator:
 
     def _switch(self, rotation: Rotation) -> Rotation:
         """Prove the new credential, and let the identity use it."""
-        changes = self._kind.changes(self.entry, rotation)
         if rotation.place not in self.entry.fields.values():
-            fields = {**self.entry.fields, **changes}
-            given = {name: value for name, value in fields.items() if value is not None}
-            alone = {name: value for name, value in given.items() if "_previous" not in name}
-            entry = make_entry(self.entry.index, alone, self._settings)
-            self._prove(entry)
+            self._prove({**self.entry.fields, **self._kind.changes(self.entry, rotation)})
             # Itself last: whoever has the old credential by then has not been switched.
             for other in (*self._sharing(), self.entry):
                 changed = self._kind.changes(other, rotation)
@@ -203,16 +197,18 @@ class _Rotator:
     def _finish(self, rotation: Rotation) -> Step:
         """Remove the old credential: at Graph, in the entry, and its file."""
         self.entry, self.identity = self._validated(self._name)
-        alone = {
-            name: value for name, value in self.entry.fields.items() if "_previous" not in name
-        }
-        self._prove(make_entry(self.entry.index, alone, self._settings))
+        self._prove(self.entry.fields)
         app = self._application()
         known = self._kind.listed(checked(app.credentials(to_change=True)))
-        stale = {each.key_id for each in known if each.name == rotation.label}
-        stale |= {rotation.old_key_id} if rotation.old_key_id else set()
-        present = {each.key_id for each in known}
-        self._kind.remove(app, (stale - {rotation.new_key_id or ""}) & present)
+        stale = {
+            each.key_id
+            for each in known
+            if each.key_id == rotation.old_key_id
+            # What has the new one's name was made by runs that ended; without its key id, it
+            # could be the new one itself.
+            or (each.name == rotation.label and rotation.new_key_id not in {None, each.key_id})
+        }
+        self._kind.remove(app, stale)
         for entry in read_entries(self._settings).entries:
             if rotation.place in entry.fields.values():
                 editing.update(self._settings, entry.name, self._kind.leftovers(entry))
@@ -273,9 +269,15 @@ class _Rotator:
 
     # What the steps have in common
 
-    def _prove(self, entry: Entry) -> None:
-        identity = valid_identity(entry)
-        prove(self._settings, entry, identity, wait=self._plan.wait, progress=self._progress)
+    def _prove(self, fields: Mapping[str, Any]) -> None:
+        """Prove the credential of these fields alone, without a previous one."""
+        alone = {
+            name: value
+            for name, value in fields.items()
+            if value is not None and "_previous" not in name
+        }
+        entry = make_entry(self.entry.index, alone, self._settings)
+        prove(self._settings, entry, wait=self._plan.wait, progress=self._progress)
 
     def _application(self) -> Application:
         """The identity's application at Graph, asked by itself or by the caller."""

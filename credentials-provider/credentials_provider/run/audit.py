@@ -100,7 +100,7 @@ class Audit:
 def _attempt(place: str, write: Callable[[str], None], line: str) -> None:
     try:
         write(line)
-    except (OSError, CredentialsProviderError) as error:
+    except (OSError, AttributeError, CredentialsProviderError) as error:  # Windows has no AF_UNIX
         why = getattr(error, "strerror", None) or str(error)
         raise StorageError(
             f"no token is handed out: its audit line cannot be written to {place}: {why}",

@@ -13,6 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
+from credentials_provider.entra.answers import json_object
 from credentials_provider.errors import StorageBusyError, StorageError
 from credentials_provider.permissions import read_file
 from credentials_provider.run.sink_formats import with_token
@@ -27,14 +28,16 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _TIMEOUT = 10.0  # seconds for one request; the API is near
 _MISSING = 404
 _LATER = "The next run tries again."
-_ROLE = "Apply the Role that `credentials-provider schedule kubernetes` prints: {allowed}."
-_ALLOWED = "get, patch and create of secrets, with this name in resourceNames"
+_ROLE = (
+    "Apply the Role that `credentials-provider schedule kubernetes` prints: get, patch and create "
+    "of secrets, with this name in resourceNames."
+)
 REFUSALS = {
     401: (
         "the API does not accept the token of this pod's service account",
         "Start the pod again; its serviceAccountName must be one of the namespace's.",
     ),
-    403: ("this pod's service account may not do that", _ROLE.format(allowed=_ALLOWED)),
+    403: ("this pod's service account may not do that", _ROLE),
     _MISSING: (
         "the API does not know this pod's namespace",
         "Is KUBERNETES_SERVICE_HOST the cluster?",
@@ -74,8 +77,7 @@ class Cluster:
         """
         if sink.secret not in self._data:
             answer = self._send("GET", sink)
-            found = json.loads(answer.body) if answer.status != _MISSING else {}
-            data = found.get("data") if isinstance(found, dict) else None
+            data = (json_object(answer) or {}).get("data") if answer.status != _MISSING else None
             self._data[sink.secret] = data if isinstance(data, dict) else {}
         held = self._data[sink.secret].get(sink.key)
         if held is None:

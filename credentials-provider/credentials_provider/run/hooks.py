@@ -149,12 +149,17 @@ class Hooks:
         except OSError as error:
             return HookResult(names, None, f"it cannot be started: {error.strerror}")
         document = json.dumps(_document(self._store, pending, failed)).encode()
-        reader = self._communicate(process, document)
         try:
+            reader = self._communicate(process, document)
             code = process.wait(timeout)
             reader.join(_GRACE)
         except subprocess.TimeoutExpired:
             return HookResult(names, None, f"it was stopped after {timeout:.3g} s")
+        except RuntimeError:
+            _kill(process)
+            for pipe in filter(None, (process.stdin, process.stdout)):
+                pipe.close()
+            return HookResult(names, None, "this process may start no thread for it (ulimit -u)")
         finally:
             _kill(process)
         if code == 0:

@@ -76,7 +76,7 @@ def deliver(
 
 def states(store: TokenStore, entry: Entry, identities_file: str) -> list[tuple[Sink, State]]:
     """An identity's sinks, and whether each holds the token of its token file."""
-    document = store.document(f"{entry.name}.json") or {"access_token": ""}
+    document = {"access_token": "", **(store.document(f"{entry.name}.json") or {})}
     return [(sink, state(sink, document)) for sink in sinks_of(entry, identities_file)]
 
 
@@ -142,9 +142,10 @@ def withdraw(sink: Sink, document: Mapping[str, Any]) -> bool:
 
     """
     content = read_file(sink.path, owned=False) if os.path.isfile(sink.path) else None
-    if content is None or str(document["access_token"]).encode() not in content.data:
+    token = str(document.get("access_token") or "").encode()
+    if content is None or not token or token not in content.data:
         return False
-    if without_token(sink, content.data.decode()):
+    if without_token(sink, content.data.decode(errors="replace")):
         _replace(sink, lambda old: without_token(sink, old))
         return True
     try:

@@ -9,7 +9,7 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING
 
-from credentials_provider.errors import CredentialsProviderError
+from credentials_provider.errors import CredentialsProviderError, unexpected
 from credentials_provider.model import TokenRecord
 from credentials_provider.tokens.store import parse_record
 
@@ -135,6 +135,8 @@ def keep_fresh(
             new = source.get(name, _lead(current))
         except CredentialsProviderError as error:
             return current, f"{error.message} {error.hint or ''}".strip()
+        except Exception as error:  # noqa: BLE001  the next look may fare better
+            return current, f"{name}: the token was not renewed: {unexpected(error)}"
         return new, f"{name}: the token was not renewed: {new.kept.message}" if new.kept else ""
 
     def work() -> None:

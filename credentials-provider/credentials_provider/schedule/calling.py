@@ -47,7 +47,7 @@ def run(
             stdin=subprocess.DEVNULL,
             env=allowed(os.environ) if environment is None else environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=timeout,
             check=False,

@@ -101,6 +101,11 @@ def _crontab() -> str:
             f"crontab -l failed: {done.stderr.strip()[:200]}",
             hint="cron.allow and cron.deny say who may use crontab.",
         )
+    if "\N{REPLACEMENT CHARACTER}" in done.stdout:
+        raise ConfigurationError(
+            "the crontab is not UTF-8 text; it is as it was",
+            hint="Convert it (iconv), or add the line yourself with `crontab -e`.",
+        )
     return "" if done.returncode else done.stdout
 
 

@@ -6,10 +6,11 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
+from credentials_provider.errors import ConfigurationError
 from credentials_provider.run.child_environment import allowed
+from credentials_provider.schedule.calling import run
 from credentials_provider.schedule.systemd import unit_folder
 
 if TYPE_CHECKING:
@@ -174,15 +175,6 @@ def _pairs(block: str) -> Iterator[tuple[str, str]]:
 
 def _output(command: Sequence[str], process: Mapping[str, str]) -> str:
     try:
-        return subprocess.run(  # noqa: S603  fixed words
-            command,
-            env=allowed(process),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
+        return run(command, timeout=_TIMEOUT, environment=allowed(process)).stdout
+    except (OSError, ConfigurationError):
         return ""

@@ -90,8 +90,23 @@ def manifests(form: Form, needs: Needs) -> str:
     yaml.width = 1 << 16
     yaml.representer.ignore_aliases = lambda _: True  # what stands twice is written twice
     yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.dump_all(documents, stream)
+    yaml.dump_all(map(_unmistakable, documents), stream)
     return _head(form, needs) + stream.getvalue()
+
+
+def _unmistakable(node: Any) -> Any:
+    """With quotes where kubectl, which reads YAML 1.1, would take a word for true or false."""
+    from ruamel.yaml.scalarstring import SingleQuotedScalarString
+
+    if isinstance(node, dict):
+        return {name: _unmistakable(each) for name, each in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_unmistakable(each) for each in node]
+    return SingleQuotedScalarString(node) if _is_truth(node) else node
+
+
+def _is_truth(value: object) -> bool:
+    return isinstance(value, str) and value.lower() in {"y", "n", "yes", "no", "on", "off"}
 
 
 def _head(form: Form, needs: Needs) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import plistlib
 from typing import TYPE_CHECKING
+from xml.parsers.expat import ExpatError
 
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.files import write_whole
@@ -93,5 +94,5 @@ def _is_ours(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             return bool(plistlib.load(file).get(_MARK))
-    except (OSError, ValueError, AttributeError, plistlib.InvalidFileException):
+    except (OSError, ValueError, AttributeError, ExpatError):
         return False

@@ -173,7 +173,7 @@ def units(plan: Plan, form: Form) -> dict[str, str]:
             unit=unit,
             kind=_TIMED.format(patience="1h" if plan.rotates else "5min")
             if plan.every
-            else _staying(form),
+            else _STAYING.format(notify=_NOTIFY_RELOAD if form.notify_reload else _NOTIFY),
             command=_line(plan.command),
             service=service,
             sandbox=_SANDBOX.format(writes=" ".join(map(_word, plan.writes)))
@@ -195,10 +195,6 @@ def units(plan: Plan, form: Form) -> dict[str, str]:
         lines = (f"{name}={_value(value)}\n" for name, value in plan.environment.items())
         made[environment] = f"{MADE_BY}\n{''.join(lines)}"
     return made
-
-
-def _staying(form: Form) -> str:
-    return _STAYING.format(notify=_NOTIFY_RELOAD if form.notify_reload else _NOTIFY)
 
 
 def knows_notify_reload() -> bool:
@@ -228,11 +224,8 @@ def install(plan: Plan, form: Form, *, make_folder: Callable[[str], None]) -> Fi
     for path, text in made.items():
         write_whole(path, text, 0o600 if path.endswith(".env") else 0o644)
     call([*manager, "daemon-reload"])
-    starts = f"{plan.name}.timer" if plan.every else f"{plan.name}.service"
-    if plan.every:
-        call([*manager, "enable", "--now", starts])
-    else:
-        call([*manager, "enable", starts])
+    starts = ["--now", f"{plan.name}.timer"] if plan.every else [f"{plan.name}.service"]
+    call([*manager, "enable", *starts])
     return _first_run(plan, form, manager)
 
 

@@ -168,6 +168,7 @@ class TokenStore:
                 if name == LOCK_NAME:
                     held.enter_context(_folder_locked(folder, began + timeout))
                 _log_wait(path, time.monotonic() - began)
+                self._check_place(folder)
             except Timeout:
                 raise LockBusyError(
                     f"another run has held {path} for {timeout:g} s", hint=_BUSY_HINT
@@ -176,7 +177,6 @@ class TokenStore:
                 why = getattr(error, "strerror", None) or "the file system has no locks"
                 hint = _ANOTHER_USER if isinstance(error, PermissionError) else _LOCKABLE
                 raise StorageError(f"{path} cannot be locked: {why}", hint=hint) from None
-            self._check_place(folder)
             yield lambda: folder.has(name, made)
 
     def _open(self) -> Folder | None:
@@ -253,8 +253,9 @@ class TokenStore:
 
     def sweep(self) -> None:
         """Remove what killed runs left behind."""
-        if folder := self._open():
-            folder.sweep()
+        with contextlib.suppress(OSError):
+            if folder := self._open():
+                folder.sweep()
 
     def write(self, identity_name: str, document: dict[str, Any]) -> None:
         """Put a token file in place: after this it is the old one or the new one, never part.

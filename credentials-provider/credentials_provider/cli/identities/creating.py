@@ -94,8 +94,7 @@ def create(root: str, /, name: str, groups: str, **options: Any) -> int:
 
 
 def _create(settings: Settings, name: str, groups: Sequence[str], options: dict[str, Any]) -> None:
-    from credentials_provider.lifecycle.accounts import groups_missing  # urllib3
-    from credentials_provider.lifecycle.creating import create as make  # with it
+    from credentials_provider.lifecycle.creating import create as make  # urllib3
 
     given = {**options, "identity_name": name, "client_id": "-"}
     fields = entry_fields(settings, given)
@@ -111,7 +110,7 @@ def _create(settings: Settings, name: str, groups: Sequence[str], options: dict[
             progress=progress,
         )
     click.echo(f"{name} made at {accounts.url} and added to {settings.identities_file}")
-    if missing := groups_missing(groups, granted):
+    if missing := [each for each in groups if each not in granted]:
         progress(
             f"warning: the registry does not know the groups {', '.join(missing)}: {name} is not "
             "in them"
