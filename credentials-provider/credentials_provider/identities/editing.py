@@ -227,7 +227,8 @@ def migrate(settings: Settings, env_file: str | None) -> list[Move]:
     def change(text: str) -> str:
         file = _parse(settings, text)
         values: dict[str, str] = {}
-        named = {path for entry in file.entries for path in _own_files(settings, entry)}
+        files = (path for entry in file.entries for path in _own_files(settings, entry))
+        named = set(filter(os.path.lexists, files))
         for entry in file.entries:
             if not isinstance(validate_entry(entry), Identity):
                 continue
