@@ -500,6 +500,17 @@ def test_a_written_token_gives_way_to_the_bridge(app: App, project: Project, run
     assert ("mcp-bridge" in text, "Bearer" in text) == (True, False)
 
 
+def test_diff_and_write_do_both(app: App, project: Project, run: Command) -> None:
+    """For taking out as for putting in."""
+    del app
+    path = os.path.join(project.folder, "both.json")
+    words = ("--file", path, "--diff", "--write", "--no-check")
+    for more, sign in (((), "+"), (("--remove",), "-")):
+        ran = config(run, "cursor", *words, *more)
+        assert f'{sign}    "gw"' in ran.stdout
+        assert "Written: " in ran.stdout
+
+
 def test_a_large_file_is_changed(app: App, project: Project, run: Command) -> None:
     """Claude Code keeps its history in the same file."""
     del app

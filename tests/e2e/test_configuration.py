@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import pytest
 
 from credentials_provider.emulator import Emulator
 from credentials_provider.errors import ConfigurationError
-from support import OTHER_TENANT, Command, Project, apps, entry, renew, wait
+from support import OTHER_TENANT, Command, Project, apps, entry, environment, renew, wait
 
 # Wrong identities files
 
@@ -209,6 +210,58 @@ def test_an_option_that_cannot_be_used_ends_with_2(
     assert (ran.code, ran.json["exit_code"]) == (2, 2)
     assert ran.json["errors"][0]["message"]
     assert (idp.connections, project.files()) == (0, {})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["doctor", "ci", "--curl", "--json"],
+        ["schedule", "cron", "--install", "--uninstall"],
+        ["schedule", "launchd", "--install", "--uninstall"],
+        ["schedule", "systemd", "--install", "--uninstall"],
+        ["exec", "--watch", "--restart", "--signal", "HUP", "ci", "true"],
+    ],
+    ids=" ".join,
+)
+def test_options_that_exclude_one_another_are_usage(run: Command, words: list[str]) -> None:
+    """Neither of them decides."""
+    ran = wait(run.start_line([sys.executable, "-m", "credentials_provider", *words]))
+    assert ran.code == 2
+    assert "exclude" in ran.stdout + ran.stderr
+
+
+def test_an_option_that_cannot_be_parsed_is_told_as_json_too(run: Command) -> None:
+    """Some options are believed or not before the command has its own."""
+    ran = run("--json", "--trust-owner", "no-such-user")
+    assert (ran.code, ran.json["exit_code"], ran.stderr) == (2, 2, "")
+    assert "no user 'no-such-user'" in ran.json["errors"][0]["message"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="paths there are text")
+def test_a_path_that_is_no_text_is_told(project: Project, run: Command) -> None:
+    """JSON could not name it; nothing is written."""
+    (app,) = apps(1)
+    project.add(app)
+    before = project.entries()
+    words = ["identities", "sink", "add", app.name, "\udcff"]
+    ran = wait(run.start_line([sys.executable, "-m", "credentials_provider", *words]))
+    assert (ran.code, project.entries()) == (2, before)
+    assert "is not text in UTF-8" in ran.stderr
+
+
+@pytest.mark.parametrize("words", [["inspect", "-"], ["identities", "secret", "ci"]], ids=" ".join)
+def test_standard_input_that_is_no_text_is_told(project: Project, words: list[str]) -> None:
+    """As what it is, and not as a mistake of this program."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "credentials_provider", *words],
+        cwd=project.folder,
+        env=environment(project.folder, {"PYTHONIOENCODING": "utf-8:strict"}),
+        input=b"\xff\xfe",
+        capture_output=True,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert b"mistake" not in ran.stderr
 
 
 # The registry's options and environment

@@ -96,7 +96,7 @@ class Chain:
 
 
 def exchange(url: str, bundle: str | None = None, timeout: float = 5.0) -> Answer | Trouble:
-    connections = Connections(1, bundle, time.time)
+    connections = Connections(1, bundle)
     try:
         return connections.exchange(HttpRequest("GET", url, {}, None, timeout))
     finally:
@@ -302,7 +302,7 @@ def test_a_connection_is_used_again_after_a_quick_answer() -> None:
         sock.sendall(OK)
 
     with answering(twice, None) as server:
-        connections = Connections(1, None, time.time)
+        connections = Connections(1, None)
         for timeout in (0.3, 5.0):
             request = HttpRequest("GET", f"http://localhost:{server.port}", {}, None, timeout)
             assert isinstance(connections.exchange(request), Answer)

@@ -18,6 +18,8 @@ from credentials_provider.transport.retrying import Reply
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from credentials_provider.transport.connections import HttpRequest
+
 HOST = "https://login.microsoftonline.com"
 TENANT = "6f1d3c52-8c0e-4a7b-9d15-2b7c6a40e9f3"
 CLIENT = "14c8ccfc-dc9c-4397-aa1e-37461544567d"
@@ -33,9 +35,8 @@ class Transport:
         self.urls: list[str] = []
         self.is_temporary: Callable[[Answer], bool] | None = None
 
-    def post(self, url: str, body: str, headers: object, **more: Any) -> Reply:
-        del body, headers
-        self.urls.append(url)
+    def send(self, request: HttpRequest, **more: Any) -> Reply:
+        self.urls.append(request.url)
         self.is_temporary = more["is_temporary"]
         return Reply(self._answer, 1)
 

@@ -17,11 +17,13 @@ from credentials_provider.entra.explanations import (
     explain_bad_response,
     explain_rejection,
     explain_status,
-    explain_unreachable,
-    explain_untrusted,
+    explain_trouble,
 )
+from credentials_provider.transport.connections import Trouble
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from credentials_provider.entra.diagnosis import Diagnosis
 
 # The codes that a machine identity meets: permanent, permanent unless just set up, transient.
@@ -80,6 +82,15 @@ HOST = "login.partner.microsoftonline.cn"
 
 NEW_SETUP = "just now, wait a minute and run again."
 UNKNOWN_CODE = 4999999
+
+
+def explain_unreachable(reason: str, host: str) -> Diagnosis:
+    return explain_trouble(Trouble("unreachable", reason), host)
+
+
+def explain_untrusted(reason: str, host: str) -> Diagnosis:
+    return explain_trouble(Trouble("untrusted", reason), host)
+
 
 EVERYTHING = {
     **{f"AADSTS{c}": explain_rejection(None, [c]) for c in (*PERMANENT, *NEW, *TRANSIENT)},
@@ -269,7 +280,9 @@ def test_bad_responses_are_told_apart(reason: str) -> None:
 
 
 @pytest.mark.parametrize("explain", [explain_unreachable, explain_untrusted, explain_bad_response])
-def test_an_unknown_reason_is_explained_in_general(explain: type) -> None:
+def test_an_unknown_reason_is_explained_in_general(
+    explain: Callable[[str, str], Diagnosis],
+) -> None:
     """A reason without a row gets the general words, never an exception on the error path."""
     assert explain("no such reason", HOST) == explain("other", HOST)
 

@@ -213,6 +213,23 @@ def test_serve_tells_programs_where_it_is(served: Served, app: App, project: Pro
     assert not os.path.exists(served.place)
 
 
+@pytest.mark.parametrize("kind", ["another", "link"])
+def test_only_its_own_file_goes_when_it_ends(
+    app: App, project: Project, run: Command, kind: str
+) -> None:
+    """Another `serve` may have written there; a link, such as /dev/stdout, is not ours."""
+    assert app
+    if kind == "link":
+        os.makedirs(project.output, mode=0o700, exist_ok=True)
+        os.symlink("target.env", os.path.join(project.output, ".endpoint.env"))
+    one = Served(run)
+    if kind == "another":
+        with open(one.place, "w", encoding="utf-8") as file:
+            file.write("IDENTITY_HEADER=theirs\n")
+    one.stop()
+    assert os.path.lexists(one.place)
+
+
 def test_each_start_has_another_header(app: App, run: Command) -> None:
     """What one start gave is of no use for the next."""
     assert app

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from credentials_provider.entra import explanations
 from credentials_provider.entra.answers import json_object
 from credentials_provider.errors import CredentialsProviderError, printable
-from credentials_provider.transport.connections import Answer, Trouble
+from credentials_provider.transport.connections import Answer, HttpRequest, Trouble
 from credentials_provider.transport.retrying import Transport
 
 if TYPE_CHECKING:
@@ -148,7 +148,8 @@ class Registry:
     def _check_gateway(self, address: str) -> None:
         """See that calls are passed on at all: a registry can be one without a gateway."""
         headers = {**self._headers, "Content-Type": "application/json"}
-        result = self._transport.post(address, "{}", headers).result  # a GET could be a long stream
+        request = HttpRequest("POST", address, headers, "{}")  # a GET could be a long stream
+        result = self._transport.send(request).result
         answer = result.answer if isinstance(result, Trouble) else result
         if answer is not None and answer.status == _UNAVAILABLE and _NO_GATEWAY in answer.body:
             raise RegistryError(
@@ -160,7 +161,8 @@ class Registry:
 
     def _get(self, path: str, **query: object) -> Answer | Trouble:
         asked = f"?{urlencode(query)}" if query else ""
-        return self._transport.get(f"{self.base}{path}{asked}", self._headers).result
+        request = HttpRequest("GET", f"{self.base}{path}{asked}", self._headers)
+        return self._transport.send(request).result
 
     def _checked(self, result: Answer | Trouble) -> dict[str, Any] | None:
         """An answer's JSON object; None where there is no such path."""

@@ -17,6 +17,7 @@ from credentials_provider.cli.helping import PARSED, PROGRAM, Group, as_started,
 from credentials_provider.errors import (
     EXIT_FAILED,
     EXIT_USAGE,
+    ConfigurationError,
     CredentialsProviderError,
     Problem,
     StoppedError,
@@ -220,7 +221,7 @@ def _run(arguments: list[str], root: str) -> int:
             else (130, "SIGINT")
         )
         return _report_end(
-            f"stopped by {name}; every file is whole", code, context, event="stopped"
+            f"stopped by {name}; every file is whole", code, context, arguments, event="stopped"
         )
     except OSError as error:
         what = f"{error.filename}: " if isinstance(error.filename, str) else ""
@@ -232,16 +233,28 @@ def _run(arguments: list[str], root: str) -> int:
             context,
             arguments,
         )
+    except UnicodeEncodeError:
+        return _report_error(
+            ConfigurationError(
+                "a name or path is not text in UTF-8, so no file can name it", hint="Rename it."
+            ),
+            context,
+            arguments,
+        )
     except Exception as error:  # noqa: BLE001  a traceback could show a secret
-        return _report_end(_unexpected_message(error), EXIT_FAILED, context)
+        return _report_end(_unexpected_message(error), EXIT_FAILED, context, arguments)
 
 
 def _report_end(
-    message: str, code: int, context: click.Context | None, *, event: str = "error"
+    message: str,
+    code: int,
+    context: click.Context | None,
+    arguments: Sequence[str],
+    *,
+    event: str = "error",
 ) -> int:
     """Say why the program ends, in the form that was asked for."""
-    options = _parsed_options(context)
-    if options.get("as_json"):
+    if _wants_json(context, arguments):
         _print_problems([Problem(message)], code)
     if _has_json_log(context):
         _log_event(event, message)
@@ -290,17 +303,17 @@ def _own_arguments(arguments: Sequence[str]) -> Sequence[str]:
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
-def _parsed_options(context: click.Context | None) -> dict[str, Any]:
-    """The options of the command that ran, as they were parsed; none where it did not run."""
-    return context.meta.get(PARSED, {}) if context else {}
+def _wants_json(context: click.Context | None, arguments: Sequence[str]) -> bool:
+    """By the options of the command that ran; where they could not be parsed, by its words."""
+    options: dict[str, Any] = context.meta.get(PARSED, {}) if context else {}
+    return bool(options.get("as_json")) if options else "--json" in _own_arguments(arguments)
 
 
 def _report_error(
     error: CredentialsProviderError, context: click.Context | None, arguments: Sequence[str]
 ) -> int:
     """Say what went wrong, in the form that was asked for."""
-    options = _parsed_options(context)
-    if options.get("as_json"):
+    if _wants_json(context, arguments):
         _print_problems(error.problems, error.exit_code)
     elif _has_json_log(context):
         for problem in error.problems:

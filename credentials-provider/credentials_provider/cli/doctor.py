@@ -58,6 +58,8 @@ def command(root: str, /, **options: Any) -> int:
     if options["as_curl"]:
         if not name:
             raise click.UsageError("--curl needs the NAME of an identity.")
+        if options["as_json"]:
+            raise click.UsageError("--curl and --json exclude one another.")
         _show_curl(name, root, options)
         return EXIT_OK
     question = doctor.DoctorOptions(

@@ -121,6 +121,8 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
         raise click.UsageError("--signal and --restart need --watch.")
     if stays and (options["no_store"] or options["client_id"]):
         raise click.UsageError("--endpoint and --watch need an entry, and a place for its token.")
+    if options["signal_name"] and options["restart"]:
+        raise click.UsageError("--signal and --restart exclude one another.")
     if options["endpoint"] and options["watch"]:
         raise click.UsageError("--endpoint and --watch exclude one another.")
     try:

@@ -56,7 +56,7 @@ def run_with_endpoint(
     file = read_entries(settings)
     name = name or only_name(file.entries, file.path)
     source.get(name, options["min_ttl"])  # what keeps it from a token is said before it starts
-    (entry,) = select(file.entries, (name,), file.path)
+    entry, *_ = select(file.entries, (name,), file.path)
     with endpoint(source, settings, (name,)) as variables:
         environment = {**inherited(settings), **variables}
         environment["AZURE_CLIENT_ID"] = str(entry.fields["client_id"])

@@ -157,7 +157,8 @@ class _Configurator:
             names |= dict.fromkeys(self._discovered(self._identity()))
         if not names:
             raise click.UsageError("Name what to remove: --server NAME, or --registry-url URL.")
-        self._apply(plan_edit(self.path, self.client, names), write=not self.options["as_diff"])
+        write = self.options["write"] or not self.options["as_diff"]
+        self._apply(plan_edit(self.path, self.client, names), write=write)
         return EXIT_OK
 
     def configure(self) -> int:

@@ -21,9 +21,10 @@ from credentials_provider.cli.options import (
     settings_options,
 )
 from credentials_provider.cli.signals import stoppable
-from credentials_provider.errors import ConfigurationError, quoted
+from credentials_provider.errors import ConfigurationError, CredentialsProviderError, quoted
 from credentials_provider.files import make_folders, write_private
 from credentials_provider.identities.reading import read_entries, select
+from credentials_provider.permissions import read_file
 from credentials_provider.run.watching import Notifier
 
 if TYPE_CHECKING:
@@ -110,5 +111,8 @@ def _written(place: str, variables: dict[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(place)
+        with contextlib.suppress(OSError, CredentialsProviderError):
+            content = read_file(place)
+            # A link, such as /dev/stdout, stays, and so does what another `serve` has written.
+            if not os.path.islink(place) and content is not None and content.text() == text:
+                os.unlink(place)

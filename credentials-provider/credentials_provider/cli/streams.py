@@ -83,6 +83,8 @@ def output_failure() -> str | None:
 
 def install() -> None:
     """Put them in the place of the process's own; what somebody else has replaced stays."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # a token and a secret are text
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not getattr(sys, f"__{name}__") or not isinstance(stream, io.TextIOWrapper):

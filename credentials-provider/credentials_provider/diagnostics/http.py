@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from credentials_provider.entra import answers
-from credentials_provider.transport.connections import Trouble
+from credentials_provider.transport.connections import HttpRequest, Trouble
 from credentials_provider.transport.retrying import Transport
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class HttpClient:
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer | Failure:
         """An answer of any status, or why there is none."""
         wanted = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
-        result = self._transport.get(url, wanted).result
+        result = self._transport.send(HttpRequest("GET", url, wanted)).result
         if isinstance(result, Trouble):
             return result.answer or answers.explain(result, urlsplit(url).netloc)
         return result

@@ -28,7 +28,7 @@ from credentials_provider.entra.answers import (
     whole_seconds,
 )
 from credentials_provider.minting import Failure, Minted
-from credentials_provider.transport.connections import Answer, Trouble
+from credentials_provider.transport.connections import Answer, HttpRequest, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,14 +117,9 @@ class _HttpClient:
         """The token request; raises `GivenUpError` for whatever msal could not make sense of."""
         if url != self.token_endpoint or params:
             raise AssertionError("msal asked for an endpoint that this program does not use")
-        reply = self._transport.post(
-            url,
-            urlencode(data),
-            {
-                **headers,
-                "Content-Type": "application/x-www-form-urlencoded",
-                "Accept-Encoding": "identity",
-            },
+        form = {"Content-Type": "application/x-www-form-urlencoded", "Accept-Encoding": "identity"}
+        reply = self._transport.send(
+            HttpRequest("POST", url, {**headers, **form}, urlencode(data)),
             tenant=self._tenant,
             is_temporary=_is_temporary,
             about=self._about,

@@ -295,14 +295,14 @@ def explain_trouble(trouble: Trouble, host: str, peer: str = LOGIN_HOST) -> Diag
     `peer` says who was asked, and with what option or variable that can be changed.
     """
     if trouble.kind == "untrusted":
-        return explain_untrusted(trouble.reason, host, peer, trouble.detail)
+        return _about(UNTRUSTED, trouble.reason, host, peer, trouble.detail)
     if trouble.kind == "bad_response":
         return explain_bad_response(trouble.reason, host, peer)
     if trouble.kind == "throttled":
         return explain_status(429, trouble.retry_after)
     if trouble.answer is not None:
         return explain_status(trouble.answer.status, trouble.retry_after, peer)
-    return explain_unreachable(trouble.reason, host, peer, trouble.detail)
+    return _about(_UNREACHABLE, trouble.reason, host, peer, trouble.detail)
 
 
 def explain_status(status: int, retry_after: float | None, peer: str = LOGIN_HOST) -> Diagnosis:
@@ -319,20 +319,6 @@ def explain_status(status: int, retry_after: float | None, peer: str = LOGIN_HOS
         wait = _duration(retry_after)
         return diagnosis._replace(cure=f"Wait {wait}, as the provider asks, and run again.")
     return diagnosis
-
-
-def explain_unreachable(
-    reason: str, host: str, peer: str = LOGIN_HOST, detail: str = ""
-) -> Diagnosis:
-    """No connection; `reason` and `detail` as in the transport's `Trouble`."""
-    return _about(_UNREACHABLE, reason, host, peer, detail)
-
-
-def explain_untrusted(
-    reason: str, host: str, peer: str = LOGIN_HOST, detail: str = ""
-) -> Diagnosis:
-    """No trust; `reason` and `detail` as in the transport's `Trouble`."""
-    return _about(UNTRUSTED, reason, host, peer, detail)
 
 
 def explain_bad_response(reason: str, host: str, peer: str = LOGIN_HOST) -> Diagnosis:

@@ -91,12 +91,10 @@ _TIMES = ("%m/%d/%Y %H:%M:%S +00:00", "%m/%d/%Y %I:%M:%S %p +00:00", "%Y-%m-%dT%
 _LEAST_EPOCH = 1e9  # a number above it counts from 1970, not from now
 
 
-def mint_managed(
-    identity: Identity, transport: Transport, environment: Mapping[str, str] = os.environ
-) -> Minted | Failure:
+def mint_managed(identity: Identity, transport: Transport) -> Minted | Failure:
     """Ask this machine for a token of its identity, and check it before anybody sees it."""
     try:
-        endpoint = find_endpoint(environment)
+        endpoint = find_endpoint(os.environ)
         result, attempts = _ask(endpoint, identity, transport)
     except NoEndpointError as error:
         return Failure("secret_unavailable", error.message, error.hint or "")

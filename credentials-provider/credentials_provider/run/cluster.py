@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from credentials_provider.entra.answers import json_object
@@ -136,7 +135,7 @@ class Cluster:
         if self._connections is None:
             # The API is within the cluster: no proxy leads there.
             bundle = os.path.join(self._folder, "ca.crt")
-            self._connections = Connections(1, bundle, time.time, direct=True)
+            self._connections = Connections(1, bundle, direct=True)
         answer = self._connections.exchange(request)
         if isinstance(answer, Trouble):
             self._silent = self._explained(answer, place)

@@ -17,8 +17,6 @@ from credentials_provider.run.access import ValidToken, get_token
 from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from credentials_provider.model import Observer, RunOptions
     from credentials_provider.run.audit import Audit
 
@@ -32,7 +30,6 @@ class TokenSource:
     Args:
         options: settings and limits.
         observer: hears warnings when something is renewed.
-        now: epoch seconds.
         audit: gets a line for each new token.
 
     """
@@ -42,13 +39,11 @@ class TokenSource:
         options: RunOptions,
         observer: Observer,
         *,
-        now: Callable[[], float] = time.time,
         audit: Audit | None = None,
     ) -> None:
         self._audit = audit
         self._options = options._replace(force=False)
         self._observer = observer
-        self._now = now
         self._store = TokenStore(options.settings.output_dir)
         self._lock = threading.Lock()
         # By process, too: a fork has no thread that would end its parent's renewal.
@@ -63,7 +58,7 @@ class TokenSource:
         files, access = self._known.get(name, (None, None))
         if access is None or files != self._files(name):
             return None
-        left = access.expires_on - self._now()
+        left = access.expires_on - time.time()
         untried = left > 0 and time.monotonic() < self._kept.get(name, 0.0)
         enough = left > Lead(seconds=min_ttl, capped=True).of(_life(access))
         return access if enough or untried else None
@@ -86,7 +81,7 @@ class TokenSource:
         """
         access = self._once(name, 0.0)
         life = _life(access)
-        age = life - (access.expires_on - self._now())
+        age = life - (access.expires_on - time.time())
         tried = time.monotonic() < self._forced.get(name, 0.0)
         if access.token == refused and age > FORCED_INTERVAL and not tried:
             self._forced[name] = time.monotonic() + FORCED_INTERVAL
@@ -103,7 +98,7 @@ class TokenSource:
             return renewal.result()
         try:
             files = self._files(name)  # before: what is read is of then or later
-            access = get_token(self._options, name, min_ttl, self._observer, now=self._now)
+            access = get_token(self._options, name, min_ttl, self._observer)
             before = self._known.get(name)
             if self._audit and (before is None or before[1].token != access.token):
                 self._audit.record(name, access)

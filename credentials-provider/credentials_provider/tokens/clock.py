@@ -42,8 +42,9 @@ def _boot_id() -> str | None:
 
 def was_set_by(minted: Boot | None, now: Boot | None) -> float | None:
     """By how many seconds the clock was set forward since the mint; None where nobody knows."""
-    known = minted is not None and now is not None and minted.id == now.id
-    return now.at - minted.at if known and now is not None and minted is not None else None
+    if minted is None or now is None or minted.id != now.id:
+        return None
+    return now.at - minted.at
 
 
 def expires_on(reckoned: float, exp: float | None, skew: float, set_by: float | None) -> float:

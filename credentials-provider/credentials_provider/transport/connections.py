@@ -6,10 +6,12 @@ read. What comes in the way is a value (`Trouble`), never an exception.
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import ssl
 import threading
+import time
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
@@ -24,7 +26,7 @@ from credentials_provider.transport.sockets import TimedSocket, within
 from credentials_provider.transport.trust import tls_context, untrusted_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 MAXIMUM_BODY = 1 << 20  # bytes; a token answer has a few thousand
 MAXIMUM_LISTING = 1 << 24  # bytes of a document; a registry's list of servers can be long
@@ -50,8 +52,8 @@ class HttpRequest:
     method: str
     url: str
     headers: Mapping[str, str] = field(repr=False)
-    body: str | None = field(repr=False)
-    timeout: float  # seconds, connection included
+    body: str | None = field(default=None, repr=False)
+    timeout: float = math.inf  # seconds, connection included
 
 
 TroubleKind = Literal["unreachable", "untrusted", "throttled", "unavailable", "bad_response"]
@@ -116,7 +118,6 @@ class Connections:
     Args:
         most: requests under way at once to one host.
         ca_bundle: PEM file or folder of the authorities to trust instead of the system's.
-        now: epoch seconds.
         direct: never through a proxy.
 
     Raises:
@@ -124,17 +125,9 @@ class Connections:
 
     """
 
-    def __init__(
-        self,
-        most: int,
-        ca_bundle: str | None,
-        now: Callable[[], float],
-        *,
-        direct: bool = False,
-    ) -> None:
+    def __init__(self, most: int, ca_bundle: str | None, *, direct: bool = False) -> None:
         self._most = most
         self._direct = direct
-        self._now = now
         self._tls = tls_context(ca_bundle)
         self._lock = threading.Lock()
         self._pools: dict[str, urllib3.PoolManager] = {}
@@ -153,7 +146,7 @@ class Connections:
             return trouble_of(error)
 
     def _exchange(self, request: HttpRequest) -> Answer | Trouble:
-        sent_at = self._now()
+        sent_at = time.time()
         response = self._pool(request.url).request(
             request.method,
             request.url,
@@ -173,7 +166,7 @@ class Connections:
                 if len(received) > most:
                     return Trouble("bad_response", "too_large")
             headers = {name.lower(): value for name, value in response.headers.items()}
-            middle = (sent_at + self._now()) / 2
+            middle = (sent_at + time.time()) / 2
             date = http_date(headers.get("date"))
             skew = middle - date if date is not None else None
             answer = Answer(response.status, headers, bytes(received), sent_at, skew)

@@ -26,7 +26,7 @@ from credentials_provider.transport.connections import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 _log = logging.getLogger(__name__)
 
@@ -90,15 +90,11 @@ class Transport:
         deadline: float,
         connections: int,
         ca_bundle: str | None = None,
-        now: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeout = timeout
         self._max_attempts = max_attempts
         self._deadline = deadline
-        self._now = now
-        self._monotonic = monotonic
-        self._connections = Connections(connections, ca_bundle, now)
+        self._connections = Connections(connections, ca_bundle)
         self._width = connections
         self._slots = threading.Semaphore(connections)
         self._lock = threading.RLock()
@@ -121,37 +117,12 @@ class Transport:
         found = self._tenants.get((urlsplit(base).netloc.lower(), tenant.lower()))
         if found is None:
             return 0.0
-        return max(found.window.opens_at - self._monotonic(), _SOON if found.is_full else 0.0)
+        return max(found.window.opens_at - time.monotonic(), _SOON if found.is_full else 0.0)
 
     def close(self) -> None:
         """Stop, and close what connections are idle."""
         self.stop()
         self._connections.close()
-
-    def post(
-        self,
-        url: str,
-        body: str,
-        headers: Mapping[str, str],
-        *,
-        tenant: str = "",
-        is_temporary: Callable[[Answer], bool] = lambda _: False,
-        about: str = "",
-    ) -> Reply:
-        """Post a body until it is answered, its attempts are spent or the deadline would pass.
-
-        `is_temporary` recognises an error answer whose body asks to be tried again; `about` names
-        in the log whose request it is.
-        """
-        request = HttpRequest("POST", url, headers, body, self._timeout)
-        return self.send(request, tenant=tenant, is_temporary=is_temporary, about=about)
-
-    def get(self, url: str, headers: Mapping[str, str]) -> Reply:
-        """Get a document in the same way.
-
-        A URL of `http`, such as a machine's own metadata endpoint has, is never sent to a proxy.
-        """
-        return self.send(HttpRequest("GET", url, headers, None, self._timeout))
 
     def send(
         self,
@@ -163,30 +134,23 @@ class Transport:
         once: bool = False,
         patient: bool = False,
     ) -> Reply:
-        """Send any request in the same way.
+        """Send a request until it is answered, its attempts are spent or the deadline would pass.
 
-        `once`: it must not take effect twice, so it is sent again only where it surely had none:
-        nobody was there, or it was throttled. `patient`: whoever answers that it is not available
-        for now is asked for `PATIENCE` seconds, however many requests that takes.
+        `tenant`: whose throttling it shares. `is_temporary` recognises an error answer whose body
+        asks to be tried again. `about` names in the log whose request it is. `once`: it must not
+        take effect twice, so it is sent again only where it surely had none: nobody was there, or
+        it was throttled. `patient`: whoever answers that it is not available for now is asked for
+        `PATIENCE` seconds, however many requests that takes.
         """
-        timeout = min(request.timeout, self._timeout)
-        circuits = self._circuits(request.url, tenant)
-        request = replace(request, timeout=timeout)
-        return self._ask(_Call(request, is_temporary, about, *circuits, once=once, patient=patient))
-
-    def _circuits(self, url: str, tenant: str) -> tuple[Circuit, Tenant]:
-        name = urlsplit(url).netloc.lower()
+        request = replace(request, timeout=min(request.timeout, self._timeout))
+        name = urlsplit(request.url).netloc.lower()
         key = (name, tenant.lower())
         with self._lock:
             host = self._hosts.setdefault(name, Circuit())
-            if key not in self._tenants:
-                self._tenants[key] = Tenant(self._width, self._lock)
-            return host, self._tenants[key]
-
-    def _ask(self, call: _Call) -> Reply:
-        with self._lock:
-            for circuit in (call.host, call.tenant):
-                circuit.active += 1
+            theirs = self._tenants.setdefault(key, Tenant(self._width, self._lock))
+            host.active += 1
+            theirs.active += 1
+        call = _Call(request, is_temporary, about, host, theirs, once=once, patient=patient)
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_result(_worth_retrying),
             wait=partial(_delay, call),
@@ -202,7 +166,7 @@ class Transport:
                 attempt.retry_state.set_result(call.result)
         finally:
             with self._lock:
-                for circuit in (call.host, call.tenant):
+                for circuit in (host, theirs):
                     circuit.active -= 1
                     circuit.failing.discard(call)
         return Reply(call.result, call.attempts)
@@ -224,17 +188,17 @@ class Transport:
                     call.tenant.leave()
 
     def _is_spent(self, call: _Call, state: tenacity.RetryCallState) -> bool:
-        resumes_at = self._monotonic() + state.upcoming_sleep
+        resumes_at = time.monotonic() + state.upcoming_sleep
         if call.patient and isinstance(call.result, Trouble) and call.result.kind == "unavailable":
             return resumes_at >= min(call.began + PATIENCE, self._deadline)
         return call.spent >= self._max_attempts or resumes_at >= self._deadline
 
     def _sleep(self, call: _Call, seconds: float) -> None:
-        until = self._monotonic() + seconds
+        until = time.monotonic() + seconds
         _log.debug("%s: next request in %.1f s", call.about, seconds)
         with self._given_up:
             while not (self._stopped or call.host.dead or call.tenant.dead):
-                left = min(until, self._deadline) - self._monotonic()
+                left = min(until, self._deadline) - time.monotonic()
                 if left <= 0:
                     return
                 self._given_up.wait(left)
@@ -261,19 +225,19 @@ class Transport:
                 if self._is_open(call) and not tenant.is_full:
                     tenant.under_way += 1
                     return None
-                now = self._monotonic()
+                now = time.monotonic()
                 opens_at = tenant.window.opens_at
                 tenant.room.wait((opens_at if opens_at > now else self._deadline) - now)
             return refused
 
     def _is_open(self, call: _Call) -> bool:
-        return self._refusal(call) is None and call.tenant.window.opens_at <= self._monotonic()
+        return self._refusal(call) is None and call.tenant.window.opens_at <= time.monotonic()
 
     def _refusal(self, call: _Call) -> Trouble | None:
         """Why nothing may be sent any more."""
         if dead := call.host.dead or call.tenant.dead:
             return dead
-        now, opens_at = self._monotonic(), call.tenant.window.opens_at
+        now, opens_at = time.monotonic(), call.tenant.window.opens_at
         if self._stopped or now >= self._deadline:
             return Trouble("unreachable", "timeout", out_of_time=True)
         if opens_at >= self._deadline:
@@ -288,7 +252,7 @@ class Transport:
     def _note(self, call: _Call, result: Answer | Trouble) -> None:
         """What one attempt says about its host and its tenant."""
         with self._lock:
-            now, tenant = self._monotonic(), call.tenant
+            now, tenant = time.monotonic(), call.tenant
             if isinstance(result, Answer) or result.kind == "bad_response":
                 call.host.answered(now)
                 tenant.answered(now)
@@ -312,17 +276,17 @@ class Transport:
 
     def _send(self, call: _Call) -> Answer | Trouble:
         """One request and its whole answer, or what came in the way."""
-        left = self._deadline - self._monotonic()
+        left = self._deadline - time.monotonic()
         if left <= 0:
             return Trouble("unreachable", "timeout", out_of_time=True)
-        call.sent_at = self._monotonic()
+        call.sent_at = time.monotonic()
         if not call.attempts:
             call.began = call.counted_at = call.sent_at
         call.attempts += 1
         timeout = min(call.request.timeout, left)
         result = self._connections.exchange(replace(call.request, timeout=timeout))
         if isinstance(result, Answer):
-            retry_after = _retry_after(result, self._now())
+            retry_after = _retry_after(result, time.time())
             if result.status == _TOO_MANY_REQUESTS:
                 result = Trouble("throttled", answer=result, retry_after=retry_after)
             elif (
@@ -331,7 +295,7 @@ class Transport:
                 or call.is_temporary(result)
             ):
                 result = Trouble("unavailable", answer=result, retry_after=retry_after)
-        _log_attempt(call, result, self._monotonic() - call.sent_at)
+        _log_attempt(call, result, time.monotonic() - call.sent_at)
         return result
 
 

@@ -12,12 +12,12 @@ import click
 from credentials_provider.cli.helping import Group
 from credentials_provider.cli.schedule import kubernetes
 from credentials_provider.cli.schedule.planning import (
+    check_local,
     common,
     environment_option,
     local,
     place,
     plans,
-    refuse_windows,
 )
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, StorageError
 from credentials_provider.files import make_folders
@@ -84,7 +84,7 @@ def command() -> None:
 @click.pass_obj
 def systemd_command(root: str, /, **options: Any) -> int:
     """Print a hardened service and timer, for the system or (--user) for your own systemd."""
-    refuse_windows()
+    check_local(options)
     of_user = options["of_user"]
     if options["uninstall"]:
         return _removed(systemd.uninstall(options["name"], of_user=of_user))
@@ -131,7 +131,7 @@ def systemd_command(root: str, /, **options: Any) -> int:
 @click.pass_obj
 def cron_command(root: str, /, **options: Any) -> int:
     """Print one line for your crontab. It is silent unless something is wrong."""
-    refuse_windows()
+    check_local(options)
     if options["uninstall"]:
         gone = cron.uninstall(options["name"])
         click.echo("Removed from the crontab" if gone else "There is no such line in the crontab")
@@ -161,7 +161,7 @@ def cron_command(root: str, /, **options: Any) -> int:
 @click.pass_obj
 def launchd_command(root: str, /, **options: Any) -> int:
     """Print a launch agent for macOS, which runs while you are logged in."""
-    refuse_windows()
+    check_local(options)
     if options["uninstall"]:
         return _removed(launchd.uninstall(options["name"]))
     codes = [EXIT_OK]

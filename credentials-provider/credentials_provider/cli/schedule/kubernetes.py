@@ -195,10 +195,10 @@ def _in_secret(value: str) -> str | None:
         return None
     path = os.path.normpath(value)
     if value.startswith(("/", "~", "$")) or path.startswith(os.pardir):
-        click.echo(
-            f"Warning: {value} is not in the pod: put the file below the folder of the identities "
-            "file, and name it by its relative path.",
-            err=True,
+        warn(
+            f"{value} is not in the pod",
+            "Put the file below the folder of the identities file, and name it by its relative "
+            "path.",
         )
         return None
     return path

@@ -197,13 +197,15 @@ def check_generate_options(more: Sequence[str], *, stays: bool = False) -> dict[
     return options
 
 
-def refuse_windows() -> None:
-    """Where there are no users of POSIX there is none of its timers.
+def check_local(options: Mapping[str, Any]) -> None:
+    """Refuse what no timer of POSIX can do.
 
     Raises:
         ConfigurationError: this is Windows.
 
     """
+    if options["install"] and options["uninstall"]:
+        raise click.UsageError("--install and --uninstall exclude one another.")
     if os.name != "posix":
         raise ConfigurationError(
             "this kind of timer does not exist on Windows", hint="Take `schedule windows`."

@@ -11,6 +11,7 @@ from credentials_provider.diagnostics.doctor.checks import Check
 from credentials_provider.diagnostics.http import HTTP_OK, TIMEOUT, HttpClient, json_object
 from credentials_provider.entra import explanations
 from credentials_provider.minting import Failure
+from credentials_provider.transport.connections import Trouble
 from credentials_provider.transport.proxies import ProxySettingError, proxy_for
 
 if TYPE_CHECKING:
@@ -106,6 +107,6 @@ def _dns(host: str, port: int) -> Check:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        cause, cure, _ = explanations.explain_unreachable("dns", host)
+        cause, cure, _ = explanations.explain_trouble(Trouble("unreachable", "dns"), host)
         return Check("dns", "failure", cause, cure)
     return Check("dns", "ok", f"{host} is {found[0][4][0]}")
