@@ -182,13 +182,21 @@ def test_two_identities_share_a_file(project: Project, run: Command) -> None:
     }
 
 
-@pytest.mark.parametrize("place", [{"path": "out.raw"}, {"kubernetes_secret": "agents"}])
+@pytest.mark.parametrize(
+    "places",
+    [
+        [{"path": "out.raw"}] * 2,
+        [{"path": "out.raw"}, {"path": "./a/../out.raw"}],
+        [{"kubernetes_secret": "agents"}] * 2,
+    ],
+)
 def test_two_identities_do_not_write_over_one_another_s_token(
-    project: Project, run: Command, place: dict[str, str]
+    project: Project, run: Command, places: list[dict[str, str]]
 ) -> None:
     """Both are mistakes: else a reader would get now the one and now the other."""
     project.add_all(apps(2))
-    project.write([{**each, "sinks": [place]} for each in project.entries()])
+    entries = zip(project.entries(), places, strict=True)
+    project.write([{**each, "sinks": [place]} for each, place in entries])
     ran = run("generate")
     assert (ran.code, ran.stderr.count("has the same sink")) == (2, 2), ran.stderr
     assert minted(project) == 0
