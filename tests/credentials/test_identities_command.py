@@ -528,6 +528,30 @@ def test_migrate_moves_secrets_into_private_files(project: Project, tell: Tell, 
     assert "nothing to do" in tell("migrate").stdout
 
 
+def test_no_file_of_another_identitys_secret_is_written_over(
+    project: Project, tell: Tell, app: App
+) -> None:
+    """Not by `add`, nor by `migrate`, nor for a name that is like one with a previous secret."""
+    other = entry(app, identity_name="other", client_secret=None, client_secret_file=".secrets/ci")
+    project.write([other])
+    os.mkdir(os.path.join(project.output, ".secrets"), 0o700)
+    project.private(os.path.join(project.output, ".secrets", "ci"), "theirs\n")
+    assert tell.add("ci", app, "--client-secret-stdin", stdin=f"{app.secrets[0]}\n").code == 0
+    assert text_of(os.path.join(project.output, ".secrets", "ci")) == "theirs\n"
+    old, like, twin = (
+        entry(app, identity_name=name, client_secret=f"{PLAIN}{number}")
+        for number, name in enumerate(("old", "old.previous", "ci"))
+    )
+    project.write([other, {**old, "client_secret_previous": f"{PLAIN}3"}, like, twin])
+    assert tell("migrate").code == 0
+    assert text_of(os.path.join(project.output, ".secrets", "ci")) == "theirs\n"
+    _, old, like, twin = project.entries()
+    files = [old["client_secret_file"], old["client_secret_previous_file"]]
+    files += [like["client_secret_file"], twin["client_secret_file"]]
+    kept = [text_of(os.path.join(project.output, file)) for file in files]
+    assert kept == [f"{PLAIN}{number}\n" for number in (0, 3, 1, 2)]
+
+
 def test_migrate_moves_secrets_into_dotenv(project: Project, tell: Tell, app: App) -> None:
     """What is there stays; a variable that is taken is not; tokens are minted as before."""
     project.add(app)

@@ -291,6 +291,15 @@ def test_a_secret_that_another_has_from_elsewhere_is_not_taken_away(rotate: Rota
         rotate()
 
 
+def test_another_kind_of_credential_of_the_same_application_is_no_obstacle(
+    rotate: Rotations,
+) -> None:
+    """A platform's token cannot be had here, and is no secret that could be taken away."""
+    other = entry(rotate.app, identity_name="job", client_secret=None, federated_token="github")
+    rotate.project.write([entry(rotate.app, identity_name="ci"), other])
+    assert rotate().state == "rotated"
+
+
 def test_where_it_is_not_certain_which_secret_was_the_old_one_none_is_removed(
     rotate: Rotations, idp: Emulator
 ) -> None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -21,7 +22,7 @@ import pytest
 from credentials_provider.diagnostics import doctor, guide
 from credentials_provider.emulator import Emulator, Fault
 from credentials_provider.settings import Flags
-from credentials_provider.tokens.store import TokenStore
+from credentials_provider.tokens.store import LOCK_NAME, TokenStore
 from support import (
     API,
     PATIENCE,
@@ -33,6 +34,7 @@ from support import (
     entry,
     environment,
     full_disk,
+    until,
     wait,
 )
 
@@ -335,13 +337,18 @@ def test_an_identities_file_that_is_a_pipe_is_found_at_once(healthy: Project) ->
 
 
 def test_files_that_no_run_could_write_are_found(healthy: Project) -> None:
-    """A file in the place of the folder; a lock that somebody holds."""
+    """A file in the place of the folder; a lock that somebody holds, but not who waits for it."""
     path = healthy.private("file", "")
     (found,) = bad(examine(healthy, flags={"output_dir": path}), "files")
     assert "is a file" in found.seen
     if os.path.exists("/proc/locks"):
+        waits = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX)"
+        place = os.path.join(healthy.output, LOCK_NAME)
         with TokenStore(healthy.output).lock(1.0):
+            waiter = subprocess.Popen([sys.executable, "-c", waits, place])
+            until(lambda: f" {waiter.pid} " in Path("/proc/locks").read_text())
             (found,) = bad(examine(healthy), "files")
+        assert waiter.wait(PATIENCE) == 0
         assert f"process {os.getpid()} holds the lock" in found.seen
 
 

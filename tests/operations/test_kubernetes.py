@@ -201,9 +201,9 @@ def test_an_identities_file_elsewhere_is_named_as_it_is(ci: Project, tmp_path: P
 def test_what_the_pod_will_not_have_is_warned_of(ci: Project) -> None:
     """Files elsewhere on this machine, variables of this shell alone."""
     (app,) = apps(1)
-    ci.write([entry(app, client_secret=None, client_secret_file="/home/me/secret")])
+    ci.write([entry(app, client_secret=None, client_secret_file="/srv/me/secret")])
     text, documents = manifests(ci, HTTPS_PROXY="http://p:1")
-    assert "/home/me/secret is not in the pod" in text
+    assert "/srv/me/secret is not in the pod" in text
     assert "HTTPS_PROXY" in text
     (volume,) = [each for each in pod_of(documents)["volumes"] if "secret" in each]
     assert len(volume["secret"]["items"]) == 1

@@ -119,13 +119,14 @@ def test_a_file_of_somebody_else_s_is_not_written(app: App, run: Command, audit:
 
 
 def test_the_endpoint_leaves_a_line_for_each_answer(app: App, run: Command, audit: Path) -> None:
-    """None for a refusal."""
+    """None for a refusal; in a new file where logrotate has moved the old one away."""
     served = Served(run, "--audit-file", str(audit))
     assert served.ask().status == 200
+    moved = audit.rename(audit.with_suffix(".1"))
     assert served.ask().status == 200
     assert served.ask(headers={"X-IDENTITY-HEADER": "wrong"}).status == 401
     served.stop()
-    assert [each["command"] for each in lines(audit)] == ["endpoint", "endpoint"]
+    assert [each["command"] for each in lines(moved) + lines(audit)] == ["endpoint", "endpoint"]
     assert {each["identity"] for each in lines(audit)} == {app.name}
 
 

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +23,7 @@ from credentials_provider.run import sinks
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.store import TokenStore
 from faults.tracing import LONG, tracing
-from support import apps, assert_no_secret, environment, wait
+from support import apps, assert_no_secret, environment, renew, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,13 +182,21 @@ def test_two_identities_share_a_file(project: Project, run: Command) -> None:
     }
 
 
-@pytest.mark.parametrize("place", [{"path": "out.raw"}, {"kubernetes_secret": "agents"}])
+@pytest.mark.parametrize(
+    "places",
+    [
+        [{"path": "out.raw"}] * 2,
+        [{"path": "out.raw"}, {"path": "./a/../out.raw"}],
+        [{"kubernetes_secret": "agents"}] * 2,
+    ],
+)
 def test_two_identities_do_not_write_over_one_another_s_token(
-    project: Project, run: Command, place: dict[str, str]
+    project: Project, run: Command, places: list[dict[str, str]]
 ) -> None:
     """Both are mistakes: else a reader would get now the one and now the other."""
     project.add_all(apps(2))
-    project.write([{**each, "sinks": [place]} for each in project.entries()])
+    entries = zip(project.entries(), places, strict=True)
+    project.write([{**each, "sinks": [place]} for each, place in entries])
     ran = run("generate")
     assert (ran.code, ran.stderr.count("has the same sink")) == (2, 2), ran.stderr
     assert minted(project) == 0
@@ -227,6 +236,18 @@ def test_a_sink_that_cannot_be_written_is_its_identity_s_failure(
     assert (again.code, again.results[app.name]["outcome"]) == (78, "kept")
     assert_no_secret(ran.stderr + again.stderr + error["message"], [app])
     assert minted(project) == 2
+
+
+def test_a_deadline_bounds_the_wait_for_the_lock(app: App, project: Project, run: Command) -> None:
+    """Also where nothing is due but a sink."""
+    give(project, sink("raw"))
+    run("generate")
+    os.unlink(place(project, "raw"))
+    began = time.monotonic()
+    with TokenStore(project.output).lock(1):
+        report = renew(project, refresh_ahead=True, deadline=0.2)
+    assert (report.exit_code, report.results[0].identity_name) == (75, app.name)
+    assert time.monotonic() - began < 10
 
 
 def test_a_lock_that_stays_busy_is_tried_later(app: App, project: Project, run: Command) -> None:

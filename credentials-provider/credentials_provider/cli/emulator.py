@@ -18,7 +18,7 @@ from credentials_provider.cli.signals import stoppable
 from credentials_provider.credentials.resolver import Resolver
 from credentials_provider.errors import ConfigurationError, StoppedError, StorageError
 from credentials_provider.extras import cure
-from credentials_provider.files import write_private
+from credentials_provider.files import write_whole
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.identities.validation import validate
 from credentials_provider.minting import Failure
@@ -207,7 +207,7 @@ def write_identities(path: str, apps: Iterable[App], **wrong_secrets: str) -> No
         }
         for app in apps
     ]
-    write_private(path, json.dumps(identities, indent=2) + "\n")
+    write_whole(path, json.dumps(identities, indent=2) + "\n")
 
 
 def _say(root: str, emulator: Emulator, identities_file: str, *, as_json: bool) -> None:

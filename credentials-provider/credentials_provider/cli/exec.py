@@ -108,8 +108,8 @@ class ExecCommand(Command):
 def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int:
     """Run COMMAND with the token of the identity NAME in its environment.
 
-    Options come before NAME. What follows it belongs to the command. Where there is one identity,
-    `--` may replace NAME. The process becomes the command, so its exit code is the command's.
+    Options come before COMMAND. What follows it belongs to it. Where there is one identity, `--`
+    may replace NAME. The process becomes the command, so its exit code is the command's.
 
     The command inherits the environment without the secrets of the identities. The token in it is
     not renewed, and usually expires within an hour. For longer, use --watch (the path of the token

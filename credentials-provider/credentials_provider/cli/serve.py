@@ -19,7 +19,7 @@ from credentials_provider.cli.options import (
 )
 from credentials_provider.cli.signals import stoppable
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError, quoted
-from credentials_provider.files import make_folders, write_private
+from credentials_provider.files import make_folders, write_whole
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.permissions import read_file
 from credentials_provider.run.watching import Notifier
@@ -92,7 +92,7 @@ def _written(place: str, variables: dict[str, str]) -> Iterator[None]:
     """The file by which programs find the endpoint while it runs."""
     text = "".join(f"{name}={value}\n" for name, value in variables.items())
     make_folders(os.path.dirname(place))
-    write_private(place, text)
+    write_whole(place, text)
     try:
         yield
     finally:

@@ -134,9 +134,9 @@ def command(root: str, /, name: str, form: str, output: str | None, **options: A
     if output is None:
         click.echo(text)
     else:
-        from credentials_provider.files import write_private  # only for a file
+        from credentials_provider.files import write_whole  # only for a file
 
-        write_private(output, text + "\n")
+        write_whole(output, text + "\n")
     return 0
 
 

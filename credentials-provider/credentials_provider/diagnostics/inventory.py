@@ -179,7 +179,7 @@ def _ends_from_graph(
 
 
 def _item(entry: Entry, end: float | None, wrong: Collection[str | None] = ()) -> Item:
-    """An entry as it may be shown: what is in a `wrong` field may be a secret that went astray."""
+    """An entry as it may be shown: a `wrong` field may hold a secret in the wrong place."""
     fields = entry.fields
 
     def text(field: str) -> str:

@@ -180,17 +180,11 @@ def read_status(
     problems = {} if file.obvious else _problems(entries)
     rows = [
         _row(item, store, state, problems.get(item.entry.index, ()), now)._replace(
-            ending=look(item.entry, state.credential_end(item.entry.name)) if look else None
+            sinks=_sinks(settings, store, item.entry) if item.entry.fields.get("sinks") else (),
+            ending=look(item.entry, state.credential_end(item.entry.name)) if look else None,
         )
         for item in make_plan(entries, on_disk, now)
     ]
-    if with_sinks := {entry.name: entry for entry in entries if entry.fields.get("sinks")}:
-        rows = [
-            row._replace(sinks=_sinks(settings, store, entry))
-            if (entry := with_sinks.get(row.identity_name))
-            else row
-            for row in rows
-        ]
     rows.sort(key=_urgency)
     if not names:
         rows += _orphans(store, {entry.name for entry in file.entries}, file.path)

@@ -69,7 +69,7 @@ class SigningKey:
 
 @functools.cache
 def signing_key() -> SigningKey:
-    """One key for the process: making an RSA key takes longer than all else of a start."""
+    """One key for the process: to make an RSA key takes most of the time of a start."""
     return SigningKey()
 
 

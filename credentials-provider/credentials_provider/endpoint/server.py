@@ -235,7 +235,7 @@ def serving(
 
     Args:
         answers: for which identities.
-        warn: hears why requests were refused; without secrets.
+        warn: gets a line about each kind of refused request, without secrets.
         port: on loopback; 0: any that is free.
         path: of a unix socket instead of that, readable by its owner alone.
 
@@ -257,7 +257,7 @@ def serving(
             await ended.wait()
             for connection in list(server.open):
                 connection.close()
-            await asyncio.sleep(0)  # so that they hear about it
+            await asyncio.sleep(0)  # so that they notice
 
     def work() -> None:
         with contextlib.closing(loop):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from credentials_provider import json_text
 from credentials_provider.environment import dotenv_with
 from credentials_provider.errors import ConfigurationError, StorageError
-from credentials_provider.files import Folder, make_folders, write_private
+from credentials_provider.files import Folder, make_folders, write_whole
 from credentials_provider.identities import rules
 from credentials_provider.identities.fields import FIELDS, LITERALS, SECRETS_FOLDER
 from credentials_provider.identities.identity import Identity
@@ -51,7 +51,7 @@ def add(settings: Settings, fields: Mapping[str, Any], secret: str | None = None
 
     """
     name = fields.get("identity_name", "")
-    place = f"{SECRETS_FOLDER}/{name}" if secret else None
+    place = free_place(settings, name) if secret else None
     entry = {**fields, **({"client_secret_file": place} if place else {})}
 
     def change(text: str) -> str:
@@ -172,7 +172,10 @@ def is_own_alone(settings: Settings, place: str, name: str) -> bool:
 
 def free_place(settings: Settings, name: str) -> str:
     """Where to put an identity's secret: a path in our own folder that no other entry names."""
-    named = _named(settings, name)
+    return _free(settings, name, _named(settings, name))
+
+
+def _free(settings: Settings, name: str, named: Collection[str]) -> str:
     place, number = f"{SECRETS_FOLDER}/{name}", 1
     while full_path(settings, place) in named:
         number += 1
@@ -182,8 +185,10 @@ def free_place(settings: Settings, name: str) -> str:
 
 def _named(settings: Settings, name: str) -> set[str]:
     """The files in our own folder that other entries than this name."""
-    entries = (each for each in read_entries(settings).entries if each.name != name)
-    return {path for entry in entries for path in _own_files(settings, entry)}
+    there = os.path.exists(settings.identities_file)
+    entries = read_entries(settings).entries if there else ()
+    others = (entry for entry in entries if entry.name != name)
+    return {path for entry in others for path in _own_files(settings, entry)}
 
 
 def _is_own(settings: Settings, place: str) -> bool:
@@ -222,6 +227,8 @@ def migrate(settings: Settings, env_file: str | None) -> list[Move]:
     def change(text: str) -> str:
         file = _parse(settings, text)
         values: dict[str, str] = {}
+        files = (path for entry in file.entries for path in _own_files(settings, entry))
+        named = set(filter(os.path.lexists, files))
         for entry in file.entries:
             if not isinstance(validate_entry(entry), Identity):
                 continue
@@ -231,7 +238,9 @@ def migrate(settings: Settings, env_file: str | None) -> list[Move]:
                 secret = entry.fields[field]
                 if env_file is None:
                     suffix = "" if field == "client_secret" else ".previous"
-                    new_field, place = f"{field}_file", f"{SECRETS_FOLDER}/{entry.name}{suffix}"
+                    new_field = f"{field}_file"
+                    place = _free(settings, f"{entry.name}{suffix}", named)
+                    named.add(full_path(settings, place))
                     keep(settings, place, secret)
                 else:
                     new_field = f"{field}_env"
@@ -241,7 +250,7 @@ def migrate(settings: Settings, env_file: str | None) -> list[Move]:
                 moves.append(Move(entry.name, field, new_field, place))
         if env_file is not None and values:
             old = _read(env_file) or ""
-            write_private(os.path.realpath(env_file), dotenv_with(old, values))
+            write_whole(os.path.realpath(env_file), dotenv_with(old, values))
         return text
 
     _edit(settings, change)
@@ -268,7 +277,7 @@ def _edit(settings: Settings, change: Callable[[str], str]) -> None:
         text = _read(path)
         new = change(text or "")
         if new != text:
-            write_private(path, new)
+            write_whole(path, new)
             store.sync()
 
 

@@ -6,6 +6,7 @@ secret in the wrong place.
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -276,7 +277,9 @@ def sinks(value: object) -> str | None:
 
 def sink_place(sink: dict[str, object]) -> str:
     """Where a sink is, valid or not: its path, or its Secret and key."""
-    return str(sink.get("path") or f"{sink.get('kubernetes_secret')} {sink.get('key', SECRET_KEY)}")
+    if path := sink.get("path"):
+        return os.path.normpath(str(path))
+    return f"{sink.get('kubernetes_secret')} {sink.get('key', SECRET_KEY)}"
 
 
 def same_sinks(objects: list[Any]) -> Iterator[tuple[int, int]]:

@@ -73,19 +73,6 @@ def replace_secret(
     return Replaced(place, before)
 
 
-def prove_entry(
-    settings: Settings, name: str, *, wait: float, progress: Callable[[str], None]
-) -> None:
-    """Prove the credential that an identity has.
-
-    Raises:
-        LifecycleError: it got no token.
-        ConfigurationError: there is no such identity, or it has mistakes.
-
-    """
-    prove(settings, find(settings, name), wait=wait, progress=progress)
-
-
 def find(settings: Settings, name: str) -> Entry:
     """The one entry of a name.
 

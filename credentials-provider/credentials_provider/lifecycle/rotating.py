@@ -16,7 +16,7 @@ from credentials_provider.credentials.resolver import Credential, Resolver
 from credentials_provider.entra.graph import application
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.identities.fields import SECRETS_FOLDER, day_of
+from credentials_provider.identities.fields import SECRET_KINDS, SECRETS_FOLDER, day_of
 from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import authority_base, make_entry, read_entries
 from credentials_provider.identities.validation import valid_identity, validate_entry
@@ -186,7 +186,7 @@ class _Rotator:
         """Prove the new credential, and let the identity use it."""
         if rotation.place not in self.entry.fields.values():
             self._prove({**self.entry.fields, **self._kind.changes(self.entry, rotation)})
-            # Itself last: whoever has the old credential by then has not been switched.
+            # Itself last: those that have the old credential are the ones not switched yet.
             for other in (*self._sharing(), self.entry):
                 changed = self._kind.changes(other, rotation)
                 editing.update(self._settings, other.name, changed)
@@ -255,9 +255,13 @@ class _Rotator:
     def _check_others(self, credential: Credential) -> None:
         """Refuse to take a secret away from identities that have it from another place."""
         sharing = {each.name for each in self._sharing()}
+        of_secret = self.identity.credential in SECRET_KINDS
+        alike = SECRET_KINDS if of_secret else ("certificate_file",)
         for entry in self._others():
             found = validate_entry(entry)
             if entry.name in sharing or not isinstance(found, Identity):
+                continue
+            if found.credential not in alike:
                 continue
             theirs = self._resolver.resolve(found, found.credential)
             if isinstance(theirs, Failure) or theirs.for_msal == credential.for_msal:

@@ -76,7 +76,10 @@ def _systemd(process: Mapping[str, str], root: str) -> Iterator[Timer]:
         ids = [f"{name}.{kind}" for name in commands for kind in ("timer", "service")]
         options = ["-p", "Id,LoadState,ActiveState,Result,ExecMainStatus"]
         answer = _output([systemctl, *words, "show", *options, "--", *ids], process)
-        shown = [dict(_pairs(block)) for block in answer.split("\n\n")]
+        shown = [
+            dict(line.partition("=")[::2] for line in block.splitlines())
+            for block in answer.split("\n\n")
+        ]
         states = {each.get("Id", ""): each for each in shown}
         for name, arguments in commands.items():
             timer, service = (states.get(f"{name}.{kind}", {}) for kind in ("timer", "service"))
@@ -165,12 +168,6 @@ def _arguments(command: str, root: str) -> tuple[str, ...] | None:
         ):
             return tuple(words[number + 1 :])
     return None
-
-
-def _pairs(block: str) -> Iterator[tuple[str, str]]:
-    for line in block.splitlines():
-        name, _, value = line.partition("=")
-        yield name, value
 
 
 def _output(command: Sequence[str], process: Mapping[str, str]) -> str:

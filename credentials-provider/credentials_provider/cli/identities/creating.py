@@ -134,10 +134,11 @@ def _register(
 
 
 def _first_token(settings: Settings, name: str, wait: float) -> None:
-    from credentials_provider.lifecycle.replacing import prove_entry  # msal
+    from credentials_provider.lifecycle.proving import prove  # msal
+    from credentials_provider.lifecycle.replacing import find
     from credentials_provider.run.access import get_token
 
-    prove_entry(settings, name, wait=wait, progress=progress)
+    prove(settings, find(settings, name), wait=wait, progress=progress)
     get_token(RunOptions(settings, force=True), name, 0.0, Observer())
     click.echo(f"{name} has its first token")
 

@@ -116,9 +116,10 @@ def _delete(
         _tell_of_copy(path)
         return
     if not proven:
-        from credentials_provider.lifecycle.replacing import prove_entry
+        from credentials_provider.lifecycle.proving import prove
+        from credentials_provider.lifecycle.replacing import find
 
-        prove_entry(settings, name, wait=_PROPAGATION_TIMEOUT, progress=progress)
+        prove(settings, find(settings, name), wait=_PROPAGATION_TIMEOUT, progress=progress)
     editing.discard([path])
     click.echo(f"  {path} deleted")
 

@@ -70,7 +70,8 @@ def _lock(folder: str) -> Iterator[Check]:
     except OSError:
         return
     for words in held:
-        if "FLOCK" in words and any(each.endswith(f":{inode}") for each in words):
+        # One that waits for the lock has an arrow there.
+        if words[1:2] == ["FLOCK"] and any(each.endswith(f":{inode}") for each in words):
             seen = f"process {words[4]} holds the lock of {folder}; a run waits until it ends"
             cure = f"If that is not a run at work (ps -fp {words[4]}), end that process."
             yield Check("files", "warning", seen, cure)

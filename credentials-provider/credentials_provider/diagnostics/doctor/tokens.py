@@ -18,9 +18,8 @@ from credentials_provider.diagnostics.inspection.registry import (
 )
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.fields import SECRET_KINDS
-from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import authority_base
-from credentials_provider.identities.validation import validate_entry
+from credentials_provider.identities.validation import valid_identity
 from credentials_provider.minting import Failure
 from credentials_provider.model import RunOptions
 from credentials_provider.run.batch import entra_minter
@@ -115,10 +114,7 @@ def curl(entry: Entry, settings: Settings) -> str:
         ConfigurationError: the identity is not in order, or has no secret.
 
     """
-    found = validate_entry(entry)
-    if not isinstance(found, Identity):
-        raise ConfigurationError(f"{entry.name} has mistakes", problems=found)
-    if found.credential not in SECRET_KINDS:
+    if valid_identity(entry).credential not in SECRET_KINDS:
         raise ConfigurationError(
             f"{entry.name} has no client secret, and a request by hand needs one",
             hint="`credentials-provider doctor NAME` makes the request with its own credential.",
