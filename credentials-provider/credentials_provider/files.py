@@ -81,25 +81,22 @@ class Folder:
             return False
         return this is None or os.path.samestat(found, this)
 
-    def lock(self) -> int | None:
-        """Lock the folder itself until the descriptor is closed; None where no folder is locked.
+    def lock(self, held: contextlib.ExitStack) -> bool:
+        """Lock the folder itself until `held` is closed; False: another process has it.
 
-        Raises:
-            BlockingIOError: another process has it.
-
+        True without effect where no folder is locked, as on Windows.
         """
         if self._descriptor is None:
-            return None
+            return True
         descriptor = os.open(os.curdir, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._descriptor)
         try:
             _lock(descriptor, exclusive=True, wait=False)
-        except BlockingIOError:
+        except (OSError, ImportError) as error:  # NFS locks only what is open for writing
             os.close(descriptor)
-            raise
-        except (OSError, ImportError):  # NFS locks only what is open for writing
-            os.close(descriptor)
-            return None
-        return descriptor
+            return not isinstance(error, BlockingIOError)
+        held.callback(os.close, descriptor)
+        held.callback(_unlock, descriptor)  # a fork may have inherited it
+        return True
 
     def make_private(self) -> None:
         """Keep everybody but its owner out."""
@@ -306,17 +303,9 @@ def make_folders(path: str) -> None:
                 os.chown(path, *heir, follow_symlinks=False)
 
 
-def write_private(path: str, text: str) -> None:
-    """Write a file whole, 0600 from its first byte.
-
-    Raises:
-        StorageError: it could not be written; what was there is there still.
-
-    """
-    write_whole(path, text, 0o600)
-
-
-def write_whole(path: str, text: str, mode: int, owner: tuple[int, int] | None = None) -> None:
+def write_whole(
+    path: str, text: str, mode: int = 0o600, owner: tuple[int, int] | None = None
+) -> None:
     """Write a file that somebody named, private until all of it is there.
 
     A link stays one: what it leads to is written. A device or a pipe stays what it is: the text
@@ -398,3 +387,9 @@ def _lock(descriptor: int, *, exclusive: bool, wait: bool) -> None:
     # A lock to read with needs no file that is open for writing, which NFS asks for.
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+
+
+def _unlock(descriptor: int) -> None:
+    import fcntl
+
+    fcntl.flock(descriptor, fcntl.LOCK_UN)

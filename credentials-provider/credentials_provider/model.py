@@ -178,6 +178,11 @@ class Report(NamedTuple):
     def count(self, kind: OutcomeKind) -> int:
         return sum(result.kind == kind for result in self.results)
 
+    def counts(self) -> dict[str, int]:
+        """How many there are of each kind of outcome that a run can end with."""
+        kinds: tuple[OutcomeKind, ...] = ("renewed", "fresh", "kept", "failed")
+        return {kind: self.count(kind) for kind in kinds}
+
     @property
     def exit_code(self) -> int:
         """The most urgent of what the results and the hook ask for."""

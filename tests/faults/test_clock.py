@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from credentials_provider.emulator import Emulator
-from credentials_provider.files import write_private
+from credentials_provider.files import write_whole
 from credentials_provider.identities.reading import make_entry
 from credentials_provider.minting import Minted
 from credentials_provider.model import TokenRecord
@@ -182,7 +182,7 @@ def test_a_naive_time_in_the_hour_that_comes_twice_errs_early(
     time.tzset()
     try:
         path = str(tmp_path / "old.json")
-        write_private(path, json.dumps({"access_token": "a", "expires_at": "2026-11-01T01:30:00"}))
+        write_whole(path, json.dumps({"access_token": "a", "expires_at": "2026-11-01T01:30:00"}))
         record = read_record(path)
     finally:
         monkeypatch.undo()

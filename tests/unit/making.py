@@ -7,7 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from credentials_provider.files import write_private
+from credentials_provider.files import write_whole
 from credentials_provider.identities.reading import make_entry
 from credentials_provider.minting import Failure, Minted
 from credentials_provider.model import Entry, Observer, Report, RunOptions
@@ -149,12 +149,12 @@ class Project:
         at = issued_at + life // 2 if renew_at is None else renew_at
         document = {**token_document(entry, minted, at), **changes}
         document = {field: value for field, value in document.items() if value is not ...}
-        write_private(str(self.path(name)), json.dumps(document))
+        write_whole(str(self.path(name)), json.dumps(document))
         return self.path(name).read_bytes()
 
     def content_of(self, name: str, content: str) -> None:
         """Put anything where a token file belongs."""
-        write_private(str(self.path(name)), content)
+        write_whole(str(self.path(name)), content)
 
     def document(self, name: str) -> dict[str, Any]:
         document = json.loads(self.path(name).read_bytes())

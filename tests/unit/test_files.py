@@ -17,7 +17,6 @@ from credentials_provider.files import (
     Folder,
     make_folders,
     retry_denied,
-    write_private,
     write_whole,
 )
 from credentials_provider.permissions import UntrustedOwnerError
@@ -100,7 +99,7 @@ def test_a_folder_of_somebody_else_is_not_opened(tmp_path: Path) -> None:
     os.chown(tmp_path / "link", STRANGER, STRANGER, follow_symlinks=False)
     with pytest.raises(UntrustedOwnerError, match="link belongs to the user 12345"):
         Folder(str(tmp_path / "link" / "ours"))
-    write_private(str(theirs / "named"), "ours")
+    write_whole(str(theirs / "named"), "ours")
     assert (theirs / "named").stat().st_uid == 0
 
 
@@ -111,7 +110,7 @@ def test_a_link_of_somebody_else_leads_no_file_of_ours_anywhere(tmp_path: Path) 
     (tmp_path / "out").symlink_to("victim")
     os.chown(tmp_path / "out", STRANGER, STRANGER, follow_symlinks=False)
     with pytest.raises(UntrustedOwnerError, match="out belongs to the user 12345"):
-        write_private(str(tmp_path / "out"), "ours")
+        write_whole(str(tmp_path / "out"), "ours")
     assert (tmp_path / "victim").read_text() == "theirs"
 
 
@@ -120,7 +119,7 @@ def test_a_link_of_ours_stays_one_and_what_it_leads_to_is_written(tmp_path: Path
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "file").touch(mode=0o644)
     (tmp_path / "link").symlink_to("real/file")
-    write_private(str(tmp_path / "link"), "ours")
+    write_whole(str(tmp_path / "link"), "ours")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "file").read_text() == "ours"
     assert mode(tmp_path / "real" / "file") == 0o600
@@ -147,10 +146,10 @@ def test_a_file_in_a_temporary_files_place_is_never_written_into(
 
 def test_a_device_stays_one(tmp_path: Path) -> None:
     """As does a link to one."""
-    write_private(os.devnull, "ours")
+    write_whole(os.devnull, "ours")
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
     (tmp_path / "link").symlink_to(os.devnull)
-    write_private(str(tmp_path / "link"), "ours")
+    write_whole(str(tmp_path / "link"), "ours")
     assert (tmp_path / "link").is_symlink()
 
 
@@ -160,7 +159,7 @@ def test_a_full_device_is_told(tmp_path: Path) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     with pytest.raises(StorageError, match="No space left"):
-        write_private("/dev/full", "ours")
+        write_whole("/dev/full", "ours")
 
 
 def test_a_pipe_gets_all_of_the_text_and_stays_one(tmp_path: Path) -> None:
@@ -171,7 +170,7 @@ def test_a_pipe_gets_all_of_the_text_and_stays_one(tmp_path: Path) -> None:
     reader = threading.Thread(target=lambda: found.append(path.read_text()))
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # so that somebody reads from now on
     reader.start()
-    write_private(str(path), "x" * 200_000)
+    write_whole(str(path), "x" * 200_000)
     os.close(descriptor)
     reader.join()
     assert sum(map(len, found)) == 200_000
@@ -187,7 +186,7 @@ def test_a_pipe_that_nobody_reads_hangs_nothing(
     os.mkfifo(tmp_path / "pipe")
     descriptor = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK) if reads else -1
     with pytest.raises(StorageError, match="nobody reads from it"):
-        write_private(str(tmp_path / "pipe"), "x" * 2_000_000)
+        write_whole(str(tmp_path / "pipe"), "x" * 2_000_000)
     if reads:
         os.close(descriptor)
 
@@ -198,7 +197,7 @@ def test_what_a_process_has_open_is_written_to_and_not_replaced(tmp_path: Path) 
     with (tmp_path / "file").open("w") as file:
         file.write("before\n")
         file.flush()
-        write_private(f"/proc/self/fd/{file.fileno()}", "ours\n")
+        write_whole(f"/proc/self/fd/{file.fileno()}", "ours\n")
         same = os.fstat(file.fileno()).st_ino == (tmp_path / "file").stat().st_ino
     assert (tmp_path / "file").read_text() == "before\nours\n"
     assert same
@@ -212,7 +211,7 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind("socket")
         with pytest.raises(StorageError, match="it is a socket or a disk"):
-            write_private("socket", "ours")
+            write_whole("socket", "ours")
     assert stat.S_ISSOCK(os.lstat("socket").st_mode)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credentials_provider.files import write_private
+from credentials_provider.files import write_whole
 from credentials_provider.tokens.history import STATE_NAME, LastRun, State, after_run, read_state
 from credentials_provider.tokens.store import TokenStore
 from unit.making import NOW, REJECTED, SECRET, UNREACHABLE, Project, Provider
@@ -81,7 +81,7 @@ def test_a_broken_or_newer_state_reads_as_empty_and_stops_no_run(
     project: Project, content: str
 ) -> None:
     project.identities("ci")
-    write_private(str(project.folder / STATE_NAME), content)
+    write_whole(str(project.folder / STATE_NAME), content)
     assert read_state(TokenStore(str(project.folder))) == State()
     assert project.run().exit_code == 0
     assert read_state(TokenStore(str(project.folder))).identities["ci"].renewals == 1
@@ -104,7 +104,7 @@ def test_whatever_stands_in_the_state_reading_it_raises_nothing(document: object
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        write_private(f"{folder}/{STATE_NAME}", json.dumps(document))
+        write_whole(f"{folder}/{STATE_NAME}", json.dumps(document))
         assert isinstance(read_state(TokenStore(folder)), State)
 
 

@@ -24,7 +24,7 @@ from credentials_provider.files import (
     TEMPORARY_PREFIX,
     TEMPORARY_SUFFIX,
     Folder,
-    write_private,
+    write_whole,
 )
 from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import TokenRecord
@@ -39,6 +39,7 @@ from credentials_provider.tokens.store import (
     parse_record,
     token_document,
 )
+from support import PACKAGES
 from unit.making import LIFE, NOW, SECRET, Project, read_record, sample_fields, sample_minted
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def test_a_file_that_others_could_read_is_private_after_it_was_replaced(project:
     """The old one's mode does not live on."""
     project.path("ci").write_text("{}")
     project.path("ci").chmod(0o666)
-    write_private(str(project.path("ci")), "new")
+    write_whole(str(project.path("ci")), "new")
     assert mode(project.path("ci")) == 0o600
 
 
@@ -197,7 +198,7 @@ def test_a_new_file_is_never_open_to_others_even_for_an_instant(project: Project
         watcher = threading.Thread(target=look)
         watcher.start()
         for number in range(200):
-            write_private(str(project.path(f"ci{number % 3}")), "content")
+            write_whole(str(project.path(f"ci{number % 3}")), "content")
         done.set()
         watcher.join()
     assert seen <= {0o600}
@@ -207,7 +208,7 @@ def test_a_reader_sees_the_old_file_or_the_new_one(project: Project) -> None:
     """Never a part of one, however often it is replaced."""
     texts = [json.dumps({"access_token": letter * 50_000}) for letter in "ab"]
     path = project.path("ci")
-    write_private(str(path), texts[0])
+    write_whole(str(path), texts[0])
     seen: set[str] = set()
     done = threading.Event()
 
@@ -218,7 +219,7 @@ def test_a_reader_sees_the_old_file_or_the_new_one(project: Project) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     for number in range(100):
-        write_private(str(path), texts[number % 2])
+        write_whole(str(path), texts[number % 2])
     done.set()
     reader.join()
     assert seen <= set(texts)
@@ -329,7 +330,7 @@ def test_a_folder_in_a_token_files_place_is_a_storage_error(project: Project) ->
     """It stays as it is, and nothing half is left beside it."""
     (project.path("ci") / "inside").mkdir(parents=True)
     with pytest.raises(StorageError, match="cannot be written") as error:
-        write_private(str(project.path("ci")), SECRET)
+        write_whole(str(project.path("ci")), SECRET)
     assert project.names() == {"ci.json"}
     assert (project.path("ci") / "inside").is_dir()
     assert error.value.hint
@@ -339,10 +340,10 @@ def test_a_folder_in_a_token_files_place_is_a_storage_error(project: Project) ->
 MOUNTED = """
 import subprocess, sys
 from credentials_provider.errors import StorageError
-from credentials_provider.files import write_private
+from credentials_provider.files import write_whole
 subprocess.run(["mount", "--bind", sys.argv[1], sys.argv[2]], check=True)
 try:
-    write_private(sys.argv[2], "new")
+    write_whole(sys.argv[2], "new")
 except StorageError as error:
     print(error.hint)
 """
@@ -371,17 +372,17 @@ def test_a_file_that_is_mounted_by_itself_is_told_what_to_mount(tmp_path: Path) 
 def test_writing_into_a_folder_that_is_not_there_is_a_storage_error(tmp_path: Path) -> None:
     """It was there when the run began."""
     with pytest.raises(StorageError, match="No such file"):
-        write_private(str(tmp_path / "gone" / "ci.json"), "new")
+        write_whole(str(tmp_path / "gone" / "ci.json"), "new")
 
 
 FULL = """
 import resource, signal, sys
 from credentials_provider.errors import StorageError
-from credentials_provider.files import write_private
+from credentials_provider.files import write_whole
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    write_private(sys.argv[1], "x" * 5000)
+    write_whole(sys.argv[1], "x" * 5000)
 except StorageError as error:
     print(error.message)
 """
@@ -417,7 +418,7 @@ def test_when_no_file_can_be_opened_the_old_one_stays(project: Project) -> None:
             while True:
                 stack.callback(os.close, os.dup(0))
         with pytest.raises(StorageError, match="Too many open files"):
-            write_private(str(project.path("ci")), "new")
+            write_whole(str(project.path("ci")), "new")
         with pytest.raises(ConfigurationError, match="cannot be read: Too many open files"):
             TokenStore(str(project.folder)).read(["ci"])
     assert project.path("ci").read_bytes() == before
@@ -508,6 +509,34 @@ def test_a_busy_lock_is_told_after_the_time_it_was_waited_for(project: Project) 
         pass
     with store.lock(0):
         pass
+
+
+FORKED = """
+import os, sys
+from credentials_provider.tokens.store import TokenStore
+store = TokenStore(sys.argv[1])
+with store.lock(0):
+    before, after = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(after)
+        os.read(before, 1)
+        os._exit(0)
+with store.lock(0):
+    print("free")
+os.close(after)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_lock_is_free_though_a_fork_has_inherited_it(project: Project) -> None:
+    """As a web server that renews while it starts a worker."""
+    line = [sys.executable, "-c", FORKED, str(project.folder)]
+    done = subprocess.run(
+        line, env={"PYTHONPATH": PACKAGES}, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("free\n", "")
 
 
 def test_a_lock_is_free_after_its_holder_failed(project: Project) -> None:

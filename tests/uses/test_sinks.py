@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +23,7 @@ from credentials_provider.run import sinks
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.store import TokenStore
 from faults.tracing import LONG, tracing
-from support import apps, assert_no_secret, environment, wait
+from support import apps, assert_no_secret, environment, renew, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,6 +236,18 @@ def test_a_sink_that_cannot_be_written_is_its_identity_s_failure(
     assert (again.code, again.results[app.name]["outcome"]) == (78, "kept")
     assert_no_secret(ran.stderr + again.stderr + error["message"], [app])
     assert minted(project) == 2
+
+
+def test_a_deadline_bounds_the_wait_for_the_lock(app: App, project: Project, run: Command) -> None:
+    """Also where nothing is due but a sink."""
+    give(project, sink("raw"))
+    run("generate")
+    os.unlink(place(project, "raw"))
+    began = time.monotonic()
+    with TokenStore(project.output).lock(1):
+        report = renew(project, refresh_ahead=True, deadline=0.2)
+    assert (report.exit_code, report.results[0].identity_name) == (75, app.name)
+    assert time.monotonic() - began < 10
 
 
 def test_a_lock_that_stays_busy_is_tried_later(app: App, project: Project, run: Command) -> None:

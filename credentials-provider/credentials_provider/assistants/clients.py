@@ -41,38 +41,12 @@ class ConfigFile(NamedTuple):
         return os.path.abspath(os.path.expanduser(template))
 
 
-class Client(NamedTuple):
-    """How one assistant is configured.
-
-    `bridge` makes an entry from a name and a command line, `helper` from a URL and a command for a
-    shell that prints headers, `static` from a URL and headers. None: the client has no such way.
-    `helper_since` names the program that tells its version, and the first one that runs the helper
-    again after a 401.
-    """
-
-    title: str
-    form: Form
-    root: tuple[str, ...]
-    user: ConfigFile | None
-    project: ConfigFile | None
-    bridge: Callable[[str, list[str]], Entry] | None
-    static: Callable[[str, Headers], Entry] | None
-    helper: Callable[[str, str], Entry] | None = None
-    helper_since: tuple[str, str] = ("", "")
-
-    def place(self, scope: str | None) -> tuple[ConfigFile | None, str]:
-        """The file of a scope, and which scope that is where none was named."""
-        if scope is None:
-            scope = "user" if self.user else "project"
-        return (self.user if scope == "user" else self.project), scope
-
-
 def _plain_bridge(_: str, line: list[str]) -> Entry:
     return {"command": line[0], "args": line[1:]}
 
 
 def _typed_bridge(_: str, line: list[str]) -> Entry:
-    return {"type": "stdio", "command": line[0], "args": line[1:]}
+    return {"type": "stdio", **_plain_bridge("", line)}
 
 
 def _remote(kind: str) -> Callable[[str, Headers], Entry]:
@@ -84,141 +58,130 @@ def _untyped(url: str, headers: Headers) -> Entry:
 
 
 def _registry_entry(url: str, headers: Headers) -> Entry:
-    remote = {"type": "streamable-http", "url": url, "headers": headers}
-    return {**remote, "disabled": False, "alwaysAllow": []}
+    return {**_remote("streamable-http")(url, headers), "disabled": False, "alwaysAllow": []}
 
 
-_SERVERS = ("mcpServers",)
+class Client(NamedTuple):
+    """How one assistant is configured.
+
+    `bridge` makes an entry from a name and a command line, `static` from a URL and headers,
+    `helper` from a URL and a command for a shell that prints headers. None: it has no such way.
+    `helper_since` names the program that tells its version, and the first one that runs the helper
+    again after a 401.
+    """
+
+    title: str
+    user: ConfigFile | None
+    project: str | None
+    bridge: Callable[[str, list[str]], Entry] | None = _plain_bridge
+    static: Callable[[str, Headers], Entry] | None = _untyped
+    form: Form = "json"
+    root: tuple[str, ...] = ("mcpServers",)
+    helper: Callable[[str, str], Entry] | None = None
+    helper_since: tuple[str, str] = ("", "")
+
+    def place(self, scope: str | None) -> tuple[ConfigFile | None, str]:
+        """The file of a scope, and which scope that is where none was named."""
+        if scope is None:
+            scope = "user" if self.user else "project"
+        project = ConfigFile(self.project) if self.project else None
+        return (self.user if scope == "user" else project), scope
+
 
 CLIENTS = {
     "claude-code": Client(
         "Claude Code",
-        "json",
-        _SERVERS,
         ConfigFile("~/.claude.json", variable=("CLAUDE_CONFIG_DIR", ".claude.json")),
-        ConfigFile(".mcp.json"),
+        ".mcp.json",
         _typed_bridge,
         _remote("http"),
-        lambda url, command: {"type": "http", "url": url, "headersHelper": command},
-        ("claude", "2.1.250"),
+        helper=lambda url, command: {"type": "http", "url": url, "headersHelper": command},
+        helper_since=("claude", "2.1.250"),
     ),
     "codex": Client(
         "Codex",
-        "toml",
-        ("mcp_servers",),
         ConfigFile("~/.codex/config.toml", variable=("CODEX_HOME", "config.toml")),
-        ConfigFile(".codex/config.toml"),
-        _plain_bridge,
-        lambda url, headers: {"url": url, "http_headers": headers},
-        lambda url, command: {"url": url, "http_headers_helper": command},
-        ("codex", "0.150.0"),
+        ".codex/config.toml",
+        static=lambda url, headers: {"url": url, "http_headers": headers},
+        form="toml",
+        root=("mcp_servers",),
+        helper=lambda url, command: {"url": url, "http_headers_helper": command},
+        helper_since=("codex", "0.150.0"),
     ),
     "claude-desktop": Client(
         "Claude Desktop",
-        "json",
-        _SERVERS,
         ConfigFile(
             "~/.config/Claude/claude_desktop_config.json",
             "~/Library/Application Support/Claude/claude_desktop_config.json",
             "%APPDATA%/Claude/claude_desktop_config.json",
         ),
         None,
-        _plain_bridge,
-        None,
+        static=None,
     ),
     "vscode": Client(
         "VS Code",
-        "jsonc",
-        ("servers",),
         ConfigFile(
             "~/.config/Code/User/mcp.json",
             "~/Library/Application Support/Code/User/mcp.json",
             "%APPDATA%/Code/User/mcp.json",
         ),
-        ConfigFile(".vscode/mcp.json"),
+        ".vscode/mcp.json",
         _typed_bridge,
         _remote("http"),
+        "jsonc",
+        ("servers",),
     ),
-    "cursor": Client(
-        "Cursor",
-        "json",
-        _SERVERS,
-        ConfigFile("~/.cursor/mcp.json"),
-        ConfigFile(".cursor/mcp.json"),
-        _plain_bridge,
-        _untyped,
-    ),
+    "cursor": Client("Cursor", ConfigFile("~/.cursor/mcp.json"), ".cursor/mcp.json"),
     "windsurf": Client(
         "Windsurf",
-        "json",
-        _SERVERS,
         ConfigFile("~/.codeium/windsurf/mcp_config.json"),
         None,
-        _plain_bridge,
-        lambda url, headers: {"serverUrl": url, "headers": headers},
+        static=lambda url, headers: {"serverUrl": url, "headers": headers},
     ),
     "cline": Client(
         "Cline",
-        "json",
-        _SERVERS,
         ConfigFile("~/.cline/data/settings/cline_mcp_settings.json"),
         None,
-        _plain_bridge,
-        _remote("streamableHttp"),
+        static=_remote("streamableHttp"),
     ),
-    "roo": Client(
-        "Roo Code",
-        "json",
-        _SERVERS,
-        None,
-        ConfigFile(".roo/mcp.json"),
-        _plain_bridge,
-        _remote("streamable-http"),
-    ),
+    "roo": Client("Roo Code", None, ".roo/mcp.json", static=_remote("streamable-http")),
     "gemini": Client(
         "Gemini CLI",
-        "jsonc",
-        _SERVERS,
         ConfigFile("~/.gemini/settings.json"),
-        ConfigFile(".gemini/settings.json"),
-        _plain_bridge,
-        _remote("http"),
+        ".gemini/settings.json",
+        static=_remote("http"),
+        form="jsonc",
     ),
     "opencode": Client(
         "OpenCode",
-        "jsonc",
-        ("mcp",),
         ConfigFile(
             "~/.config/opencode/opencode.json",
             variable=("XDG_CONFIG_HOME", "opencode/opencode.json"),
         ),
-        ConfigFile("opencode.json"),
+        "opencode.json",
         lambda _, line: {"type": "local", "command": line, "enabled": True},
         lambda url, headers: {"type": "remote", "url": url, "headers": headers, "oauth": False},
+        "jsonc",
+        ("mcp",),
     ),
     "zed": Client(
         "Zed",
-        "jsonc",
-        ("context_servers",),
         ConfigFile(
             "~/.config/zed/settings.json",
-            "",
-            "%APPDATA%/Zed/settings.json",
-            ("XDG_CONFIG_HOME", "zed/settings.json"),
+            windows="%APPDATA%/Zed/settings.json",
+            variable=("XDG_CONFIG_HOME", "zed/settings.json"),
         ),
-        ConfigFile(".zed/settings.json"),
-        lambda _, line: {"source": "custom", "command": line[0], "args": line[1:]},
-        _untyped,
+        ".zed/settings.json",
+        lambda name, line: {"source": "custom", **_plain_bridge(name, line)},
+        form="jsonc",
+        root=("context_servers",),
     ),
     "goose": Client(
         "Goose",
-        "yaml",
-        ("extensions",),
         ConfigFile(
             "~/.config/goose/config.yaml",
-            "",
-            "%APPDATA%/Block/goose/config/config.yaml",
-            ("XDG_CONFIG_HOME", "goose/config.yaml"),
+            windows="%APPDATA%/Block/goose/config/config.yaml",
+            variable=("XDG_CONFIG_HOME", "goose/config.yaml"),
         ),
         None,
         lambda name, line: {
@@ -236,107 +199,55 @@ CLIENTS = {
             "enabled": True,
             "timeout": 300,
         },
+        "yaml",
+        ("extensions",),
     ),
-    "kiro": Client(
-        "Kiro",
-        "json",
-        _SERVERS,
-        ConfigFile("~/.kiro/settings/mcp.json"),
-        ConfigFile(".kiro/settings/mcp.json"),
-        _plain_bridge,
-        _untyped,
-    ),
+    "kiro": Client("Kiro", ConfigFile("~/.kiro/settings/mcp.json"), ".kiro/settings/mcp.json"),
     "qwen": Client(
         "Qwen Code",
-        "jsonc",
-        _SERVERS,
         ConfigFile("~/.qwen/settings.json", variable=("QWEN_HOME", "settings.json")),
-        ConfigFile(".qwen/settings.json"),
-        _plain_bridge,
-        lambda url, headers: {"httpUrl": url, "headers": headers},
+        ".qwen/settings.json",
+        static=lambda url, headers: {"httpUrl": url, "headers": headers},
+        form="jsonc",
     ),
     "copilot-cli": Client(
         "GitHub Copilot CLI",
-        "json",
-        _SERVERS,
         ConfigFile("~/.copilot/mcp-config.json", variable=("COPILOT_HOME", "mcp-config.json")),
         None,
-        lambda _, line: {"type": "local", "command": line[0], "args": line[1:], "tools": ["*"]},
+        lambda name, line: {"type": "local", **_plain_bridge(name, line), "tools": ["*"]},
         lambda url, headers: {"type": "http", "url": url, "headers": headers, "tools": ["*"]},
     ),
     "amp": Client(
         "Amp",
-        "jsonc",
-        ("amp.mcpServers",),
         ConfigFile("~/.config/amp/settings.json"),
-        ConfigFile(".amp/settings.json"),
-        _plain_bridge,
-        _untyped,
+        ".amp/settings.json",
+        form="jsonc",
+        root=("amp.mcpServers",),
     ),
     # It reads the files of other assistants in this folder.
     "continue": Client(
-        "Continue",
-        "json",
-        _SERVERS,
-        None,
-        ConfigFile(".continue/mcpServers/credentials-provider.json"),
-        _plain_bridge,
-        None,
+        "Continue", None, ".continue/mcpServers/credentials-provider.json", static=None
     ),
     "junie": Client(
-        "JetBrains Junie",
-        "json",
-        _SERVERS,
-        ConfigFile("~/.junie/mcp/mcp.json"),
-        ConfigFile(".junie/mcp/mcp.json"),
-        _plain_bridge,
-        None,
+        "JetBrains Junie", ConfigFile("~/.junie/mcp/mcp.json"), ".junie/mcp/mcp.json", static=None
     ),
     "amazon-q": Client(
-        "Amazon Q Developer",
-        "json",
-        _SERVERS,
-        ConfigFile("~/.aws/amazonq/mcp.json"),
-        ConfigFile(".amazonq/mcp.json"),
-        _plain_bridge,
-        _untyped,
+        "Amazon Q Developer", ConfigFile("~/.aws/amazonq/mcp.json"), ".amazonq/mcp.json"
     ),
     "librechat": Client(
-        "LibreChat",
-        "yaml",
-        _SERVERS,
-        None,
-        ConfigFile("librechat.yaml"),
-        _typed_bridge,
-        _remote("streamable-http"),
+        "LibreChat", None, "librechat.yaml", _typed_bridge, _remote("streamable-http"), "yaml"
     ),
     "inspector": Client(
-        "MCP Inspector",
-        "json",
-        _SERVERS,
-        None,
-        ConfigFile("mcp-inspector.json"),
-        _typed_bridge,
-        _remote("streamable-http"),
+        "MCP Inspector", None, "mcp-inspector.json", _typed_bridge, _remote("streamable-http")
     ),
     # The files that the registry's own programs read hold the token itself: nothing else fits.
-    "registry": Client(
-        "MCP Gateway Registry, mcp.json",
-        "json",
-        _SERVERS,
-        None,
-        ConfigFile("mcp.json"),
-        None,
-        _registry_entry,
-    ),
+    "registry": Client("MCP Gateway Registry, mcp.json", None, "mcp.json", None, _registry_entry),
     "registry-vscode": Client(
         "MCP Gateway Registry, vscode_mcp.json",
-        "json",
-        ("mcp", "servers"),
         None,
-        ConfigFile("vscode_mcp.json"),
+        "vscode_mcp.json",
         None,
-        _untyped,
+        root=("mcp", "servers"),
     ),
 }
 IN_TOKEN_FOLDER = frozenset({"registry", "registry-vscode"})

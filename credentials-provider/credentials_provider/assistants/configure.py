@@ -21,7 +21,7 @@ from credentials_provider.errors import (
     CredentialsProviderError,
     StorageError,
 )
-from credentials_provider.files import make_folders, not_written, write_private, write_whole
+from credentials_provider.files import make_folders, not_written, write_whole
 from credentials_provider.permissions import read_file
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def apply_edit(edit: Edit) -> str | None:
         ) from None
     if edit.before and not os.path.lexists(path + BACKUP) and not _TOKEN.search(edit.before):
         backup = path + BACKUP
-        write_private(backup, edit.before)
+        write_whole(backup, edit.before)
     write_whole(path, edit.after, mode & 0o600)
     return backup
 

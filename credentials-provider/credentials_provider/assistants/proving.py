@@ -18,7 +18,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider import __version__
-from credentials_provider.assistants.bridge.messages import NO_SUCH_METHOD, parse, redacted
+from credentials_provider.assistants.bridge.messages import (
+    NO_SUCH_METHOD,
+    parse,
+    redacted,
+    result_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,7 +139,7 @@ class _Conversation:
             isinstance(error, dict) and error.get("code") == NO_SUCH_METHOD
         ):
             raise _ProblemError(_message(error))
-        tools = _part(listed, "result", "tools")
+        tools = result_of(listed).get("tools")
         return Proof(_name(answer), len(tools) if isinstance(tools, list) else 0)
 
     def _ask(self, number: int, method: str, params: object) -> dict[str, Any]:
@@ -213,17 +218,10 @@ def _message(error: object) -> str:
     return redacted(text if isinstance(text, str) else "an error without a message")[:1000]
 
 
-def _name(answer: Mapping[str, Any]) -> str:
-    words = [_part(answer, "result", "serverInfo", key) for key in ("name", "version")]
+def _name(answer: dict[str, Any]) -> str:
+    server = result_of(answer).get("serverInfo")
+    words = [server.get(key) for key in ("name", "version")] if isinstance(server, dict) else []
     return redacted(" ".join(each for each in words if isinstance(each, str) and each))[:100]
-
-
-def _part(message: Mapping[str, Any], *keys: str) -> Any:
-    """What stands at a path in a message; None where nothing does."""
-    found: Any = message
-    for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
 
 
 def _last_lines(content: bytes) -> str:

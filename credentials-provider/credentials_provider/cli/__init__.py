@@ -215,34 +215,26 @@ def _run(arguments: list[str], root: str) -> int:
     except CredentialsProviderError as error:
         return _report_error(error, context, arguments)
     except (StoppedError, KeyboardInterrupt, click.Abort) as stop:
-        code, name = (
-            (stop.exit_code, stop.signal_name)
-            if isinstance(stop, StoppedError)
-            else (130, "SIGINT")
-        )
-        return _report_end(
-            f"stopped by {name}; every file is whole", code, context, arguments, event="stopped"
-        )
-    except OSError as error:
-        what = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        return _report_error(
-            StorageError(
-                f"{what}{error.strerror or type(error).__name__}",
-                hint="Check that it is what it should be, its owner and permissions, and the disk.",
-            ),
-            context,
-            arguments,
-        )
-    except UnicodeEncodeError:
-        return _report_error(
-            ConfigurationError(
-                "a name or path is not text in UTF-8, so no file can name it", hint="Rename it."
-            ),
-            context,
-            arguments,
-        )
+        by = stop if isinstance(stop, StoppedError) else StoppedError(signal.SIGINT, "SIGINT")
+        message = f"stopped by {by.signal_name}; every file is whole"
+        return _report_end(message, by.exit_code, context, arguments, event="stopped")
+    except (OSError, UnicodeEncodeError) as error:
+        return _report_error(_foreign(error), context, arguments)
     except Exception as error:  # noqa: BLE001  a traceback could show a secret
         return _report_end(_unexpected_message(error), EXIT_FAILED, context, arguments)
+
+
+def _foreign(error: OSError | UnicodeEncodeError) -> CredentialsProviderError:
+    """What the file system, or a text for a file, did not allow."""
+    if isinstance(error, UnicodeEncodeError):
+        return ConfigurationError(
+            "a name or path is not text in UTF-8, so no file can name it", hint="Rename it."
+        )
+    what = f"{error.filename}: " if isinstance(error.filename, str) else ""
+    return StorageError(
+        f"{what}{error.strerror or type(error).__name__}",
+        hint="Check that it is what it should be, its owner and permissions, and the disk.",
+    )
 
 
 def _report_end(

@@ -8,7 +8,7 @@ import shlex
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,7 @@ from credentials_provider.cli.signals import stoppable
 from credentials_provider.credentials.resolver import Resolver
 from credentials_provider.errors import ConfigurationError, StoppedError, StorageError
 from credentials_provider.extras import cure
-from credentials_provider.files import write_private
+from credentials_provider.files import write_whole
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.identities.validation import validate
 from credentials_provider.minting import Failure
@@ -40,7 +40,7 @@ except ModuleNotFoundError as missing:
     ) from None
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from credentials_provider.credentials.resolver import Credential
     from credentials_provider.emulator import Injection
@@ -114,45 +114,38 @@ class FaultType(click.ParamType["Injection"]):
 @click.option("--json", "as_json", is_flag=True, help="Print its addresses in one JSON document.")
 @click.pass_obj
 def command(
-    root: str,
-    /,
-    *,
-    port: int,
-    identities_file: str | None,
-    identities: int,
-    folder: str | None,
-    latency: float,
-    token_lifetime: float | None,
-    propagation: float,
-    faults: Sequence[Injection],
-    as_json: bool,
+    root: str, /, identities_file: str | None, token_lifetime: float, **options: Any
 ) -> int:
     """Run a local Entra ID over TLS on loopback, for demos and tests."""
-    folder = os.path.abspath(folder or default_path(root, os.environ, TOKEN_FOLDER, "emulator"))
+    default = default_path(root, os.environ, TOKEN_FOLDER, "emulator")
+    folder = os.path.abspath(options["folder"] or default)
+    samples = sample_apps(options["identities"]) if identities_file is None else []
     if identities_file is None:
-        apps = [replace(app, secrets_end=(_NEVER,)) for app in sample_apps(identities)]
+        apps = [replace(app, secrets_end=(_NEVER,)) for app in samples]
         identities_file = os.path.join(folder, IDENTITIES_FILE)
     else:
         apps = list(_apps_of(identities_file, root))
-        identities = 0
     # So that `identities rotate` can be tried.
     apps = [replace(a, graph_roles=(_ROTATE,), owners=(a.client_id,)) for a in apps]
-    ca = os.path.join(folder, "ca.pem")
-    life = None if token_lifetime is None else max(1, int(token_lifetime))
     emulator = Emulator(
-        apps, port=port, latency=latency, token_lifetime=life, ca_file=ca, propagation=propagation
+        apps,
+        port=options["port"],
+        latency=options["latency"],
+        token_lifetime=max(1, int(token_lifetime)) if token_lifetime else None,
+        ca_file=os.path.join(folder, "ca.pem"),
+        propagation=options["propagation"],
     )
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        if identities:
+        if samples:
             write_identities(identities_file, apps)
         emulator.start()
     except OSError as error:
-        raise _not_started(error, port) from None
+        raise _not_started(error, options["port"]) from None
     try:
-        for injection in faults:
+        for injection in options["faults"]:
             emulator.inject(*injection)
-        _say(root, emulator.base_url, ca, identities_file, as_json=as_json)
+        _say(root, emulator, identities_file, as_json=options["as_json"])
         with stoppable():
             threading.Event().wait()
     except StoppedError:
@@ -214,10 +207,11 @@ def write_identities(path: str, apps: Iterable[App], **wrong_secrets: str) -> No
         }
         for app in apps
     ]
-    write_private(path, json.dumps(identities, indent=2) + "\n")
+    write_whole(path, json.dumps(identities, indent=2) + "\n")
 
 
-def _say(root: str, base_url: str, ca_file: str, identities_file: str, *, as_json: bool) -> None:
+def _say(root: str, emulator: Emulator, identities_file: str, *, as_json: bool) -> None:
+    base_url, ca_file = emulator.base_url, emulator.ca_file
     if as_json:
         document = {
             "version": 1,

@@ -154,12 +154,7 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
 
 
 def _become(line: Sequence[str], environment: dict[str, str]) -> NoReturn:
-    """Replace this process by the command.
-
-    Raises:
-        OSError: it cannot be run.
-
-    """
+    """Replace this process by the command."""
     import signal
 
     for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and so would the command

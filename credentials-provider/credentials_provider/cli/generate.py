@@ -43,6 +43,12 @@ if TYPE_CHECKING:
 _OLD_FORM = "credentials_provider.old_form"  # in a context's meta: the value with a blank before it
 _NAME_OR_VALUE = "credentials_provider.name_or_value"  # … and what a value could have been meant by
 _WRITE_TIMEOUT = 1.0  # seconds that a renewal waits for the reader of its messages
+# What `RunOptions` calls as the options do.
+_SAME_NAME = (
+    *("force", "dry_run", "concurrency", "timeout", "max_attempts", "deadline", "lock_timeout"),
+    *("strict_permissions", "shard", "on_renew", "on_failure", "hook_timeout", "hook_env"),
+    *("metrics_file", "interval", "quiet"),
+)
 
 
 class GenerateCommand(Command):
@@ -298,24 +304,9 @@ def options_of(root: str, options: dict[str, Any]) -> RunOptions:
         names=(*options["names"], *(("ingress",) if options["ingress_only"] else ())),
         refresh_ahead=refresh_ahead,
         lead=lead,
-        force=options["force"],
-        dry_run=options["dry_run"],
-        concurrency=options["concurrency"],
-        timeout=options["timeout"],
-        max_attempts=options["max_attempts"],
-        deadline=options["deadline"],
-        lock_timeout=options["lock_timeout"],
-        strict_permissions=options["strict_permissions"],
-        shard=options["shard"],
-        on_renew=options["on_renew"],
-        on_failure=options["on_failure"],
-        hook_timeout=options["hook_timeout"],
-        hook_env=options["hook_env"],
-        metrics_file=options["metrics_file"],
-        interval=options["interval"],
         deadline_given=_is_given("deadline"),
-        quiet=options["quiet"],
         warnings=tuple(_warnings(options)),
+        **{name: options[name] for name in _SAME_NAME},
     )
 
 

@@ -23,6 +23,8 @@ Level = Literal["error", "warning", "info"]
 # sd-daemon(3): the journal takes a line's priority from the number in front of it.
 _PRIORITIES: dict[Level, int] = {"error": 3, "warning": 4, "info": 6}
 _LEVELS: dict[str, Level] = {"failed": "error", "kept": "warning"}
+# Of a failure, in events and reports.
+FAILURE_FIELDS = (*("kind", "error", "aadsts", "message", "remedy", "trace_id", "correlation_id"),)
 
 
 _as_json = False
@@ -144,13 +146,7 @@ class JsonLog(Observer):
             duration=None if outcome.duration is None else round(outcome.duration, 3),
             attempts=outcome.attempts,
             expires_at=None if outcome.expires_at is None else iso(outcome.expires_at),
-            kind=failure and failure.kind,
-            error=failure and failure.error,
-            aadsts=failure and failure.aadsts,
-            message=failure and failure.message,
-            remedy=failure and failure.remedy,
-            trace_id=failure and failure.trace_id,
-            correlation_id=failure and failure.correlation_id,
+            **{name: getattr(failure, name) for name in FAILURE_FIELDS if failure},
         )
 
     def report(self, report: Report) -> None:
@@ -173,10 +169,7 @@ class JsonLog(Observer):
                 "run",
                 "info" if report.exit_code == 0 else "warning",
                 exit_code=report.exit_code,
-                renewed=report.count("renewed"),
-                fresh=report.count("fresh"),
-                kept=report.count("kept"),
-                failed=report.count("failed"),
+                **report.counts(),
                 duration=round(report.finished_at - report.started_at, 3),
             )
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from credentials_provider.cli.exec import inherited
 from credentials_provider.cli.logs import observer, warn
+from credentials_provider.cli.options import limited
 from credentials_provider.endpoint.answers import Answers
 from credentials_provider.endpoint.server import serving
 from credentials_provider.identities.reading import read_entries, select
-from credentials_provider.model import RunOptions
 from credentials_provider.run.access import audit_for, only_name
 from credentials_provider.run.source import TokenSource
 from credentials_provider.run.supervising import Child, keep_fresh
@@ -39,13 +39,7 @@ def token_source(
     settings: Settings, options: dict[str, Any], audit: Audit | None = None
 ) -> TokenSource:
     """The tokens of these settings, with the limits of `token_options`."""
-    limits = RunOptions(
-        settings,
-        timeout=options["timeout"],
-        deadline=options["deadline"],
-        lock_timeout=options["deadline"],
-    )
-    return TokenSource(limits, observer(), audit=audit)
+    return TokenSource(limited(settings, options), observer(), audit=audit)
 
 
 def run_with_endpoint(

@@ -11,16 +11,13 @@ from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import JsonLog, event, is_json
 from credentials_provider.cli.options import (
     DURATION,
-    audit_options,
     identity_names,
-    log_format_option,
-    renewal_limits,
+    limited,
+    renewing_options,
     settings_of,
-    settings_options,
 )
 from credentials_provider.cli.signals import stoppable
 from credentials_provider.cli.token import check_header_names
-from credentials_provider.model import RunOptions
 
 if TYPE_CHECKING:
     from credentials_provider.model import Observer
@@ -61,14 +58,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Renew first if less life is left.",
 )
-@settings_options
-@renewal_limits
-@audit_options
-@log_format_option
+@renewing_options
 @click.pass_obj
-def command(
-    root: str, /, url: str, *, identity: str, header_name: str, min_ttl: float, **options: Any
-) -> int:
+def command(root: str, /, url: str, identity: str, **options: Any) -> int:
     """Speak MCP on standard input and output for the remote server at URL, with a fresh token."""
     from credentials_provider.assistants import bridge  # the network
 
@@ -76,20 +68,8 @@ def command(
     if is_json():
         bridge.trouble.log_by(lambda message: event("bridge", "warning", message=message))
         observer = JsonLog()
-    settings = settings_of(options, root)
-    run_options = RunOptions(
-        settings,
-        timeout=options["timeout"],
-        deadline=options["deadline"],
-        lock_timeout=options["deadline"],
-    )
+    limits, url = limited(settings_of(options, root), options), check_url(url)
+    header, min_ttl = options["header_name"], options["min_ttl"]
     with stoppable():
-        bridge.run(
-            run_options,
-            identity,
-            check_url(url),
-            header=header_name,
-            min_ttl=min_ttl,
-            observer=observer,
-        )
+        bridge.run(limits, identity, url, header=header, min_ttl=min_ttl, observer=observer)
     return 0

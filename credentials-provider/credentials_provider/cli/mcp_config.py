@@ -51,6 +51,7 @@ from credentials_provider.run.launching import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from credentials_provider.run.access import ValidToken
     from credentials_provider.settings import Settings
 
 GATEWAY_HEADER = "X-Authorization"
@@ -121,15 +122,7 @@ _VERSION_TIMEOUT = 10.0  # seconds for an assistant's program to tell its versio
 @click.pass_obj
 def command(root: str, /, client_name: str, **options: Any) -> int:
     """Make CLIENT use remote MCP servers with a token that is always valid."""
-    settings = settings_of(options, root)
-    client = CLIENTS[client_name]
-    configurator = _Configurator(
-        root,
-        client_name,
-        client,
-        settings,
-        options,
-    )
+    configurator = _Configurator(root, client_name, settings_of(options, root), options)
     return configurator.remove() if options["remove"] else configurator.configure()
 
 
@@ -137,16 +130,11 @@ class _Configurator:
     """One run for one client."""
 
     def __init__(
-        self,
-        root: str,
-        client_name: str,
-        client: Client,
-        settings: Settings,
-        options: dict[str, Any],
+        self, root: str, client_name: str, settings: Settings, options: dict[str, Any]
     ) -> None:
         self.root = root
         self.client_name = client_name
-        self.client = client
+        self.client = client = CLIENTS[client_name]
         self.settings = settings
         self.options = options
         self.path = _path(client_name, client, options["scope"], options["file"], settings)
@@ -261,7 +249,7 @@ class _Configurator:
         if len(bases) != 1:
             return False
         try:
-            token, _ = self._token(identity)
+            token = self._token(identity).token
         except CredentialsProviderError:
             return False  # what was written is started later, and says why
         bundle = self.settings.ca_bundle
@@ -271,28 +259,28 @@ class _Configurator:
     def _discovered(self, identity: str) -> dict[str, str]:
         from credentials_provider.assistants.registry import Registry  # the network
 
-        token, _ = self._token(identity)
-        url = check_url(self.options["registry_url"] or "")
+        url = check_url(self.options["registry_url"])
+        token = self._token(identity).token
         with closing(Registry(url, token, self.settings.ca_bundle)) as registry:
             return registry.servers(warn)
 
-    def _token(self, identity: str) -> tuple[str, float]:
+    def _token(self, identity: str) -> ValidToken:
         """A token with most of its life before it: it may be written down."""
         from credentials_provider.model import RunOptions
         from credentials_provider.run.access import get_token
 
-        access = get_token(RunOptions(self.settings), identity, 600.0, observer())
-        return access.token, access.expires_on
+        return get_token(RunOptions(self.settings), identity, 600.0, observer())
 
     def _static(self, servers: Mapping[str, str], identity: str, header: str) -> dict[str, Any]:
         from credentials_provider.cli.output import local_time
 
-        token, expires_on = self._token(identity)
+        access = self._token(identity)
+        expiry = local_time(access.expires_on, time.time())
         warn(
-            f"this token expires at {local_time(expires_on, time.time())}; until you run this "
-            f"again, {self.client.title} then has none that is valid"
+            f"this token expires at {expiry}. After that {self.client.title} has no valid token "
+            "until you run this again"
         )
-        return static_entries(self.client, servers, header, token)
+        return static_entries(self.client, servers, header, access.token)
 
     def _warn_of_what_is_missing(self, launch: Launch) -> None:
         entries = read_entries(self.settings).entries

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from credentials_provider.cli.logs import warn
 from credentials_provider.diagnostics.status import read_status
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import read_entries
@@ -40,7 +41,7 @@ def show(root: str, program: str) -> None:
     step = next_step(settings, time.time(), lambda: _working_timers(root))
     click.echo(f"{step.found}. Next:\n")
     if settings.moved:
-        click.echo(f"warning: {settings.moved}", err=True)
+        warn(settings.moved)
     width = max(len(command) for command, _ in step.commands)
     for command, does in step.commands:
         click.echo(f"  {program} {command:{width}}  {does}")

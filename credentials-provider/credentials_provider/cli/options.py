@@ -10,6 +10,7 @@ import click
 from credentials_provider.cli.helping import UTC
 from credentials_provider.errors import CredentialsProviderError
 from credentials_provider.identities.reading import read_entries
+from credentials_provider.model import RunOptions
 from credentials_provider.permissions import TRUST_OPTION, TRUST_VARIABLE, trust_owner
 from credentials_provider.policy import parse_duration
 from credentials_provider.settings import CLOUDS, Flags, load_settings
@@ -200,6 +201,10 @@ audit_options = with_options(
 )
 
 
+# Of a command that renews one token while somebody needs it; `limited` reads them.
+renewing_options = with_options(settings_options, renewal_limits, audit_options, log_format_option)
+
+
 def settings_of(options: dict[str, Any], root: str) -> Settings:
     """The settings that the options of `settings_options`, or some of them, make.
 
@@ -208,6 +213,14 @@ def settings_of(options: dict[str, Any], root: str) -> Settings:
 
     """
     return load(flags_of(options), root)
+
+
+def limited(settings: Settings, options: dict[str, Any], *, force: bool = False) -> RunOptions:
+    """What the options of `renewal_limits` say; nobody waits longer for another run either."""
+    timeout, deadline = options["timeout"], options["deadline"]
+    return RunOptions(
+        settings, force=force, timeout=timeout, deadline=deadline, lock_timeout=deadline
+    )
 
 
 def load(flags: Flags, root: str) -> Settings:

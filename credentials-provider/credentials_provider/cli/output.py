@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import UTC, as_started
-from credentials_provider.cli.logs import log
+from credentials_provider.cli.logs import FAILURE_FIELDS, log
 from credentials_provider.errors import EXIT_REFUSED
 from credentials_provider.model import Observer
 from credentials_provider.policy import showable
@@ -174,10 +174,7 @@ def report_document(report: Report) -> dict[str, Any]:
         "exit_code": report.exit_code,
         "summary": {
             "identities": len(report.results),
-            "renewed": report.count("renewed"),
-            "fresh": report.count("fresh"),
-            "kept": report.count("kept"),
-            "failed": report.count("failed"),
+            **report.counts(),
         },
         "results": [
             {
@@ -202,29 +199,14 @@ def _error_document(failure: Failure | None) -> dict[str, Any] | None:
     if failure is None:
         return None
     return {
-        "kind": failure.kind,
-        "error": failure.error,
-        "aadsts": failure.aadsts,
-        "message": failure.message,
-        "remedy": failure.remedy,
-        "transient": failure.transient,
-        "trace_id": failure.trace_id,
-        "correlation_id": failure.correlation_id,
+        **{name: getattr(failure, name) for name in (*FAILURE_FIELDS, "transient")},
         **({"problems": problem_documents(failure.problems)} if failure.problems else {}),
     }
 
 
 def problem_documents(problems: Iterable[Problem]) -> list[dict[str, Any]]:
     """Mistakes of a configuration as `--json` prints them."""
-    return [
-        {
-            "entry": problem.entry,
-            "identity_name": problem.identity_name,
-            "field": problem.field,
-            "message": problem.message,
-        }
-        for problem in problems
-    ]
+    return [problem._asdict() for problem in problems]
 
 
 def _iso_or_none(epoch: float | None) -> str | None:

@@ -13,16 +13,13 @@ from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import log, warn
 from credentials_provider.cli.long_running import endpoint, token_source
 from credentials_provider.cli.options import (
-    audit_options,
     identity_names,
-    log_format_option,
-    renewal_limits,
+    renewing_options,
     settings_of,
-    settings_options,
 )
 from credentials_provider.cli.signals import stoppable
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError, quoted
-from credentials_provider.files import make_folders, write_private
+from credentials_provider.files import make_folders, write_whole
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.permissions import read_file
 from credentials_provider.run.watching import Notifier
@@ -56,21 +53,9 @@ ENV_FILE = ".endpoint.env"
     help="Write IDENTITY_ENDPOINT and IDENTITY_HEADER there. Default: .endpoint.env beside the "
     "tokens.",
 )
-@settings_options
-@renewal_limits
-@audit_options
-@log_format_option
+@renewing_options
 @click.pass_obj
-def command(
-    root: str,
-    /,
-    names: Sequence[str],
-    *,
-    port: int,
-    path: str | None,
-    write_env: str | None,
-    **options: Any,
-) -> int:
+def command(root: str, /, names: Sequence[str], port: int, path: str | None, **options: Any) -> int:
     """Serve tokens to Azure's client libraries on this machine, until it is stopped."""
     settings = settings_of(options, root)
     if path is not None and (port or os.name == "nt"):
@@ -83,7 +68,7 @@ def command(
         raise ConfigurationError(f"{file.path} has no identity", hint="Add one first.")
     source = token_source(settings, options)
     notifier = Notifier(os.environ)
-    place = os.path.abspath(write_env or os.path.join(settings.output_dir, ENV_FILE))
+    place = os.path.abspath(options["write_env"] or os.path.join(settings.output_dir, ENV_FILE))
     with (
         stoppable(),
         endpoint(source, settings, names, port=port, path=path) as variables,
@@ -107,7 +92,7 @@ def _written(place: str, variables: dict[str, str]) -> Iterator[None]:
     """The file by which programs find the endpoint while it runs."""
     text = "".join(f"{name}={value}\n" for name, value in variables.items())
     make_folders(os.path.dirname(place))
-    write_private(place, text)
+    write_whole(place, text)
     try:
         yield
     finally:

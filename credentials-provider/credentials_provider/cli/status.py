@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credentials_provider.diagnostics.endings import Ending
-    from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
 _MOST_ROWS = 50  # that are shown without --all
@@ -81,6 +80,8 @@ def command(root: str, /, **options: Any) -> int:
     find = functools.cache(lambda: find_rotations(root))
     soon = math.inf if name or options["as_json"] else time.time() + EXPIRY_WARNING
     look = functools.partial(ending, settings, find=find, before=soon)
+    names = (name,) if name else ()
+    read = functools.partial(read_status, settings, names, interval=interval, look=look)
     if options["prunes"]:
         if name or options["watch"] or options["as_json"]:
             raise click.UsageError("--prune goes with no name, --watch or --json.")
@@ -88,8 +89,8 @@ def command(root: str, /, **options: Any) -> int:
     if options["watch"]:
         if options["as_json"] or not sys.stdout.isatty():
             raise click.UsageError("--watch draws on a terminal. Without one, use --json.")
-        return _watch(lambda: _read(settings, name, interval, look), name)
-    status = _read(settings, name, interval, look)
+        return _watch(lambda: read(time.time()), name)
+    status = read(time.time())
     if options["as_json"]:
         import json
 
@@ -102,15 +103,6 @@ def command(root: str, /, **options: Any) -> int:
     if options["one_is_enough"]:
         return EXIT_OK if status.any_valid else EXIT_FAILED
     return status.exit_code
-
-
-def _read(
-    settings: Settings,
-    name: str | None,
-    interval: float,
-    look: Callable[[Entry, float | None], Ending | None],
-) -> Status:
-    return read_status(settings, (name,) if name else (), time.time(), interval, look=look)
 
 
 def _watch(read: Callable[[], Status], name: str | None) -> int:

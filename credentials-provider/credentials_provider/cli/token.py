@@ -12,18 +12,15 @@ from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.logs import observer, warn
 from credentials_provider.cli.options import (
     DURATION,
-    audit_options,
     flags_of,
     identity_names,
+    limited,
     load,
-    log_format_option,
-    renewal_limits,
-    settings_options,
+    renewing_options,
     with_options,
 )
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import identity_of_options, read_entries
-from credentials_provider.model import RunOptions
 from credentials_provider.policy import showable
 from credentials_provider.run.access import ValidToken, audit_for, get_token, mint_token, only_name
 
@@ -78,10 +75,7 @@ token_options = with_options(
     click.option(
         "--scope", metavar="SCOPE", help="With --client-id. Or ENTRA_SCOPE: api://…/.default"
     ),
-    settings_options,
-    renewal_limits,
-    audit_options,
-    log_format_option,
+    renewing_options,
 )
 
 
@@ -119,39 +113,30 @@ token_options = with_options(
 @click.option("--output", metavar="FILE", help="Write it to this file, readable by you alone.")
 @token_options
 @click.pass_obj
-def command(
-    root: str,
-    /,
-    name: str,
-    *,
-    form: str,
-    header_names: Sequence[str],
-    env_var: str,
-    output: str | None,
-    **options: Any,
-) -> int:
+def command(root: str, /, name: str, form: str, output: str | None, **options: Any) -> int:
     """Print the token of the identity NAME, valid for --min-ttl or longer.
 
     NAME may be left out where there is one identity.
     """
     api_version = _exec_api_version() if form == "exec-credential" else ""
     access = take_token(name, settings_of_token(root, options), options)
+    header_names, variable = options["header_names"], options["env_var"]
     text = {
         "raw": lambda: access.token,
         "header": lambda: "\n".join(f"{each}: Bearer {access.token}" for each in header_names),
         "headers-json": lambda: json.dumps(dict.fromkeys(header_names, f"Bearer {access.token}")),
         # Nothing in a token ends the quotes.
-        "env": lambda: f"export {env_var}='{access.token}'",
-        "powershell": lambda: f"$env:{env_var} = '{access.token}'",
+        "env": lambda: f"export {variable}='{access.token}'",
+        "powershell": lambda: f"$env:{variable} = '{access.token}'",
         "json": lambda: json.dumps(access.document, indent=2),
         "exec-credential": lambda: json.dumps(_exec_credential(access, api_version)),
     }[form]()
     if output is None:
         click.echo(text)
     else:
-        from credentials_provider.files import write_private  # only for a file
+        from credentials_provider.files import write_whole  # only for a file
 
-        write_private(output, text + "\n")
+        write_whole(output, text + "\n")
     return 0
 
 
@@ -179,13 +164,7 @@ def take_token(name: str, settings: Settings, options: dict[str, Any]) -> ValidT
 
 def _take(name: str, settings: Settings, options: dict[str, Any]) -> tuple[str, ValidToken]:
     """A token, and whose it is."""
-    run_options = RunOptions(
-        settings,
-        force=options["force"],
-        timeout=options["timeout"],
-        deadline=options["deadline"],
-        lock_timeout=options["deadline"],
-    )
+    run_options = limited(settings, options, force=options["force"])
     if options["client_id"]:
         if name:
             raise click.UsageError("NAME and --client-id exclude one another.")

@@ -22,6 +22,7 @@ from credentials_provider.cli.signals import stoppable
 from credentials_provider.diagnostics.status import read_status
 from credentials_provider.errors import CredentialsProviderError
 from credentials_provider.identities.reading import read_entries
+from credentials_provider.model import Observer
 from credentials_provider.policy import shard_of
 from credentials_provider.run import batch
 from credentials_provider.run.health import Response, serving
@@ -132,11 +133,17 @@ class _Service:
             found.append(read(settings))
             return found[-1]
 
-        console = _ServiceLog(self) if is_json() else _ServiceConsole(self)
+        console = self._console()
+        console.heartbeat = self.heartbeat
         with contextlib.closing(console):
             report = batch.run(run_options, console, read=noted)
         self._read = lambda _: found[-1]  # until the next pass: a broken file is not the service's
         return report
+
+    def _console(self) -> _ServiceConsole | _ServiceLog:
+        if is_json():
+            return _ServiceLog(quiet=self._quiet)
+        return _ServiceConsole(quiet=self._quiet, verbose=self._verbose)
 
     def heartbeat(self) -> None:
         self._heartbeat_at = time.monotonic()
@@ -150,12 +157,7 @@ class _Service:
                 write_metrics(metrics_file, self._subject())
 
     def _subject(self) -> Subject:
-        """What the metrics are about.
-
-        Raises:
-            ConfigurationError: the identities file cannot be used, and never could.
-
-        """
+        """What the metrics are about."""
         from credentials_provider.run.metrics import Subject  # prometheus
 
         now = time.time()
@@ -209,7 +211,7 @@ class _Service:
         if self._ready and report.hook is None and report.count("fresh") == len(report.results):
             return
         if is_json():
-            _ServiceLog(self).report(report)
+            JsonLog(quiet=self._quiet).report(report)
             return
         show_report(
             report,
@@ -260,28 +262,22 @@ class _Service:
         }
 
 
-class _ServiceConsole(Console):
-    """A console that counts as a sign of life."""
+class _Alive(Observer):
+    """Counts each outcome as a sign of life."""
 
-    def __init__(self, service: _Service) -> None:
-        super().__init__(quiet=service._quiet, verbose=service._verbose)  # noqa: SLF001  one module
-        self._service = service
+    heartbeat: Callable[[], None]
 
     def finish(self, outcome: Outcome) -> None:
-        self._service.heartbeat()
+        self.heartbeat()
         super().finish(outcome)
 
 
-class _ServiceLog(JsonLog):
-    """The same for events."""
+class _ServiceConsole(_Alive, Console):
+    pass
 
-    def __init__(self, service: _Service) -> None:
-        super().__init__(quiet=service._quiet)  # noqa: SLF001  one module
-        self._service = service
 
-    def finish(self, outcome: Outcome) -> None:
-        self._service.heartbeat()
-        super().finish(outcome)
+class _ServiceLog(_Alive, JsonLog):
+    pass
 
 
 @contextlib.contextmanager

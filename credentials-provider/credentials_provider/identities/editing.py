@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from credentials_provider import json_text
 from credentials_provider.environment import dotenv_with
 from credentials_provider.errors import ConfigurationError, StorageError
-from credentials_provider.files import Folder, make_folders, write_private
+from credentials_provider.files import Folder, make_folders, write_whole
 from credentials_provider.identities import rules
 from credentials_provider.identities.fields import FIELDS, LITERALS, SECRETS_FOLDER
 from credentials_provider.identities.identity import Identity
@@ -250,7 +250,7 @@ def migrate(settings: Settings, env_file: str | None) -> list[Move]:
                 moves.append(Move(entry.name, field, new_field, place))
         if env_file is not None and values:
             old = _read(env_file) or ""
-            write_private(os.path.realpath(env_file), dotenv_with(old, values))
+            write_whole(os.path.realpath(env_file), dotenv_with(old, values))
         return text
 
     _edit(settings, change)
@@ -277,7 +277,7 @@ def _edit(settings: Settings, change: Callable[[str], str]) -> None:
         text = _read(path)
         new = change(text or "")
         if new != text:
-            write_private(path, new)
+            write_whole(path, new)
             store.sync()
 
 

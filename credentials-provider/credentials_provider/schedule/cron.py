@@ -8,7 +8,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.files import write_private
+from credentials_provider.files import write_whole
 from credentials_provider.schedule import names_of
 from credentials_provider.schedule.calling import FirstRun, call, first_run, run
 
@@ -84,10 +84,10 @@ def _replace(before: str, after: str) -> None:
     """
     home = os.path.expanduser("~")
     if before:
-        write_private(os.path.join(home, COPY), before)
+        write_whole(os.path.join(home, COPY), before)
     path = os.path.join(home, _NEW)
     try:
-        write_private(path, after)
+        write_whole(path, after)
         call(["crontab", path])
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -68,7 +68,7 @@ def install(plan: Plan) -> FirstRun:
     home = {"HOME": os.path.expanduser("~"), "PATH": _PATH}
     first = first_run(plan, plan.command, {**home, **plan.environment})
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    write_whole(path, text, 0o600)  # it may hold the environment's secrets
+    write_whole(path, text)  # it may hold the environment's secrets
     run(["launchctl", "bootout", f"{_domain()}/{plan.name}"])
     call(["launchctl", "bootstrap", _domain(), path])
     return first

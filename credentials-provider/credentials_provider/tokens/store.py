@@ -166,7 +166,7 @@ class TokenStore:
                 lock.acquire(poll_interval=_POLL)
                 held.callback(lock.release)
                 if name == LOCK_NAME:
-                    held.enter_context(_folder_locked(folder, began + timeout))
+                    _lock_folder(folder, held, began + timeout)
                 _log_wait(path, time.monotonic() - began)
                 self._check_place(folder)
             except Timeout:
@@ -353,30 +353,14 @@ def _belongs(name: str) -> bool:
     return name.endswith(".json") or name.startswith(".") or name in _OWN_FOLDERS
 
 
-@contextlib.contextmanager
-def _folder_locked(folder: Folder, ends_at: float) -> Iterator[None]:
-    """Lock the folder itself, too: a lock file that somebody deletes would let two runs in.
-
-    Raises:
-        LockBusyError: another run has it at `ends_at`, a `time.monotonic()`.
-
-    """
-    while True:
-        try:
-            descriptor = folder.lock()
-            break
-        except BlockingIOError:
-            if time.monotonic() >= ends_at:
-                raise LockBusyError(
-                    f"another run uses {folder.path}, and its lock file was deleted",
-                    hint=_BUSY_HINT,
-                ) from None
-            time.sleep(_POLL)
-    try:
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
+def _lock_folder(folder: Folder, held: contextlib.ExitStack, ends_at: float) -> None:
+    """Lock the folder itself, too: a lock file that somebody deletes would let two runs in."""
+    while not folder.lock(held):
+        if time.monotonic() >= ends_at:
+            raise LockBusyError(
+                f"another run uses {folder.path}, and its lock file was deleted", hint=_BUSY_HINT
+            )
+        time.sleep(_POLL)
 
 
 def _log_wait(path: str, seconds: float) -> None:

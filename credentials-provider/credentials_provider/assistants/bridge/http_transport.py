@@ -20,6 +20,7 @@ from credentials_provider.assistants.bridge.messages import (
     error_in,
     is_response,
     meta_of,
+    result_of,
 )
 from credentials_provider.assistants.bridge.remote import NOTICE_TIMEOUT, body_of
 from credentials_provider.assistants.bridge.session import HEADER, Session, is_unknown_session
@@ -254,8 +255,7 @@ class HttpTransport:
             )
             answer = _first_response(stream)
             self._tools.learn(answer)
-            result = answer.get("result")
-            following = result.get("nextCursor") if isinstance(result, dict) else None
+            following = result_of(answer).get("nextCursor")
             if not isinstance(following, str):
                 break
             cursor = {"cursor": following}

@@ -122,6 +122,12 @@ def params_of(message: Message) -> dict[str, Any]:
     return params if isinstance(params, dict) else {}
 
 
+def result_of(message: Message) -> dict[str, Any]:
+    """A response's result by name; empty where there is none."""
+    result = message.get("result")
+    return result if isinstance(result, dict) else {}
+
+
 def line_of(content: bytes | bytearray) -> bytes | bytearray:
     """A message as one line: outside of strings a line end is white space, and in them is none."""
     if b"\r" in content or b"\n" in content:

@@ -138,12 +138,7 @@ class Remote:
             wait = min(2 * wait, LONGEST_BACKOFF)
 
     def _wait_after(self, result: Stream | Trouble, wait: float, *, once: bool, url: str) -> float:
-        """Seconds before the same request may be sent again; 0: this is its answer.
-
-        Raises:
-            TroubleError: it may not be, or cannot pass.
-
-        """
+        """Seconds before the same request may be sent again; 0: this is its answer."""
         if isinstance(result, Trouble):
             if once and result.connected and result.kind != "untrusted":
                 raise broken(url)

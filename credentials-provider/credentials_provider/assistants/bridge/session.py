@@ -16,6 +16,7 @@ from credentials_provider.assistants.bridge.messages import (
     error_in,
     is_response,
     params_of,
+    result_of,
 )
 from credentials_provider.assistants.bridge.remote import NOTICE_TIMEOUT
 from credentials_provider.assistants.bridge.trouble import (
@@ -58,8 +59,7 @@ class Session:
 
     def negotiated(self, answer: Message) -> None:
         """The server has answered it."""
-        result = answer.get("result")
-        version = result.get("protocolVersion") if isinstance(result, dict) else None
+        version = result_of(answer).get("protocolVersion")
         if isinstance(version, str) and version.isascii() and version.isprintable():
             self.version = version
 
@@ -94,8 +94,7 @@ class Session:
                 return
             initialize, *rest = self.opening()
             name, answer = self._replay(initialize, {})
-            result = answer.get("result")
-            found = result.get("protocolVersion") if isinstance(result, dict) else None
+            found = result_of(answer).get("protocolVersion")
             if found is None or (self.version is not None and found != self.version):
                 raise start_again("the server has ended the session and gives no like one")
             self.id = name

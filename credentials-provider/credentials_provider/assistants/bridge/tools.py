@@ -9,7 +9,7 @@ from credentials_provider.assistants.bridge.headers import (
     InvalidAnnotationError,
     annotations_of,
 )
-from credentials_provider.assistants.bridge.messages import redacted
+from credentials_provider.assistants.bridge.messages import redacted, result_of
 from credentials_provider.assistants.bridge.trouble import log
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ class Tools:
 
         The protocol wants those left out, so that one malformed tool does not cost the others.
         """
-        result = answer.get("result")
-        tools = result.get("tools") if isinstance(result, dict) else None
-        if not isinstance(result, dict) or not isinstance(tools, list):
+        result = result_of(answer)
+        tools = result.get("tools")
+        if not isinstance(tools, list):
             return None
         valid = [tool for tool in tools if self._is_valid(tool)]
         if len(valid) == len(tools):

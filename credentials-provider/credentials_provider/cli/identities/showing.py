@@ -9,6 +9,7 @@ import click
 
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.identities.options import file_options
+from credentials_provider.cli.logs import warn
 from credentials_provider.cli.options import provider_options, settings_of, with_options
 from credentials_provider.cli.table import table
 from credentials_provider.diagnostics import inventory
@@ -50,7 +51,8 @@ def list_(root: str, /, as_json: bool, check_secret_expiry: bool, **options: Any
     settings = settings_of(options, root)
     if check_secret_expiry:
         items, warnings = inventory.check(settings, ask_graph=True)
-        _warn(warnings)
+        for warning in warnings:
+            warn(warning)
     else:
         items = inventory.items(settings)
     if as_json:
@@ -77,7 +79,8 @@ def check(root: str, /, as_json: bool, check_secret_expiry: bool, **options: Any
     """Check every entry, and the source of every credential. No token is requested."""
     settings = settings_of(options, root)
     items, warnings = inventory.check(settings, ask_graph=check_secret_expiry)
-    _warn(warnings)
+    for warning in warnings:
+        warn(warning)
     if as_json:
         _print_json(settings, items, warnings=warnings)
     else:
@@ -86,11 +89,6 @@ def check(root: str, /, as_json: bool, check_secret_expiry: bool, **options: Any
             click.echo(f"{item.identity_name}: {item.credential}{ends}")
         click.echo(f"All in order: {len(items)} in {settings.identities_file}")
     return EXIT_OK
-
-
-def _warn(warnings: Sequence[str]) -> None:
-    for warning in warnings:
-        click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
 
 
 def _print_json(settings: Settings, items: Sequence[Item], **more: object) -> None:
