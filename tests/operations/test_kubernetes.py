@@ -96,6 +96,23 @@ def give(project: Project, *sinks: dict[str, str]) -> None:
 # What is printed
 
 
+@pytest.mark.parametrize("kind", ["cronjob", "fleet", "sidecar"])
+def test_kubernetes_expands_nothing_in_a_command(ci: Project, kind: str) -> None:
+    """It replaces $(NAME) by a variable of the container, and $$ by one $."""
+    hook = "echo $$ $(ENTRA_SCOPE) ${HOME} $$(date)"
+    scope = "api://$(HOME)/.default"
+    pod = pod_of(manifests(ci, "--kind", kind, "--", "--on-renew", hook, ENTRA_SCOPE=scope)[1])
+    container = next(each for each in containers_of(pod) if "env" in each)
+    command = " ".join(map(expanded, container["command"]))
+    assert hook in command
+    assert scope in [expanded(each["value"]) for each in container["env"]]
+
+
+def expanded(text: str) -> str:
+    """https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1 (command)."""
+    return re.sub(r"\$(\$|\(\w+\))", lambda found: "$" if found[1] == "$" else "", text)
+
+
 def test_a_word_that_yaml_1_1_takes_for_a_truth_value_stays_a_word(ci: Project) -> None:
     ci.write([{**each, "identity_name": "no"} for each in ci.entries()])
     options = ("--kind", "sidecar", "--name", "on", "--wait-for", "no")

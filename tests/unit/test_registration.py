@@ -74,3 +74,9 @@ def test_what_is_missing_is_told_without_the_secret(text: str, missing: str) -> 
     with pytest.raises(ConfigurationError, match=missing) as error:
         read_registration(text)
     assert SECRET not in f"{error.value.message}{error.value.hint}"
+
+
+@pytest.mark.timeout(20)
+def test_a_long_line_takes_no_longer_than_its_length() -> None:
+    found = read_registration(f"Note:{' ,' * 100_000}x\n{TEXT}")
+    assert (found.client_id, found.client_secret) == (CLIENT, SECRET)

@@ -143,7 +143,6 @@ def _needed(environment: Environment, platform: str, name: str, remedy: str) -> 
     value = environment.get(name)
     if value is None:
         raise SecretUnavailableError(
-            f"{platform} gives no token: {name} is not set, so this job may not get one",
-            remedy,
+            f"{platform} gives no token: {name} is not set, so this job may not get one", remedy
         )
     return value

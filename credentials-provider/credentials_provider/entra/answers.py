@@ -39,10 +39,7 @@ _MOST_CODES = 8
 
 
 def checked(
-    result: dict[str, Any],
-    answer: Answer,
-    identity: Identity,
-    refuse: Callable[[str], Failure],
+    result: dict[str, Any], answer: Answer, identity: Identity, refuse: Callable[[str], Failure]
 ) -> Minted | Failure:
     """A token fit to replace the old one: it decodes, is valid, and is the one that was asked for.
 

@@ -10,4 +10,4 @@ class Diagnosis(NamedTuple):
 
     cause: str  # a fragment in lower case without a period: "the client secret has expired"
     cure: str  # one or two imperative sentences
-    transient: bool  # trying again later, with nothing changed, can help
+    transient: bool = False  # trying again later, with nothing changed, can help

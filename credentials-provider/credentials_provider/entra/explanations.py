@@ -51,30 +51,23 @@ _BY_ERROR = {
     "access_denied": Diagnosis(
         "the tenant denies this identity access",
         "Check the app in Enterprise applications, its API permissions and their admin consent.",
-        False,
     ),
     "consent_required": _BY_CODE[65001],
     "interaction_required": Diagnosis(
         "the tenant's policy demands a person's sign-in, which a machine identity cannot give",
         CHECK_POLICY,
-        False,
     ),
     "invalid_client": Diagnosis(
         "the app's credential was not accepted",
         "Compare client_id and the credential with App registrations > (your app) > "
         "Certificates & secrets: Value rather than Secret ID, not expired.",
-        False,
     ),
     "invalid_grant": Diagnosis(
-        "the signed assertion or the grant behind it was not accepted",
-        CHECK_ASSERTION,
-        False,
+        "the signed assertion or the grant behind it was not accepted", CHECK_ASSERTION
     ),
-    "invalid_request": Diagnosis(
-        "the request lacks a field, or has a wrong one", CHECK_FIELDS, False
-    ),
+    "invalid_request": Diagnosis("the request lacks a field, or has a wrong one", CHECK_FIELDS),
     "invalid_resource": _BY_CODE[500011],
-    "invalid_scope": Diagnosis("the scope is malformed or unknown", SET_SCOPE, False),
+    "invalid_scope": Diagnosis("the scope is malformed or unknown", SET_SCOPE),
     "invalid_target": _BY_CODE[500011],
     "server_error": Diagnosis(
         "the provider has an internal fault", f"Run again in a minute; {STATUS_PAGE}", True
@@ -88,13 +81,11 @@ _BY_ERROR = {
         "the application is unknown in this tenant, disabled, or may not use client credentials",
         "Compare client_id and tenant_id with App registrations > (your app) > Overview, and look "
         "for the app in Enterprise applications of that tenant.",
-        False,
     ),
     "unsupported_grant_type": Diagnosis(
         "the login host does not know the client credentials grant",
         "Check the login host (--cloud, --login-base-url): it must be Entra's, not another "
         "identity provider's.",
-        False,
     ),
 }
 
@@ -108,29 +99,24 @@ _BY_STATUS = {
         "the request was refused without an explanation (HTTP 400)",
         "Check that the login host (--cloud, --login-base-url) is Entra's, and that no proxy "
         "alters the request.",
-        False,
     ),
     401: Diagnosis(
         "the credential was refused without an explanation (HTTP 401)",
         "Check client_id and its credential in App registrations > (your app) > "
         "Certificates & secrets, and that the login host is Entra's.",
-        False,
     ),
     403: Diagnosis(
         "the request was forbidden (HTTP 403), most likely by a proxy or a firewall",
         "Have the proxy or firewall let this machine reach the login host over HTTPS.",
-        False,
     ),
     404: Diagnosis(
         "the login host has no token endpoint for this tenant (HTTP 404)",
         "Check tenant_id and the login host (--cloud, --login-base-url).",
-        False,
     ),
     407: Diagnosis(
         "the proxy asks for a user and a password (HTTP 407)",
         "Put them into HTTPS_PROXY (http://user:password@proxy:port), or list the login host in "
         "NO_PROXY.",
-        False,
     ),
     408: Diagnosis(
         "the provider gave up waiting for the request (HTTP 408)",
@@ -159,7 +145,6 @@ _BY_STATUS_CLASS = {
         "the answer is a redirect (HTTP {status}), which is never followed: the request holds the "
         "credential",
         "Check {peer}, and that no captive portal or proxy stands in the way.",
-        False,
     ),
     5: Diagnosis("the provider has a fault (HTTP {status})", _LATER, True),
 }
@@ -202,18 +187,15 @@ _UNREACHABLE = {
         "the proxy does not let this machine through to {host} (HTTP {detail})",
         "Have the proxy's administrator allow {host}, or list it in NO_PROXY if it can be reached "
         "directly.",
-        False,
     ),
     "proxy_upstream": Diagnosis(
         "the proxy could not reach {host} (HTTP {detail})",
         "Check the proxy's own way to {host}, HTTPS_PROXY, and the spelling of {peer}.",
         True,
     ),
-    **{name: Diagnosis(*words, transient=False) for name, words in PROBLEMS.items()},
+    **{name: Diagnosis(*words) for name, words in PROBLEMS.items()},
     "unreachable": Diagnosis(
-        "there is no route to {host}",
-        "Check this machine's network, VPN and routes.",
-        True,
+        "there is no route to {host}", "Check this machine's network, VPN and routes.", True
     ),
     "other": Diagnosis(
         "the connection to {host} failed",
@@ -230,41 +212,35 @@ _BAD_RESPONSE = {
     ),
     "not_json": Diagnosis("the answer for {host} is not JSON", _CHECK_WAY, True),
     "too_large": Diagnosis(
-        "the answer for {host} is far larger than a token and was not read", _CHECK_WAY, False
+        "the answer for {host} is far larger than a token and was not read", _CHECK_WAY
     ),
     "no_access_token": Diagnosis(
         "the answer of {host} holds no access token",
         f"{_CHECK_HOST}, and that nothing else answers instead of it.",
-        False,
     ),
     "no_expiry": Diagnosis(
         "the answer of {host} does not say when the token expires",
         f"{_CHECK_HOST}, and that nothing else answers instead of it.",
-        False,
     ),
     "expired": Diagnosis(
         "the token that {host} sent is already expired by this machine's clock",
         "Synchronise this machine's clock (NTP), and check that no proxy caches what {host} "
         "answers.",
-        False,
     ),
     "wrong_tenant": Diagnosis(
         "the token that {host} sent is for another tenant than tenant_id",
         f"Compare tenant_id with App registrations > (your app) > Overview. {_CHECK_HOST}.",
-        False,
     ),
     "wrong_client": Diagnosis(
         "the token that {host} sent is for another client than client_id",
         f"Compare client_id with App registrations > (your app) > Overview. {_CHECK_HOST}.",
-        False,
     ),
     "redirect": Diagnosis(
         "{host} answered with a redirect, which is never followed: the request holds the "
         "credential",
         f"{_CHECK_HOST}, and that no captive portal or proxy stands in the way.",
-        False,
     ),
-    "other": Diagnosis("the answer of {host} cannot be used", _CHECK_WAY, False),
+    "other": Diagnosis("the answer of {host} cannot be used", _CHECK_WAY),
 }
 
 _LOOKUP = "Look the code up at https://login.microsoftonline.com/error?code={code}."
@@ -308,12 +284,10 @@ def explain_trouble(trouble: Trouble, host: str, peer: str = LOGIN_HOST) -> Diag
 def explain_status(status: int, retry_after: float | None, peer: str = LOGIN_HOST) -> Diagnosis:
     """An HTTP status whose body explains nothing; retry_after in seconds, as the server asked."""
     if status in _LOGIN_ONLY and peer != LOGIN_HOST:
-        return Diagnosis(f"it answered HTTP {status}", f"Check {peer}.", False)
+        return Diagnosis(f"it answered HTTP {status}", f"Check {peer}.")
     diagnosis = _BY_STATUS.get(status) or _BY_STATUS_CLASS.get(status // 100, _ODD_STATUS)
     diagnosis = Diagnosis(
-        diagnosis.cause.format(status=status),
-        diagnosis.cure.format(peer=peer),
-        diagnosis.transient,
+        diagnosis.cause.format(status=status), diagnosis.cure.format(peer=peer), diagnosis.transient
     )
     if diagnosis.transient and retry_after is not None and 0 < retry_after < math.inf:
         wait = _duration(retry_after)

@@ -59,31 +59,24 @@ REFUSALS = {
         transient=True,
     ),
     "forbidden": Diagnosis(  # as Docker Desktop answers instead of an address that it cannot reach
-        "the metadata service is forbidden (HTTP 403): this machine is not on Azure",
-        _ASSIGN,
-        transient=False,
+        "the metadata service is forbidden (HTTP 403): this machine is not on Azure", _ASSIGN
     ),
-    "several": Diagnosis(
-        "this machine has several identities, and the entry names none", _NAME_IT, transient=False
-    ),
-    "none": Diagnosis("this machine has no such managed identity", _ASSIGN, transient=False),
+    "several": Diagnosis("this machine has several identities, and the entry names none", _NAME_IT),
+    "none": Diagnosis("this machine has no such managed identity", _ASSIGN),
     "none_of_its_own": Diagnosis(
-        "this machine has no such managed identity", f"{_NAME_IT} {_ASSIGN}", transient=False
+        "this machine has no such managed identity", f"{_NAME_IT} {_ASSIGN}"
     ),
     "scope": Diagnosis(
         "{host} gives no token for this scope (HTTP {status})",
         f"Compare scope with the gateway's Application ID URI. {_ASSIGN}",
-        transient=False,
     ),
     "wrong_tenant": Diagnosis(
         "the machine's identity belongs to another tenant than the entry",
         "Set the entry's tenant to that of the machine's subscription.",
-        transient=False,
     ),
     "wrong_client": Diagnosis(
         "the machine answered with a token of another client than the entry's",
         f"Compare client_id with the identity in the portal. {_NAME_IT}",
-        transient=False,
     ),
 }
 # https://learn.microsoft.com/azure/app-service/overview-managed-identity (2017-09-01), by system

@@ -20,8 +20,6 @@ from credentials_provider.identities.fields import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_REQUIRED = frozenset(DEFINITION_FIELDS)
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -40,8 +38,8 @@ class Identity:
     def of(cls, fields: Mapping[str, Any]) -> Identity:
         """An identity of fields that were validated."""
         name, tenant_id, client_id, scope = (fields[each] for each in DEFINITION_FIELDS)
-        more = {each: fields[each] for each in FIELDS if each in fields and each not in _REQUIRED}
-        return cls(name, tenant_id, client_id, scope, more)
+        others = (each for each in FIELDS if each in fields and each not in DEFINITION_FIELDS)
+        return cls(name, tenant_id, client_id, scope, {each: fields[each] for each in others})
 
     def __getattr__(self, name: str) -> Any:
         if name in FIELDS:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LINE = re.compile(
     r"^[^A-Za-z0-9\n]*(?:export +|set +|\$env:)?([A-Za-z][A-Za-z0-9 _.-]{0,60}?)[\"'`*]*"
-    r"[ \t]*[:=][ \t]*(.+?)[ \t\r,;]*$",
+    r"[ \t]*[:=](.+)$",
     re.MULTILINE,
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -91,7 +91,7 @@ def _pairs(text: str) -> Iterable[tuple[str, str]]:
     if isinstance(found, dict):
         named = [(name, value) for name, value in found.items() if isinstance(value, str)]
     else:
-        named = _LINE.findall(text)
+        named = [(name, value.rstrip(" \t\r,;")) for name, value in _LINE.findall(text)]
     for name, value in named:
         yield "".join(filter(str.isalnum, name.lower())), _unquoted(value)
 

@@ -64,8 +64,8 @@ class Hooks:
         Not under the folder's lock: the hook may take its time, and may itself ask for tokens. A
         lock of its own keeps two runs from telling it the same thing.
         """
-        assert self._options.on_renew is not None  # noqa: S101  the caller asked
-        if not self._pending():
+        command = self._options.on_renew
+        if not command or not self._pending():
             return None
         try:
             with self._lock(HOOK_LOCK):
@@ -73,7 +73,7 @@ class Hooks:
                 if not pending:
                     return None
                 failed = _failed(report.results)
-                result = self._run(self._options.on_renew, pending, failed)
+                result = self._run(command, pending, failed)
                 try:
                     with self._lock():
                         self._remember(pending, report._replace(hook=result))
@@ -88,11 +88,11 @@ class Hooks:
 
         A token that is kept because another run is renewing is not a failure.
         """
-        assert self._options.on_failure is not None  # noqa: S101  the caller asked
+        command = self._options.on_failure
         failed = [
             each for each in _failed(report.results) if not (each.kind == "kept" and _is_busy(each))
         ]
-        return self._run(self._options.on_failure, {}, failed) if failed else None
+        return self._run(command, {}, failed) if command and failed else None
 
     def _lock(self, *name: str) -> contextlib.AbstractContextManager[object]:
         left = max(self._ends_at - time.monotonic(), 0.0)

@@ -35,11 +35,7 @@ class TokenSource:
     """
 
     def __init__(
-        self,
-        options: RunOptions,
-        observer: Observer,
-        *,
-        audit: Audit | None = None,
+        self, options: RunOptions, observer: Observer, *, audit: Audit | None = None
     ) -> None:
         self._audit = audit
         self._options = options._replace(force=False)

@@ -11,11 +11,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from credentials_provider.errors import (
-    ConfigurationError,
-    CredentialsProviderError,
-    unexpected,
-)
+from credentials_provider.errors import ConfigurationError, CredentialsProviderError, unexpected
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.permissions import stamp
 from credentials_provider.policy import spread
@@ -275,10 +271,7 @@ class Notifier:
         """Assignments such as READY=1; a socket that does not answer does no harm."""
         if not self._address or not hasattr(socket, "AF_UNIX"):
             return
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
-        ):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.connect(self._address)
             sock.sendall("\n".join(lines).encode())
 

@@ -299,7 +299,7 @@ def _options(output_dir: str | None, needs: Needs) -> list[str]:
 def _container(form: Form, needs: Needs, command: list[str]) -> dict[str, Any]:
     secret = f"{form.name}-environment"
     environment: list[dict[str, Any]] = [
-        {"name": name, "value": value} for name, value in needs.values.items()
+        {"name": name, "value": _literal(value)} for name, value in needs.values.items()
     ]
     environment += [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
@@ -310,7 +310,7 @@ def _container(form: Form, needs: Needs, command: list[str]) -> dict[str, Any]:
     return {
         "name": NAME,
         "image": form.image,
-        "command": command,
+        "command": [*map(_literal, command)],
         **({"ports": [{"name": "metrics", "containerPort": form.listens}]} if form.listens else {}),
         **({"env": environment} if environment else {}),
         "resources": {
@@ -331,6 +331,11 @@ def _container(form: Form, needs: Needs, command: list[str]) -> dict[str, Any]:
             {"name": "tokens", "mountPath": _TOKENS},
         ],
     }
+
+
+def _literal(text: str) -> str:
+    """So that Kubernetes takes neither $(NAME) nor $$ for its own: the container gets this text."""
+    return re.sub(r"\$(?=[$(])", "$$", text)
 
 
 def _pod(

@@ -116,9 +116,7 @@ def after_run(
         before = identities.get(result.identity_name, History())
         if result.kind == "renewed":
             identities[result.identity_name] = before._replace(
-                renewals=before.renewals + 1,
-                failure=None,
-                credential_ends=result.credential_ends,
+                renewals=before.renewals + 1, failure=None, credential_ends=result.credential_ends
             )
         elif (failure := result.failure) is not None:
             last = LastFailure(
