@@ -38,7 +38,7 @@ class _Job:
     method: str
     headers: Mapping[str, str] = field(repr=False)
     answer: str  # the field with the token
-    remedy: str  # what a job needs so that it may
+    remedy: str  # how to let the job have a token
 
 
 def platform_token(

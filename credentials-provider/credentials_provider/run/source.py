@@ -29,7 +29,7 @@ class TokenSource:
 
     Args:
         options: settings and limits.
-        observer: hears warnings when something is renewed.
+        observer: gets the warnings of a renewal.
         audit: gets a line for each new token.
 
     """

@@ -204,7 +204,7 @@ class Watch:
         entries = self._file_read.entries if self._file_read else ()
         with_sinks = any(each.fields.get("sinks") for each in entries)
         times = [now + (SINK_INTERVAL if with_sinks else LONGEST_PAUSE)]
-        if failed:  # nobody would fare better
+        if failed:  # it would be the same for every identity
             self._selected = ()
             self._back_off(_RUN, now)
             self._next_at = self._backing_off[_RUN].until
@@ -257,7 +257,7 @@ def _renewing(options: RunOptions) -> RunOptions:
 
 
 class Notifier:
-    """Tells systemd how a service is (sd_notify(3)); silent where nobody asked for it."""
+    """Reports the state of a service to systemd (sd_notify(3)), if it asked for that."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")

@@ -76,7 +76,7 @@ class State(NamedTuple):
 
 
 def read_state(store: TokenStore) -> State:
-    """The state of an output folder; empty where there is none to be understood."""
+    """The state of an output folder; empty where the file is missing or not understood."""
     document = store.document(STATE_NAME)
     if document is None or document.get("version") != VERSION:
         return State()
