@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from credentials_provider.python_api import Credential
     from credentials_provider.run.access import NoTokenError
 
-__version__ = "1.0.0"
+__version__ = "2.0.0"
 __all__ = ["Credential", "CredentialsProviderError", "NoTokenError", "__version__"]
 
 _PLACES = {

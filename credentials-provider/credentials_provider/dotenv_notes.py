@@ -1,7 +1,7 @@
 """Where the value of a variable in `.env` is not what stands there, as python-dotenv reads it.
 
 The registry reads its `.env` with the same library, so its rules count. They are not those of a
-shell or of Docker: whoever finds a secret refused has to see that it was changed.
+shell or of Docker: a user whose secret is refused must see that it was changed.
 """
 
 from __future__ import annotations

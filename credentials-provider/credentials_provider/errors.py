@@ -40,7 +40,7 @@ class Problem(NamedTuple):
     field: str | None = None
 
     def __str__(self) -> str:
-        """`entry 2, "ci", scope: …`, as far as it is known; what it quotes moves no terminal."""
+        """`entry 2, "ci", scope: …`, as far as it is known, without control characters."""
         place = [
             f"entry {self.entry}" if self.entry is not None else "",
             f'"{self.identity_name}"' if self.identity_name else "",
@@ -51,7 +51,7 @@ class Problem(NamedTuple):
 
 
 class CredentialsProviderError(Exception):
-    """Base of every error that the program tells its user about."""
+    """Base of every error that the program reports to its user."""
 
     exit_code = EXIT_FAILED
 

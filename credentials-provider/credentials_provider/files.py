@@ -32,7 +32,7 @@ TEMPORARY_PREFIX = ".credentials-provider-"
 TEMPORARY_SUFFIX = ".tmp"
 IGNORE_FILE = ".gitignore"
 _ABANDONED = 86400  # seconds until a temporary file is left over, where nothing can be locked
-_WRITE_TIMEOUT = 5.0  # seconds to wait for who reads a pipe
+_WRITE_TIMEOUT = 5.0  # seconds to wait for the reader of a pipe
 _PIECE = 512  # bytes that a pipe which is ready takes at once (POSIX, PIPE_BUF)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
@@ -220,7 +220,7 @@ class Folder:
         return os.path.join(self.path, name) if self._descriptor is None else name
 
     def _create(self) -> tuple[int, str]:
-        """A new file, locked for as long as it is written: that tells `sweep` to leave it."""
+        """A new file, locked for as long as it is written, so that `sweep` leaves it."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | getattr(os, "O_BINARY", 0)
         while True:
             name = f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}"
@@ -375,7 +375,7 @@ def _write_stream(path: str, data: bytes) -> None:
 
 
 def _heir(above: os.stat_result) -> tuple[int, int] | None:
-    """To whom root leaves what it makes in somebody's folder; None to keep it."""
+    """The owner (user and group) of what root makes in another user's folder; None: root."""
     if os.name != "posix" or os.geteuid() != 0 or not above.st_uid or not is_trusted(above.st_uid):
         return None
     return above.st_uid, above.st_gid

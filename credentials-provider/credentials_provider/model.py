@@ -126,7 +126,7 @@ class Outcome(NamedTuple):
 class HookResult(NamedTuple):
     """What became of the hook; `exit_code` None: it did not run to its end."""
 
-    identities: tuple[str, ...]  # whose new tokens it heard about
+    identities: tuple[str, ...]  # whose new tokens it was given
     exit_code: int | None
     message: str | None  # why it failed; None: it succeeded
 
@@ -148,7 +148,7 @@ def unchanged(
 
 
 class Observer:
-    """Hears what happens in a run while it happens; this one does nothing with it."""
+    """Called with what happens in a run, while it happens; this one does nothing."""
 
     def warn(self, message: str) -> None:
         """Something that the user should know and that stops nothing."""
@@ -172,7 +172,7 @@ class Report(NamedTuple):
     started_at: float
     finished_at: float
     results: tuple[Outcome, ...]
-    hook: HookResult | None = None  # of --on-renew; None: it had nothing to hear of
+    hook: HookResult | None = None  # of --on-renew; None: it was not run
     failure_hook: HookResult | None = None  # of --on-failure
 
     def count(self, kind: OutcomeKind) -> int:
@@ -185,7 +185,7 @@ class Report(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """The most urgent of what the results and the hook ask for."""
+        """The most urgent exit code of the results and the hook."""
         if self.count("failed"):
             return EXIT_FAILED
         failures = [each.failure for each in self.results if each.failure is not None]

@@ -1,8 +1,8 @@
 """Whose files count: one rule for everything that is read and believed, or written into.
 
 A file or folder must belong to this user or to root, or to an owner that was named with
-`--trust-owner`. Its permission bits are another matter: whoever else can read it is worth a
-warning, and an error under `--strict-permissions`.
+`--trust-owner`. Permission bits that let others read it are a warning, and an error with
+`--strict-permissions`.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def trust_owner(name: str) -> None:
 
 
 def trusted_owners() -> tuple[str, ...]:
-    """The owners that were named, as they were given: who is started for us needs them, too."""
+    """The owners that were named, as they were given; other processes need them, too."""
     return tuple(_named)
 
 
@@ -132,7 +132,7 @@ def is_open(mode: int, to: int = OTHERS) -> bool:
 
 
 def shared_mode(found: os.stat_result) -> int:
-    """The permission bits, without what a group may read that is of this user alone.
+    """The permission bits; without the group's right to read where the group is this user alone.
 
     So Kubernetes and systemd provide what stays root's: for a group that only the pod has (this
     machine has no name for it), or for root's own.
@@ -203,7 +203,7 @@ def _links(path: str) -> Iterator[tuple[str, os.stat_result]]:
                 here = at
                 continue
             target = os.readlink(at)
-        except (OSError, ValueError):  # whoever opens the path says so
+        except (OSError, ValueError):  # opening the path reports it
             return
         yield at, found
         links += 1

@@ -184,8 +184,7 @@ class Credential:
         if hasattr(plain, "register_hook"):
             origin = _origin(plain.url)
             plain.register_hook(
-                "response",
-                lambda response, **more: self._after(response, sent, origin, more),
+                "response", lambda response, **more: self._after(response, sent, origin, more)
             )
         return request
 

@@ -262,7 +262,7 @@ def test_a_connection_that_breaks_under_a_call_is_told(bench: Bench) -> None:
                 bench.start()
 
             group.start_soon(kill)
-            with pytest.raises(Exception, match="look before you ask again"):
+            with pytest.raises(Exception, match="check before you try again"):
                 await session.call_tool("sleep", {"seconds": 60})
             assert text(await session.call_tool("add", {"a": 1, "b": 1})) == "2"
 

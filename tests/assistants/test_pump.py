@@ -156,7 +156,7 @@ def test_no_call_is_left_without_its_answer(reply: Reply) -> None:
     """Whatever the server does in place of one."""
     with bridged(usual(lambda _: reply)) as (server, bridge):
         assert (
-            "look before you ask again" in bridge.ask("tools/call", 3, **CALL)["error"]["message"]
+            "check before you try again" in bridge.ask("tools/call", 3, **CALL)["error"]["message"]
         )
         assert len(server.posts("tools/call")) == 1
 
@@ -286,7 +286,7 @@ def test_the_reason_of_a_refusal_is_the_server_s() -> None:
 @pytest.mark.parametrize(
     ("reply", "said"),
     [
-        (Reply(403, {"detail": "group g is unknown"}), 'in (403): "group g is unknown"'),
+        (Reply(403, {"detail": "group g is unknown"}), 'identity (403): "group g is unknown"'),
         (Reply(400, {"error": {"message": "bad"}}), '(status 400): "bad"'),
         (
             Reply(500, b"Traceback: \x1b[31mred\x1b[0m\nmore"),
@@ -335,6 +335,23 @@ def test_an_error_stays_json_whatever_is_taken_out_of_it() -> None:
     with bridged(usual(answer)) as (_, bridge):
         error = bridge.ask("tools/call", 3, **CALL)["error"]
         assert error == {"code": 1, "message": odd, "data": ["..."]}
+
+
+@pytest.mark.parametrize("depth", [100, 600, 900])
+def test_an_error_that_is_nested_deeply_is_an_answer(depth: int) -> None:
+    """By either transport; else a client would wait for ever."""
+    nested = json.loads("[" * depth + "]" * depth)
+    error = {"code": 1, "message": "no", "data": nested}
+
+    def answer(asked: Asked) -> Reply:
+        return Reply(body={"jsonrpc": "2.0", "id": asked.message["id"], "error": error})
+
+    old = OldServer()
+    old.error = error
+    for each in (usual(answer), old):
+        with bridged(each) as (_, bridge):
+            bridge.begin()
+            assert isinstance(bridge.ask("tools/call", 3, **CALL)["error"]["code"], int)
 
 
 @pytest.mark.parametrize("location", ["http://[", ""])
@@ -469,7 +486,7 @@ def test_a_new_session_that_is_another_one_is_not_taken(version: str | None) -> 
 
     with bridged(answer) as (server, bridge):
         bridge.begin()
-        assert "gives no like one" in bridge.ask("tools/call", 3, **CALL)["error"]["message"]
+        assert "a new one is not like it" in bridge.ask("tools/call", 3, **CALL)["error"]["message"]
         assert len(server.posts("tools/call")) == 1
 
 
@@ -679,6 +696,7 @@ class OldServer:
         self.endpoint = endpoint
         self.streams: list[Any] = []
         self.break_at = ""
+        self.error: object = None
 
     def __call__(self, asked: Asked) -> Reply | Iterator[bytes]:
         if asked.method == "GET":
@@ -691,7 +709,10 @@ class OldServer:
             self.break_at = ""
         elif "id" in asked.message:
             content = {"protocolVersion": "2024-11-05"} if method == "initialize" else {}
-            self.streams[-1].put(event(result(asked, content)))
+            answer = result(asked, content)
+            if method == "tools/call" and self.error:
+                answer = {"jsonrpc": "2.0", "id": asked.message["id"], "error": self.error}
+            self.streams[-1].put(event(answer))
         return Reply(202, b"Accepted")
 
     def _stream(self) -> Iterator[bytes]:
@@ -711,7 +732,7 @@ def test_a_server_of_the_older_transport_is_reached() -> None:
         assert "result" in bridge.ask("tools/list", 1)
         assert server.asked[-1].path == "/messages?session=1"
         old.break_at = "tools/call"
-        assert "look before you ask again" in bridge.ask("tools/call", 2)["error"]["message"]
+        assert "check before you try again" in bridge.ask("tools/call", 2)["error"]["message"]
         assert "result" in bridge.ask("tools/call", 3)
         assert len(server.posts("tools/call")) == 2
         assert len(server.posts("initialize")) == 3  # the first one at /mcp

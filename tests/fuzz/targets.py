@@ -170,7 +170,7 @@ class _Canned:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
-    def post(self, *_: object, **__: object) -> Reply:
+    def send(self, *_: object, **__: object) -> Reply:
         return Reply(self._answer, 1)
 
 

@@ -112,7 +112,7 @@ def delivery_of(client: Client, asked: Delivery | None) -> Delivery:
             return delivery
     supported = ", ".join(each for each, shape in deliveries.items() if shape is not None)
     raise ConfigurationError(
-        f"{client.title} has no {asked} way to a remote server", hint=f"It has: {supported}."
+        f"{client.title} does not support --{asked}", hint=f"It supports: {supported}."
     )
 
 

@@ -72,8 +72,8 @@ class ExecCommand(Command):
     # A program that runs for a week
     credentials-provider exec ci --watch --restart ./agent
     """,
-    epilog="Exit codes: the command's own; 126 it cannot be run; 127 there is none; 1 no valid "
-    "token; 2 usage or configuration.",
+    epilog="Exit codes: the command's own; 126 it cannot be run; 127 there is no such command; 1 "
+    "no valid token; 2 usage or configuration.",
 )
 @click.argument("name", shell_complete=identity_names)
 @click.argument("line", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")

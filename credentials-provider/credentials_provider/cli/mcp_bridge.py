@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     # A server behind an MCP gateway
     credentials-provider mcp-bridge --identity ci --header-name X-Authorization https://gateway.example.com/github/mcp
     """,
-    epilog="Assistants start it by the line that `mcp-config` writes. Standard output is only for "
-    "MCP.",
+    epilog="`mcp-config` writes the line that starts it. Standard output is only for MCP.",
 )
 @click.argument("url")
 @click.option(
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     required=True,
     metavar="NAME",
     shell_complete=identity_names,
-    help="Whose token.",
+    help="The identity whose token is used.",
 )
 @click.option(
     "--header-name",
@@ -49,14 +48,14 @@ if TYPE_CHECKING:
     show_default=True,
     callback=check_header_names,
     metavar="HEADER",
-    help="X-Authorization for an MCP gateway.",
+    help="The header of the token. An MCP gateway wants X-Authorization.",
 )
 @click.option(
     "--min-ttl",
     type=DURATION,
     default="5m",
     show_default=True,
-    help="Renew first if less life is left.",
+    help="Renew the token first if it expires within this time.",
 )
 @renewing_options
 @click.pass_obj

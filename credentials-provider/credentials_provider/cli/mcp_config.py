@@ -77,9 +77,15 @@ _VERSION_TIMEOUT = 10.0  # seconds for an assistant's program to tell its versio
     "--identity",
     metavar="NAME",
     shell_complete=identity_names,
-    help="Whose token. Default: the only identity.",
+    help="The identity whose token is used. Default: the only one.",
 )
-@click.option("--server", "servers", multiple=True, metavar="NAME=URL", help="Repeatable.")
+@click.option(
+    "--server",
+    "servers",
+    multiple=True,
+    metavar="NAME=URL",
+    help="A server's name and address. Repeatable.",
+)
 @click.option(
     "--registry-url", metavar="URL", help="Every server that the identity may use at this registry."
 )
@@ -115,8 +121,10 @@ _VERSION_TIMEOUT = 10.0  # seconds for an assistant's program to tell its versio
     help="Without a terminal, `ask` keeps the entries.",
 )
 @click.option("--diff", "as_diff", is_flag=True, help="Show what --write would change.")
-@click.option("--remove", is_flag=True, help="Take the servers out of the file again.")
-@click.option("--scope", type=click.Choice(["user", "project"]), help="Which of its files.")
+@click.option("--remove", is_flag=True, help="Remove the servers from the file.")
+@click.option(
+    "--scope", type=click.Choice(["user", "project"]), help="Your own file, or the project's."
+)
 @click.option("--file", metavar="FILE", help="Another file than the assistant's own.")
 @settings_options
 @click.pass_obj
@@ -211,7 +219,7 @@ class _Configurator:
             undo_edit(edit, backup)
             click.echo(f"{edit.path} is as it was before.", err=True)
         else:
-            click.echo(f"{edit.path} keeps it. Run this again after the cure.", err=True)
+            click.echo(f"The entries stay in {edit.path}. Run this again after the cure.", err=True)
 
     def _identity(self) -> str:
         name: str | None = self.options["identity"]

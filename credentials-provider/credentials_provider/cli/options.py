@@ -180,7 +180,7 @@ renewal_limits = with_options(
         click.option(name, type=DURATION, default=default, show_default=True, help=text)
         for name, default, text in (
             ("--timeout", "20s", "Longest time for one request."),
-            ("--deadline", "30s", "For a renewal in all."),
+            ("--deadline", "30s", "Longest time for a whole renewal."),
         )
     )
 )

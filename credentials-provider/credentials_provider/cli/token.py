@@ -60,8 +60,8 @@ token_options = with_options(
         type=DURATION,
         default="5m",
         show_default=True,
-        help="Renew first if less life is left. A token whose whole life is shorter has at least "
-        "half of it left.",
+        help="Renew the token first if it expires within this time, or, where it is never valid "
+        "for so long, when half of its life is left.",
     ),
     click.option("-f", "--force", is_flag=True, help="Renew first in any case, as after a 401."),
     click.option("--no-store", is_flag=True, help="Mint a token and write no file."),

@@ -38,7 +38,7 @@ class _Job:
     method: str
     headers: Mapping[str, str] = field(repr=False)
     answer: str  # the field with the token
-    remedy: str  # what a job needs so that it may
+    remedy: str  # how to let the job have a token
 
 
 def platform_token(
@@ -143,7 +143,6 @@ def _needed(environment: Environment, platform: str, name: str, remedy: str) -> 
     value = environment.get(name)
     if value is None:
         raise SecretUnavailableError(
-            f"{platform} gives no token: {name} is not set, so this job may not get one",
-            remedy,
+            f"{platform} gives no token: {name} is not set, so this job may not get one", remedy
         )
     return value

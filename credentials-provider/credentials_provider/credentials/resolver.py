@@ -286,18 +286,10 @@ class Resolver:
         return self._loaded(field, what, content, password, warnings)
 
     def _loaded(
-        self,
-        field: str,
-        what: str,
-        content: bytes,
-        password: str | None,
-        warnings: tuple[str, ...],
+        self, field: str, what: str, content: bytes, password: str | None, warnings: tuple[str, ...]
     ) -> Credential:
         # Only a run with a certificate needs the library that reads them.
-        from credentials_provider.credentials.certificates import (
-            CertificateError,
-            load_certificate,
-        )
+        from credentials_provider.credentials.certificates import CertificateError, load_certificate
 
         try:
             certificate = load_certificate(content, password, self._now())

@@ -39,10 +39,7 @@ _MOST_CODES = 8
 
 
 def checked(
-    result: dict[str, Any],
-    answer: Answer,
-    identity: Identity,
-    refuse: Callable[[str], Failure],
+    result: dict[str, Any], answer: Answer, identity: Identity, refuse: Callable[[str], Failure]
 ) -> Minted | Failure:
     """A token fit to replace the old one: it decodes, is valid, and is the one that was asked for.
 
@@ -135,7 +132,7 @@ def bad_response(reason: str, host: str, peer: str = explanations.LOGIN_HOST) ->
 
 
 def explain(trouble: Trouble, host: str, peer: str = explanations.LOGIN_HOST) -> Failure:
-    """A failure of the transport, in words; what an answer says of itself goes along."""
+    """A failure of the transport, in words, with the error codes and ids of its answer."""
     explained = explanations.explain_trouble(trouble, host, peer)
     document = json_object(trouble.answer) if trouble.answer else None
     refused = refusal(document) if document and "error" in document else None

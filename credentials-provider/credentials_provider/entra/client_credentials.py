@@ -114,7 +114,7 @@ class _HttpClient:
         headers: Mapping[str, str],
         params: Mapping[str, str] | None = None,
     ) -> Response:
-        """The token request; raises `GivenUpError` for whatever msal could not make sense of."""
+        """The token request; raises `GivenUpError` for an answer that msal cannot handle."""
         if url != self.token_endpoint or params:
             raise AssertionError("msal asked for an endpoint that this program does not use")
         form = {"Content-Type": "application/x-www-form-urlencoded", "Accept-Encoding": "identity"}

@@ -37,7 +37,7 @@ _HOSTS = {
     CLOUDS["china"]: "https://microsoftgraph.chinacloudapi.cn",
 }
 TIMEOUT = 20.0  # seconds for one request
-HINT_LENGTH = 3  # Graph tells a secret's first characters
+HINT_LENGTH = 3  # Graph shows a secret's first characters
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}", re.ASCII)  # in UTC; a fraction follows
 _CODE = re.compile(r"[A-Za-z][A-Za-z_]{2,79}", re.ASCII)
 _SUCCESS = range(200, 300)
@@ -85,7 +85,7 @@ class Password:
 
 @dataclass(frozen=True, slots=True)
 class NewPassword:
-    """A client secret that was made just now; Graph tells it this once."""
+    """A client secret that was made just now; Graph shows it only once."""
 
     key_id: str
     end: float  # epoch seconds

@@ -161,7 +161,7 @@ def _result(endpoint: Endpoint, identity: Identity, result: Answer | Trouble) ->
 
 
 def _bad_response(reason: str, host: str) -> Failure:
-    """As for the login host, but for what an old agent of Arc does: it ignores the client id."""
+    """As for the login host, but for old agents of Arc, which ignore the client id."""
     if reason in REFUSALS:
         return Failure("bad_response", REFUSALS[reason].cause, REFUSALS[reason].cure)
     return bad_response(reason, host, _PEER)

@@ -31,12 +31,12 @@ ARC_KEYS = (
 
 
 class NoEndpointError(SecretUnavailableError):
-    """The environment names no endpoint that may be asked, or what it wants cannot be given."""
+    """The environment names no endpoint that may be asked, or its requirement cannot be met."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How one kind of host is asked. Its headers may prove who asks: they are not shown."""
+    """How one kind of host is asked. Its headers may hold a credential: they are not shown."""
 
     host: str  # the kind of it, for people
     url: str

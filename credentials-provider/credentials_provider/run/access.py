@@ -77,7 +77,7 @@ def get_token(
 ) -> ValidToken:
     """The token of one identity, with `min_ttl` seconds of life or more, renewed first if need be.
 
-    Tokens that never live as long as that are given with half of their life or more. A token that
+    Tokens with a shorter life than that are given with half of their life or more. A token that
     could not be renewed is given for as long as it is valid, and the result says so.
 
     Args:
@@ -163,7 +163,7 @@ def audit_for(settings: Settings, command: str) -> Audit | None:
 
 
 def only_name(entries: Sequence[Entry], path: str) -> str:
-    """The name of the only identity, for who gave none.
+    """The name of the only identity, where no name was given.
 
     Raises:
         ConfigurationError: there are several, or none.

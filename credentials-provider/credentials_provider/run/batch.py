@@ -104,8 +104,7 @@ def run(
     try:
         return current.report(make_minter, read)
     except ConfigurationError:
-        if options.metrics_file and not options.dry_run:
-            current.write_metrics(None, now(), EXIT_USAGE)
+        current.write_metrics(None, now(), EXIT_USAGE)
         raise
 
 
@@ -252,19 +251,16 @@ class _Run:
             hooks = Hooks(
                 options, self._store, mine, self._observer, now=self._now, ends_at=ends_at
             )
-            if options.on_renew:
-                report = report._replace(hook=hooks.renewed(report))
-            if options.on_failure:
-                report = report._replace(failure_hook=hooks.failed(report))
-        if options.metrics_file:
-            self.write_metrics(mine, report.finished_at, report.exit_code)
+            report = report._replace(hook=hooks.renewed(report), failure_hook=hooks.failed(report))
+        self.write_metrics(mine, report.finished_at, report.exit_code)
         return report
 
     def write_metrics(
         self, entries: Sequence[Entry] | None, finished_at: float, exit_code: int
     ) -> None:
         options = self._options
-        assert options.metrics_file is not None  # noqa: S101  the caller asked
+        if not options.metrics_file or options.dry_run:
+            return
         from credentials_provider.run.metrics import Subject, write_metrics  # prometheus
         from credentials_provider.tokens.history import LastRun
 

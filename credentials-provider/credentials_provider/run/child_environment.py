@@ -87,7 +87,7 @@ def exposed_dotenv(settings: Settings, entries: Sequence[Entry]) -> str | None:
 
 
 def refuse_exposed(settings: Settings, entries: Sequence[Entry]) -> None:
-    """Hold identities file, output folder and `.env` to be their owner's alone.
+    """Refuse an identities file, output folder or `.env` that other users can read or write.
 
     Raises:
         ConfigurationError: naming each of them that group or others may read or write.

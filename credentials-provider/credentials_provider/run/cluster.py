@@ -94,7 +94,7 @@ class Cluster:
         self._send(
             "PATCH",
             sink,
-            # Each key has an owner of its own: what one applies takes nothing of the others away.
+            # Each key has its own manager: applying one key does not remove the others.
             f"?fieldManager=credentials-provider-{sink.key}&force=true",
             {
                 "apiVersion": "v1",

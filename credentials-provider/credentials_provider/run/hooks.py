@@ -1,8 +1,8 @@
 """The commands of `--on-renew` and `--on-failure`.
 
-`--on-renew` hears once about every new token, again and again until it succeeds. The state file
-holds a hash of each token that it knows. So a hook is pending for as long as there is a token that
-it does not know, whatever became of the run that minted it.
+`--on-renew` runs once for each new token, and again until it succeeds. The state file holds a hash
+of each token that it was given. A hook is pending for as long as there is another token, whatever
+became of the run that minted it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 HOOK_LOCK = ".credentials-provider-hook.lock"
 _LONGEST_VARIABLE = 100_000  # bytes; execve(2) takes 128 KiB a string
 _LONGEST_LINE = 1 << 16  # bytes of its output that are shown as one
-_GRACE = 1.0  # seconds for its last output; what it left running may hold the pipe for ever
+_GRACE = 1.0  # seconds for its last output; a process that it left running may keep the pipe open
 
 
 class Hooks:
@@ -64,8 +64,8 @@ class Hooks:
         Not under the folder's lock: the hook may take its time, and may itself ask for tokens. A
         lock of its own keeps two runs from telling it the same thing.
         """
-        assert self._options.on_renew is not None  # noqa: S101  the caller asked
-        if not self._pending():
+        command = self._options.on_renew
+        if not command or not self._pending():
             return None
         try:
             with self._lock(HOOK_LOCK):
@@ -73,7 +73,7 @@ class Hooks:
                 if not pending:
                     return None
                 failed = _failed(report.results)
-                result = self._run(self._options.on_renew, pending, failed)
+                result = self._run(command, pending, failed)
                 try:
                     with self._lock():
                         self._remember(pending, report._replace(hook=result))
@@ -88,11 +88,11 @@ class Hooks:
 
         A token that is kept because another run is renewing is not a failure.
         """
-        assert self._options.on_failure is not None  # noqa: S101  the caller asked
+        command = self._options.on_failure
         failed = [
             each for each in _failed(report.results) if not (each.kind == "kept" and _is_busy(each))
         ]
-        return self._run(self._options.on_failure, {}, failed) if failed else None
+        return self._run(command, {}, failed) if command and failed else None
 
     def _lock(self, *name: str) -> contextlib.AbstractContextManager[object]:
         left = max(self._ends_at - time.monotonic(), 0.0)
@@ -179,7 +179,7 @@ class Hooks:
         return {f"{which}_IDENTITIES": joined, f"{which}_COUNT": str(len(names))}
 
     def _communicate(self, process: subprocess.Popen[bytes], document: bytes) -> threading.Thread:
-        """Give the hook its input and pass on its output, whenever it wants either."""
+        """Write the hook's input and pass on its output, in threads."""
 
         def write() -> None:
             assert process.stdin is not None  # noqa: S101  a pipe
@@ -199,7 +199,7 @@ class Hooks:
 
 
 class _PendingToken(NamedTuple):
-    """A token that the hook has not heard about, and its hash."""
+    """A token that the hook was not given yet, and its hash."""
 
     record: TokenRecord
     digest: str
@@ -215,7 +215,7 @@ def _is_busy(outcome: Outcome) -> bool:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the hook, if it has not ended, and whatever it left in its session."""
+    """End the hook and the processes of its session, if it has not ended."""
     with contextlib.suppress(OSError):
         if hasattr(os, "killpg"):
             if process.returncode is None:

@@ -50,7 +50,7 @@ def program(root: str) -> list[str]:
     checkout = os.path.join(package, "__main__.py")
     if os.path.isfile(checkout):
         return [sys.executable, checkout]
-    # Else whoever may write into the working directory decides what is imported; -I leaves out
+    # Else files in the working directory decide what is imported; -I leaves out
     # the user's own packages as well.
     safe = "-P" if sys.version_info >= (3, 11) else "-I"
     return [sys.executable, safe, "-m", "credentials_provider"]

@@ -32,7 +32,7 @@ _READABLE = 0o644  # the collector is another user, and nothing here is secret
 
 
 class Subject(NamedTuple):
-    """What metrics are about: identities of an output folder, or one shard of them."""
+    """The subject of metrics: the identities of an output folder, or one shard of them."""
 
     store: TokenStore
     entries: Sequence[Entry] | None  # None: the identities file cannot be used

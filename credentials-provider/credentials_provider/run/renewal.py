@@ -89,7 +89,7 @@ class Renewal:
             left = max(self._deadline - time.monotonic(), 0.0)
             with self._store.lock(min(self._options.lock_timeout, left)) as in_place:
                 self._store.sweep()
-                # Whoever held the lock before us may have renewed what we came for.
+                # The holder of the lock before us may have renewed what is due.
                 plan = self._read_plan()
                 due = [item for item in plan if item.due]
                 done = self._renew(due) if due else {}

@@ -29,17 +29,13 @@ class TokenSource:
 
     Args:
         options: settings and limits.
-        observer: hears warnings when something is renewed.
+        observer: gets the warnings of a renewal.
         audit: gets a line for each new token.
 
     """
 
     def __init__(
-        self,
-        options: RunOptions,
-        observer: Observer,
-        *,
-        audit: Audit | None = None,
+        self, options: RunOptions, observer: Observer, *, audit: Audit | None = None
     ) -> None:
         self._audit = audit
         self._options = options._replace(force=False)

@@ -125,7 +125,7 @@ def keep_fresh(
         name: the identity.
         access: its token so far.
         renewed: called with each new token, also where another process has renewed it.
-        warn: hears why a token was not renewed, once for each reason.
+        warn: called with why a token was not renewed, once for each reason.
 
     """
     known = ""  # the problem of the last look

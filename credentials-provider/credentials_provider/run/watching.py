@@ -11,11 +11,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from credentials_provider.errors import (
-    ConfigurationError,
-    CredentialsProviderError,
-    unexpected,
-)
+from credentials_provider.errors import ConfigurationError, CredentialsProviderError, unexpected
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.permissions import stamp
 from credentials_provider.policy import spread
@@ -208,7 +204,7 @@ class Watch:
         entries = self._file_read.entries if self._file_read else ()
         with_sinks = any(each.fields.get("sinks") for each in entries)
         times = [now + (SINK_INTERVAL if with_sinks else LONGEST_PAUSE)]
-        if failed:  # nobody would fare better
+        if failed:  # it would be the same for every identity
             self._selected = ()
             self._back_off(_RUN, now)
             self._next_at = self._backing_off[_RUN].until
@@ -261,7 +257,7 @@ def _renewing(options: RunOptions) -> RunOptions:
 
 
 class Notifier:
-    """Tells systemd how a service is (sd_notify(3)); silent where nobody asked for it."""
+    """Reports the state of a service to systemd (sd_notify(3)), if it asked for that."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
@@ -275,10 +271,7 @@ class Notifier:
         """Assignments such as READY=1; a socket that does not answer does no harm."""
         if not self._address or not hasattr(socket, "AF_UNIX"):
             return
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
-        ):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.connect(self._address)
             sock.sendall("\n".join(lines).encode())
 

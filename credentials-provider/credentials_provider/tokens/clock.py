@@ -1,7 +1,7 @@
 """Whether this machine's clock was set since a token was minted, and what that does to its end.
 
 A clock that is set leaves CLOCK_BOOTTIME (clock_gettime(2)) as it is: the difference of the two
-tells by how much, for as long as the machine runs.
+shows by how much, for as long as the machine runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Boot(NamedTuple):
 
 
 def this_boot() -> Boot | None:
-    """None where the system does not tell: only Linux does."""
+    """None on systems other than Linux, which do not show it."""
     if sys.platform == "linux" and (boot_id := _boot_id()) is not None:
         now = time.clock_gettime(time.CLOCK_REALTIME)
         return Boot(boot_id, now - time.clock_gettime(time.CLOCK_BOOTTIME))

@@ -76,7 +76,7 @@ class State(NamedTuple):
 
 
 def read_state(store: TokenStore) -> State:
-    """The state of an output folder; empty where there is none to be understood."""
+    """The state of an output folder; empty where the file is missing or not understood."""
     document = store.document(STATE_NAME)
     if document is None or document.get("version") != VERSION:
         return State()
@@ -116,9 +116,7 @@ def after_run(
         before = identities.get(result.identity_name, History())
         if result.kind == "renewed":
             identities[result.identity_name] = before._replace(
-                renewals=before.renewals + 1,
-                failure=None,
-                credential_ends=result.credential_ends,
+                renewals=before.renewals + 1, failure=None, credential_ends=result.credential_ends
             )
         elif (failure := result.failure) is not None:
             last = LastFailure(

@@ -80,7 +80,7 @@ def _believed(entry: Entry, record: TokenRecord, now: float) -> bool:
 def _is_valid(entry: Entry, record: TokenRecord | None, now: float) -> bool:
     """Whether the token on disk can be used, whatever becomes of its renewal.
 
-    One of another definition does not serve: it is for somebody else. One that this program did
+    One of another definition cannot be used: it is for another identity. One that this program did
     not write, or an older version of it, has no comparable fingerprint and is taken at its word.
     """
     if record is None or record.expires_on <= now or record.generated_at > now + CLOCK_TOLERANCE:

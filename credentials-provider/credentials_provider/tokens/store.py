@@ -79,8 +79,8 @@ def token_document(entry: Entry, minted: Minted, refresh_at: int) -> dict[str, A
 class TokenStore:
     """One output folder. Readers need no lock; writers hold it from plan to last write.
 
-    The folder is opened once and everything is done relative to its descriptor: whoever swaps the
-    folder, or puts a link in its place, changes nothing for a run that has begun.
+    The folder is opened once and everything is done relative to its descriptor: replacing the
+    folder, also by a link, changes nothing for a run that has begun.
     """
 
     def __init__(self, folder: str) -> None:
@@ -99,7 +99,7 @@ class TokenStore:
 
         """
         present = set(self.names())
-        # Asking the folder once is cheaper than failing to open, and tells of leftovers. Case is
+        # Listing the folder once is cheaper than failing to open, and finds leftovers. Case is
         # left to the file system: the open decides.
         folded = {name.lower() for name in present}
         found = {name: self.record(name) for name in names if f"{name}.json".lower() in folded}
@@ -180,7 +180,7 @@ class TokenStore:
             yield lambda: folder.has(name, made)
 
     def _open(self) -> Folder | None:
-        """The folder, opened by the first who needs it; None while there is none.
+        """The folder, opened at its first use; None while it does not exist.
 
         Raises:
             UntrustedOwnerError: its owner is not trusted.
@@ -219,7 +219,7 @@ class TokenStore:
             return
         if is_open(found.st_mode) and os.geteuid() in {0, found.st_uid}:
             folder.make_private()
-        with contextlib.suppress(StorageError):  # a full disk, as the tokens themselves will tell
+        with contextlib.suppress(StorageError):  # a full disk: writing the tokens reports it
             folder.ignore_in_git()
 
     def _unusable(self, error: OSError) -> ConfigurationError:

@@ -1,4 +1,4 @@
-"""Attempts: when a request is sent again, and what one of them tells all the others.
+"""Attempts: when a request is sent again, and what one request shows for all others.
 
 Retries, a window for each tenant, and a host that is given up once for everybody.
 """
@@ -139,8 +139,8 @@ class Transport:
         `tenant`: whose throttling it shares. `is_temporary` recognises an error answer whose body
         asks to be tried again. `about` names in the log whose request it is. `once`: it must not
         take effect twice, so it is sent again only where it surely had none: nobody was there, or
-        it was throttled. `patient`: whoever answers that it is not available for now is asked for
-        `PATIENCE` seconds, however many requests that takes.
+        it was throttled. `patient`: a server that is not available for now is asked for `PATIENCE`
+        seconds, however many requests that takes.
         """
         request = replace(request, timeout=min(request.timeout, self._timeout))
         name = urlsplit(request.url).netloc.lower()
@@ -268,7 +268,7 @@ class Transport:
                 tenant.window.refused(call.sent_at, now, wait)
                 if tenant.window.opens_at > now:
                     tenant.room.notify_all()
-            elif result.kind == "untrusted" or result.final:  # no identity here fares better
+            elif result.kind == "untrusted" or result.final:  # the same for every identity
                 call.host.dead = call.host.dead or result
                 self._wake_all()
             else:
@@ -334,7 +334,7 @@ def _log_attempt(call: _Call, result: Answer | Trouble, took: float) -> None:
 def _retry_after(answer: Answer, now: float) -> float | None:
     """Seconds to wait, from a number or a date (RFC 9110 section 10.2.3).
 
-    A date is compared with the provider's own clock, where it tells it.
+    A date is compared with the provider's own clock, if the answer has its `Date`.
     """
     value = answer.headers.get("retry-after", "").strip()
     if value.isascii() and value.replace(".", "", 1).isdigit():

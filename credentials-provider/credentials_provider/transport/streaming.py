@@ -42,7 +42,7 @@ class BrokenStreamError(Exception):
 
 
 class Handle:
-    """A request's socket, once the request is sent: what another thread can end it by."""
+    """A request's socket, once the request is sent; another thread can end the request."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
@@ -60,7 +60,7 @@ class Handle:
                 self._socket.settimeout(seconds)
 
     def end(self) -> None:
-        """Cut the connection; who reads from it sees its end."""
+        """Cut the connection: reading from it ends."""
         self.ended = True
         if self._socket is not None:
             with contextlib.suppress(*_ERRORS):
@@ -252,7 +252,7 @@ class Channel:
         host = proxy.host if proxy is not None else urlsplit(self._url).hostname
 
         def look() -> None:
-            with contextlib.suppress(OSError, UnicodeError):  # who connects reports it
+            with contextlib.suppress(OSError, UnicodeError):  # connecting reports it
                 lookup(host, None)
 
         thread = threading.Thread(target=look, daemon=True)

@@ -38,7 +38,7 @@ class Window:
     def refused(self, sent_at: float, now: float, wait: float) -> None:
         """A request that was sent then was throttled, and has to wait for that number of seconds.
 
-        What was sent before the last halving tells nothing of the window as it is.
+        What was sent before the last halving says nothing about the present window.
         """
         if sent_at < self._halved_at:
             return

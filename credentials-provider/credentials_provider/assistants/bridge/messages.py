@@ -151,14 +151,21 @@ def redacted(text: str) -> str:
 
 
 def redacted_error(error: Any) -> Any:
-    """A server's error object without tokens."""
-    if isinstance(error, str):
-        return _TOKEN.sub("...", error)
-    if isinstance(error, list):
-        return [redacted_error(each) for each in error]
-    if isinstance(error, dict):
-        return {redacted_error(key): redacted_error(value) for key, value in error.items()}
-    return error
+    """A server's error object without tokens; another one where it is nested too deeply."""
+    try:
+        return _without_tokens(error)
+    except RecursionError:
+        return {"code": SERVER_ERROR, "message": "the server's error is nested too deeply"}
+
+
+def _without_tokens(value: Any) -> Any:
+    if isinstance(value, str):
+        return _TOKEN.sub("...", value)
+    if isinstance(value, list):
+        return [_without_tokens(each) for each in value]
+    if isinstance(value, dict):
+        return {_without_tokens(key): _without_tokens(each) for key, each in value.items()}
+    return value
 
 
 def reason_in(body: bytes) -> str:

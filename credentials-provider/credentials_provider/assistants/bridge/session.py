@@ -96,7 +96,7 @@ class Session:
             name, answer = self._replay(initialize, {})
             found = result_of(answer).get("protocolVersion")
             if found is None or (self.version is not None and found != self.version):
-                raise start_again("the server has ended the session and gives no like one")
+                raise start_again("the server has ended the session, and a new one is not like it")
             self.id = name
             for body in rest:
                 self._replay(body, self.headers())

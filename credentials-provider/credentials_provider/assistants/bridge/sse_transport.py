@@ -123,10 +123,11 @@ class SseTransport:
                     self._calls.deliver(event.data, message, None)
         except BrokenStreamError:
             pass
-        if self._endpoint == endpoint:
-            self._endpoint = None
-        for call in self._calls.waiting():
-            self._calls.answer(call, broken(self._remote.url).line(call.id))
+        finally:  # whatever it was that ended it: nobody waits for ever
+            if self._endpoint == endpoint:
+                self._endpoint = None
+            for call in self._calls.waiting():
+                self._calls.answer(call, broken(self._remote.url).line(call.id))
 
     def _begin_again(self) -> None:
         """A new stream is a new session: the client's first messages are sent again."""

@@ -29,7 +29,7 @@ UNAUTHORIZED, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_MANY = 401, 403, 404, 405, 
 BAD_REQUEST, UNAVAILABLE = 400, 503
 _REDIRECTS = range(300, 400)
 
-CHECK_FIRST = "It may have done what it was asked for: look before you ask again."
+CHECK_FIRST = "The server may have done it already: check before you try again."
 TRY_AGAIN = "Try again. If it lasts, ask the server's administrator."
 _CURES = {
     "dns": "Check the spelling of the server's address, the network and the VPN.",
@@ -133,12 +133,12 @@ def refused(stream: Stream, body: bytes, url: str, header: str) -> TroubleError:
     if status == UNAUTHORIZED:
         return TroubleError(
             f"{host} refuses a new token of this identity (401){said}",
-            f"It must want it in the header {header} (--header-name), and the identity's scope "
-            "must be the server's application.",
+            f"Check that the server reads the token from the header {header} (--header-name), and "
+            "that the identity's scope is the server's application.",
         )
     if status == FORBIDDEN:
         return TroubleError(
-            f"{host} does not let this identity in (403){said}",
+            f"{host} denies access to this identity (403){said}",
             "Ask its administrator for access for the identity's group or role.",
         )
     if status in {NOT_FOUND, NOT_ALLOWED}:
@@ -151,7 +151,9 @@ def refused(stream: Stream, body: bytes, url: str, header: str) -> TroubleError:
             "Use the address that it leads to in the configuration, if you trust it.",
         )
     if status == TOO_MANY:
-        return TroubleError(f"{host} is asked too often (429){said}", "Try again in a while.")
+        return TroubleError(
+            f"{host} has had too many requests (429){said}", "Try again in a while."
+        )
     return TroubleError(f"{host} gave no MCP answer (status {status}){said}", TRY_AGAIN)
 
 
