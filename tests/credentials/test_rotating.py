@@ -139,16 +139,22 @@ def test_the_next_rotation_takes_the_first_ones_file_along(rotate: Rotations) ->
         assert len(rotate.at_graph().all_passwords) == 1
 
 
-def test_a_certificate_is_made_beside_the_others(
-    rotate: Rotations, idp: Emulator, owner: App
-) -> None:
-    """The private key stays here; the certificates that were there stay, but for the old one."""
+def certified(rotate: Rotations, *names: str) -> None:
+    """Let identities of these names have a certificate of their application."""
     mine = pem(certificate())
-    idp.add_app(replace(owner, certificates=(mine,)))
+    rotate.project.idp.add_app(replace(rotate.app, certificates=(mine,)))
     rotate.project.private(os.path.join(rotate.project.output, "c.pem"), key_pem() + mine)
     rotate.project.write(
-        [entry(owner, identity_name="ci", client_secret=None, certificate_file="c.pem")]
+        [
+            entry(rotate.app, identity_name=name, client_secret=None, certificate_file="c.pem")
+            for name in names
+        ]
     )
+
+
+def test_a_certificate_is_made_beside_the_others(rotate: Rotations) -> None:
+    """The private key stays here; the certificates that were there stay, but for the old one."""
+    certified(rotate, "ci")
     assert rotate().state == "rotated"
     assert rotate.entry["certificate_file"].endswith(".pem")
     assert len(rotate.at_graph().all_keys) == 2
@@ -168,16 +174,17 @@ def test_a_certificate_is_made_for_every_name(name: str) -> None:
     assert new_certificate.end(made) > time.time()
 
 
-def test_a_new_certificate_that_graph_did_not_list_yet_is_not_removed(
-    rotate: Rotations, idp: Emulator, owner: App
-) -> None:
+def test_identities_that_share_a_certificate_are_rotated_once(rotate: Rotations) -> None:
+    certified(rotate, "ci", "other")
+    rotate()
+    step = rotating.rotate(rotate.settings, "other", PLAN, progress=lambda _: None)
+    assert step.state == "waiting"
+    assert len(rotate.at_graph().all_keys) == 2
+
+
+def test_a_new_certificate_that_graph_did_not_list_yet_is_not_removed(rotate: Rotations) -> None:
     """Its key id is then unknown, and it has the name of what a run that ended has left."""
-    mine = pem(certificate())
-    idp.add_app(replace(owner, certificates=(mine,)))
-    rotate.project.private(os.path.join(rotate.project.output, "c.pem"), key_pem() + mine)
-    rotate.project.write(
-        [entry(owner, identity_name="ci", client_secret=None, certificate_file="c.pem")]
-    )
+    certified(rotate, "ci")
     rotate()
     rotation = journal.read(rotate.settings, "ci")
     assert rotation is not None

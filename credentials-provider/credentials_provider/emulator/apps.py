@@ -67,10 +67,10 @@ class App:
 
     `passwords` and `keys` were added later, as Graph does; `owners` are the client ids that may do
     that with `Application.ReadWrite.OwnedBy`, `graph_roles` the app roles in tokens for Graph.
-    `password_policy` is the tenant's: "forbidden", or the most days of a secret; `key_policy` the
-    most days of a certificate. `works_at` (epoch seconds): the login host knows the app from then
-    on. `token_version` and `idtyp` really belong to the resource (its `accessTokenAcceptedVersion`
-    and optional claims); here each app brings its own.
+    `password_policy` is the tenant's: "forbidden", or the most days of a secret. `works_at` (epoch
+    seconds): the login host knows the app from then on. `token_version` and `idtyp` really belong
+    to the resource (its `accessTokenAcceptedVersion` and optional claims); here each app brings its
+    own.
     """
 
     tenant_id: str
@@ -93,7 +93,6 @@ class App:
     owners: tuple[str, ...] = ()
     graph_roles: tuple[str, ...] = ()
     password_policy: int | Literal["forbidden"] | None = None
-    key_policy: int | None = None
     works_at: float = 0.0
 
     @property

@@ -35,11 +35,6 @@ OWN_ROLE = "Application.ReadWrite.OwnedBy"
 
 _APPLICATION = re.compile(r"/(?:v1\.0|beta)/applications\(appId='([^']*)'\)(?:/(\w+))?")
 _USUAL_LIFE = timedelta(days=2 * 365)
-_TOO_LONG = (
-    400,
-    "CredentialInvalidLifetimeAsPerAppPolicy",
-    "Credential lifetime exceeds the max value allowed as per assigned policy.",
-)
 
 
 class _RefusedError(Exception):
@@ -137,7 +132,7 @@ class Graph:
             )
         known = {each.key_id: each for each in app.all_keys}
         keys = tuple(
-            known.get(str(each.get("keyId", "")).lower()) or self._new_key(call, app, each)
+            known.get(str(each.get("keyId", "")).lower()) or self._new_key(call, each)
             for each in listed
         )
         self._directory.change(
@@ -145,7 +140,7 @@ class Graph:
         )
         return call.reply(204)
 
-    def _new_key(self, call: Call, app: App, entry: Mapping[str, Any]) -> Added:
+    def _new_key(self, call: Call, entry: Mapping[str, Any]) -> Added:
         try:
             der = base64.b64decode(str(entry["key"]), validate=True)
             certificate = x509.load_der_x509_certificate(der)
@@ -153,10 +148,6 @@ class Graph:
             raise _RefusedError(400, "KeyCredentialsInvalidKey", "Invalid value for key.") from None
         if (entry.get("type"), entry.get("usage")) != ("AsymmetricX509Cert", "Verify"):
             raise _RefusedError(400, "KeyCredentialsInvalidType", "Invalid type or usage of a key.")
-        if app.key_policy is not None:
-            life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-            if life > timedelta(days=app.key_policy):
-                raise _RefusedError(*_TOO_LONG)
         given = str(entry.get("keyId", "")).lower()
         return Added(
             key_id=given if is_guid(given) else random_guid(random.Random()),  # noqa: S311  an id
@@ -184,7 +175,11 @@ def _check_policy(app: App, life: timedelta) -> None:
             "Credential type not allowed as per assigned policy 'Password Addition'.",
         )
     if app.password_policy is not None and life > timedelta(days=app.password_policy):
-        raise _RefusedError(*_TOO_LONG)
+        raise _RefusedError(
+            400,
+            "CredentialInvalidLifetimeAsPerAppPolicy",
+            "Credential lifetime exceeds the max value allowed as per assigned policy.",
+        )
 
 
 def _shown(call: Call, app: App) -> Reply:

@@ -247,7 +247,7 @@ class _Rotator:
         """The identity whose rotation made the credential of this one, while it is under way."""
         place = str(self.entry.fields.get(self.identity.credential))
         owner = place.removeprefix(f"{SECRETS_FOLDER}/").partition("~")[0]
-        if not self.identity.is_rotated or owner == self._name:
+        if not place.startswith(f"{SECRETS_FOLDER}/") or owner == self._name:
             return None
         rotation = journal.read(self._settings, owner)
         return owner if rotation and rotation.place == place else None
