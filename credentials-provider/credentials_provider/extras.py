@@ -19,12 +19,12 @@ def cure(extra: str = "") -> str:
     script = os.path.join(CHECKOUT, "generate_creds.sh")
     if os.path.isfile(script):
         return f"Remove {os.path.join(CHECKOUT, '.venv')} and run {script}, which installs it."
-    if not extra:
-        return "Install this program again."
     import shlex  # only for a message
-    from importlib.metadata import distribution
+    from importlib.metadata import distributions
 
-    program = distribution(NAME)
+    program = next(iter(distributions(name=NAME)), None) if extra else None
+    if program is None:
+        return "Install this program again."
     of_extra = [each.partition(";") for each in program.requires or () if f"'{extra}'" in each]
     packages = [package.strip() for package, _, _ in of_extra]
     if os.path.exists(os.path.join(sys.prefix, "pipx_metadata.json")):

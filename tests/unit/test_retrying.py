@@ -10,7 +10,7 @@ import pytest
 
 from credentials_provider.transport import retrying
 from credentials_provider.transport.circuits import Circuit
-from credentials_provider.transport.connections import Answer, HttpRequest, Trouble
+from credentials_provider.transport.connections import Answer, Connections, HttpRequest, Trouble
 from credentials_provider.transport.retrying import (
     FIRST_BACKOFF,
     MAXIMUM_BACKOFF,
@@ -275,3 +275,16 @@ def test_no_request_gets_longer_than_the_run_has_left(
     result, _ = ask(transport)
     assert timeouts == ([] if longest is None else [pytest.approx(longest, abs=1)])
     assert (result == OK) is (longest is not None)
+
+
+def test_connections_are_closed_while_others_are_made() -> None:
+    """A worker that is late may ask another host meanwhile."""
+    connections = Connections(1, None)
+
+    class Pool:
+        def clear(self) -> None:
+            connections._pools["https://other"] = connections._pool("https://another")
+
+    connections._pools["https://one"] = Pool()  # type: ignore[assignment]
+    connections.close()
+    assert len(connections._pools) == 3

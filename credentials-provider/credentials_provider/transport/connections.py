@@ -134,7 +134,7 @@ class Connections:
 
     def close(self) -> None:
         """Close what connections are idle."""
-        for pool in self._pools.values():
+        for pool in list(self._pools.values()):  # a late worker may add one
             pool.clear()
 
     def exchange(self, request: HttpRequest) -> Answer | Trouble:

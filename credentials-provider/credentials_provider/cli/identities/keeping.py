@@ -60,6 +60,7 @@ def remove(
 ) -> int:
     """Remove identities, with their tokens and the secrets that are stored here."""
     settings = settings_of(options, root)
+    names = list(dict.fromkeys(names))
     if at_registry:
         there = os.path.exists(settings.identities_file)
         known = read_entries(settings).entries if there else []
