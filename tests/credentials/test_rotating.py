@@ -289,6 +289,19 @@ def test_identities_that_share_a_secret_are_rotated_together(
         assert not [name for name in found if "previous" in name]
 
 
+def test_all_finishes_what_was_begun_for_one_of_those_that_share(
+    rotate: Rotations, tell: Tell
+) -> None:
+    """Though another of them comes first in the file."""
+    rotate.project.write([entry(rotate.app, identity_name=name) for name in ("a", "ci")])
+    rotate()
+    rotation = journal.read(rotate.settings, "ci")
+    assert rotation is not None
+    journal.write(rotate.settings, "ci", replace(rotation, remove_at=1.0))
+    ran = tell("rotate", "--all")
+    assert (ran.code, ran.stdout) == (0, "ci: the old credential is removed\n"), ran.stderr
+
+
 def test_a_secret_that_another_has_from_elsewhere_is_not_taken_away(rotate: Rotations) -> None:
     """The removal would end its tokens."""
     path = rotate.project.private("copy", rotate.app.secrets[0])

@@ -18,7 +18,7 @@ from credentials_provider.cli.options import (
     with_options,
 )
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, CredentialsProviderError
-from credentials_provider.identities.fields import ROTATED
+from credentials_provider.identities.fields import ROTATED, SECRETS_FOLDER
 from credentials_provider.identities.reading import read_entries
 
 if TYPE_CHECKING:
@@ -99,12 +99,18 @@ def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any
 
 
 def _rotatable(settings: Settings) -> list[str]:
-    """Each credential once: identities that share one are rotated together."""
+    """Each credential once: identities that share one are rotated together.
+
+    Where a rotation made it, the identity that it was for has the journal, and goes on.
+    """
     found: dict[object, str] = {}
     for entry in read_entries(settings).entries:
         kind = next((kind for kind in ROTATED if kind in entry.fields), None)
         if kind and not entry.problems:
-            key = (str(entry.fields.get("client_id")).lower(), kind, str(entry.fields[kind]))
+            value = str(entry.fields[kind])
+            key = (str(entry.fields.get("client_id")).lower(), kind, value)
+            if value.startswith(f"{SECRETS_FOLDER}/{entry.name}~"):
+                found[key] = entry.name
             found.setdefault(key, entry.name)
     return list(found.values())
 
