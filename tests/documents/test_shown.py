@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from credentials_provider.cli.emulator import FaultType
+from credentials_provider.cli.emulator import FAULT
 from credentials_provider.cli.logs import JsonLog
 from credentials_provider.emulator import FAULT_KINDS
 from credentials_provider.minting import Failure
@@ -46,7 +46,7 @@ def test_every_fault_is_listed_and_every_one_that_is_listed_works() -> None:
     listed = re.findall(r"`([a-z_]+)(:[^`]*)?`", table)
     assert {name for name, _ in listed} == set(FAULT_KINDS)
     for name, parameters in listed:
-        FaultType().convert(f"{name}{parameters}".replace("…", "x"), None, None)
+        FAULT.convert(f"{name}{parameters}".replace("…", "x"), None, None)
 
 
 def test_the_picture_is_what_a_terminal_shows() -> None:

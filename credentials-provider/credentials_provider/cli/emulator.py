@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import PROGRAM, Command
-from credentials_provider.cli.options import DURATION, DURATION_OR_NONE
+from credentials_provider.cli.options import DURATION, DURATION_OR_NONE, Parsed
 from credentials_provider.cli.signals import stoppable
 from credentials_provider.credentials.resolver import Resolver
 from credentials_provider.errors import ConfigurationError, StoppedError, StorageError
@@ -43,27 +43,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from credentials_provider.credentials.resolver import Credential
-    from credentials_provider.emulator import Injection
 
 _NEVER = "2099-12-31T00:00:00Z"  # the end of a secret, as Microsoft Graph shows it
 _ROTATE = "Application.ReadWrite.OwnedBy"
 SAMPLE_SCOPE = "api://6b2e1a77-3c1d-4f0a-8a54-0d9f6f4c2b10/.default"
 
 
-class FaultType(click.ParamType["Injection"]):
-    """A fault as `KIND` or `KIND:PARAM=VALUE,…`."""
-
-    name = "fault"
-
-    def convert(
-        self, value: str | Injection, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Injection:
-        if not isinstance(value, str):
-            return value
-        try:
-            return Fault.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+FAULT = Parsed("fault", Fault.parse)  # as `KIND` or `KIND:PARAM=VALUE,…`
 
 
 @click.command(
@@ -107,7 +93,7 @@ class FaultType(click.ParamType["Injection"]):
 @click.option(
     "--fault",
     "faults",
-    type=FaultType(),
+    type=FAULT,
     multiple=True,
     help="A fault to inject, KIND[:PARAM=VALUE,…]; repeatable.",
 )

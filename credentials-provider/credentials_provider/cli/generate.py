@@ -14,7 +14,7 @@ from credentials_provider.cli.options import (
     DURATION,
     DURATION_OR_NONE,
     LOG_FORMAT,
-    ShardType,
+    SHARD,
     ca_bundle_option,
     cloud_option,
     env_file_option,
@@ -192,7 +192,7 @@ class GenerateCommand(Command):
 )
 @click.option(
     "--shard",
-    type=ShardType(),
+    type=SHARD,
     metavar="K/N",
     help="Only part K of N of the identities, counted from 0.",
 )

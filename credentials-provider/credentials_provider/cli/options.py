@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -23,58 +23,51 @@ if TYPE_CHECKING:
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class DurationType(click.ParamType[float]):
-    """Seconds, written as 90, 90s, 10m or 1h30m."""
+T = TypeVar("T")
 
-    name = "duration"
 
-    def __init__(self, *, zero: bool = False) -> None:
-        self._zero = zero  # whether no time at all makes sense
+class Parsed(click.ParamType[T]):
+    """What a function makes of a word; its ValueError says why it is wrong."""
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        if not isinstance(value, str):  # a default
+            return cast("T", value)
         try:
-            seconds = float(value) if isinstance(value, (int, float)) else parse_duration(value)
+            return self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if not seconds and not self._zero:
-            self.fail("must be more than 0", param, ctx)
-        return seconds
 
 
-class AddressType(click.ParamType[tuple[str, int]]):
-    """HOST:PORT to listen on; an IPv6 address stands in brackets."""
-
-    name = "address"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
-        if isinstance(value, tuple):
-            return value
-        host, _, port = str(value).rpartition(":")
-        if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:  # noqa: PLR2004
-            self.fail(f"{value!r} is not HOST:PORT, such as 0.0.0.0:8080 or [::]:8080", param, ctx)
-        return host.removeprefix("[").removesuffix("]"), int(port)
+def _more_than_zero(text: str) -> float:
+    if not (seconds := parse_duration(text)):
+        raise ValueError("must be more than 0")
+    return seconds
 
 
-class ShardType(click.ParamType[tuple[int, int]]):
-    """K/N: part K, counted from 0, of N."""
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:  # noqa: PLR2004
+        raise ValueError(f"{text!r} is not HOST:PORT, such as 0.0.0.0:8080 or [::]:8080")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
-    name = "shard"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        index, _, count = str(value).partition("/")
-        numbers = index.isascii() and index.isdigit() and count.isascii() and count.isdigit()
-        if not numbers or not int(index) < int(count):
-            self.fail(f"{value!r} is not K/N with K from 0 to N-1, such as 0/4", param, ctx)
-        return int(index), int(count)
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    numbers = index.isascii() and index.isdigit() and count.isascii() and count.isdigit()
+    if not numbers or not int(index) < int(count):
+        raise ValueError(f"{text!r} is not K/N with K from 0 to N-1, such as 0/4")
+    return int(index), int(count)
 
+
+# Seconds, written as 90, 90s, 10m or 1h30m.
+DURATION = Parsed("duration", _more_than_zero)
+DURATION_OR_NONE = Parsed("duration", parse_duration)
+ADDRESS = Parsed("address", _address)  # to listen on; an IPv6 address stands in brackets
+SHARD = Parsed("shard", _shard)  # part K, counted from 0, of N
 
 LOG_FORMAT = "credentials_provider.log_format"  # in a context's meta
 
@@ -100,8 +93,6 @@ log_format_option = click.option(
 )
 
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
-DURATION = DurationType()
-DURATION_OR_NONE = DurationType(zero=True)
 
 
 def identity_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  click's signature

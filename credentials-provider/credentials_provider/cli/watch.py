@@ -16,7 +16,7 @@ import click
 from credentials_provider.cli import generate, streams
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import JsonLog, event, is_json, log, set_shard, show_requests
-from credentials_provider.cli.options import AddressType
+from credentials_provider.cli.options import ADDRESS
 from credentials_provider.cli.output import Console, local_time, show_report
 from credentials_provider.cli.signals import stoppable
 from credentials_provider.diagnostics.status import read_status
@@ -68,7 +68,7 @@ _HEARTBEAT_TIMEOUT = 300.0  # seconds without a sign of life after which the ser
 )
 @click.option(
     "--listen",
-    type=AddressType(),
+    type=ADDRESS,
     metavar="HOST:PORT",
     help="The same on an address that others reach, such as a pod's.",
 )

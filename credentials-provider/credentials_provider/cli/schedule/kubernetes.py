@@ -12,7 +12,7 @@ import click
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import warn
 from credentials_provider.cli.schedule.planning import (
-    NameType,
+    NAME_TYPE,
     check_generate_options,
     common,
     environment_option,
@@ -75,7 +75,7 @@ _PORT = 443
     "--shards", type=click.IntRange(1, 1000), default=4, show_default=True, help="For a fleet."
 )
 @click.option(
-    "--namespace", type=NameType(), help="Of all that is made. Sinks that are Secrets need it."
+    "--namespace", type=NAME_TYPE, help="Of all that is made. Sinks that are Secrets need it."
 )
 @click.option("--wait-for", metavar="NAME", help="The identity that probes ask for. Default: any.")
 @click.option(

@@ -13,6 +13,7 @@ from credentials_provider.cli import generate, watch
 from credentials_provider.cli.identities.rotating import rotate
 from credentials_provider.cli.logs import warn
 from credentials_provider.cli.options import (
+    Parsed,
     env_file_option,
     identities_file_option,
     output_dir_option,
@@ -37,15 +38,13 @@ _OLD = "--older-than 150d"  # of the 180 days that a new secret is valid
 _MINUTES = tuple(n for n in range(1, 31) if 60 % n == 0)  # what repeats evenly within an hour
 
 
-class NameType(click.ParamType[str]):
-    """A name for units, lines and manifests."""
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("must be of a-z, 0-9 and '-', 52 at most")
+    return text
 
-    name = "name"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not _NAME.fullmatch(str(value)):
-            self.fail("must be of a-z, 0-9 and '-', 52 at most", param, ctx)
-        return str(value)
+NAME_TYPE = Parsed("name", _name)  # for units, lines and manifests
 
 
 # Those of every kind.
@@ -59,7 +58,7 @@ common = with_options(
     ),
     click.option(
         "--name",
-        type=NameType(),
+        type=NAME_TYPE,
         default=NAME,
         show_default=True,
         help="Name of the service and timer.",
