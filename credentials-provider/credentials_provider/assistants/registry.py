@@ -36,14 +36,7 @@ class RegistryError(CredentialsProviderError):
 
 
 class Registry:
-    """One registry, asked with one token. To be closed.
-
-    Args:
-        url: its address, without an API's path.
-        token: goes in X-Authorization, as the gateway wants it.
-        ca_bundle: authorities to trust instead of the system's.
-
-    """
+    """The registry at an address without an API's path, asked with one token. To be closed."""
 
     def __init__(
         self, url: str, token: str, ca_bundle: str | None, *, timeout: float = _TIMEOUT

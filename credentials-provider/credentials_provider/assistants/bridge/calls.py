@@ -44,12 +44,9 @@ class Call:
 
 
 class Calls:
-    """The requests under way.
+    """The requests under way; `write` sends a line to the client.
 
-    Args:
-        write: sends a line to the client.
-        seen: is shown each result before the client is, and may give another in its place.
-
+    `seen` is shown each result before the client is, and may give another in its place.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ from credentials_provider.transport.streaming import BrokenStreamError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credentials_provider.assistants.bridge.remote import Remote
+    from credentials_provider.assistants.bridge.remote import Remote, Sleep
     from credentials_provider.transport.streaming import Stream
 
 REST_OF_STREAM = 2.0  # seconds for a stream to end after its answer
@@ -64,20 +64,10 @@ _MOST_PAGES = 100
 
 
 class HttpTransport:
-    """The server, as calls and notices see it.
-
-    Args:
-        remote: takes requests.
-        write: sends a line to the client.
-        sleep: waits for that number of seconds; True where the program is about to end.
-
-    """
+    """The server, as calls and notices see it; `write` sends a line to the client."""
 
     def __init__(
-        self,
-        remote: Remote,
-        write: Callable[[bytes | bytearray], None],
-        sleep: Callable[[float], object],
+        self, remote: Remote, write: Callable[[bytes | bytearray], None], sleep: Sleep
     ) -> None:
         self._remote = remote
         self._sleep = sleep

@@ -12,10 +12,8 @@ from credentials_provider.assistants.bridge.trouble import TOO_MANY, UNAUTHORIZE
 from credentials_provider.transport.streaming import BrokenStreamError, Handle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from credentials_provider.assistants.bridge.calls import Calls
-    from credentials_provider.assistants.bridge.remote import Remote
+    from credentials_provider.assistants.bridge.remote import Remote, Sleep
     from credentials_provider.assistants.bridge.session import Session
 
 LONGEST_BACKOFF = 30.0  # seconds between two tries
@@ -26,13 +24,7 @@ _TEMPORARY = {408, UNAUTHORIZED, TOO_MANY}
 class Listener:
     """One GET at a time. A server without such a stream says so, and is not asked again."""
 
-    def __init__(
-        self,
-        remote: Remote,
-        session: Session,
-        calls: Calls,
-        sleep: Callable[[float], object],
-    ) -> None:
+    def __init__(self, remote: Remote, session: Session, calls: Calls, sleep: Sleep) -> None:
         self._remote = remote
         self._session = session
         self._calls = calls

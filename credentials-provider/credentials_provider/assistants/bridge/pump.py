@@ -25,11 +25,11 @@ from credentials_provider.assistants.bridge.trouble import TroubleError, log
 from credentials_provider.errors import unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from credentials_provider.assistants.bridge.calls import Call
     from credentials_provider.assistants.bridge.output import Output
-    from credentials_provider.assistants.bridge.remote import Remote
+    from credentials_provider.assistants.bridge.remote import Remote, Sleep
 
 DRAIN_TIMEOUT = 3.0  # seconds for answers that are under way when the client hangs up
 
@@ -38,16 +38,9 @@ Notice = tuple[Message, bytes, threading.Event, threading.Event]
 
 
 class Pump:
-    """One client's messages and one server's.
+    """One client's messages and one server's."""
 
-    Args:
-        remote: the server.
-        output: the client's end.
-        sleep: waits for that number of seconds; True where the program is about to end.
-
-    """
-
-    def __init__(self, remote: Remote, output: Output, sleep: Callable[[float], object]) -> None:
+    def __init__(self, remote: Remote, output: Output, sleep: Sleep) -> None:
         self._remote = remote
         self._output = output
         self._server = HttpTransport(remote, output.write, sleep)

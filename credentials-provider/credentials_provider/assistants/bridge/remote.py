@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from credentials_provider.assistants.bridge.tokens import Tokens
 
+    Sleep = Callable[[float], object]
+    """Waits for that number of seconds; true where the program is about to end."""
+
 FIRST_TIMEOUT = 2.5  # seconds for a server that has never answered: a client waits five or ten
 RETRY_TIMEOUT = 20.0  # seconds that a server which has answered may be away, as while it restarts
 CONNECT_TIMEOUT = 10.0  # seconds, once it has answered
@@ -38,16 +41,7 @@ _MOST_REDIRECTS = 3
 
 
 class Remote:
-    """The server at one address.
-
-    Args:
-        url: its address.
-        header: the token's.
-        tokens: gives it.
-        channel: the way there.
-        sleep: waits for that number of seconds; True where the program is about to end.
-
-    """
+    """The server at one address; `header` is the token's."""
 
     def __init__(
         self,
@@ -55,7 +49,7 @@ class Remote:
         header: str,
         tokens: Tokens,
         channel: Channel,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Sleep = time.sleep,
     ) -> None:
         self.url = url
         self.header = header

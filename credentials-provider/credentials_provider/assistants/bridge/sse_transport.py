@@ -36,14 +36,7 @@ _REPLAYED = "credentials-provider/initialize"
 
 
 class SseTransport:
-    """A server of the older transport, once `open` has found one.
-
-    Args:
-        remote: the server.
-        calls: gets what it answers.
-        session: has what a new stream has to hear.
-
-    """
+    """A server of the older transport, once `open` has found one."""
 
     def __init__(self, remote: Remote, calls: Calls, session: Session) -> None:
         self._remote = remote
