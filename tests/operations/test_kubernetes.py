@@ -113,6 +113,19 @@ def expanded(text: str) -> str:
     return re.sub(r"\$(\$|\(\w+\))", lambda found: "$" if found[1] == "$" else "", text)
 
 
+def test_no_path_adds_a_manifest(project: Project) -> None:
+    """For kubectl U+2028 ends a line, and so a comment."""
+    folder = os.path.join(project.folder, "a\u2028kind: Secret\u2028")
+    os.mkdir(folder, 0o700)
+    file = project.private(os.path.join(folder, "ids.json"), json.dumps([entry(apps(1)[0])]))
+    authority = project.private(os.path.join(folder, "ca.pem"), "")
+    options = ("--kind", "sidecar", "-i", file, "--ca-bundle", authority)
+    text, documents = manifests(project, *options)
+    assert {*documents} == {"ServiceAccount", "Deployment"}
+    head, _, _ = text.partition("apiVersion")
+    assert all(line.startswith("#") for line in head.splitlines())
+
+
 def test_a_word_that_yaml_1_1_takes_for_a_truth_value_stays_a_word(ci: Project) -> None:
     ci.write([{**each, "identity_name": "no"} for each in ci.entries()])
     options = ("--kind", "sidecar", "--name", "on", "--wait-for", "no")

@@ -139,10 +139,7 @@ class Resolver:
             secret = self._variable(place, field)
             warnings = self._environment.notes(place)
         elif kind == "client_secret_file":
-            path = self._path(place, field)
-            what = f"{path} ({field})"
-            content, warnings = _read(path, field, strict=self._strict)
-            secret = _first_line(content, what)
+            what, secret, warnings = self._line(place, field)
         else:
             what = f"{place} ({field})"
             from credentials_provider.credentials.keyvault import fetch_secret  # an extra
@@ -171,6 +168,19 @@ class Resolver:
                 "shell's.",
             )
         return value.strip()
+
+    def _line(self, place: str, field: str) -> tuple[str, str, tuple[str, ...]]:
+        """A file's name for messages, its first line, and warnings about the file."""
+        path = self._path(place, field)
+        what = f"{path} ({field})"
+        content, warnings = _read(path, field, strict=self._strict)
+        try:
+            lines = content.decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise SecretUnavailableError(
+                f"{what} is not UTF-8 text", "Put the credential into the file's first line."
+            ) from None
+        return what, lines[0].strip() if lines else "", warnings
 
     def _path(self, place: str, field: str) -> str:
         """The full path: `~`, `$NAME` and `${NAME}` expand, from the environment or `.env`."""
@@ -207,10 +217,7 @@ class Resolver:
             what = f"the environment variable {place} ({field})"
             token = self._variable(place, field)
         else:
-            path = self._path(place, field)
-            what = f"{path} ({field})"
-            content, warnings = _read(path, field, strict=self._strict)
-            token = _first_line(content, what)
+            what, token, warnings = self._line(place, field)
         if not token:
             raise SecretUnavailableError(
                 f"{what} is empty", "Check the program that should write a token there."
@@ -279,9 +286,8 @@ class Resolver:
             name = identity.certificate_password_env
             password = self._variable(name, "certificate_password_env")
         elif identity.certificate_password_file:
-            theirs = self._path(identity.certificate_password_file, "certificate_password_file")
-            text, more = _read(theirs, "certificate_password_file", strict=self._strict)
-            password = _first_line(text, f"{theirs} (certificate_password_file)")
+            place = identity.certificate_password_file
+            _, password, more = self._line(place, "certificate_password_file")
             warnings += more
         return self._loaded(field, what, content, password, warnings)
 
@@ -377,13 +383,3 @@ def _read(path: str, field: str, *, strict: bool) -> tuple[bytes, tuple[str, ...
             f"Run {cure}, or let what writes it keep it from others.",
         )
     return content.data, (f"{seen}; run {cure}, or let what writes it keep it from others",)
-
-
-def _first_line(content: bytes, what: str) -> str:
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise SecretUnavailableError(
-            f"{what} is not UTF-8 text", "Put the credential into the file's first line."
-        ) from None
-    return lines[0].strip() if lines else ""

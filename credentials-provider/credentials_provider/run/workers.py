@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -57,26 +58,21 @@ def _within_address_space(count: int) -> int:
 
 def each_of(items: Sequence[T], ask: Callable[[T], R], workers: int) -> Iterator[tuple[T, R]]:
     """Call `ask` for every item, in threads; the items with its answers, in order."""
-    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    done: list[queue.SimpleQueue[R | Exception]] = [queue.SimpleQueue() for _ in items]
-    for number in range(len(items)):
-        todo.put(number)
+    asked: list[tuple[T, Future[R]]] = [(item, Future()) for item in items]
+    todo: queue.SimpleQueue[tuple[T, Future[R]]] = queue.SimpleQueue()
+    for each in asked:
+        todo.put(each)
 
     def work() -> None:
-        while True:
-            try:
-                number = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                done[number].put(ask(items[number]))
-            except Exception as error:  # noqa: BLE001  raised where it is waited for
-                done[number].put(error)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item, answer = todo.get_nowait()
+                try:
+                    answer.set_result(ask(item))
+                except Exception as error:  # noqa: BLE001  raised where it is waited for
+                    answer.set_exception(error)
 
-    if items:
-        start_workers(min(workers, len(items)), work)
-    for item, answer in zip(items, done, strict=True):
-        result = answer.get()
-        if isinstance(result, Exception):
-            raise result
-        yield item, result
+    if asked:
+        start_workers(min(workers, len(asked)), work)
+    for item, answer in asked:
+        yield item, answer.result()

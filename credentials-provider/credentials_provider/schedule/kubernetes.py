@@ -9,6 +9,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from credentials_provider.errors import printable
 from credentials_provider.schedule import NAME
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _head(form: Form, needs: Needs) -> str:
         _FILE: needs.identities,
         **{each: posixpath.join(folder, each) for each in needs.files},
     }
-    files = [shlex.quote(f"--from-file={_key(name)}={path}") for name, path in places.items()]
+    files = [_word(f"--from-file={_key(name)}={path}") for name, path in places.items()]
     head = "# The identities are a Secret:\n"
     head += f"#   kubectl create{where} secret generic {_SECRET} \\\n#     "
     head += " \\\n#     ".join(files) + "\n"
@@ -126,7 +127,7 @@ def _head(form: Form, needs: Needs) -> str:
         head += f"#   kubectl create{where} secret generic {form.name}-environment "
         head += "--from-env-file=FILE\n"
     if needs.ca_bundle:
-        path = shlex.quote(f"--from-file=ca.crt={needs.ca_bundle}")
+        path = _word(f"--from-file=ca.crt={needs.ca_bundle}")
         head += "# The authorities to trust are a ConfigMap:\n"
         head += f"#   kubectl create{where} configmap {form.name}-ca {path}\n"
     for secret in needs.secrets:
@@ -142,6 +143,11 @@ def _head(form: Form, needs: Needs) -> str:
         head += f"#   volumes: [{{name: tokens, persistentVolumeClaim: {claim}}}]\n"
         head += f"#   volumeMounts: [{{name: tokens, mountPath: {_TOKENS}, readOnly: true}}]\n"
     return head + "# A NetworkPolicy knows no names: its ports are open to every address.\n"
+
+
+def _word(text: str) -> str:
+    """For a shell, and for one line: a comment that ends would let a path add manifests."""
+    return shlex.quote(printable(text))
 
 
 def _key(path: str) -> str:

@@ -68,11 +68,11 @@ class _Call:
 
 
 class Transport:
-    """Posts forms to login hosts for a whole run; thread-safe.
+    """Sends the requests of a whole run; thread-safe.
 
     Args:
         timeout: seconds for one request, connection included.
-        max_attempts: requests sent at most for one `post`.
+        max_attempts: how often one request is sent at most.
         deadline: `monotonic` time at which the run ends; nothing waits beyond it.
         connections: requests under way at once.
         ca_bundle: PEM file or folder of the authorities to trust instead of the system's.
