@@ -477,12 +477,19 @@ def test_what_cannot_be_kept_is_printed_instead(app: App, project: Project, run:
         assert file.read() == "a:   {b:    1}\n"
 
 
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"command": "their-own"},
+        {"url": "https://other.example/mcp", "headers": {"Authorization": "Bearer ghp_x"}},
+    ],
+)
 def test_somebody_else_s_server_of_that_name_is_not_taken(
-    app: App, project: Project, run: Command
+    app: App, project: Project, run: Command, theirs: dict[str, Any]
 ) -> None:
     """Neither replaced nor removed."""
     del app
-    text = '{"mcpServers": {"gw": {"command": "their-own"}}}'
+    text = json.dumps({"mcpServers": {"gw": theirs}})
     path = project.private("theirs.json", text)
     assert config(run, "cursor", "--write", "--file", path).code == 2
     assert run("mcp-config", "cursor", "--server", "gw", "--remove", "--file", path).code == 2
