@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from credentials_provider.environment import read_dotenv
@@ -34,14 +34,12 @@ AUDIT_SYSLOG_VARIABLE = "CREDENTIALS_PROVIDER_AUDIT_SYSLOG"
 HOSTS_VARIABLE = "ENTRA_LOGIN_HOSTS"
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _DOTENV = ".env"
-_HOST = re.compile(
-    r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.?|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?", re.ASCII
-)
+_HOST = r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.?|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Flags:
-    """What was said on the command line; None where nothing was."""
+    """What was said on the command line; None where nothing was. Secret: it has no repr."""
 
     identities_file: str | None = None
     output_dir: str | None = None
@@ -49,7 +47,7 @@ class Flags:
     auth_provider: str | None = None
     tenant_id: str | None = None
     client_id: str | None = None
-    client_secret: str | None = field(default=None, repr=False)
+    client_secret: str | None = None
     scope: str | None = None
     login_base_url: str | None = None
     cloud: str | None = None
@@ -58,9 +56,9 @@ class Flags:
     audit_syslog: str | None = None  # anything: yes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Settings:
-    """What a run works with."""
+    """What a run works with. Secret: it has no repr."""
 
     identities_file: str
     identities_file_given: bool  # named by the user: it must be there
@@ -70,7 +68,7 @@ class Settings:
     ca_bundle: str | None
     tenant_id: str | None
     client_id: str | None
-    client_secret: str | None = field(repr=False)
+    client_secret: str | None
     scope: str | None
     audit_file: str | None  # a line for each token that is handed out goes there
     audit_syslog: bool
@@ -193,7 +191,7 @@ def _login_base_url(flags: Flags, environment: Environment) -> str:
     configured = environment.get("ENTRA_LOGIN_BASE_URL")
     if configured and login_base(configured) not in CLOUDS.values():
         configured = environment.get_named("ENTRA_LOGIN_BASE_URL")
-    return _checked_login_url(configured or CLOUDS["public"])
+    return _checked_login_url(configured) if configured else CLOUDS["public"]
 
 
 def _login_hosts(environment: Environment) -> frozenset[str]:
@@ -243,7 +241,7 @@ def login_url_problem(url: str) -> str | None:
         return "must begin with https://"
     if "@" in host:
         return "must not hold a user name or password"
-    parts = _HOST.fullmatch(host)
+    parts = re.fullmatch(_HOST, host, re.ASCII)
     address, port = parts.groups() if parts else (None, None)
     if not parts or (address and not _is_ipv6(address)) or (port and not 0 < int(port) < 2**16):
         return "must be https://host or https://host:port, without a path"
