@@ -104,6 +104,24 @@ def test_a_mistake_in_an_entry_takes_no_valid_token_away(
     assert (forced.code, forced.stdout, expired.code, expired.stdout) == (2, "", 2, "")
 
 
+def test_a_name_that_climbs_gives_no_file_of_another_folder(
+    project: Project, run: Command, idp: Emulator
+) -> None:
+    """Its entry has a mistake, too, but nothing outside of the output folder is a token on disk."""
+    (app,) = apps(1)
+    project.add(app)
+    assert run().code == 0
+    (right,) = project.entries()
+    project.write([{**right, "identity_name": "../x"}])
+    os.rename(project.path(app.name), project.path("../x"))
+    line = [sys.executable, "-m", "credentials_provider", "token", "../x"]
+
+    ran = wait(run.start_line([*line, "--login-base-url", idp.base_url]))
+
+    assert (ran.code, ran.stdout) == (2, "")
+    assert "identity_name" in ran.stderr
+
+
 @pytest.mark.parametrize("state", ["missing", "expired", "garbage", "of another definition"])
 def test_one_unusable_token_makes_an_outage_a_failure(
     project: Project, run: Command, state: str

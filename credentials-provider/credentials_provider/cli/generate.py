@@ -271,7 +271,9 @@ def _run(run_options: RunOptions, console: Observer) -> Report:
         value = click.get_current_context().meta.get(_NAME_OR_VALUE)
         names = error.names if isinstance(error, UnknownIdentityError) else run_options.names
         if names and isinstance(error, NoIdentitiesError):
-            error.message = f"{names[0]!r} is neither a command nor an identity: {error.message}"
+            error.message = (
+                f"{names[0][:128]!r} is neither a command nor an identity: {error.message}"
+            )
         if isinstance(value, str) and value in names:
             error.hint = (
                 f"To renew what has this much life left, write --refresh-before {value}."
