@@ -380,6 +380,11 @@ def test_an_open_identities_file_is_found_before_the_first_run(healthy: Project)
     assert found.cure == f"chmod 600 {path}"
 
 
+def test_a_device_in_the_place_of_the_settings_is_left_alone(healthy: Project) -> None:
+    """`--env-file /dev/null` is how somebody says "none"; `chmod 600` would break the machine."""
+    assert not bad(examine(healthy, flags={"env_file": "/dev/null"}), ".env")
+
+
 def test_a_hook_that_failed_is_found(healthy: Project, run: Program) -> None:
     """It stays pending, and nobody else would say so."""
     run("--on-renew", "exit 3")
