@@ -24,9 +24,8 @@ TRUST_OPTION = "--trust-owner"
 TRUST_VARIABLE = "CREDENTIALS_PROVIDER_TRUST_OWNER"
 MAXIMUM_SIZE = 1 << 20  # bytes of a file that is read whole; the largest real ones have a few KiB
 
-_OVERFLOW = (
-    65534  # how Linux shows an owner that a user namespace does not map (user_namespaces(7))
-)
+# How Linux shows an owner that a user namespace does not map (user_namespaces(7)).
+_OVERFLOW = 65534
 _MOST_LINKS = 40  # as Linux, path_resolution(7)
 _named: dict[str, int] = {}  # as they were given, and their numbers
 

@@ -17,7 +17,6 @@ from credentials_provider.permissions import TRUST_VARIABLE, trust_owner
 from credentials_provider.run.access import audit_for, only_name
 from credentials_provider.run.source import TokenSource
 from credentials_provider.settings import CLOUDS, Flags, load_settings
-from credentials_provider.tokens.store import parse_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator
@@ -41,10 +40,9 @@ class _AzureToken:
     __slots__ = ("expires_on", "refresh_on", "token", "token_type")
 
     def __init__(self, access: ValidToken) -> None:
-        record = parse_record(access.document)
         self.token = access.token
         self.expires_on = int(access.expires_on)
-        self.refresh_on = int(getattr(record, "refresh_at", access.expires_on))
+        self.refresh_on = int(access.refresh_at)
         self.token_type = "Bearer"  # noqa: S105  a kind of token
 
     def __iter__(self) -> Iterator[str | int]:

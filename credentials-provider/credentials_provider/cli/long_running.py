@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from credentials_provider.cli.exec import inherited
 from credentials_provider.cli.logs import observer, warn
 from credentials_provider.cli.options import limited
-from credentials_provider.endpoint.answers import Answers
+from credentials_provider.endpoint.answers import PATH, Answers
 from credentials_provider.endpoint.server import serving
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.run.access import audit_for, only_name
@@ -75,8 +75,8 @@ def endpoint(
     header = secrets.token_urlsafe(_HEADER_BYTES)
     audit = audit_for(settings, "endpoint")
     answers = Answers(source, settings, names, header, audit)
-    with serving(answers, warn, port=port, path=path) as address:
-        yield {"IDENTITY_ENDPOINT": address, "IDENTITY_HEADER": header}
+    with serving(answers.handle, warn, address=("127.0.0.1", port), path=path) as root:
+        yield {"IDENTITY_ENDPOINT": path or root + PATH, "IDENTITY_HEADER": header}
 
 
 def run_with_renewals(

@@ -20,7 +20,6 @@ from credentials_provider.identities.sinks import Sink, sinks_of
 from credentials_provider.permissions import EVERYBODY, check_links, is_open, is_trusted, read_file
 from credentials_provider.run.sink_formats import with_token, without_token
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.tokens.store import parse_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,8 +49,8 @@ def deliver(
     identities that use up each run's time must not keep the others' tokens from their sinks.
     """
     file = options.settings.identities_file
-    sinks = {entry.name: sinks_of(entry, file) for entry in entries if entry.fields.get("sinks")}
-    wanted = {entry.name: entry for entry in entries if sinks.get(entry.name)}
+    wanted = {entry.name: entry for entry in entries if entry.fields.get("sinks")}
+    sinks = {name: sinks_of(entry, file) for name, entry in wanted.items()}
     cluster = None
     if any(sink.secret for each in sinks.values() for sink in each):
         from credentials_provider.run.cluster import Cluster  # only where there is such a sink
@@ -71,12 +70,12 @@ def deliver(
         return list(results)
     wrong: dict[str, CredentialsProviderError] = {}
     try:
-        left = max(ends_at - time.monotonic(), 0.0)
-        with store.lock(min(options.lock_timeout, left)):
+        with store.lock(options.lock_timeout, ends_at=ends_at):
             for name, late in behind().items():
                 if document := valid_token(store, wanted[name], now()):
-                    errors = [error for sink in late if (error := _try(sink, document, cluster))]
-                    wrong.update((name, error) for error in errors[:1])
+                    for sink in late:
+                        if error := _try(sink, document, cluster):
+                            wrong.setdefault(name, error)
     except StorageError as error:
         wrong = dict.fromkeys(behind(), error)
     return [_with_failure(each, wrong.get(each.identity_name), options) for each in results]
@@ -165,14 +164,10 @@ def withdraw(sink: Sink, document: Mapping[str, Any]) -> bool:
 
 def valid_token(store: TokenStore, entry: Entry, now: float) -> dict[str, Any] | None:
     """The content of an identity's token file, if its token is valid."""
-    document = store.document(f"{entry.name}.json")
-    if document is None:
+    if (found := store.token(entry.name)) is None:
         return None
-    return (
-        document
-        if make_plan([entry], {entry.name: parse_record(document)}, now)[0].has_valid_token
-        else None
-    )
+    (item,) = make_plan([entry], {entry.name: found[1]}, now)
+    return found[0] if item.has_valid_token else None
 
 
 def _with_failure(
