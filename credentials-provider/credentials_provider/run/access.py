@@ -84,13 +84,7 @@ def get_token(
 
     Tokens with a shorter life than that are given with half of their life or more. A token that
     could not be renewed is given for as long as it is valid, and the result says so.
-
-    Args:
-        options: settings and limits; `force` renews whatever is on disk.
-        name: the identity.
-        min_ttl: seconds.
-        observer: receives the warnings, if something is renewed.
-        now: epoch seconds.
+    `options.force` renews whatever is on disk; `now` gives epoch seconds.
 
     Raises:
         NoTokenError: there is no valid token.

@@ -68,7 +68,7 @@ class Hooks:
                 pending = self._pending()
                 if not pending:
                     return None
-                failed = _failed(report.results)
+                failed = [each for each in report.results if each.failure]
                 result = self._run(command, pending, failed)
                 try:
                     with self.store.lock(patience, ends_at=self.ends_at):
@@ -86,7 +86,9 @@ class Hooks:
         """
         command = self.options.on_failure
         failed = [
-            each for each in _failed(report.results) if not (each.kind == "kept" and _is_busy(each))
+            each
+            for each in report.results
+            if each.failure and not (each.kind == "kept" and each.failure.is_busy)
         ]
         return self._run(command, {}, failed) if command and failed else None
 
@@ -192,15 +194,6 @@ class _PendingToken(NamedTuple):
 
     record: TokenRecord
     digest: str
-
-
-def _failed(results: Iterable[Outcome]) -> list[Outcome]:
-    return [each for each in results if each.failure is not None]
-
-
-def _is_busy(outcome: Outcome) -> bool:
-    failure = outcome.failure
-    return failure is not None and failure.kind == "storage" and failure.transient
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -53,9 +53,7 @@ def write_metrics(path: str, subject: Subject) -> None:
 
 def metrics_text(subject: Subject) -> str:
     """The metrics in Prometheus' text format."""
-    registry = CollectorRegistry()
-    registry.register(_Run(subject))
-    return generate_latest(registry).decode()
+    return generate_latest(_Run(subject)).decode()
 
 
 class _Run(Collector):

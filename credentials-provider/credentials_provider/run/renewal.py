@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from credentials_provider.entra.explanations import clock_skew_warning
-from credentials_provider.errors import LockBusyError, StorageError, unexpected
-from credentials_provider.minting import Failure
+from credentials_provider.errors import StorageError, unexpected
+from credentials_provider.minting import Failure, storage_failure
 from credentials_provider.model import Outcome, PlanItem, Report, RunOptions, unchanged
 from credentials_provider.policy import refresh_time
 from credentials_provider.run.workers import start_workers
@@ -85,12 +85,9 @@ class Renewal:
                 if not in_place():
                     self._warn_once("lock", f"the lock file in {self.store.folder} {_DELETED}")
         except StorageError as error:
-            busy = isinstance(error, LockBusyError)
-            failure = Failure("storage", error.message, error.hint or "", transient=busy)
+            failure = storage_failure(error)
             plan = self.replan()
-            done = {
-                item.entry.name: self._failed(item, failure, busy=busy) for item in plan if item.due
-            }
+            done = {item.entry.name: self._failed(item, failure) for item in plan if item.due}
         return [
             done.get(item.entry.name) or unchanged(item, self._path(item), "fresh") for item in plan
         ]
@@ -127,7 +124,9 @@ class Renewal:
 
         def work() -> None:
             while not self._ended and (item := todo.next()):
-                finished.put(self._renew_one(item, minter))
+                began = time.monotonic()
+                outcome = self._renew_one(item, minter)
+                finished.put(outcome._replace(duration=time.monotonic() - began))
 
         done: dict[str, Outcome] = {}
         self.observer.start(len(due))
@@ -157,11 +156,6 @@ class Renewal:
         return done
 
     def _renew_one(self, item: PlanItem, minter: Minter) -> Outcome:
-        began = time.monotonic()
-        outcome = self._try(item, minter)
-        return outcome._replace(duration=time.monotonic() - began)
-
-    def _try(self, item: PlanItem, minter: Minter) -> Outcome:
         try:
             minted = minter.mint(item.entry)
             if message := clock_skew_warning(minted.clock_skew or 0.0):
@@ -179,8 +173,7 @@ class Renewal:
             with self._write_gate():
                 self.store.write(item.entry.name, token_document(item.entry, minted, refresh_at))
         except StorageError as error:
-            failure = Failure("storage", error.message, error.hint or "")
-            return self._failed(item, failure)
+            return self._failed(item, storage_failure(error))
         except Exception as error:  # noqa: BLE001  one identity's failure is its own
             return self._failed(item, Failure("bad_response", unexpected(error), _REPORT_IT))
         self._warn_of_lead(minted.expires_in)
@@ -199,14 +192,14 @@ class Renewal:
     def _path(self, item: PlanItem) -> str:
         return self.store.path(item.entry.name)
 
-    def _failed(self, item: PlanItem, failure: Failure, *, busy: bool = False) -> Outcome:
+    def _failed(self, item: PlanItem, failure: Failure) -> Outcome:
         """Kept, where the old token is still valid and nobody insisted on a new one.
 
         A busy lock is not a failure: another run is renewing.
         """
         expires_on = item.record.expires_on if item.record else 0.0
         valid = item.has_valid_token and expires_on > self.now()
-        kept = valid and (busy or not self.options.everything)
+        kept = valid and (failure.is_busy or not self.options.everything)
         return unchanged(item, self._path(item), "kept" if kept else "failed", failure)
 
     @contextlib.contextmanager

@@ -175,11 +175,10 @@ def _with_failure(
 ) -> Outcome:
     if error is None or result.failure is not None:
         return result
-    from credentials_provider.minting import Failure  # only where something fails
+    from credentials_provider.minting import storage_failure  # only where something fails
 
-    busy = isinstance(error, StorageBusyError)  # another run is at it
-    failure = Failure("storage", error.message, error.hint or "", transient=busy)
-    kept = busy or not options.everything
+    failure = storage_failure(error)
+    kept = failure.is_busy or not options.everything
     return result._replace(kind="kept" if kept else "failed", failure=failure)
 
 

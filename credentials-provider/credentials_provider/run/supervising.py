@@ -118,13 +118,8 @@ def keep_fresh(
 ) -> None:
     """Renew an identity's token ahead of its expiry, from a thread that ends with the process.
 
-    Args:
-        source: the tokens.
-        name: the identity.
-        access: its token so far.
-        renewed: called with each new token, also where another process has renewed it.
-        warn: called with why a token was not renewed, once for each reason.
-
+    `access` is its token so far. `renewed` is called with each new token, also where another
+    process has renewed it; `warn` with why a token was not renewed, once for each reason.
     """
     known = ""  # the problem of the last look
 

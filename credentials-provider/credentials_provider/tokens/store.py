@@ -180,7 +180,10 @@ class TokenStore:
                 held.callback(lock.release)
                 if name == LOCK_NAME:
                     _lock_folder(folder, held, began + timeout)
-                _log_wait(path, time.monotonic() - began)
+                if (waited := time.monotonic() - began) > _LONG_WAIT:
+                    import logging  # filelock has loaded it
+
+                    logging.getLogger(__name__).debug("waited %.1f s for %s", waited, path)
                 self._check_place(folder)
             except Timeout:
                 raise LockBusyError(
@@ -369,10 +372,3 @@ def _lock_folder(folder: Folder, held: contextlib.ExitStack, ends_at: float) -> 
                 f"another run uses {folder.path}, and its lock file was deleted", hint=_BUSY_HINT
             )
         time.sleep(_POLL)
-
-
-def _log_wait(path: str, seconds: float) -> None:
-    import logging  # filelock has loaded it
-
-    if seconds > _LONG_WAIT:
-        logging.getLogger(__name__).debug("waited %.1f s for %s", seconds, path)
