@@ -117,7 +117,7 @@ def test_an_orphan_of_ours_is_told_from_a_file_of_somebody_else(project: Project
     project.content_of("notes", '{"mcpServers": {}}')
     project.content_of("\x1b[2J", '{"access_token": "x"}')  # no name of anybody's
     project.token("CI")  # on a file system without case this is the file of ci
-    found = {row.identity_name: row for row in status(project).orphans}
+    found = {row.identity_name: row for row in status(project).rows if row.state == "orphan"}
     assert {name: row.ours for name, row in found.items()} == {
         "gone": True,
         "foreign": False,
