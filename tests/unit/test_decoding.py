@@ -40,7 +40,7 @@ def told(**claims: Any) -> dict[str, str]:
         json.dumps({"token_data": {"access_token": TEXT}}),
         json.dumps({"token": OTHER, "access_token": TEXT}),
         json.dumps({"access_token": "", "tokens": {"token": TEXT}}),
-        json.dumps({"tokens": [OTHER], "token_data": OTHER, "token": TEXT}),
+        json.dumps({"tokens": [OTHER], "token_data": {"token": TEXT}}),
     ],
 )
 def test_a_token_is_found_where_the_registrys_readers_find_it(content: str) -> None:
