@@ -250,9 +250,9 @@ def test_no_claim_moves_the_terminal(hostile: object) -> None:
         assert [each for each in texts if not each.isprintable()] == []
     token = Token("", {"alg": "RS256", "kid": "\x1b"}, CLAIMS)
     other = Token("", {"alg": hostile, "kid": hostile}, CLAIMS)
-    for each in (token, other):
-        assert all(text.isprintable() for _, text in described(each))
-        assert registry_findings(each, VALIDATOR, NOW, signed=True)[0].seen.isprintable()
+    for strange in (token, other):
+        assert all(text.isprintable() for _, text in described(strange))
+        assert registry_findings(strange, VALIDATOR, NOW, signed=True)[0].seen.isprintable()
 
 
 def test_mappings_are_read_as_texts_and_only_where_they_are_lists(tmp_path: Path) -> None:
