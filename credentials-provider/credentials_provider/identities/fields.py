@@ -234,12 +234,10 @@ def day_of(epoch: float) -> str:
 
 def keeps_the_rules(fields: Mapping[str, Any]) -> bool:
     """Whether fields are a valid identity; unknown ones are somebody else's question."""
-    known = ((FIELDS[name], value) for name, value in fields.items() if name in FIELDS)
-    return (
-        fields.keys() >= {*DEFINITION_FIELDS}
-        and not any(field.problem(value) for field, value in known)
-        and next(conflicts(fields), None) is None
-    )
+    for name, value in fields.items():
+        if name in FIELDS and FIELDS[name].problem(value):
+            return False
+    return fields.keys() >= {*DEFINITION_FIELDS} and next(conflicts(fields), None) is None
 
 
 def conflicts(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
