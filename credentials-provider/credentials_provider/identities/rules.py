@@ -195,7 +195,11 @@ def scope(value: str) -> str | None:
 
 def _one_of(values: Collection[str]) -> Callable[[str], str | None]:
     """The rule of a value that is one of these."""
-    return lambda value: None if value in values else f"must be one of {', '.join(values)}"
+
+    def rule(value: str) -> str | None:
+        return None if value in values else f"must be one of {', '.join(values)}"
+
+    return rule
 
 
 cloud = _one_of(CLOUDS)
