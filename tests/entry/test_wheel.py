@@ -56,7 +56,7 @@ def test_the_wheel_is_all_that_is_needed(tmp_path: Path) -> None:
         "credentials_provider",
         f"credentials_provider-{__version__}.dist-info",
     }
-    assert "credentials_provider/py.typed" in names
+    assert {"credentials_provider/py.typed", "credentials_provider/emulator/aadsts.txt"} <= names
     package = os.path.join(PROJECT, "credentials-provider", "credentials_provider")
     modules = {
         os.path.relpath(os.path.join(folder, file), os.path.dirname(package)).replace(os.sep, "/")
