@@ -346,6 +346,9 @@ def closed_port() -> int:
         return port
 
 
+BEHIND_PROXY = "https://emulator.test"  # the emulator's certificate has the name, no DNS has it
+
+
 class ConnectProxy(socketserver.ThreadingTCPServer):
     """A forward proxy that knows CONNECT alone.
 

@@ -148,6 +148,16 @@ def test_the_real_command_reads_the_vault(
 
 
 @pytest.mark.usefixtures("reader")
+def test_a_vault_of_this_machine_is_asked_without_a_proxy(
+    project: Project, app: App, idp: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the sign-in to it go through one: no proxy leads to loopback."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port()}")
+    project.write([of_vault(app, idp)])
+    assert renew(project).exit_code == 0
+
+
+@pytest.mark.usefixtures("reader")
 def test_a_source_is_resolved_once_a_run(project: Project, app: App, idp: Emulator) -> None:
     """However many identities name it, and whoever comes first."""
     others = [replace(app, name=f"n{number}") for number in range(12)]

@@ -420,15 +420,21 @@ def test_an_identity_may_be_called_like_a_duration(
     assert (ran.code, list(ran.results)) == (0, [name])
 
 
-def test_a_value_behind_a_blank_is_taken_for_a_name(project: Project, run: Command) -> None:
-    """Unless it can be none: then it is taken as before, with a note."""
-    project.add_all(apps(1))
-    ran = run("--refresh-ahead", "10m")
-    assert ran.code == 2
-    assert "write --refresh-before 10m" in ran.stderr
-    ran = run("--refresh-ahead", "25%")
-    assert ran.code == 0
-    assert "write --refresh-before 25%" in ran.stderr
+@pytest.mark.parametrize("lead", ["10m", "auto", "25%", "2d"])
+def test_a_value_behind_a_blank_that_names_no_identity_is_the_lead(
+    project: Project, run: Command, idp: Emulator, lead: str
+) -> None:
+    """`--refresh-ahead 10m` renews what has 10 minutes left, with a note; names may follow."""
+    one, two = apps(2)
+    project.add_all([one, two])
+    assert run(one.name).code == 0  # an hour is left
+
+    ran = run("--refresh-ahead", lead, one.name, "--json")
+
+    assert (ran.code, list(ran.results)) == (0, [one.name])
+    assert ran.results[one.name]["outcome"] == ("renewed" if lead == "2d" else "fresh")
+    assert f"write --refresh-ahead={lead}" in ran.stderr
+    assert {each.client_id for each in idp.requests} == {one.client_id}
 
 
 def test_a_nonsensical_lead_is_refused(project: Project, run: Command, idp: Emulator) -> None:

@@ -13,7 +13,15 @@ import pytest
 import trustme
 
 from credentials_provider.transport.trust import tls_context
-from support import Command, Project, apps, closed_port, connect_proxy, talkative_port
+from support import (
+    BEHIND_PROXY,
+    Command,
+    Project,
+    apps,
+    closed_port,
+    connect_proxy,
+    talkative_port,
+)
 
 if TYPE_CHECKING:
     from credentials_provider.emulator import App, Emulator
@@ -153,11 +161,13 @@ def test_a_proxy_carries_every_request(
     """Requests go through the proxy's tunnel, which sees host and port and nothing else."""
     many = apps(3)
     project.add_all(many)
-    with connect_proxy() as proxy:
-        ran = run("-j", "1", env={name: f"http://{proxy.address}"})
+    with connect_proxy(leads_to=idp.port) as proxy:
+        env = {name: f"http://{proxy.address}"}
+
+        ran = run("-j", "1", "--login-base-url", BEHIND_PROXY, env=env)
 
         assert ran.code == 0
-        assert proxy.asked == [f"localhost:{idp.port}"]
+        assert proxy.asked == ["emulator.test:443"]
         assert len(idp.requests) == 3
         said = "".join(proxy.heads)
         assert not any(app.client_id in said or app.tenant_id in said for app in many)
@@ -166,20 +176,23 @@ def test_a_proxy_carries_every_request(
 @pytest.mark.usefixtures("app")
 @pytest.mark.parametrize("other", [{}, {"https_proxy": ""}])
 def test_a_proxy_of_dotenv_counts_unless_the_environment_has_one(
-    project: Project, run: Command, other: dict[str, str]
+    project: Project, run: Command, idp: Emulator, other: dict[str, str]
 ) -> None:
     """As every other setting: what a timer or an assistant starts has no other place for it."""
-    with connect_proxy() as proxy:
+    with connect_proxy(leads_to=idp.port) as proxy:
         project.private(".env", f"HTTPS_PROXY=http://{proxy.address}\n")
-        assert run(env=other).code == 0
+        reach = ("--max-attempts", "1", "--login-base-url", BEHIND_PROXY)
+        assert run(*reach, env=other).code == (1 if other else 0)  # no DNS has the name
         assert bool(proxy.asked) == (not other)
 
 
 @pytest.mark.usefixtures("app")
 def test_a_proxys_login_goes_to_the_proxy_alone(run: Command, idp: Emulator) -> None:
     """User and password of HTTPS_PROXY become its Basic credentials, decoded."""
-    with connect_proxy() as proxy:
-        ran = run("-v", env={"HTTPS_PROXY": f"http://jo:p%40ss%2Fword@{proxy.address}"})
+    with connect_proxy(leads_to=idp.port) as proxy:
+        env = {"HTTPS_PROXY": f"http://jo:p%40ss%2Fword@{proxy.address}"}
+
+        ran = run("-v", "--login-base-url", BEHIND_PROXY, env=env)
 
         assert ran.code == 0
         encoded = base64.b64encode(b"jo:p@ss/word").decode()
@@ -191,8 +204,28 @@ def test_a_proxys_login_goes_to_the_proxy_alone(run: Command, idp: Emulator) -> 
 @pytest.mark.usefixtures("app")
 def test_a_host_in_no_proxy_is_reached_directly(run: Command, idp: Emulator) -> None:
     """NO_PROXY spares the login host the proxy."""
+    with connect_proxy(leads_to=idp.port) as proxy:
+        env = {"HTTPS_PROXY": f"http://{proxy.address}", "NO_PROXY": "x.test,emulator.test"}
+
+        ran = run("--json", "--max-attempts=1", "--login-base-url", BEHIND_PROXY, env=env)
+
+        assert (ran.code, proxy.asked) == (1, [])
+    (result,) = ran.json["results"]
+    assert "emulator.test could not be resolved" in result["error"]["message"]
+    assert idp.connections == 0
+
+
+@pytest.mark.usefixtures("app")
+@pytest.mark.parametrize("listed", ["", "x.test"])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_this_machine_is_reached_directly(
+    run: Command, idp: Emulator, host: str, listed: str
+) -> None:
+    """Whatever NO_PROXY says: a proxy's loopback is another machine's."""
     with connect_proxy() as proxy:
-        ran = run(env={"HTTPS_PROXY": f"http://{proxy.address}", "NO_PROXY": "x.test,localhost"})
+        env = dict.fromkeys(("HTTPS_PROXY", "ALL_PROXY"), f"http://{proxy.address}")
+
+        ran = run("--login-base-url", f"https://{host}:{idp.port}", env={**env, "NO_PROXY": listed})
 
         assert (ran.code, proxy.asked) == (0, [])
     assert len(idp.requests) == 1
@@ -204,7 +237,7 @@ def test_a_broken_proxy_is_told_and_tried_again(run: Command, idp: Emulator) -> 
     with connect_proxy("502 Bad Gateway") as proxy:
         env = {"HTTPS_PROXY": f"http://{proxy.address}"}
 
-        ran = run("--json", "--max-attempts", "2", env=env)
+        ran = run("--json", "--max-attempts=2", "--login-base-url", BEHIND_PROXY, env=env)
 
         (result,) = ran.json["results"]
         assert (ran.code, result["error"]["kind"], result["attempts"]) == (1, "unreachable", 2)
@@ -222,7 +255,7 @@ def test_a_proxy_that_wants_a_login_is_told_at_once(
     with connect_proxy("407 Proxy Authentication Required") as proxy:
         env = {"HTTPS_PROXY": f"http://{proxy.address}"}
 
-        ran = run("--json", "-j", "1", env=env)
+        ran = run("--json", "-j", "1", "--login-base-url", BEHIND_PROXY, env=env)
 
         assert ran.code == 1
         for result in ran.json["results"]:
@@ -239,7 +272,7 @@ def test_a_proxy_that_is_down_is_told(run: Command, idp: Emulator) -> None:
     """A proxy that nobody answers at is named as such; the request does not go around it."""
     env = {"HTTPS_PROXY": f"http://127.0.0.1:{closed_port()}"}
 
-    ran = run("--json", "--max-attempts", "1", env=env)
+    ran = run("--json", "--max-attempts=1", "--login-base-url", BEHIND_PROXY, env=env)
 
     (result,) = ran.json["results"]
     assert (ran.code, result["error"]["kind"]) == (1, "unreachable")
@@ -252,7 +285,7 @@ def test_a_proxy_scheme_that_is_not_spoken_is_told(run: Command, idp: Emulator) 
     """socks5:// is refused in words, not with a traceback, and not gone around."""
     env = {"ALL_PROXY": f"socks5://127.0.0.1:{closed_port()}"}
 
-    ran = run("--max-attempts", "1", env=env)
+    ran = run("--max-attempts", "1", "--login-base-url", BEHIND_PROXY, env=env)
 
     assert ran.code in {1, 2}
     assert "proxy" in ran.stderr
@@ -263,11 +296,12 @@ def test_a_proxy_scheme_that_is_not_spoken_is_told(run: Command, idp: Emulator) 
 def test_tls_is_verified_through_a_proxy(project: Project, run: Command, idp: Emulator) -> None:
     """A tunnel changes nothing about whom to trust."""
     project.add_all(apps(1))
-    with connect_proxy() as proxy:
+    with connect_proxy(leads_to=idp.port) as proxy:
         env = {"HTTPS_PROXY": f"http://{proxy.address}"}
 
-        ran = run("--json", "--login-base-url", idp.base_url, env=env, bare=True)
+        ran = run("--json", "--login-base-url", BEHIND_PROXY, env=env, bare=True)
 
+        assert proxy.asked
         (result,) = ran.json["results"]
         assert (result["error"]["kind"], result["attempts"]) == ("untrusted", 1)
         assert "--ca-bundle" in result["error"]["remedy"]

@@ -40,6 +40,7 @@ from credentials_provider.transport.connections import Answer
 from e2e.conftest import no_backoff
 from support import (
     API,
+    BEHIND_PROXY,
     OTHER_TENANT,
     SCOPE,
     Project,
@@ -411,12 +412,10 @@ def test_no_way_to_the_provider_shows_what_would_have_been_sent(
     planted(*words, "--login-base-url", f"https://localhost:{closed_port()}", code=1)
     stranger = Trust(os.path.dirname(planted.project.folder)).file
     planted(*words, "--ca-bundle", stranger, code=1)
-    for name in ("NO_PROXY", "no_proxy"):  # localhost would be spared
-        monkeypatch.delenv(name, raising=False)
     with connect_proxy("407 Proxy Authentication Required") as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://jo:{SECRETS['proxy']}@{proxy.address}")
-        planted(*words, code=1)
-        planted("doctor", "literal", code=1)
+        planted(*words, "--login-base-url", BEHIND_PROXY, code=1)
+        planted("doctor", "literal", "--login-base-url", BEHIND_PROXY, code=1)
         assert proxy.heads
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from credentials_provider.emulator import Emulator, Fault
 from support import (
+    BEHIND_PROXY,
     Command,
     Project,
     Ran,
@@ -336,7 +337,7 @@ def test_a_proxy_that_refuses_is_told_and_hears_no_secret(
     project.add_all(many)
     with connect_proxy(status) as proxy:
         env = {"HTTPS_PROXY": f"http://user:pr0xy-pass@{proxy.address}"}
-        ran = run("--json", "--max-attempts", "1", env=env)
+        ran = run("--json", "--max-attempts=1", "--login-base-url", BEHIND_PROXY, env=env)
 
     (result,) = ran.json["results"]
     assert (ran.code, result["error"]["kind"]) == (1, "unreachable")

@@ -19,7 +19,7 @@ from credentials_provider.entra.untrusted import UNTRUSTED
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.transport.connections import Answer, Connections, HttpRequest, Trouble
 from credentials_provider.transport.trust import tls_context, untrusted_reason
-from support import apps
+from support import BEHIND_PROXY, apps
 
 from .servers import Server, answering
 
@@ -286,7 +286,7 @@ def test_a_run_behind_a_proxy_that_drips_ends_with_its_deadline(
     run.project.add_all(apps(3))
     proxy = {"HTTPS_PROXY": f"http://localhost:{dripping.port}", "NO_PROXY": "x.test"}
     began = time.monotonic()
-    ran = run("--json", "--deadline", "2s", env=proxy)
+    ran = run("--json", "--deadline", "2s", "--login-base-url", BEHIND_PROXY, env=proxy)
     assert time.monotonic() - began < 2 + 2
     assert ran.code == 1
     kinds = [each["error"]["kind"] for each in ran.json["results"]]
@@ -320,7 +320,7 @@ def test_a_connection_is_used_again_after_a_quick_answer() -> None:
 def test_a_proxy_that_cannot_be_ends_at_once(run: Command, value: str, says: str) -> None:
     """One message with the variable and the cure, nothing of its value, nobody asked."""
     run.project.add_all(apps(3))
-    ran = run("--json", env={"HTTPS_PROXY": value})
+    ran = run("--json", "--login-base-url", BEHIND_PROXY, env={"HTTPS_PROXY": value})
     assert ran.code == 1
     for result in ran.json["results"]:
         error = result["error"]

@@ -137,29 +137,18 @@ def test_a_command_that_the_script_took_for_a_name_is_suggested(
     assert "unknown identity" in first if content else "'statsu' is neither a command nor" in first
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["--refresh-ahead", "banana"], "--refresh-ahead=auto"),
-        (["--refresh-ahead", "10m"], "--refresh-before 10m"),
-    ],
-)
 @pytest.mark.parametrize("content", ["[]", None])
 def test_a_value_of_refresh_ahead_in_a_name_s_place_is_told_as_that(
-    capsys: pytest.CaptureFixture[str],
-    checkout: Path,
-    words: Sequence[str],
-    told: str,
-    content: str | None,
+    capsys: pytest.CaptureFixture[str], checkout: Path, content: str | None
 ) -> None:
     """Not as a missing identities file, which is what would be wrong next."""
     folder = checkout / ".oauth-tokens"
     folder.mkdir(mode=0o700)
     if content is not None:
         (folder / "entra-identities.json").write_text(content)
-    code, _, err = run(capsys, "generate", *words, root=str(checkout))
+    code, _, err = run(capsys, "generate", "--refresh-ahead", "banana", root=str(checkout))
     assert code == 2
-    assert told in err
+    assert "--refresh-ahead=auto" in err
     assert not err.startswith("error: there is no identities file")
 
 

@@ -73,6 +73,29 @@ def test_hosts_that_need_no_proxy(listed: str, host: str, port: int, direct: boo
 
 
 @pytest.mark.parametrize(
+    ("host", "direct"),
+    [
+        ("localhost", True),
+        ("LOCALHOST.", True),
+        ("127.0.0.1", True),
+        ("127.255.0.9", True),
+        ("[::1]", True),
+        ("localhost.example.com", False),
+        ("notlocalhost", False),
+        ("127.0.0.1.example.com", False),
+        ("128.0.0.1", False),
+        ("10.0.0.1", False),
+        ("[::2]", False),
+    ],
+)
+@pytest.mark.parametrize("listed", ["", "x.test"])
+def test_this_machine_needs_no_proxy(host: str, direct: bool, listed: str) -> None:
+    """Whatever NO_PROXY says: a proxy's loopback is another machine's."""
+    proxies = dict.fromkeys(("HTTPS_PROXY", "ALL_PROXY"), "http://proxy:1")
+    assert (proxy_for(f"https://{host}:8443", {**proxies, "NO_PROXY": listed}) is None) is direct
+
+
+@pytest.mark.parametrize(
     ("value", "login"),
     [
         (f"http://jo:{SECRET}@proxy:1", f"jo:{SECRET}"),

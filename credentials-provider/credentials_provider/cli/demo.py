@@ -41,7 +41,6 @@ def command(root: str, /) -> int:
     identities_file = os.path.join(folder, IDENTITIES_FILE)
     apps = sample_apps(4)
     broken = apps[-1].name
-    os.environ["NO_PROXY"] = "localhost"  # the emulator is on this machine, whatever else is not
     with Emulator(apps) as emulator:
         arguments = ["-a", "entra", "-i", identities_file, "-o", folder, "--env-file", os.devnull]
         arguments += ["--login-base-url", emulator.base_url, "--ca-bundle", emulator.ca_file]

@@ -209,8 +209,6 @@ def _say(root: str, emulator: Emulator, identities_file: str, *, as_json: bool) 
         click.echo(json.dumps(document))
         return
     program = [os.path.join(root, "generate_creds.sh")] if root else [PROGRAM, "generate"]
-    if any(name.lower() in {"https_proxy", "all_proxy"} for name in os.environ):
-        program[:0] = ["env", "no_proxy=localhost"]
     files = ["--identities-file", identities_file, "--output-dir", os.path.dirname(ca_file)]
     provider = ["--login-base-url", base_url, "--ca-bundle", ca_file]
     click.echo(f"Entra ID emulator at {base_url} (Ctrl-C stops it). Mint from another terminal:\n")

@@ -269,18 +269,31 @@ def _run(run_options: RunOptions, console: Observer) -> Report:
         return batch.run(run_options, console)
     except (NoIdentitiesError, UnknownIdentityError) as error:
         value = click.get_current_context().meta.get(_NAME_OR_VALUE)
-        names = error.names if isinstance(error, UnknownIdentityError) else run_options.names
+        if value in run_options.names and run_options.lead is None:
+            if _is_lead(value):
+                return _run(_with_lead(run_options, value), console)
+            error.hint = (
+                "--refresh-ahead takes its value with =: --refresh-ahead=auto, =10m or =25%."
+            )
+        names = run_options.names
         if names and isinstance(error, NoIdentitiesError):
             error.message = (
                 f"{names[0][:128]!r} is neither a command nor an identity: {error.message}"
             )
-        if isinstance(value, str) and value in names:
-            error.hint = (
-                f"To renew what has this much life left, write --refresh-before {value}."
-                if _is_lead(value)
-                else "--refresh-ahead takes its value with =: --refresh-ahead=auto, =10m or =25%."
-            )
         raise
+
+
+def _with_lead(run_options: RunOptions, value: str) -> RunOptions:
+    """What is asked for if `value`, which names no identity, is the value of --refresh-ahead."""
+    return run_options._replace(
+        names=tuple(name for name in run_options.names if name != value),
+        lead=parse_lead(value),
+        warnings=(*run_options.warnings, _old_form(value)),
+    )
+
+
+def _old_form(value: str) -> str:
+    return f"--refresh-ahead takes its value with =; write --refresh-ahead={value}"
 
 
 def _is_lead(text: str) -> bool:
@@ -344,4 +357,4 @@ def _warnings(options: dict[str, Any]) -> Iterator[str]:
         )
     context = click.get_current_context(silent=True)
     if value := context.meta.get(_OLD_FORM) if context else None:
-        yield f"--refresh-ahead takes its value with =; write --refresh-before {value}"
+        yield _old_form(value)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from credentials_provider.errors import ConfigurationError, SecretUnavailableError
 from credentials_provider.extras import cure
+from credentials_provider.transport.proxies import is_loopback
 from credentials_provider.transport.trust import tls_context
 
 if TYPE_CHECKING:
@@ -196,6 +197,11 @@ def _transport(ca_bundle: str | None) -> Iterator[Any]:
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             super().init_poolmanager(*args, **{**kwargs, "ssl_context": context})
+
+        def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            if is_loopback(urlsplit(request.url).hostname or ""):
+                kwargs["proxies"] = None
+            return super().send(request, *args, **kwargs)
 
         def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
             return super().proxy_manager_for(proxy, **{**kwargs, "ssl_context": context})

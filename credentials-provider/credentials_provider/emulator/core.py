@@ -225,7 +225,8 @@ class Emulator:
     def _tls(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._ca.issue_cert("localhost", "127.0.0.1", "::1").configure_cert(context)
+        names = ("localhost", "127.0.0.1", "::1", "emulator.test")  # the last: behind a proxy
+        self._ca.issue_cert(*names).configure_cert(context)
         return context
 
     def _write_ca(self) -> None:

@@ -1,7 +1,8 @@
 """Which proxy a request goes through: one rule for everything that this program connects to.
 
 The variables are those of curl and requests; on macOS and Windows the system's settings count
-where there are none. Nothing of a proxy's address but host and port is ever shown.
+where there are none. This machine itself is never reached through one. Nothing of a proxy's
+address but host and port is ever shown.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def proxy_for(url: str, environment: Mapping[str, str] = os.environ) -> Proxy | 
     host = parts.hostname or ""
     port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
     where, value = _setting(parts.scheme, environment)
-    if not value or is_direct(host, port, environment):
+    if not value or is_loopback(host) or is_direct(host, port, environment):
         return None
     return _checked(where, value)
 
@@ -106,6 +107,14 @@ def is_direct(host: str, port: int, environment: Mapping[str, str] = os.environ)
     if listed is None:
         return bool(urllib.request.proxy_bypass(host))
     return any(_matches(entry.strip().lower(), host.lower(), port) for entry in listed.split(","))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its name or by its address."""
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    address = _address(host)
+    return address is not None and address.is_loopback
 
 
 def _setting(scheme: str, environment: Mapping[str, str]) -> tuple[str, str]:
