@@ -269,21 +269,21 @@ def _fingerprint(definition: list[str | None]) -> str:
 
 def _from_environment(settings: Settings) -> IdentitiesFile:
     """The registry's `ENTRA_…` variables (or options), or those of a pod, define `ingress`."""
-    missing = _missing(settings)
-    if not missing and not settings.identities_file_given:
+    missing, given = _missing(settings), settings.identities_file_given
+    if not missing and not given:
         return _one_identity(
             "the environment (ENTRA_TENANT_ID, ENTRA_CLIENT_ID, ENTRA_CLIENT_SECRET)", settings
         )
-    hint = (
-        "Make it with `credentials-provider identities init`, which asks for what it needs, or by "
-        "hand: a JSON array of objects with identity_name, tenant_id, client_id, client_secret and "
-        "scope."
+    raise NoIdentitiesError(
+        f"there is no identities file at {settings.identities_file}",
+        hint=settings.moved
+        if settings.moved and not given
+        else f"Set {' and '.join(missing)} as well, or create the file."
+        if not given and len(missing) < _PARTS
+        else "Make it with `credentials-provider identities init`, which asks for what it needs, "
+        "or by hand: a JSON array of objects with identity_name, tenant_id, client_id, "
+        "client_secret and scope.",
     )
-    if not settings.identities_file_given and settings.moved:
-        hint = settings.moved
-    elif not settings.identities_file_given and len(missing) < _PARTS:
-        hint = f"Set {' and '.join(missing)} as well, or create the file."
-    raise NoIdentitiesError(f"there is no identities file at {settings.identities_file}", hint=hint)
 
 
 def identity_of_options(settings: Settings) -> IdentitiesFile:
