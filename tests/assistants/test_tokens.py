@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
 
-from credentials_provider.assistants.bridge.tokens import (
-    FORCED_INTERVAL,
-    OLD_TOKEN_FOR,
-    Tokens,
-)
+from credentials_provider.assistants.bridge.tokens import Tokens
 from credentials_provider.assistants.bridge.trouble import TroubleError
 from credentials_provider.emulator import Fault
 from credentials_provider.model import RunOptions
+from credentials_provider.run.access import NoTokenError
+from credentials_provider.run.source import FORCED_INTERVAL, OLD_TOKEN_FOR, TokenSource
 from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.store import LOCK_NAME
-from support import Listener, renew
+from support import Listener, renew, until
 
 if TYPE_CHECKING:
     from credentials_provider.emulator import App
     from support import Project
+
+
+class Holding(Listener):
+    """Lets a renewal begin once all others of `threads` wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[threading.Thread] = []
+
+    def start(self, count: int) -> None:
+        del count
+        others = [each for each in self.threads if each is not threading.current_thread()]
+        until(lambda: all(self._waits(each) for each in others))
+
+    def _waits(self, thread: threading.Thread) -> bool:
+        frame = sys._current_frames().get(thread.ident or 0)
+        return frame is not None and frame.f_code is threading.Condition.wait.__code__
 
 
 class Bench:
@@ -31,17 +48,19 @@ class Bench:
         self.project = project
         self.name = app.name
         self.clock = 1000.0
-        self.listener = Listener()
+        self.listener = Holding()
         flags = Flags(
             identities_file=project.identities_file,
             output_dir=project.output,
             login_base_url=project.idp.base_url,
             ca_bundle=project.idp.ca_file,
         )
-        options = RunOptions(
+        self.options = RunOptions(
             load_settings(flags, {}, project.folder), max_attempts=1, lock_timeout=0.05
         )
-        self.tokens = Tokens(options, app.name, 300.0, self.listener, monotonic=lambda: self.clock)
+        self.tokens = Tokens(
+            self.options, app.name, 300.0, self.listener, monotonic=lambda: self.clock
+        )
 
     @property
     def minted(self) -> int:
@@ -116,3 +135,26 @@ def test_an_old_token_that_is_valid_is_given_for_a_while_before_the_next_try(
     bench.clock += later
     assert bench.tokens.get() == old
     assert bench.minted == before + asked
+
+
+@pytest.mark.parametrize("user", ["bridge", "endpoint and Credential"])
+def test_calls_that_wait_for_a_renewal_share_its_failure(bench: Bench, user: str) -> None:
+    """One request and one answer for all; who asks later tries anew."""
+    bench.project.idp.inject(Fault("unavailable"), times=None)
+    source = TokenSource(bench.options, bench.listener)
+    told: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises((TroubleError, NoTokenError)) as error:
+            bench.tokens.get() if user == "bridge" else source.get(bench.name, 300.0)
+        told.append(str(error.value))
+
+    bench.listener.threads = threads = [threading.Thread(target=ask) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert (len(told), len(set(told)), bench.minted) == (8, 1, 1)
+    bench.listener.threads = []
+    ask()
+    assert bench.minted == 2

@@ -17,6 +17,8 @@ from credentials_provider.run.access import ValidToken, get_token
 from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from credentials_provider.model import Observer, RunOptions
     from credentials_provider.run.audit import Audit
 
@@ -31,19 +33,26 @@ class TokenSource:
         options: settings and limits.
         observer: gets the warnings of a renewal.
         audit: gets a line for each new token.
+        monotonic: a clock, in seconds.
 
     """
 
     def __init__(
-        self, options: RunOptions, observer: Observer, *, audit: Audit | None = None
+        self,
+        options: RunOptions,
+        observer: Observer,
+        *,
+        audit: Audit | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._audit = audit
+        self._monotonic = monotonic
         self._options = options._replace(force=False)
         self._observer = observer
         self._store = TokenStore(options.settings.output_dir)
         self._lock = threading.Lock()
         # By process, too: a fork has no thread that would end its parent's renewal.
-        self._renewals: dict[tuple[int, str, float], Future[ValidToken]] = {}
+        self._renewals: dict[tuple[int, str, float, bool], Future[ValidToken]] = {}
         self._known: dict[str, tuple[object, ValidToken]] = {}
         # Until when (monotonic) an old token is given without a try, and none renewed after a 401.
         self._kept: dict[str, float] = {}
@@ -55,7 +64,7 @@ class TokenSource:
         if access is None or files != self._files(name):
             return None
         left = access.expires_on - time.time()
-        untried = left > 0 and time.monotonic() < self._kept.get(name, 0.0)
+        untried = left > 0 and self._monotonic() < self._kept.get(name, 0.0)
         enough = left > Lead(seconds=min_ttl, capped=True).of(_life(access))
         return access if enough or untried else None
 
@@ -67,7 +76,7 @@ class TokenSource:
             ConfigurationError: no such identity, or a configuration that cannot be used.
 
         """
-        return self.ready(name, min_ttl) or self._once(name, min_ttl)
+        return self.ready(name, min_ttl) or self.renewed(name, min_ttl)
 
     def replaced(self, name: str, refused: str) -> ValidToken | None:
         """Another token than the one that a server has refused, renewed if need be.
@@ -75,31 +84,37 @@ class TokenSource:
         None where there is no other: the refused one is younger than five minutes, or could not be
         renewed.
         """
-        access = self._once(name, 0.0)
+        access = self.renewed(name, 0.0)
         life = _life(access)
         age = life - (access.expires_on - time.time())
-        tried = time.monotonic() < self._forced.get(name, 0.0)
+        tried = self._monotonic() < self._forced.get(name, 0.0)
         if access.token == refused and age > FORCED_INTERVAL and not tried:
-            self._forced[name] = time.monotonic() + FORCED_INTERVAL
+            self._forced[name] = self._monotonic() + FORCED_INTERVAL
             # Due once it is five minutes old: a token that was renewed meanwhile is not.
-            access = self._once(name, life - FORCED_INTERVAL)
+            access = self.renewed(name, life - FORCED_INTERVAL)
         return None if access.token == refused else access
 
-    def _once(self, name: str, min_ttl: float) -> ValidToken:
+    def renewed(self, name: str, min_ttl: float, options: RunOptions | None = None) -> ValidToken:
+        """What `get` gives where the token in memory is of no use.
+
+        Who asks while another thread renews gets what that one gets, a failure too. `options` are
+        taken in place of the source's own.
+        """
+        options = options or self._options
         mine: Future[ValidToken] = Future()
-        key = os.getpid(), name, min_ttl
+        key = os.getpid(), name, min_ttl, options.force
         with self._lock:
             renewal = self._renewals.setdefault(key, mine)
         if renewal is not mine:
             return renewal.result()
         try:
             files = self._files(name)  # before: what is read is of then or later
-            access = get_token(self._options, name, min_ttl, self._observer)
+            access = get_token(options, name, min_ttl, self._observer)
             before = self._known.get(name)
             if self._audit and (before is None or before[1].token != access.token):
                 self._audit.record(name, access)
             self._known[name] = (files, access)
-            self._kept[name] = time.monotonic() + OLD_TOKEN_FOR if access.kept else 0.0
+            self._kept[name] = self._monotonic() + OLD_TOKEN_FOR if access.kept else 0.0
             mine.set_result(access)
         except BaseException as error:
             mine.set_exception(error)

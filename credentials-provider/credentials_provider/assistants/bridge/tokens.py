@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING
 
 from credentials_provider.assistants.bridge.trouble import TroubleError
 from credentials_provider.errors import CredentialsProviderError
-from credentials_provider.permissions import stamp
-from credentials_provider.run.access import get_token
-from credentials_provider.tokens.store import TokenStore
+from credentials_provider.run.source import FORCED_INTERVAL, TokenSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credentials_provider.model import Observer, RunOptions
+    from credentials_provider.run.access import ValidToken
     from credentials_provider.run.audit import Audit
 
-OLD_TOKEN_FOR = 30.0  # seconds for which a renewal that failed is not tried again
-REMEMBERED = 5.0  # seconds for which a token is taken without planning anew
-FORCED_INTERVAL = 300.0  # seconds between two renewals that a server's refusal causes
 # Seconds for the first token, since assistants wait ten for a first answer; and for a new one while
 # the old one is valid.
 SHORT_DEADLINE = 8.0
@@ -39,22 +35,15 @@ class Tokens:
         monotonic: Callable[[], float] = time.monotonic,
         audit: Audit | None = None,
     ) -> None:
-        self._audit = audit
         self._options = options
         self._identity = identity
         self._min_ttl = min_ttl
         self._observer = observer
         self._monotonic = monotonic
+        self._source = TokenSource(options, observer, audit=audit, monotonic=monotonic)
         self._lock = threading.Lock()
-        settings = options.settings
-        self._files = (
-            TokenStore(settings.output_dir).path(identity),
-            settings.identities_file,
-        )
-        self._token = ""
-        self._expires_on = 0.0
-        self._until = float("-inf")
-        self._seen: tuple[object, ...] = ()
+        self._refusals = threading.Lock()
+        self._last: ValidToken | None = None
         self._forced_at = float("-inf")
 
     def get(self) -> str:
@@ -64,10 +53,8 @@ class Tokens:
             TroubleError: there is none.
 
         """
-        with self._lock:
-            if self._monotonic() < self._until and self._seen == self._look():
-                return self._token
-            return self._take(force=False)
+        access = self._source.ready(self._identity, self._min_ttl)
+        return access.token if access is not None else self._renewed(force=False)
 
     def after_refusal(self, refused: str) -> str | None:
         """Another token than the one that the server refused; None where there is none.
@@ -79,38 +66,25 @@ class Tokens:
             TroubleError: the provider gives none.
 
         """
-        with self._lock:
-            found = self._take(force=False)
-            if found != refused:
-                return found
-            if self._monotonic() - self._forced_at < FORCED_INTERVAL:
-                return None
-            self._forced_at = self._monotonic()
-            found = self._take(force=True)
+        with self._refusals:
+            found = self._renewed(force=False)
+            if found == refused and self._monotonic() - self._forced_at >= FORCED_INTERVAL:
+                self._forced_at = self._monotonic()
+                found = self._renewed(force=True)
             return found if found != refused else None
 
-    def _take(self, *, force: bool) -> str:
+    def _renewed(self, *, force: bool) -> str:
+        last = self._last
         options = self._options._replace(force=force)
-        if not self._token or self._expires_on > time.time() + 1:
+        if last is None or last.expires_on > time.time() + 1:
             least = min(options.deadline, SHORT_DEADLINE)
             options = options._replace(deadline=least, lock_timeout=least)
-        seen = self._look()
         try:
-            access = get_token(options, self._identity, self._min_ttl, self._observer)
-            if self._audit and access.token != self._token:
-                self._audit.record(self._identity, access)
+            access = self._source.renewed(self._identity, self._min_ttl, options)
         except CredentialsProviderError as error:
             raise TroubleError(error.message, error.hint or "") from None
-        left = access.expires_on - time.time()
-        if access.kept is not None:
+        with self._lock:
+            is_new, self._last = access is not self._last, access
+        if is_new and access.kept is not None:
             self._observer.warn(f"{self._identity} keeps its old token: {access.kept.message}")
-            self._until = self._monotonic() + min(OLD_TOKEN_FOR, left - 1)
-        else:
-            self._until = self._monotonic() + min(REMEMBERED, left / 10)
-        # Where this call has renewed, its own write is another's to see: once too often is cheap.
-        self._token, self._expires_on, self._seen = access.token, access.expires_on, seen
-        return self._token
-
-    def _look(self) -> tuple[object, ...]:
-        """What tells that a file has been replaced."""
-        return tuple(stamp(path) for path in self._files)
+        return access.token
