@@ -315,7 +315,9 @@ def test_what_never_answers_holds_up_neither_the_deadline_nor_a_signal(
     """A login host that takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         host = f"https://127.0.0.1:{silent.getsockname()[1]}"
-        flags = Flags(healthy.identities_file, healthy.output, login_base_url=host)
+        flags = Flags(
+            identities_file=healthy.identities_file, output_dir=healthy.output, login_base_url=host
+        )
         *_, last = doctor.examine(
             doctor.DoctorOptions(healthy.folder, flags, {}), time.time(), deadline=1.0
         )

@@ -13,7 +13,14 @@ import click
 
 from credentials_provider import __version__
 from credentials_provider.cli import streams
-from credentials_provider.cli.helping import PARSED, PROGRAM, Group, as_started, program_name
+from credentials_provider.cli.helping import (
+    PARSED,
+    PROGRAM,
+    Group,
+    as_started,
+    printing_flag,
+    program_name,
+)
 from credentials_provider.errors import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -100,6 +107,13 @@ class LazyGroup(Group):
     name=PROGRAM,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
+    params=[
+        printing_flag(
+            "--version",
+            text=lambda _: f"{PROGRAM}, version {__version__}",
+            help="Show the version and exit.",
+        )
+    ],
     examples="""
     # See it work, without a tenant
     credentials-provider demo
@@ -109,7 +123,6 @@ class LazyGroup(Group):
     """,
     epilog="Without a command it says what to do next. `generate --help` lists the exit codes.",
 )
-@click.version_option(__version__, "--version", prog_name=PROGRAM)
 @click.pass_context
 def group(ctx: click.Context) -> None:
     """Access tokens for machine identities from Microsoft Entra ID, renewed before they expire."""
