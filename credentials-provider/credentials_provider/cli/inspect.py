@@ -31,7 +31,7 @@ from credentials_provider.diagnostics.inspection.registry import (
 from credentials_provider.diagnostics.inspection.verifying import Expectation, verify
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
 from credentials_provider.identities.reading import authority_base, read_entries, select
-from credentials_provider.identities.rules import SCOPE_END, is_guid
+from credentials_provider.identities.rules import SCOPE_END, composed, is_guid
 from credentials_provider.identities.validation import valid_identity
 from credentials_provider.permissions import MAXIMUM_SIZE, read_file
 from credentials_provider.tokens.claims import epoch_claim
@@ -109,7 +109,7 @@ def command(root: str, /, **options: Any) -> int:
 def _find(target: str, settings: Settings) -> tuple[Token, Mapping[str, Any]]:
     """The token, and its identity's fields where it is one of ours."""
     fields: Mapping[str, Any] = {}
-    path = TokenStore(settings.output_dir).path(target)
+    path = TokenStore(settings.output_dir).path(composed(target))
     if target == "-":
         content = sys.stdin.read(MAXIMUM_SIZE)
     elif os.path.basename(target) == target and os.path.isfile(path):
