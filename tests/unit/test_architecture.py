@@ -34,13 +34,13 @@ MODULES = {
 # Imports run one way: a room may import itself and the rooms before it.
 ROOMS = [
     *(
-        "dotenv_notes",
         "errors",
         "extras",
         "policy",
         "permissions",
         "files",
         "json_text",
+        "dotenv_file",
         "environment",
         "settings",
         "minting",
@@ -50,7 +50,7 @@ ROOMS = [
     *("endpoint", "python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
 ]
 OWNERS = {
-    "dotenv": {"dotenv_notes", "environment"},  # the former for its types alone
+    "dotenv": {"dotenv_file"},
     "filelock": {"tokens.store"},
     "msal": {"entra.client_credentials"},
     "prometheus_client": {"run.metrics"},
@@ -207,6 +207,16 @@ def test_a_run_with_nothing_due_loads_no_library_but_click(project: Project) -> 
     assert stdout.startswith("Tokens saved:")
     assert modules & HEAVY == set()
     assert "click" in modules
+
+
+def test_short_options_load_nothing_that_helps_with_mistakes(project: Project) -> None:
+    """As a timer writes them; mistyped ones get their suggestion all the same."""
+    project.identities("ci")
+    project.token("ci", issued_at=int(time.time()), life=LONGEST_LIFE)
+    file, folder = str(project.identities_file), str(project.folder)
+    code, modules, _ = run(project, "-i", file, "-o", folder, "--refresh-ahead")
+    assert code == 0
+    assert modules & {"difflib", "locale"} == set()
 
 
 def test_only_a_mistake_needs_pydantic(project: Project) -> None:

@@ -174,6 +174,13 @@ class Command(click.Command):
     def get_help_option(self, ctx: click.Context) -> click.Option:  # noqa: ARG002  click's signature
         return _HELP
 
+    def make_parser(self, ctx: click.Context) -> Any:
+        parser = super().make_parser(ctx)
+        # click looks for -i among the long options first, and for what resembles it: that loads
+        # difflib and locale, 3 % of a run with nothing due.
+        getattr(parser, "_long_opt", {}).update(getattr(parser, "_short_opt", {}))
+        return parser
+
     def invoke(self, ctx: click.Context) -> Any:
         ctx.meta[PARSED] = ctx.params
         return super().invoke(ctx)

@@ -1,9 +1,4 @@
-"""The identities file as raw entries: enough for a plan, without validating what is known.
-
-A fingerprint is written to disk only with the token of a validated entry, so an entry whose
-fingerprint stands on disk needs no second validation, as long as what the fingerprint leaves out
-(the credential) is obviously in order.
-"""
+"""The identities file as raw entries: enough for a plan, without pydantic."""
 
 from __future__ import annotations
 
@@ -20,19 +15,13 @@ from credentials_provider.errors import (
     printable,
     quoted,
 )
+from credentials_provider.identities import rules
 from credentials_provider.identities.fields import (
     CREDENTIAL_KINDS,
     DEFINITION_FIELDS,
     FIELDS,
-    known_to_be_right,
+    keeps_the_rules,
     shown_field,
-)
-from credentials_provider.identities.rules import (
-    SCOPE_END,
-    composed,
-    identity_name,
-    name_key,
-    same_sinks,
 )
 from credentials_provider.model import Entry
 from credentials_provider.permissions import is_open, read_file
@@ -65,7 +54,7 @@ class IdentitiesFile(NamedTuple):
 
     @property
     def obvious(self) -> bool:
-        """Whether a fingerprint known from disk is all that is needed to trust every entry."""
+        """Whether every entry is valid, and there is nothing to warn of in it."""
         return all(entry.obvious for entry in self.entries)
 
     @property
@@ -169,7 +158,7 @@ def _same(objects: list[Any], stem: str) -> dict[int, list[Problem]]:
     for index, fields in enumerate(objects, start=1):
         name = fields.get("identity_name") if isinstance(fields, dict) else None
         if isinstance(name, str) and name:
-            places.setdefault(name_key(name), []).append(index)
+            places.setdefault(rules.name_key(name), []).append(index)
     problems: dict[int, list[Problem]] = {}
 
     def add(index: int, message: str, field: str = "identity_name") -> None:
@@ -177,9 +166,9 @@ def _same(objects: list[Any], stem: str) -> dict[int, list[Problem]]:
         problem = Problem(message, index, name or None, field)
         problems.setdefault(index, []).append(problem)
 
-    for index, other in same_sinks(objects):
+    for index, other in rules.same_sinks(objects):
         add(index, f"entry {other} has the same sink: each needs a path or key of its own", "sinks")
-    for index in places.get(name_key(stem), ()) if identity_name(stem) is None else ():
+    for index in places.get(rules.name_key(stem), ()) if rules.identity_name(stem) is None else ():
         add(index, f"{printable(stem)}.json is the name of the identities file itself")
     for same in places.values():
         for index in same if len(same) > 1 else ():
@@ -196,34 +185,27 @@ def make_entry(
         wrong = Problem("is not a JSON object", index)
         return Entry(index, "", {}, "", obvious=False, problems=(wrong,), is_object=False)
     fields = _with_defaults(given, settings)
-    name, *_ = definition = [_text(fields, field) for field in DEFINITION_FIELDS]
-    shown = printable(name or "")
+    definition = [_text(fields, field) for field in DEFINITION_FIELDS]
+    name = printable(definition[0] or "")
+    found = [*problems]
     if isinstance(given, _Doubled):
-        problems = [
-            *problems,
-            *(
-                Problem("stands more than once", index, shown[:64] or None, shown_field(field))
-                for field in given.names
-            ),
+        found += [
+            Problem("stands more than once", index, name[:64] or None, shown_field(field))
+            for field in given.names
         ]
     host = _text(fields, "login_base_url")
     if host is not None and (problem := login_host_problem(host, settings)):
-        problems = [*problems, Problem(problem, index, shown[:64] or None, "login_base_url")]
-    obvious = (
-        not problems
-        and all(definition)
-        and FIELDS["identity_name"].problem(name) is None  # it becomes a path
-        and known_to_be_right(fields)
-    )
+        found.append(Problem(problem, index, name[:64] or None, "login_base_url"))
+    obvious = not found and fields.keys() <= FIELDS.keys() and keeps_the_rules(fields)
     fingerprint = _fingerprint([*definition, authority_base(fields, settings)])
-    return Entry(index, shown, fields, fingerprint, obvious=obvious, problems=tuple(problems))
+    return Entry(index, name, fields, fingerprint, obvious=obvious, problems=tuple(found))
 
 
 def _with_defaults(given: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """The fields of an entry with what the environment, or another field, says of absent ones."""
     fields = dict(given)
     if isinstance(name := fields.get("identity_name"), str):
-        fields["identity_name"] = composed(name)
+        fields["identity_name"] = rules.composed(name)
     if settings.tenant_id:
         fields.setdefault("tenant_id", settings.tenant_id)
     if isinstance(fields.get("managed_identity"), str):
@@ -233,7 +215,7 @@ def _with_defaults(given: dict[str, Any], settings: Settings) -> dict[str, Any]:
         _take_pod_identity(fields, settings.environment)
     if fields.get("scope") is None or fields["scope"] == "":
         own = _text(fields, "client_id")
-        scope = default_scope(settings) or (own and f"api://{own}{SCOPE_END}")
+        scope = default_scope(settings) or (own and f"api://{own}{rules.SCOPE_END}")
         if scope:
             fields["scope"] = scope
     return fields
@@ -254,8 +236,8 @@ def default_scope(settings: Settings) -> str | None:
     if settings.scope:
         return settings.scope
     if uri := settings.environment.get("ENTRA_APPLICATION_ID_URI"):
-        return uri.rstrip("/") + SCOPE_END
-    return f"api://{settings.client_id}{SCOPE_END}" if settings.client_id else None
+        return uri.rstrip("/") + rules.SCOPE_END
+    return f"api://{settings.client_id}{rules.SCOPE_END}" if settings.client_id else None
 
 
 def _text(fields: Mapping[str, Any], field: str) -> str | None:
@@ -281,23 +263,20 @@ def _fingerprint(definition: list[str | None]) -> str:
 
 def _from_environment(settings: Settings) -> IdentitiesFile:
     """The registry's `ENTRA_…` variables (or options), or those of a pod, define `ingress`."""
-    path = settings.identities_file
-    missing = _missing(settings)
-    if settings.identities_file_given or missing:
-        raise NoIdentitiesError(
-            f"there is no identities file at {path}",
-            hint=(
-                settings.moved
-                if settings.moved and not settings.identities_file_given
-                else f"Set {' and '.join(missing)} as well, or create the file."
-                if not settings.identities_file_given and 0 < len(missing) < _PARTS
-                else "Make it with `credentials-provider identities init`, which asks for what it "
-                "needs, or by hand: a JSON array of objects with identity_name, tenant_id, "
-                "client_id, client_secret and scope."
-            ),
+    missing, given = _missing(settings), settings.identities_file_given
+    if not missing and not given:
+        return _one_identity(
+            "the environment (ENTRA_TENANT_ID, ENTRA_CLIENT_ID, ENTRA_CLIENT_SECRET)", settings
         )
-    return _one_identity(
-        "the environment (ENTRA_TENANT_ID, ENTRA_CLIENT_ID, ENTRA_CLIENT_SECRET)", settings
+    raise NoIdentitiesError(
+        f"there is no identities file at {settings.identities_file}",
+        hint=settings.moved
+        if settings.moved and not given
+        else f"Set {' and '.join(missing)} as well, or create the file."
+        if not given and len(missing) < _PARTS
+        else "Make it with `credentials-provider identities init`, which asks for what it needs, "
+        "or by hand: a JSON array of objects with identity_name, tenant_id, client_id, "
+        "client_secret and scope.",
     )
 
 
@@ -375,7 +354,7 @@ def select(entries: Sequence[Entry], names: Sequence[str], path: str) -> list[En
 
     """
     known = {entry.name for entry in entries}
-    wanted = dict.fromkeys(composed(name) for name in names)
+    wanted = dict.fromkeys(rules.composed(name) for name in names)
     if unknown := [name for name in wanted if name not in known]:
         problems = [
             Problem(f"{path} has no identity of this name{_near(name, known)}", None, name[:128])
