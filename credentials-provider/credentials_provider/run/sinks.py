@@ -101,7 +101,7 @@ def state(sink: Sink, document: Mapping[str, Any], cluster: Cluster | None = Non
         if content is None:
             return "missing"
         as_asked = (sink.mode is None or stat.S_IMODE(found.st_mode) == sink.mode) and all(
-            wanted in {None, there}
+            wanted in {-1, there}
             for wanted, there in zip(_ids(sink), (found.st_uid, found.st_gid), strict=True)
         )
         text = content.data.decode()
@@ -121,9 +121,9 @@ def readers(sink: Sink) -> dict[str, tuple[int, int] | None]:
         return {"this user": None}
     owner, group = _ids(sink)
     found: dict[str, tuple[int, int] | None] = {}
-    if owner is not None:
+    if owner >= 0:
         found[f"the user {sink.owner}"] = (owner, _NOBODY)
-    if group is not None:
+    if group >= 0:
         found[f"the group {sink.group}"] = (_NOBODY, group)
     return found
 
@@ -210,8 +210,8 @@ def _replace(sink: Sink, change: Callable[[str], str]) -> None:
         found = os.stat(path)
         _check_owner(path, found, owner)
         mode = stat.S_IMODE(found.st_mode) & ~EVERYBODY
-        owner = found.st_uid if owner is None else owner
-        group = found.st_gid if group is None else group
+        owner = found.st_uid if owner < 0 else owner
+        group = found.st_gid if group < 0 else group
         try:
             text = content.data.decode()
         except UnicodeDecodeError:
@@ -223,15 +223,11 @@ def _replace(sink: Sink, change: Callable[[str], str]) -> None:
             f"there is no folder {folder}",
             hint="Create it, with the permissions that its readers need.",
         )
-    ids = (
-        None
-        if owner is group is None
-        else (-1 if owner is None else owner, -1 if group is None else group)
-    )
-    write_whole(path, change(text), sink.mode or mode, ids)
+    is_named = owner >= 0 or group >= 0
+    write_whole(path, change(text), sink.mode or mode, (owner, group) if is_named else None)
 
 
-def _check_owner(path: str, found: os.stat_result, owner: int | None) -> None:
+def _check_owner(path: str, found: os.stat_result, owner: int) -> None:
     """Keep a token out of a file that somebody else put there."""
     if found.st_uid == owner or is_trusted(found.st_uid):
         return
@@ -242,15 +238,15 @@ def _check_owner(path: str, found: os.stat_result, owner: int | None) -> None:
         )
 
 
-def _ids(sink: Sink) -> tuple[int | None, int | None]:
-    """The numbers of owner and group; None where nobody is named.
+def _ids(sink: Sink) -> tuple[int, int]:
+    """The numbers of owner and group; -1 where nobody is named, as chown(2) has it.
 
     Raises:
         StorageError: this machine has no such user or group.
 
     """
     if os.name != "posix" or sink.owner is sink.group is None:
-        return None, None
+        return -1, -1
     import grp  # Windows has none
     import pwd
 
@@ -264,7 +260,7 @@ def _ids(sink: Sink) -> tuple[int | None, int | None]:
         ) from None
 
 
-def _number(name: str | None, look_up: Callable[[str], int]) -> int | None:
+def _number(name: str | None, look_up: Callable[[str], int]) -> int:
     if name is None:
-        return None
+        return -1
     return int(name) if name.isascii() and name.isdigit() else look_up(name)
