@@ -11,12 +11,8 @@ import contextlib
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from credentials_provider.errors import ConfigurationError, printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 OTHERS = 0o077  # group and everybody
 EVERYBODY = 0o007
@@ -176,20 +172,12 @@ def check_links(path: str) -> list[str]:
         UntrustedOwnerError: one was made by a user who is not trusted.
 
     """
-    followed = []
-    for link, found in _links(path):
-        check_owner(link, found)
-        followed.append(link)
-    return followed
-
-
-def _links(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    followed: list[str] = []
     here = os.sep
     if not os.path.isabs(path):  # else the working directory need not be there any more
         path = os.path.join(os.getcwd(), path)
     parts = path.split(os.sep)
-    links = 0
-    while parts and links <= _MOST_LINKS:
+    while parts and len(followed) <= _MOST_LINKS:
         part = parts.pop(0)
         if part in {"", os.curdir}:
             continue
@@ -204,12 +192,13 @@ def _links(path: str) -> Iterator[tuple[str, os.stat_result]]:
                 continue
             target = os.readlink(at)
         except (OSError, ValueError):  # opening the path reports it
-            return
-        yield at, found
-        links += 1
+            break
+        check_owner(at, found)
+        followed.append(at)
         parts[:0] = target.split(os.sep)
         if target.startswith(os.sep):
             here = os.sep
+    return followed
 
 
 def read_file(
