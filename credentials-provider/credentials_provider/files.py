@@ -135,15 +135,17 @@ class Folder:
         """
         try:
             descriptor, temporary = self._create()
+            lock: int | None = None
             try:
-                # Windows renames no open file; elsewhere it is locked until it is in its place.
-                with open(descriptor, "wb", closefd=os.name != "posix") as file:
+                with open(descriptor, "wb") as file:
                     file.write(text.encode())
                     file.flush()
                     if os.name == "posix":  # a umask can take from the owner, too
                         os.fchmod(descriptor, mode)
                     self.give(descriptor, owner)
                     os.fsync(descriptor)
+                    if os.name == "posix":  # Windows renames no open file
+                        lock = os.dup(descriptor)
                 at = self._descriptor
                 names = self._at(temporary), self._at(name)
                 retry_denied(lambda: os.replace(*names, src_dir_fd=at, dst_dir_fd=at))
@@ -152,8 +154,8 @@ class Folder:
                     self.remove(temporary)
                 raise
             finally:
-                if os.name == "posix":
-                    os.close(descriptor)
+                if lock is not None:
+                    os.close(lock)
         except OSError as error:
             raise not_written(os.path.join(self.path, name), error) from None
 
