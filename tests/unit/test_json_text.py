@@ -169,12 +169,32 @@ def test_comments_stay_where_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 3000, "[1 2]", '{"a" 1}', '{"a": 1', "// nothing", "", "[1] x", "{'a': 1}"]
+    "text",
+    [
+        "[,]",
+        "[1,,]",
+        '{"a":,}',
+        "{,}",
+        "[" * 3000,
+        "[1 2]",
+        '{"a" 1}',
+        '{"a": 1',
+        "// nothing",
+        "",
+        "[1] x",
+        "{'a': 1}",
+    ],
 )
 def test_what_is_not_json_is_told_with_its_place(text: str) -> None:
     """And never changed."""
     with pytest.raises(json_text.JSONError, match=r"line 1, column [0-9]+"):
         json_text.put(text, ("a",), 1)
+
+
+def test_comments_and_needless_commas_are_told_from_what_stands_in_texts() -> None:
+    """And a comment of several lines is one."""
+    text = '{"a": ",]", "b": "// no", "c": [1, 2,], /* two\nlines, */ "d": "/*",}'
+    assert json_text.parse(text) == {"a": ",]", "b": "// no", "c": [1, 2], "d": "/*"}
 
 
 def test_an_object_with_a_key_twice_is_not_changed() -> None:
