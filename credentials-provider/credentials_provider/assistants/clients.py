@@ -8,6 +8,7 @@ client itself (docs/assistants.md).
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -18,27 +19,29 @@ Form = Literal["json", "jsonc", "toml", "yaml"]
 Headers = dict[str, str]
 Entry = dict[str, Any]
 
+_VARIABLE = re.compile(r"\{(\w+):([^}]+)\}")
+
 
 class ConfigFile(NamedTuple):
-    """A file by platform; `~` and `%NAME%` are expanded, a relative one is the project's.
+    """A file by platform; a relative one is the project's.
 
-    Where the client lets a variable name another folder: the variable, and the path in it.
+    `~` and `%APPDATA%` are expanded. `{NAME:FOLDER}` is the folder that the variable NAME holds, on
+    any platform, or else FOLDER.
     """
 
     linux: str
     macos: str = ""
     windows: str = ""
-    variable: tuple[str, str] | None = None
 
     def path(self, platform: str, environment: Mapping[str, str]) -> str:
         """The absolute path on a platform, `sys.platform`'s name for it."""
-        if self.variable is not None and (folder := environment.get(self.variable[0])):
-            return os.path.abspath(os.path.expanduser(os.path.join(folder, self.variable[1])))
-        by_platform = {"darwin": self.macos, "win32": self.windows}
-        template = by_platform.get(platform) or self.linux
-        for name in ("APPDATA", "USERPROFILE"):
-            template = template.replace(f"%{name}%", environment.get(name, f"%{name}%"))
-        return os.path.abspath(os.path.expanduser(template))
+        template = {"darwin": self.macos, "win32": self.windows}.get(platform) or self.linux
+        variable = _VARIABLE.match(self.linux)
+        if variable and environment.get(variable[1]):
+            template = self.linux
+        path = _VARIABLE.sub(lambda found: environment.get(found[1]) or found[2], template)
+        path = path.replace("%APPDATA%", environment.get("APPDATA", "%APPDATA%"))
+        return os.path.abspath(os.path.expanduser(path))
 
 
 def _plain_bridge(_: str, line: list[str]) -> Entry:
@@ -88,10 +91,12 @@ class Client(NamedTuple):
         return (self.user if scope == "user" else project), scope
 
 
+_GOOSE = {"enabled": True, "timeout": 300}  # seconds
+
 CLIENTS = {
     "claude-code": Client(
         "Claude Code",
-        ConfigFile("~/.claude.json", variable=("CLAUDE_CONFIG_DIR", ".claude.json")),
+        ConfigFile("{CLAUDE_CONFIG_DIR:~}/.claude.json"),
         ".mcp.json",
         _typed_bridge,
         _remote("http"),
@@ -100,7 +105,7 @@ CLIENTS = {
     ),
     "codex": Client(
         "Codex",
-        ConfigFile("~/.codex/config.toml", variable=("CODEX_HOME", "config.toml")),
+        ConfigFile("{CODEX_HOME:~/.codex}/config.toml"),
         ".codex/config.toml",
         static=lambda url, headers: {"url": url, "http_headers": headers},
         form="toml",
@@ -154,10 +159,7 @@ CLIENTS = {
     ),
     "opencode": Client(
         "OpenCode",
-        ConfigFile(
-            "~/.config/opencode/opencode.json",
-            variable=("XDG_CONFIG_HOME", "opencode/opencode.json"),
-        ),
+        ConfigFile("{XDG_CONFIG_HOME:~/.config}/opencode/opencode.json"),
         "opencode.json",
         lambda _, line: {"type": "local", "command": line, "enabled": True},
         lambda url, headers: {"type": "remote", "url": url, "headers": headers, "oauth": False},
@@ -167,9 +169,7 @@ CLIENTS = {
     "zed": Client(
         "Zed",
         ConfigFile(
-            "~/.config/zed/settings.json",
-            windows="%APPDATA%/Zed/settings.json",
-            variable=("XDG_CONFIG_HOME", "zed/settings.json"),
+            "{XDG_CONFIG_HOME:~/.config}/zed/settings.json", windows="%APPDATA%/Zed/settings.json"
         ),
         ".zed/settings.json",
         lambda name, line: {"source": "custom", **_plain_bridge(name, line)},
@@ -179,40 +179,28 @@ CLIENTS = {
     "goose": Client(
         "Goose",
         ConfigFile(
-            "~/.config/goose/config.yaml",
+            "{XDG_CONFIG_HOME:~/.config}/goose/config.yaml",
             windows="%APPDATA%/Block/goose/config/config.yaml",
-            variable=("XDG_CONFIG_HOME", "goose/config.yaml"),
         ),
         None,
-        lambda name, line: {
-            "name": name,
-            "type": "stdio",
-            "cmd": line[0],
-            "args": line[1:],
-            "enabled": True,
-            "timeout": 300,
-        },
-        lambda url, headers: {
-            "type": "streamable_http",
-            "uri": url,
-            "headers": headers,
-            "enabled": True,
-            "timeout": 300,
-        },
+        lambda name, line: (
+            {"name": name, "type": "stdio", "cmd": line[0], "args": line[1:]} | _GOOSE
+        ),
+        lambda url, headers: {"type": "streamable_http", "uri": url, "headers": headers} | _GOOSE,
         "yaml",
         ("extensions",),
     ),
     "kiro": Client("Kiro", ConfigFile("~/.kiro/settings/mcp.json"), ".kiro/settings/mcp.json"),
     "qwen": Client(
         "Qwen Code",
-        ConfigFile("~/.qwen/settings.json", variable=("QWEN_HOME", "settings.json")),
+        ConfigFile("{QWEN_HOME:~/.qwen}/settings.json"),
         ".qwen/settings.json",
         static=lambda url, headers: {"httpUrl": url, "headers": headers},
         form="jsonc",
     ),
     "copilot-cli": Client(
         "GitHub Copilot CLI",
-        ConfigFile("~/.copilot/mcp-config.json", variable=("COPILOT_HOME", "mcp-config.json")),
+        ConfigFile("{COPILOT_HOME:~/.copilot}/mcp-config.json"),
         None,
         lambda name, line: {"type": "local", **_plain_bridge(name, line), "tools": ["*"]},
         lambda url, headers: {"type": "http", "url": url, "headers": headers, "tools": ["*"]},

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
+import subprocess
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from credentials_provider.assistants.documents import (
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from credentials_provider.assistants.clients import Client
-    from credentials_provider.assistants.program import Launch
 
 Delivery = Literal["helper", "bridge", "static"]
 BACKUP = ".before-credentials-provider"
@@ -37,6 +38,8 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 _LONGEST_NAME = 64
 _LARGEST = 1 << 26  # bytes; some assistants keep their history in the same file
 _OURS = ("mcp-bridge", "headers-json")
+# Claude Code gives a helper ten seconds; whoever waits for another run's renewal waits as well.
+_HELPER_DEADLINE = "7s"
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{10}[A-Za-z0-9._~+/=-]*")
 
 
@@ -55,6 +58,32 @@ class Edit:
     @property
     def has_changes(self) -> bool:
         return self.after != (self.before or "")
+
+
+class Launch(NamedTuple):
+    """What an assistant starts for an identity's token: absolute, complete without an environment.
+
+    `start` and `options` are of `run.launching`.
+    """
+
+    start: list[str]
+    identity: str
+    header: str
+    options: list[str]
+
+    def helper(self) -> str:
+        """The command for a shell that prints the headers with a valid token."""
+        words = [*self.start, "token", self.identity, "--format", "headers-json"]
+        words += ["--deadline", _HELPER_DEADLINE, *self._header(), *self.options]
+        return shlex.join(words) if os.name == "posix" else subprocess.list2cmdline(words)
+
+    def bridge(self, url: str) -> list[str]:
+        """The command that speaks MCP on its standard streams for the server at `url`."""
+        words = [*self.start, "mcp-bridge", "--identity", self.identity]
+        return [*words, *self._header(), *self.options, url]
+
+    def _header(self) -> list[str]:
+        return ["--header-name", self.header] if self.header != "Authorization" else []
 
 
 def check_name(name: str) -> str:
@@ -122,8 +151,7 @@ def dynamic_entries(
     """Entries for servers by name and address whose token never goes stale."""
     if delivery == "helper" and client.helper is not None:
         return {name: client.helper(url, launch.helper()) for name, url in servers.items()}
-    if client.bridge is None:
-        raise AssertionError("a delivery that the client does not support")
+    assert client.bridge is not None  # noqa: S101  see delivery_of
     return {name: client.bridge(name, launch.bridge(url)) for name, url in servers.items()}
 
 
@@ -131,8 +159,7 @@ def static_entries(
     client: Client, servers: Mapping[str, str], header: str, token: str
 ) -> dict[str, Any]:
     """Entries that hold the token itself."""
-    if client.static is None:
-        raise AssertionError("a delivery that the client does not support")
+    assert client.static is not None  # noqa: S101  see delivery_of
     return {name: client.static(url, {header: f"Bearer {token}"}) for name, url in servers.items()}
 
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from credentials_provider import __version__
 from credentials_provider.assistants.bridge.messages import (
     NO_SUCH_METHOD,
+    object_at,
     parse,
     redacted,
-    result_of,
 )
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class _Conversation:
             isinstance(error, dict) and error.get("code") == NO_SUCH_METHOD
         ):
             raise _ProblemError(_message(error))
-        tools = result_of(listed).get("tools")
+        tools = object_at(listed, "result").get("tools")
         return Proof(_name(answer), len(tools) if isinstance(tools, list) else 0)
 
     def _ask(self, number: int, method: str, params: object) -> dict[str, Any]:
@@ -219,8 +219,8 @@ def _message(error: object) -> str:
 
 
 def _name(answer: dict[str, Any]) -> str:
-    server = result_of(answer).get("serverInfo")
-    words = [server.get(key) for key in ("name", "version")] if isinstance(server, dict) else []
+    server = object_at(answer, "result", "serverInfo")
+    words = [server.get(key) for key in ("name", "version")]
     return redacted(" ".join(each for each in words if isinstance(each, str) and each))[:100]
 
 

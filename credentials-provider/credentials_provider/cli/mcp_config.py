@@ -9,12 +9,14 @@ import sys
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
 from credentials_provider.assistants.clients import CLIENTS, IN_TOKEN_FOLDER, PLATFORM, Client
 from credentials_provider.assistants.configure import (
     Edit,
+    Launch,
     NotWrittenError,
     apply_edit,
     check_name,
@@ -28,7 +30,6 @@ from credentials_provider.assistants.configure import (
     undo_edit,
 )
 from credentials_provider.assistants.documents import Change, rendered
-from credentials_provider.assistants.program import Launch
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import observer, warn
 from credentials_provider.cli.options import identity_names, settings_of, settings_options
@@ -39,7 +40,7 @@ from credentials_provider.errors import (
     ConfigurationError,
     CredentialsProviderError,
 )
-from credentials_provider.identities.reading import read_entries
+from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.run.child_environment import allowed
 from credentials_provider.run.launching import (
     audit_options_of,
@@ -142,10 +143,22 @@ class _Configurator:
     ) -> None:
         self.root = root
         self.client_name = client_name
-        self.client = client = CLIENTS[client_name]
+        self.client = CLIENTS[client_name]
         self.settings = settings
         self.options = options
-        self.path = _path(client_name, client, options["scope"], options["file"], settings)
+        self.path = self._path(options["scope"], options["file"])
+
+    def _path(self, scope: str | None, file: str | None) -> str:
+        if file is not None:
+            return os.path.abspath(file)
+        place, scope = self.client.place(scope)
+        if place is None:
+            raise click.UsageError(f"{self.client.title} has no file for the scope {scope}.")
+        if self.client_name in IN_TOKEN_FOLDER:
+            return os.path.abspath(os.path.join(self.settings.output_dir, place.linux))
+        path = place.path(PLATFORM, os.environ)
+        # OpenCode reads opencode.jsonc as well as opencode.json.
+        return f"{path}c" if self.client.form == "jsonc" and os.path.isfile(f"{path}c") else path
 
     def remove(self) -> int:
         names: dict[str, None] = {each.partition("=")[0]: None for each in self.options["servers"]}
@@ -177,13 +190,13 @@ class _Configurator:
         if delivery == "helper":
             _check_version(client)
         if not (options["write"] or options["as_diff"]):
-            click.echo(rendered(client.form, Change(client.root, entries)), nl=False)
+            self._print(entries)
             click.echo(f"For {client.title}: {self.path}; --write puts it there.", err=True)
             return EXIT_OK
         try:
             edit = plan_edit(self.path, client, entries)
         except NotWrittenError:
-            click.echo(rendered(client.form, Change(client.root, entries)), nl=False)
+            self._print(entries)
             raise
         backup = self._apply(edit, write=options["write"])
         if not (options["write"] and options["check"]) or delivery == "static":
@@ -193,6 +206,9 @@ class _Configurator:
             return EXIT_OK
         self._decide(edit, backup)
         return EXIT_FAILED
+
+    def _print(self, entries: Mapping[str, Any]) -> None:
+        click.echo(rendered(self.client.form, Change(self.client.root, entries)), nl=False)
 
     def _apply(self, edit: Edit, *, write: bool) -> str | None:
         if self.options["as_diff"]:
@@ -222,19 +238,18 @@ class _Configurator:
             click.echo(f"The entries stay in {edit.path}. Run this again after the cure.", err=True)
 
     def _identity(self) -> str:
-        name: str | None = self.options["identity"]
-        names = [entry.name for entry in read_entries(self.settings).entries]
-        if name is None and len(names) == 1:
-            return names[0]
+        name, file = self.options["identity"], read_entries(self.settings)
+        names = [entry.name for entry in file.entries]
         if not names:
             raise ConfigurationError(
                 "there is no identity yet",
                 hint="Make one: `credentials-provider identities init`",
             )
-        if name is None or name not in names:
-            problem = f"no identity is named {name}" if name else "which identity?"
-            raise ConfigurationError(problem, hint=f"--identity {' or '.join(names[:20])}")
-        return name
+        if name is None and len(names) > 1:
+            raise ConfigurationError(
+                "which identity?", hint=f"--identity {' or '.join(names[:20])}"
+            )
+        return select(file.entries, (name,) if name else (), file.path)[0].name
 
     def _header(self, identity: str, servers: Mapping[str, str]) -> str:
         options = self.options
@@ -249,8 +264,6 @@ class _Configurator:
 
     def _is_gateway(self, identity: str, servers: Mapping[str, str]) -> bool:
         """Whether the servers' own host answers like a registry, whose gateway it then is."""
-        from urllib.parse import urlsplit
-
         from credentials_provider.assistants.registry import Registry  # the network
 
         bases = {"{0.scheme}://{0.netloc}".format(urlsplit(url)) for url in servers.values()}
@@ -297,21 +310,6 @@ class _Configurator:
             warn(warning)
 
 
-def _path(
-    client_name: str, client: Client, scope: str | None, file: str | None, settings: Settings
-) -> str:
-    if file is not None:
-        return os.path.abspath(file)
-    place, scope = client.place(scope)
-    if place is None:
-        raise click.UsageError(f"{client.title} has no file for the scope {scope}.")
-    if client_name in IN_TOKEN_FOLDER:
-        return os.path.abspath(os.path.join(settings.output_dir, place.linux))
-    path = place.path(PLATFORM, os.environ)
-    # OpenCode reads opencode.jsonc as well as opencode.json.
-    return f"{path}c" if client.form == "jsonc" and os.path.isfile(f"{path}c") else path
-
-
 def _server(text: str) -> tuple[str, str]:
     name, separator, url = text.partition("=")
     if not separator:
@@ -322,22 +320,8 @@ def _server(text: str) -> tuple[str, str]:
 def _check_version(client: Client) -> None:
     """Warn where the client's program is not known to run the helper again after a 401."""
     name, since = client.helper_since
-    found = _version(name)
-    if found is not None and found >= _numbers(since):
-        return
-    version = (
-        f"is {'.'.join(map(str, found))}" if found else f"does not tell its version (`{name}`)"
-    )
-    warn(
-        f"{client.title} {version}. Before {since} it does not run the helper again "
-        "when a token is refused, and stays without one until it is restarted. Leave out --helper "
-        "for the bridge, which works with every version."
-    )
-
-
-def _version(name: str) -> tuple[int, ...] | None:
     try:
-        done = subprocess.run(  # noqa: S603  the assistant's own program, by its name
+        said = subprocess.run(  # noqa: S603  the assistant's own program, by its name
             [name, "--version"],
             env=allowed(os.environ),
             stdin=subprocess.DEVNULL,
@@ -345,11 +329,18 @@ def _version(name: str) -> tuple[int, ...] | None:
             text=True,
             timeout=_VERSION_TIMEOUT,
             check=False,
-        )
+        ).stdout
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
-        return None
-    found = re.search(r"[0-9]+\.[0-9]+\.[0-9]+", done.stdout)
-    return _numbers(found[0]) if found else None
+        said = ""
+    found = re.search(r"[0-9]+\.[0-9]+\.[0-9]+", said)
+    if found is not None and _numbers(found[0]) >= _numbers(since):
+        return
+    version = f"is {found[0]}" if found else f"does not tell its version (`{name}`)"
+    warn(
+        f"{client.title} {version}. Before {since} it does not run the helper again "
+        "when a token is refused, and stays without one until it is restarted. Leave out --helper "
+        "for the bridge, which works with every version."
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:
