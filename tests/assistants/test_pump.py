@@ -434,7 +434,8 @@ def test_a_name_that_nobody_knows_is_told() -> None:
     """RFC 2606: no name ends in .invalid."""
     with contextlib.closing(Line("https://mcp.invalid/mcp")) as bridge:
         message = bridge.ask("initialize", 1)["error"]["message"]
-        assert "could not be resolved. Check the spelling of the server's address" in message
+        assert "could not be resolved. Check this machine's network and DNS, and the" in message
+        assert "the spelling of the server's address" in message
 
 
 def test_a_proxy_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

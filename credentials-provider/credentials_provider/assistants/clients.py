@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ _VARIABLE = re.compile(r"\{(\w+):([^}]+)\}")
 
 
 class ConfigFile(NamedTuple):
-    """A file by platform; a relative one is the project's.
+    """A file by platform.
 
     `~` and `%APPDATA%` are expanded. `{NAME:FOLDER}` is the folder that the variable NAME holds, on
     any platform, or else FOLDER.
@@ -82,13 +81,6 @@ class Client(NamedTuple):
     root: tuple[str, ...] = ("mcpServers",)
     helper: Callable[[str, str], Entry] | None = None
     helper_since: tuple[str, str] = ("", "")
-
-    def place(self, scope: str | None) -> tuple[ConfigFile | None, str]:
-        """The file of a scope, and which scope that is where none was named."""
-        if scope is None:
-            scope = "user" if self.user else "project"
-        project = ConfigFile(self.project) if self.project else None
-        return (self.user if scope == "user" else project), scope
 
 
 _GOOSE = {"enabled": True, "timeout": 300}  # seconds
@@ -239,4 +231,3 @@ CLIENTS = {
     ),
 }
 IN_TOKEN_FOLDER = frozenset({"registry", "registry-vscode"})
-PLATFORM = sys.platform

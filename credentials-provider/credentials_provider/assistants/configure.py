@@ -27,14 +27,13 @@ from credentials_provider.files import make_folders, not_written, write_whole
 from credentials_provider.permissions import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from credentials_provider.assistants.clients import Client
 
 Delivery = Literal["helper", "bridge", "static"]
 BACKUP = ".before-credentials-provider"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _LONGEST_NAME = 64
 _LARGEST = 1 << 26  # bytes; some assistants keep their history in the same file
 _OURS = ("mcp-bridge", "headers-json")
@@ -93,7 +92,7 @@ def check_name(name: str) -> str:
         ConfigurationError: it is none.
 
     """
-    if not name or len(name) > _LONGEST_NAME or not _NAME_CHARACTERS.issuperset(name):
+    if not re.fullmatch(f"[A-Za-z0-9_-]{{1,{_LONGEST_NAME}}}", name):
         raise ConfigurationError(
             f"{name[:80]!r} cannot be a server's name",
             hint=f"Letters, digits, _ and -, {_LONGEST_NAME} at most: --server NAME=URL",
@@ -145,22 +144,20 @@ def delivery_of(client: Client, asked: Delivery | None) -> Delivery:
     )
 
 
-def dynamic_entries(
-    client: Client, delivery: Delivery, servers: Mapping[str, str], launch: Launch
+def entries_for(
+    client: Client, delivery: Delivery, servers: Mapping[str, str], launch: Launch, token: str
 ) -> dict[str, dict[str, Any]]:
-    """Entries for servers by name and address whose token never goes stale."""
-    if delivery == "helper" and client.helper is not None:
-        return {name: client.helper(url, launch.helper()) for name, url in servers.items()}
-    assert client.bridge is not None  # noqa: S101  see delivery_of
-    return {name: client.bridge(name, launch.bridge(url)) for name, url in servers.items()}
+    """Entries for servers by name and address; the token itself stands in static ones alone."""
 
+    def entry(name: str, url: str) -> dict[str, Any]:
+        if delivery == "static" and client.static is not None:
+            return client.static(url, {launch.header: f"Bearer {token}"})
+        if delivery == "helper" and client.helper is not None:
+            return client.helper(url, launch.helper())
+        assert client.bridge is not None  # noqa: S101  see delivery_of
+        return client.bridge(name, launch.bridge(url))
 
-def static_entries(
-    client: Client, servers: Mapping[str, str], header: str, token: str
-) -> dict[str, Any]:
-    """Entries that hold the token itself."""
-    assert client.static is not None  # noqa: S101  see delivery_of
-    return {name: client.static(url, {header: f"Bearer {token}"}) for name, url in servers.items()}
+    return {name: entry(name, url) for name, url in servers.items()}
 
 
 def plan_edit(path: str, client: Client, entries: Mapping[str, Mapping[str, Any] | None]) -> Edit:
@@ -279,20 +276,3 @@ def diff(edit: Edit) -> str:
     )
     text = "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
     return _TOKEN.sub("…", text)
-
-
-def servers_by_name(servers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Servers by name.
-
-    Raises:
-        ConfigurationError: two have the same one.
-
-    """
-    found: dict[str, str] = {}
-    for name, url in servers:
-        if found.setdefault(name, url) != url:
-            raise ConfigurationError(
-                f"two servers are named {name}",
-                hint="Give each a name of its own: --server NAME=URL",
-            )
-    return found

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from credentials_provider.assistants.clients import CLIENTS, IN_TOKEN_FOLDER, PLATFORM, Client
+from credentials_provider.assistants.clients import CLIENTS, IN_TOKEN_FOLDER, Client
 from credentials_provider.assistants.configure import (
     Edit,
     Launch,
@@ -23,10 +23,8 @@ from credentials_provider.assistants.configure import (
     check_url,
     delivery_of,
     diff,
-    dynamic_entries,
+    entries_for,
     plan_edit,
-    servers_by_name,
-    static_entries,
     undo_edit,
 )
 from credentials_provider.assistants.documents import Change, rendered
@@ -52,6 +50,8 @@ from credentials_provider.run.launching import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from credentials_provider.assistants.registry import Registry
+    from credentials_provider.model import Entry
     from credentials_provider.run.access import ValidToken
     from credentials_provider.settings import Settings
 
@@ -151,19 +151,21 @@ class _Configurator:
     def _path(self, scope: str | None, file: str | None) -> str:
         if file is not None:
             return os.path.abspath(file)
-        place, scope = self.client.place(scope)
-        if place is None:
+        user, project = self.client.user, self.client.project
+        if user is not None and scope != "project":
+            path = user.path(sys.platform, os.environ)
+        elif project is not None and scope != "user":
+            folder = self.settings.output_dir if self.client_name in IN_TOKEN_FOLDER else ""
+            path = os.path.abspath(os.path.join(folder, project))
+        else:
             raise click.UsageError(f"{self.client.title} has no file for the scope {scope}.")
-        if self.client_name in IN_TOKEN_FOLDER:
-            return os.path.abspath(os.path.join(self.settings.output_dir, place.linux))
-        path = place.path(PLATFORM, os.environ)
         # OpenCode reads opencode.jsonc as well as opencode.json.
         return f"{path}c" if self.client.form == "jsonc" and os.path.isfile(f"{path}c") else path
 
     def remove(self) -> int:
         names: dict[str, None] = {each.partition("=")[0]: None for each in self.options["servers"]}
         if self.options["registry_url"]:
-            names |= dict.fromkeys(self._discovered(self._identity()))
+            names |= dict.fromkeys(self._discovered(self._identity().name))
         if not names:
             raise click.UsageError("Name what to remove: --server NAME, or --registry-url URL.")
         write = self.options["write"] or not self.options["as_diff"]
@@ -172,8 +174,9 @@ class _Configurator:
 
     def configure(self) -> int:
         options, client = self.options, self.client
-        identity = self._identity()
-        servers = servers_by_name(_server(each) for each in options["servers"])
+        entry = self._identity()
+        identity = entry.name
+        servers = _servers(options["servers"])
         if options["registry_url"]:
             servers |= self._discovered(identity)
         if not servers:
@@ -183,12 +186,14 @@ class _Configurator:
         words = [*options_of(self.settings), *audit_options_of(self.settings)]
         launch = Launch(program(self.root), identity, header, words)
         if delivery == "static":
-            entries = self._static(servers, identity, header)
+            token = self._token_to_write(identity)
         else:
-            self._warn_of_what_is_missing(launch)
-            entries = dynamic_entries(client, delivery, servers, launch)
+            token = ""
+            for warning in launch_warnings(launch.start, self.settings, [entry]):
+                warn(warning)
         if delivery == "helper":
             _check_version(client)
+        entries = entries_for(client, delivery, servers, launch, token)
         if not (options["write"] or options["as_diff"]):
             self._print(entries)
             click.echo(f"For {client.title}: {self.path}; --write puts it there.", err=True)
@@ -237,7 +242,7 @@ class _Configurator:
         else:
             click.echo(f"The entries stay in {edit.path}. Run this again after the cure.", err=True)
 
-    def _identity(self) -> str:
+    def _identity(self) -> Entry:
         name, file = self.options["identity"], read_entries(self.settings)
         names = [entry.name for entry in file.entries]
         if not names:
@@ -249,7 +254,7 @@ class _Configurator:
             raise ConfigurationError(
                 "which identity?", hint=f"--identity {' or '.join(names[:20])}"
             )
-        return select(file.entries, (name,) if name else (), file.path)[0].name
+        return select(file.entries, (name,) if name else (), file.path)[0]
 
     def _header(self, identity: str, servers: Mapping[str, str]) -> str:
         options = self.options
@@ -264,26 +269,24 @@ class _Configurator:
 
     def _is_gateway(self, identity: str, servers: Mapping[str, str]) -> bool:
         """Whether the servers' own host answers like a registry, whose gateway it then is."""
-        from credentials_provider.assistants.registry import Registry  # the network
-
         bases = {"{0.scheme}://{0.netloc}".format(urlsplit(url)) for url in servers.values()}
         if len(bases) != 1:
             return False
         try:
-            token = self._token(identity).token
+            with self._registry(bases.pop(), identity, timeout=_PROBE_TIMEOUT) as registry:
+                return registry.is_registry()
         except CredentialsProviderError:
             return False  # what was written is started later, and says why
-        bundle = self.settings.ca_bundle
-        with closing(Registry(bases.pop(), token, bundle, timeout=_PROBE_TIMEOUT)) as registry:
-            return registry.is_registry()
 
     def _discovered(self, identity: str) -> dict[str, str]:
+        with self._registry(check_url(self.options["registry_url"]), identity) as registry:
+            return registry.servers(warn)
+
+    def _registry(self, url: str, identity: str, **limits: float) -> closing[Registry]:
         from credentials_provider.assistants.registry import Registry  # the network
 
-        url = check_url(self.options["registry_url"])
         token = self._token(identity).token
-        with closing(Registry(url, token, self.settings.ca_bundle)) as registry:
-            return registry.servers(warn)
+        return closing(Registry(url, token, self.settings.ca_bundle, **limits))
 
     def _token(self, identity: str) -> ValidToken:
         """A token with most of its life before it: it may be written down."""
@@ -292,7 +295,7 @@ class _Configurator:
 
         return get_token(RunOptions(self.settings), identity, 600.0, observer())
 
-    def _static(self, servers: Mapping[str, str], identity: str, header: str) -> dict[str, Any]:
+    def _token_to_write(self, identity: str) -> str:
         from credentials_provider.cli.output import local_time
 
         access = self._token(identity)
@@ -301,20 +304,22 @@ class _Configurator:
             f"this token expires at {expiry}. After that {self.client.title} has no valid token "
             "until you run this again"
         )
-        return static_entries(self.client, servers, header, access.token)
-
-    def _warn_of_what_is_missing(self, launch: Launch) -> None:
-        entries = read_entries(self.settings).entries
-        mine = [each for each in entries if each.name == launch.identity]
-        for warning in launch_warnings(launch.start, self.settings, mine):
-            warn(warning)
+        return access.token
 
 
-def _server(text: str) -> tuple[str, str]:
-    name, separator, url = text.partition("=")
-    if not separator:
-        raise click.UsageError("--server takes NAME=URL.")
-    return check_name(name), check_url(url)
+def _servers(words: Sequence[str]) -> dict[str, str]:
+    """Addresses by names, of words like NAME=URL."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, separator, url = word.partition("=")
+        if not separator:
+            raise click.UsageError("--server takes NAME=URL.")
+        if found.setdefault(check_name(name), check_url(url)) != url:
+            raise ConfigurationError(
+                f"two servers are named {name}",
+                hint="Give each a name of its own: --server NAME=URL",
+            )
+    return found
 
 
 def _check_version(client: Client) -> None:

@@ -290,7 +290,7 @@ def explain_status(status: int, retry_after: float | None, peer: str = LOGIN_HOS
         diagnosis.cause.format(status=status), diagnosis.cure.format(peer=peer), diagnosis.transient
     )
     if diagnosis.transient and retry_after is not None and 0 < retry_after < math.inf:
-        wait = _duration(retry_after)
+        wait = duration(retry_after)
         return diagnosis._replace(cure=f"Wait {wait}, as the provider asks, and run again.")
     return diagnosis
 
@@ -313,7 +313,7 @@ def clock_skew_warning(skew_seconds: float) -> str | None:
         return None
     side = "ahead of" if skew_seconds > 0 else "behind"
     return (
-        f"this machine's clock is {_duration(abs(skew_seconds))} {side} the provider's Date header:"
+        f"this machine's clock is {duration(abs(skew_seconds))} {side} the provider's Date header:"
         " synchronise it (NTP), or expiry times on disk are wrong and certificates may be refused"
     )
 
@@ -329,7 +329,7 @@ def _about(
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Seconds as a person says them, in its two largest units: "2 min 5 s"."""
     rest = math.ceil(seconds)
     parts = []

@@ -44,10 +44,7 @@ _REDIRECTED = (
     "Use the address that it leads to in the configuration, if you trust it.",
 )
 _REFUSED = {  # what a status says, and what to do
-    UNAUTHORIZED: (
-        "refuses a new token of this identity (401)",
-        _WRONG_HEADER,
-    ),
+    UNAUTHORIZED: ("refuses a new token of this identity (401)", _WRONG_HEADER),
     FORBIDDEN: (
         "denies access to this identity (403)",
         "Ask its administrator for access for the identity's group or role.",
@@ -56,22 +53,15 @@ _REFUSED = {  # what a status says, and what to do
     NOT_ALLOWED: _NO_SERVER,
     TOO_MANY: ("has had too many requests (429)", "Try again in a while."),
 }
-_CURES = {
-    "dns": "Check the spelling of the server's address, the network and the VPN.",
-    "refused": "Check host and port of the server's address, and that the server runs.",
+_CURES = {  # where the login host's would mislead
     "reset": "Check that the server's address begins with the right http:// or https://, then try "
     "again.",
     "timeout": "Check the network, the VPN and the firewall, then try again.",
-    "proxy": "Check HTTPS_PROXY, or list the server's host in NO_PROXY if it can be reached "
-    "directly.",
     "proxy_login": "Put user name and password into HTTPS_PROXY, as http://user:password@host.",
-    "unreachable": "Check this machine's network, VPN and routes.",
     "unknown_ca": "Name its authority with --ca-bundle FILE in the assistant's configuration.",
     "self_signed": "If this is right, name its certificate with --ca-bundle FILE in the "
     "assistant's configuration.",
-    "expired": "Check this machine's clock. If it is right, the server needs a new certificate.",
     "not_yet_valid": "Check this machine's clock.",
-    "hostname": "Check the spelling of the server's address: the certificate is for another name.",
     "protocol": "Check the server's address: its port does not speak TLS. Only this machine's own "
     "servers may have http://.",
 }
@@ -146,7 +136,8 @@ def throttled(url: str, seconds: float) -> TroubleError:
     """The server asked for a pause that is not over."""
     host = urlsplit(url).hostname
     return TroubleError(
-        f"{host} asks to wait before the next request", f"Try again in {_duration(seconds)}."
+        f"{host} asks to wait before the next request",
+        f"Try again in {explanations.duration(seconds)}.",
     )
 
 
@@ -166,8 +157,3 @@ def _challenge(stream: Stream) -> str:
     """The reason in `WWW-Authenticate`, RFC 6750 section 3."""
     _, found, rest = stream.headers.get("www-authenticate", "").partition('error_description="')
     return redacted(rest.partition('"')[0])[:300] if found else ""
-
-
-def _duration(seconds: float) -> str:
-    whole = max(1, round(seconds))
-    return f"{whole} s" if whole < 120 else f"{-(-whole // 60)} min"  # noqa: PLR2004
