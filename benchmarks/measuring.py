@@ -18,7 +18,7 @@ from fleet import PACKAGES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-_CONSOLE = "import sys; from credentials_provider.cli import main; sys.exit(main())"
+_CONSOLE = "import sys; from credentials_provider.__main__ import main; sys.exit(main())"
 _KILOBYTE = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss
 _MODULES = """
 import json, sys

@@ -6,7 +6,6 @@ instead of a syntax error.
 """
 
 import os
-import signal
 import sys
 
 FOLDER = os.path.dirname(os.path.realpath(__file__))
@@ -35,12 +34,10 @@ def start() -> None:
     script = sys.argv[1:2] == ["--script"]
     if FOLDER not in sys.path:
         sys.path.insert(0, FOLDER)
-    # While modules are loaded there is nothing to clear up: a signal ends it without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        from credentials_provider.cli import main
+        from credentials_provider.__main__ import main
 
-        main(sys.argv[1 + script :], root=ROOT, script=script)
+        main(sys.argv[1 + script :], ROOT, script=script)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("credentials_provider"):
             raise

@@ -89,14 +89,13 @@ class Folder:
         if self._descriptor is None:
             return True
         descriptor = os.open(os.curdir, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._descriptor)
-        try:
-            _lock(descriptor, exclusive=True, wait=False)
-        except (OSError, ImportError) as error:  # NFS locks only what is open for writing
+        locked = lock_file(descriptor, exclusive=True)  # NFS locks only what is open for writing
+        if locked:
+            held.callback(os.close, descriptor)
+            held.callback(_unlock, descriptor)  # a fork may have inherited it
+        else:
             os.close(descriptor)
-            return not isinstance(error, BlockingIOError)
-        held.callback(os.close, descriptor)
-        held.callback(_unlock, descriptor)  # a fork may have inherited it
-        return True
+        return locked is not False
 
     def make_private(self) -> None:
         """Keep everybody but its owner out."""
@@ -225,8 +224,7 @@ class Folder:
         while True:
             name = f"{TEMPORARY_PREFIX}{os.getpid()}-{os.urandom(6).hex()}{TEMPORARY_SUFFIX}"
             descriptor = os.open(self._at(name), flags, 0o600, dir_fd=self._descriptor)
-            with contextlib.suppress(OSError, ImportError):
-                _lock(descriptor, exclusive=True, wait=True)
+            lock_file(descriptor, exclusive=True, wait=True)
             if os.fstat(descriptor).st_nlink:
                 return descriptor, name
             os.close(descriptor)  # swept between its making and its lock
@@ -239,14 +237,10 @@ class Folder:
                 self.remove(name)
             return
         try:
-            try:
-                _lock(descriptor, exclusive=False, wait=False)
-            except BlockingIOError:
-                return
-            except (OSError, ImportError):
-                if time.time() - os.fstat(descriptor).st_mtime < _ABANDONED:
-                    return
-            self.remove(name)
+            locked = lock_file(descriptor, exclusive=False)
+            old = time.time() - os.fstat(descriptor).st_mtime >= _ABANDONED
+            if locked or (locked is None and old):
+                self.remove(name)
         finally:
             os.close(descriptor)
 
@@ -381,12 +375,23 @@ def _heir(above: os.stat_result) -> tuple[int, int] | None:
     return above.st_uid, above.st_gid
 
 
-def _lock(descriptor: int, *, exclusive: bool, wait: bool) -> None:
-    import fcntl  # Windows has none, and protects an open file by itself
+def lock_file(descriptor: int, *, exclusive: bool, wait: bool = False) -> bool | None:
+    """Lock an open file or folder until it is closed; False: another process has it.
 
-    # A lock to read with needs no file that is open for writing, which NFS asks for.
-    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-    fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+    None where nothing can be locked: some file systems, and Windows, which protects an open file
+    by itself.
+    """
+    try:
+        import fcntl
+
+        # A lock to read with needs no file that is open for writing, which NFS asks for.
+        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (OSError, ImportError):
+        return None
+    return True
 
 
 def _unlock(descriptor: int) -> None:

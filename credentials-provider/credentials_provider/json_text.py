@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from credentials_provider.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 Path = tuple["str | int", ...]
 
-_GAP = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
-_STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
-_WORD = re.compile(r"[-+0-9.eE]+|true|false|null|NaN|-?Infinity")
+_BLANKS = re.compile(r"[ \t\r\n]*")
+_STRING = r'"(?:[^"\\]|\\.)*"'
+_COMMENT = re.compile(rf"{_STRING}|//[^\n]*|/\*.*?\*/", re.DOTALL)
+# A comma before a closing bracket, if it stands behind a value (the first group has the others).
+_LAST_COMMA = re.compile(rf"{_STRING}|[\[{{,:]\s*,|(,)(?=\s*[\]}}])", re.DOTALL)
 _INDENT = re.compile(r"\n([ \t]+)\S")
 _BOM = "\ufeff"
 _INDENTATION = "  "
-_DEEPEST = 200  # levels; each takes two calls of this module
+_DECODER = json.JSONDecoder()
 
 
 class JSONError(ConfigurationError):
@@ -38,98 +40,66 @@ class JSONError(ConfigurationError):
         )
 
 
-class _Child(NamedTuple):
-    """A member of an object, or an element of an array: it begins with its key, if it has one."""
-
-    begin: int
-    value: _Value
-    comma: int | None  # where the comma after it stands
-
-
 class _Value(NamedTuple):
+    """A value in a text, between `start` and `end`. A member of an object begins with its key."""
+
     begin: int
+    start: int
     end: int
     content: Any
-    children: dict[str | int, _Child] | None  # by key or index; None: neither object nor array
-    doubled: bool = False  # a key stands twice
+    key: str | int = 0
+    comma: int | None = None  # where the comma after it stands
 
 
-class _Reader:
+class _Document:
+    """A text, and the same in strict JSON: blanks stand for comments and for needless commas."""
+
     def __init__(self, text: str) -> None:
         self.text = text
-        self.at = len(_BOM) if text.startswith(_BOM) else 0
+        self._commas = _without_comments(text)
+        self._strict = _LAST_COMMA.sub(lambda found: " " if found[1] else found[0], self._commas)
+        start = self._after_blanks(0)
+        content, end = self._decode(start)
+        self.root = _Value(start, start, end, content)
+        if self._after_blanks(end) != len(text):
+            raise JSONError(text, self._after_blanks(end))
 
-    def document(self) -> _Value:
-        self._gap()
-        value = self._value(0)
-        self._gap()
-        if self.at != len(self.text):
-            raise JSONError(self.text, self.at)
+    def _after_blanks(self, at: int) -> int:
+        found = _BLANKS.match(self._commas, at)
+        return found.end() if found else at
+
+    def _decode(self, at: int) -> tuple[Any, int]:
+        try:
+            return _DECODER.raw_decode(self._strict, at)
+        except (ValueError, RecursionError) as error:
+            raise JSONError(self.text, getattr(error, "pos", at)) from None
+
+    def children(self, parent: _Value) -> Iterator[_Value]:
+        """The members of an object, or the elements of an array, in their order."""
+        at, index = self._after_blanks(parent.start + 1), 0
+        while isinstance(parent.content, (dict, list)) and at < parent.end - 1:
+            begin, key = at, index
+            if isinstance(parent.content, dict):
+                key, at = self._decode(at)
+                at = self._after_blanks(self._after_blanks(at) + 1)  # the colon
+            content, end = self._decode(at)
+            comma = self._after_blanks(end)
+            found = comma if self._commas[comma] == "," else None
+            yield _Value(begin, at, end, content, key, found)
+            at, index = self._after_blanks(comma + 1), index + 1
+
+    def find(self, path: Path) -> _Value:
+        """What stands at a path. Raises KeyError: nothing does."""
+        value = self.root
+        for key in path:
+            value = {each.key: each for each in self.children(value)}[key]
         return value
 
-    def _gap(self) -> None:
-        found = _GAP.match(self.text, self.at)
-        self.at = found.end() if found else self.at
 
-    def _take(self, character: str) -> bool:
-        if self.text.startswith(character, self.at):
-            self.at += 1
-            return True
-        return False
-
-    def _scalar(self, pattern: re.Pattern[str]) -> Any:
-        found = pattern.match(self.text, self.at)
-        try:
-            content = json.loads(found[0]) if found else None
-        except ValueError:
-            found = None
-        if not found:
-            raise JSONError(self.text, self.at)
-        self.at = found.end()
-        return content
-
-    def _value(self, depth: int) -> _Value:
-        if depth > _DEEPEST:
-            raise JSONError(self.text, self.at)
-        begin = self.at
-        if self._take("{"):
-            children: dict[str | int, _Child] = {}
-            count = 0
-            self._gap()
-            while not self._take("}"):
-                count += 1
-                key, child = self._member(depth)
-                children[key] = child
-            content: Any = {key: child.value.content for key, child in children.items()}
-            return _Value(begin, self.at, content, children, doubled=count > len(children))
-        if self._take("["):
-            elements: dict[str | int, _Child] = {}
-            self._gap()
-            while not self._take("]"):
-                at = self.at
-                elements[len(elements)] = _Child(at, self._value(depth + 1), self._comma("]"))
-            found = [each.value.content for each in elements.values()]
-            return _Value(begin, self.at, found, elements)
-        content = self._scalar(_STRING if self.text[begin : begin + 1] == '"' else _WORD)
-        return _Value(begin, self.at, content, None)
-
-    def _member(self, depth: int) -> tuple[str, _Child]:
-        begin = self.at
-        key = self._scalar(_STRING)
-        self._gap()
-        if not self._take(":"):
-            raise JSONError(self.text, self.at)
-        self._gap()
-        return key, _Child(begin, self._value(depth + 1), self._comma("}"))
-
-    def _comma(self, end: str) -> int | None:
-        self._gap()
-        at = self.at
-        comma = self._take(",")
-        if not comma and not self.text.startswith(end, at):
-            raise JSONError(self.text, at)
-        self._gap()
-        return at if comma else None
+def _without_comments(text: str) -> str:
+    """The text with blanks for comments, and for a byte order mark."""
+    bare = " " + text[1:] if text.startswith(_BOM) else text
+    return _COMMENT.sub(lambda found: found[0] if found[0][0] == '"' else " " * len(found[0]), bare)
 
 
 def parse(text: str) -> Any:
@@ -139,13 +109,12 @@ def parse(text: str) -> Any:
         JSONError: it is not one.
 
     """
-    return _Reader(text).document().content
+    return _Document(text).root.content
 
 
 def is_empty(text: str) -> bool:
     """Whether a text has comments and white space alone."""
-    found = _GAP.match(text)
-    return found is not None and found.end() == len(text)
+    return not _without_comments(text).strip()
 
 
 def put(text: str, path: Path, content: Any) -> str:
@@ -156,42 +125,47 @@ def put(text: str, path: Path, content: Any) -> str:
         KeyError: something on the path is not an object.
 
     """
-    value = _Reader(text).document()
+    document = _Document(text)
+    value = document.root
     for depth, key in enumerate(path):
         if value.content is None:  # null: an object that is yet to be
             return _replaced(text, value, _nested(path[depth:], content))
-        if value.children is None:
-            raise KeyError(key)
-        if value.doubled:
-            raise JSONError(text, value.begin)
-        if key not in value.children:
-            return _added(text, value, str(key), _nested(path[depth + 1 :], content))
-        value = value.children[key].value
+        children = list(document.children(value))
+        found = {each.key: each for each in children}
+        if len(found) < len(children):
+            raise JSONError(text, value.start)
+        if key not in found:
+            if not isinstance(value.content, dict):
+                raise KeyError(key)
+            last = children[-1] if children else None
+            return _added(text, value, last, str(key), _nested(path[depth + 1 :], content))
+        value = found[key]
     return text if value.content == content else _replaced(text, value, content)
 
 
 def append(text: str, content: Any) -> str:
     """The array with one more element at its end, in the layout of the others."""
-    array = _Reader(text).document()
-    elements = list((array.children or {}).values())
+    document = _Document(text)
+    array = document.root
+    elements = list(document.children(array))
     newline = _newline(text)
     if not elements:
         shown = _rendered(text, content, _INDENTATION, _INDENTATION)
         end = text[array.end :] or newline
-        return f"{text[: array.begin]}[{newline}{_INDENTATION}{shown}{newline}]{end}"
+        return f"{text[: array.start]}[{newline}{_INDENTATION}{shown}{newline}]{end}"
     first, last = elements[0], elements[-1]
-    lead = text[array.begin + 1 : first.begin]
+    lead = text[array.start + 1 : first.begin]
     if len(elements) > 1:
-        lead = text[elements[-2].value.end : last.begin].rpartition(",")[2] or lead
+        lead = text[elements[-2].end : last.begin].rpartition(",")[2] or lead
     outer = lead.rpartition("\n")[2]
-    members = list((first.value.children or {}).values())
-    within = text[first.begin + 1 : members[0].begin] if members else newline
+    member = next(document.children(first), None)
+    within = text[first.begin + 1 : member.begin] if member else newline
     if "\n" in within:
         unit = within.rpartition("\n")[2].removeprefix(outer) or _INDENTATION
         shown = _rendered(text, content, outer, unit)
     else:
         shown = json.dumps(content, ensure_ascii=False)
-    return f"{text[: last.value.end]},{lead or ' '}{shown}{text[last.value.end :]}"
+    return f"{text[: last.end]},{lead or ' '}{shown}{text[last.end :]}"
 
 
 def update(text: str, path: Path, changes: Mapping[str, Any]) -> str:
@@ -204,11 +178,10 @@ def update(text: str, path: Path, changes: Mapping[str, Any]) -> str:
 
 def rename(text: str, path: Path, new_key: str, content: Any) -> str:
     """The member at `path` under another key, with another value, in its old place."""
-    child = (_find(text, path[:-1]).children or {})[path[-1]]
-    key_end = json.JSONDecoder().raw_decode(text, child.begin)[1]
-    between = text[key_end : child.value.begin]  # colon and white space
+    member = _Document(text).find(path)
+    between = text[_DECODER.raw_decode(text, member.begin)[1] : member.start]  # colon and blanks
     shown = f"{json.dumps(new_key)}{between}{json.dumps(content, ensure_ascii=False)}"
-    return text[: child.begin] + shown + text[child.value.end :]
+    return text[: member.begin] + shown + text[member.end :]
 
 
 def remove(text: str, path: Path) -> str:
@@ -218,24 +191,24 @@ def remove(text: str, path: Path) -> str:
         JSONError: the text is not JSON.
 
     """
+    document = _Document(text)
     try:
-        parent = _find(text, path[:-1])
-        child = (parent.children or {})[path[-1]]
+        parent = document.find(path[:-1])
+        siblings = list(document.children(parent))
+        number = {each.key: place for place, each in enumerate(siblings)}[path[-1]]
     except KeyError:
         return text
-    siblings = list((parent.children or {}).values())
-    number = siblings.index(child)
-    before = siblings[number - 1] if number else None
+    child, before = siblings[number], siblings[number - 1] if number else None
     if isinstance(parent.content, list):
         if number + 1 < len(siblings):
             return text[: child.begin] + text[siblings[number + 1].begin :]
         if before is not None:
-            return text[: before.value.end] + text[child.value.end :]
-        return text[: parent.begin + 1] + text[parent.end - 1 :]
+            return text[: before.end] + text[child.end :]
+        return text[: parent.start + 1] + text[parent.end - 1 :]
     begin = len(text[: child.begin].rstrip(" \t"))
     if begin and text[begin - 1] == "\n":
         begin -= 2 if text[begin - 2 : begin] == "\r\n" else 1
-    end = child.value.end if child.comma is None else child.comma + 1
+    end = child.end if child.comma is None else child.comma + 1
     text = text[:begin] + text[end:]
     rest = text[begin:].lstrip()
     if text[:begin].endswith("{") and rest.startswith("}"):
@@ -245,14 +218,6 @@ def remove(text: str, path: Path) -> str:
     return text
 
 
-def _find(text: str, path: Path) -> _Value:
-    """What stands at a path. Raises KeyError: nothing does."""
-    value = _Reader(text).document()
-    for key in path:
-        value = (value.children or {})[key].value
-    return value
-
-
 def _nested(path: Path, content: Any) -> Any:
     for key in reversed(path):
         content = {key: content}
@@ -260,29 +225,29 @@ def _nested(path: Path, content: Any) -> Any:
 
 
 def _replaced(text: str, value: _Value, content: Any) -> str:
-    one_line = "\n" not in text[value.begin : value.end] and value.children
     shown = (
         json.dumps(content, ensure_ascii=False)
-        if one_line
-        else _rendered(text, content, _indent_at(text, value.begin))
+        if isinstance(value.content, (dict, list))
+        and value.content
+        and "\n" not in text[value.start : value.end]
+        else _rendered(text, content, _indent_at(text, value.start))
     )
-    return text[: value.begin] + shown + text[value.end :]
+    return text[: value.start] + shown + text[value.end :]
 
 
-def _added(text: str, parent: _Value, key: str, content: Any) -> str:
+def _added(text: str, parent: _Value, last: _Value | None, key: str, content: Any) -> str:
     newline, close = _newline(text), parent.end - 1
-    outer = _indent_at(text, parent.begin)
+    outer = _indent_at(text, parent.start)
     shown_key = f"{json.dumps(key, ensure_ascii=False)}: "
-    if not parent.children:
+    if last is None:
         inner = outer + _unit(text)
         shown = shown_key + _rendered(text, content, inner)
-        gap = text[parent.begin + 1 : close].rstrip()
-        start = text[: parent.begin + 1] + gap
+        gap = text[parent.start + 1 : close].rstrip()
+        start = text[: parent.start + 1] + gap
         return f"{start}{newline}{inner}{shown}{newline}{outer}{text[close:]}"
-    last = list(parent.children.values())[-1]
-    if "\n" not in text[parent.begin : last.begin]:  # all on one line
+    if "\n" not in text[parent.start : last.begin]:  # all on one line
         comma = "" if last.comma is not None else ","
-        at = last.value.end if last.comma is None else last.comma + 1
+        at = last.end if last.comma is None else last.comma + 1
         shown = shown_key + json.dumps(content, ensure_ascii=False)
         return f"{text[:at]}{comma} {shown}{text[at:]}"
     inner = _indent_at(text, last.begin)
@@ -290,7 +255,7 @@ def _added(text: str, parent: _Value, key: str, content: Any) -> str:
     if last.comma is not None:  # in the style of those before
         shown += ","
     else:
-        text = f"{text[: last.value.end]},{text[last.value.end :]}"
+        text = f"{text[: last.end]},{text[last.end :]}"
         close += 1
     # After a comment that belongs to the member before.
     at = len(text[:close].rstrip())

@@ -1,16 +1,13 @@
 """The values that pass between the stages. None of them holds a secret or a token in its repr."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_TRY_LATER
-from credentials_provider.policy import TIMER_INTERVAL
+from credentials_provider.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, EXIT_TRY_LATER, Problem
+from credentials_provider.policy import TIMER_INTERVAL, Lead
 
+# Annotations are evaluated: as strings, NamedTuple would compile each when the module is loaded.
 if TYPE_CHECKING:
-    from credentials_provider.errors import Problem
     from credentials_provider.minting import Failure
-    from credentials_provider.policy import Lead
     from credentials_provider.settings import Settings
 
 Reason = Literal["asked", "missing", "unreadable", "expired", "changed", "clock", "refresh"]
@@ -79,7 +76,7 @@ class PlanItem(NamedTuple):
 class RunOptions(NamedTuple):
     """The options of a run. Times in seconds."""
 
-    settings: Settings
+    settings: "Settings"
     names: tuple[str, ...] = ()  # none: all
     refresh_ahead: bool = False
     lead: Lead | None = None  # with refresh_ahead, instead of each token's own time
@@ -117,7 +114,7 @@ class Outcome(NamedTuple):
     refresh_at: float | None = None
     attempts: int = 0
     reason: Reason | None = None
-    failure: Failure | None = None
+    failure: "Failure | None" = None
     credential: str | None = None  # the field of the one that worked
     credential_ends: float | None = None
     duration: float | None = None  # seconds that the renewal took, waiting included
@@ -132,7 +129,7 @@ class HookResult(NamedTuple):
 
 
 def unchanged(
-    item: PlanItem, token_file: str, kind: OutcomeKind, failure: Failure | None = None
+    item: PlanItem, token_file: str, kind: OutcomeKind, failure: "Failure | None" = None
 ) -> Outcome:
     """What to say of an identity whose token file stays as it is."""
     return Outcome(

@@ -149,9 +149,10 @@ def shared_mode(found: os.stat_result) -> int:
 
 
 def is_open_at(path: str) -> bool:
-    """As `is_open`, for a path; False where there is nothing."""
+    """As `is_open`, for a path; False where there is nothing, as in a device (`/dev/null`)."""
     try:
-        return is_open(shared_mode(os.stat(path)))
+        found = os.stat(path)
+        return not stat.S_ISCHR(found.st_mode) and is_open(shared_mode(found))
     except (OSError, ValueError):
         return False
 

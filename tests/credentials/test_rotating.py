@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
 
 from credentials.making import certificate, key_pem, pem
 from credentials_provider.emulator import App, Emulator
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.lifecycle import journal, new_certificate, rotating
+from credentials_provider.lifecycle import graph_credentials, journal, rotating
 from credentials_provider.lifecycle.proving import LifecycleError
 from credentials_provider.lifecycle.rotating import Plan, Step
 from credentials_provider.settings import Flags, load_settings
@@ -170,8 +172,9 @@ def test_a_certificate_is_made_beside_the_others(rotate: Rotations) -> None:
 @pytest.mark.parametrize("name", ["ci", "\u65e5" * 64, "\u00e9" * 100])
 def test_a_certificate_is_made_for_every_name(name: str) -> None:
     """A common name has 64 bytes at most."""
-    made = new_certificate.make_certificate(name, time.time(), DAY)
-    assert new_certificate.end(made) > time.time()
+    now = time.time()
+    made = graph_credentials.make_certificate(name, now, now + DAY)
+    assert x509.load_pem_x509_certificate(made.encode()).not_valid_after_utc.timestamp() > now
 
 
 def test_identities_that_share_a_certificate_are_rotated_once(rotate: Rotations) -> None:
@@ -309,6 +312,53 @@ def test_a_secret_that_another_has_from_elsewhere_is_not_taken_away(rotate: Rota
     rotate.project.write([entry(rotate.app, identity_name="ci"), other])
     with pytest.raises(ConfigurationError, match="other has the same application"):
         rotate()
+
+
+@pytest.mark.parametrize("added", ["other", "ci"])
+@pytest.mark.parametrize("where", ["literal", "file", "unreadable", "certificate"])
+def test_an_old_credential_that_an_identity_still_uses_is_not_removed(
+    rotate: Rotations, tell: Tell, where: str, added: str
+) -> None:
+    """One was added during the overlap, or a copy of the file was put back."""
+    credential: dict[str, str] = {"client_secret": rotate.app.secrets[0]}
+    if where == "certificate":
+        certified(rotate, "ci")
+        credential = {"certificate_file": "c.pem"}
+    assert rotate().state == "rotated"
+    if where == "file":
+        path = rotate.project.private("copy", rotate.app.secrets[0])
+        credential = {"client_secret_file": path}
+    elif where == "unreadable":
+        credential = {"client_secret_env": "OF_ANOTHER_SHELL"}
+    with_old = entry(rotate.app, identity_name=added, **{"client_secret": None, **credential})
+    others = [each for each in rotate.project.entries() if each["identity_name"] != added]
+    rotate.project.write([*others, with_old])
+    before = rotate.at_graph()
+
+    rotate.later = DAY + 60
+    with pytest.raises(LifecycleError) as raised:
+        rotate()
+    assert (rotate.at_graph().all_passwords, rotate.at_graph().all_keys) == (
+        before.all_passwords,
+        before.all_keys,
+    )
+    if where == "unreadable" and added == "ci":
+        return  # it cannot be proven
+    assert added in raised.value.message
+    if where != "unreadable":
+        assert renew(rotate.project, force=True).exit_code == 0
+
+    field, place = re.findall(r'"([^"]+)"', raised.value.hint or "")
+    cure = {field: place}
+    fixed = entry(rotate.app, identity_name=added, **{"client_secret": None, **cure})
+    rotate.project.write([*others, fixed])
+    assert tell("check").code == 0
+    assert rotate().state == "finished"
+    app = rotate.at_graph()
+    assert [len(app.all_passwords), len(app.all_keys)] == (
+        [1, 1] if where == "certificate" else [1, 0]
+    )
+    assert renew(rotate.project, force=True).exit_code == 0
 
 
 def test_another_kind_of_credential_of_the_same_application_is_no_obstacle(

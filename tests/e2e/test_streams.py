@@ -183,6 +183,34 @@ def test_a_token_that_nobody_reads_is_on_disk_and_holds_up_nobody(
     assert code in {143, -signal.SIGTERM}  # there was nothing left to save
 
 
+@pytest.mark.parametrize("command", ["token", "exec", "serve"])
+def test_a_warning_that_nobody_reads_holds_up_no_command(
+    project: Project, run: Command, command: str
+) -> None:
+    """The token is printed, the program started, the endpoint served; the warning is lost."""
+    project.add_all(apps(1))
+    os.chmod(project.identities_file, 0o644)  # worth a warning
+    done = os.path.join(project.folder, "done")
+    line = run.line(*{"token": ("--output", done), "serve": ("--write-env", done)}.get(command, ()))
+    line[line.index("generate")] = command
+    line += [apps(1)[0].name, "touch", done] if command == "exec" else []
+    reading, writing = full_pipe()
+    process = subprocess.Popen(
+        line,
+        cwd=project.folder,
+        env=environment(project.folder),
+        stdin=subprocess.DEVNULL,
+        stderr=writing,
+    )
+    try:
+        until(lambda: os.path.exists(done))
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+        os.close(reading)
+        os.close(writing)
+
+
 def test_a_token_that_cannot_be_put_where_it_was_wanted_is_an_error(
     project: Project, run: Command
 ) -> None:

@@ -302,16 +302,6 @@ def test_discovery_of_an_unknown_tenant(idp: Emulator, pool: urllib3.PoolManager
     assert_refused(pool.request("GET", url), 90002, "invalid_request", 400)
 
 
-def test_instance_discovery(idp: Emulator, pool: urllib3.PoolManager) -> None:
-    """Instance discovery knows its own host, and no other."""
-    url = f"{idp.base_url}/common/discovery/instance?api-version=1.1&authorization_endpoint="
-    own = pool.request("GET", f"{url}{idp.base_url}/{TENANT}/oauth2/v2.0/authorize").json()
-    assert own["tenant_discovery_endpoint"].startswith(f"{idp.base_url}/{TENANT}/v2.0/.well-known")
-    assert own["metadata"][0]["aliases"] == ["localhost"]
-    other = pool.request("GET", f"{url}https://login.example/{TENANT}/oauth2/v2.0/authorize")
-    assert_refused(other, 50049, "invalid_instance", 400)
-
-
 def test_anything_else_is_not_found(idp: Emulator, pool: urllib3.PoolManager) -> None:
     """A path that Entra ID does not have is 404."""
     assert pool.request("GET", f"{idp.base_url}/").status == 404

@@ -41,7 +41,7 @@ SCRIPTS = (
 FAKE_PACKAGE = """
 import json, os, sys
 
-def main(args=None, *, root=None, script=False):
+def main(args=None, root="", *, script=False):
     print(json.dumps({"args": args, "root": root, "script": script, "cwd": os.getcwd(),
                       "python": sys.executable, "path": sys.path}))
     sys.exit(75 if "busy" in args else 0)
@@ -200,7 +200,7 @@ def checkout() -> Iterator[Checkout]:
         copy.write("requirements.lock", "nothing==1\n")
         copy.write("tests/requirements.lock", "nothing==2\n")
         copy.write("credentials-provider/credentials_provider/__init__.py", "")
-        copy.write("credentials-provider/credentials_provider/cli.py", FAKE_PACKAGE)
+        copy.write("credentials-provider/credentials_provider/__main__.py", FAKE_PACKAGE)
         os.mkdir(copy.bin)
         os.mkdir(copy.tools)
         for tool in TOOLS.split():

@@ -119,8 +119,8 @@ def test_exit_status(ready: Checkout) -> None:
 def test_one_process(ready: Checkout) -> None:
     """The script becomes the program, so signals and limits reach it."""
     ready.write(
-        "credentials-provider/credentials_provider/cli.py",
-        "import os\ndef main(args, **_): print(os.getpid())\n",
+        "credentials-provider/credentials_provider/__main__.py",
+        "import os\ndef main(args, *_, **__): print(os.getpid())\n",
     )
     process = ready.popen([ready.path("credentials-provider/generate_creds.sh")])
     assert process.communicate(timeout=60)[0].strip() == str(process.pid)

@@ -8,7 +8,7 @@ import pytest
 
 from entry.conftest import FAKE_UV, PROJECT, PYTHON, Checkout
 
-PROGRAM = "credentials-provider/credentials_provider/cli.py"
+PROGRAM = "credentials-provider/credentials_provider/__main__.py"
 SHIMS = [f"credentials-provider/entra/{name}.py" for name in ("generate_tokens", "get_m2m_token")]
 STARTERS = pytest.mark.parametrize(
     ("starter", "before"),
@@ -50,7 +50,7 @@ def test_missing_module(checkout: Checkout, starter: str, before: list[str], lat
     """A Python without the dependencies gets one line that names the shell entry."""
     assert before in ([], ["generate"])
     absent = "import absent.part\n"
-    checkout.write(PROGRAM, f"def main(args, **_):\n    {absent}" if late else absent)
+    checkout.write(PROGRAM, f"def main(args, *_, **__):\n    {absent}" if late else absent)
     checkout.set_up()
     done = checkout.run(PYTHON, starter)
     assert (done.code, done.stdout, done.stderr.count("\n")) == (2, "", 1)

@@ -315,7 +315,9 @@ def test_what_never_answers_holds_up_neither_the_deadline_nor_a_signal(
     """A login host that takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         host = f"https://127.0.0.1:{silent.getsockname()[1]}"
-        flags = Flags(healthy.identities_file, healthy.output, login_base_url=host)
+        flags = Flags(
+            identities_file=healthy.identities_file, output_dir=healthy.output, login_base_url=host
+        )
         *_, last = doctor.examine(
             doctor.DoctorOptions(healthy.folder, flags, {}), time.time(), deadline=1.0
         )
@@ -379,6 +381,11 @@ def test_an_open_identities_file_is_found_before_the_first_run(healthy: Project)
     flags = {"identities_file": path, "output_dir": os.path.join(healthy.folder, "nowhere")}
     (found,) = bad(examine(healthy, flags=flags), "files")
     assert found.cure == f"chmod 600 {path}"
+
+
+def test_a_device_in_the_place_of_the_settings_is_left_alone(healthy: Project) -> None:
+    """`--env-file /dev/null` is how somebody says "none"; `chmod 600` would break the machine."""
+    assert not bad(examine(healthy, flags={"env_file": "/dev/null"}), ".env")
 
 
 def test_a_hook_that_failed_is_found(healthy: Project, run: Program) -> None:

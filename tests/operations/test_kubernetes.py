@@ -215,6 +215,20 @@ def test_the_pod_gets_what_its_identities_name(ci: Project) -> None:
     assert [each["port"] for each in ports] == [53, 53, 443, 3128, 8443]
 
 
+def test_two_files_have_two_keys(ci: Project) -> None:
+    """Also where their paths differ by what a key cannot hold."""
+    paths = ["a/b", "a_b", "a+b", "c"]
+    given = zip(apps(len(paths)), paths, strict=True)
+    ci.write([entry(app, client_secret=None, client_secret_file=path) for app, path in given])
+    text, documents = manifests(ci)
+    volumes = pod_of(documents)["volumes"]
+    items = next(each["secret"]["items"] for each in volumes if "secret" in each)[1:]
+    keys = {each["path"]: each["key"] for each in items}
+    assert keys == {"a/b": "a_b", "a_b": "a_b_", "a+b": "a_b__", "c": "c"}
+    for path, key in keys.items():
+        assert f"--from-file={key}=.oauth-tokens/{path}" in text
+
+
 def test_an_identities_file_elsewhere_is_named_as_it_is(ci: Project, tmp_path: Path) -> None:
     """With its credentials; the pod has its own name for it."""
     (app,) = apps(1)

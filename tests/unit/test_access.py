@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import make_entry
 from credentials_provider.model import Observer, RunOptions
 from credentials_provider.run.access import NoTokenError, ValidToken, get_token
@@ -67,3 +69,20 @@ def test_a_token_that_expires_while_its_renewal_fails_is_not_given(
     with pytest.raises(NoTokenError, match="no token for ci"):
         token(project, clock, left=300)
     assert clock.asked
+
+
+@pytest.mark.parametrize("left", [1, 0])
+def test_a_mistake_in_the_entry_gives_only_a_token_that_is_valid(
+    project: Project, left: int
+) -> None:
+    """With the mistake as the reason; an expired one costs an error."""
+    project.identities(sample_fields("ci", client_secrets="misspelt"))
+    project.token("ci", issued_at=NOW - LIFE + left)
+    ask = partial(get_token, RunOptions(project.settings()), "ci", 300.0, Observer())
+    if left:
+        kept = ask(now=lambda: NOW).kept
+        assert kept is not None
+        assert kept.kind == "configuration"
+    else:
+        with pytest.raises(ConfigurationError, match="has a mistake"):
+            ask(now=lambda: NOW)

@@ -209,6 +209,16 @@ def test_a_run_with_nothing_due_loads_no_library_but_click(project: Project) -> 
     assert "click" in modules
 
 
+def test_short_options_load_nothing_that_helps_with_mistakes(project: Project) -> None:
+    """As a timer writes them; mistyped ones get their suggestion all the same."""
+    project.identities("ci")
+    project.token("ci", issued_at=int(time.time()), life=LONGEST_LIFE)
+    file, folder = str(project.identities_file), str(project.folder)
+    code, modules, _ = run(project, "-i", file, "-o", folder, "--refresh-ahead")
+    assert code == 0
+    assert modules & {"difflib", "locale"} == set()
+
+
 def test_only_a_mistake_needs_pydantic(project: Project) -> None:
     """What keeps the rules beyond doubt is spared its import, most of a cold start."""
     project.identities("ci")

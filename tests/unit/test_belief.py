@@ -91,6 +91,17 @@ def test_no_token_is_believed_for_more_than_48_hours(
     assert ours is False or found.due is not serves
 
 
+@pytest.mark.parametrize(
+    ("life", "reason"), [(LONGEST_LIFE, None), (LONGEST_LIFE + 1, "unreadable")]
+)
+def test_a_life_of_more_than_48_hours_is_not_believed_when_less_is_left(
+    project: Project, life: int, reason: str | None
+) -> None:
+    """Its times were made up, whatever they leave."""
+    times: dict[str, Any] = {"issued_at": NOW - 10 * HOUR, "life": life, "renew_at": NOW + HOUR}
+    assert item(project, **times, access_token=jwt(exp=None)).reason == reason
+
+
 def test_the_tokens_own_end_is_over_that_of_the_file(project: Project) -> None:
     """A file that says more is not believed; one that says less is."""
     assert item(project, access_token=jwt(exp=NOW)).reason == "expired"

@@ -34,7 +34,7 @@ def offers(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     *words: str,
-    root: str | None = None,
+    root: str = "",
 ) -> list[str]:
     """What bash is offered for the last of these words."""
     monkeypatch.setenv("_CREDENTIALS_PROVIDER_COMPLETE", "bash")

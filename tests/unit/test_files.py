@@ -246,7 +246,7 @@ def test_a_file_that_was_swept_before_its_lock_is_made_again(
         if len(made) == 1:
             (tmp_path / made[0]).unlink()
 
-    monkeypatch.setattr("credentials_provider.files._lock", lock)
+    monkeypatch.setattr("credentials_provider.files.lock_file", lock)
     Folder(str(tmp_path)).write("file", "ours")
     assert len(made) == 2
     assert os.listdir(tmp_path) == ["file"]
@@ -257,11 +257,11 @@ def test_where_nothing_can_be_locked_only_what_is_old_is_swept(
 ) -> None:
     """A day old: older than any run."""
 
-    def lock(descriptor: int, **_: bool) -> None:
-        del descriptor
+    def flock(descriptor: int, kind: int) -> None:
+        del descriptor, kind
         raise OSError
 
-    monkeypatch.setattr("credentials_provider.files._lock", lock)
+    monkeypatch.setattr("fcntl.flock", flock)
     path = tmp_path / f"{TEMPORARY_PREFIX}1-2{TEMPORARY_SUFFIX}"
     path.touch()
     Folder(str(tmp_path)).sweep()

@@ -35,9 +35,7 @@ ALL = {ctx.command_path: ctx for ctx in commands(click.Context(group, info_name=
 EACH = pytest.mark.parametrize("ctx", ALL.values(), ids=ALL.keys())
 
 
-def run(
-    capsys: pytest.CaptureFixture[str], *args: str, root: str | None = None
-) -> tuple[int, str, str]:
+def run(capsys: pytest.CaptureFixture[str], *args: str, root: str = "") -> tuple[int, str, str]:
     """The program in this process: exit code, stdout, stderr."""
     with pytest.raises(SystemExit) as end:
         main(args, root=root)
@@ -183,7 +181,7 @@ def test_help_says_where_the_default_files_are(
         monkeypatch.delenv(name, raising=False)
     if stands_in == "/":
         monkeypatch.chdir("/")
-    out = run(capsys, "status", "--help", root=str(checkout) if stands_in else None)[1]
+    out = run(capsys, "status", "--help", root=str(checkout) if stands_in else "")[1]
     assert title.format(checkout=checkout) in out.splitlines()
 
 

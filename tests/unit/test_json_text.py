@@ -183,3 +183,15 @@ def test_an_object_with_a_key_twice_is_not_changed() -> None:
         json_text.put('{"a": 1, "a": 2}', ("b",), 1)
     text = '{"x": {"a": 1, "a": 2}, "y": {}}'
     assert json_text.parse(json_text.put(text, ("y", "b"), 1))["y"] == {"b": 1}
+
+
+def test_a_key_goes_into_an_object_alone() -> None:
+    """An array on the way would no longer be JSON afterwards."""
+    for text in ("[1]", "1", '{"a": [1]}'):
+        with pytest.raises(KeyError):
+            json_text.put(text, ("a", "b"), 1)
+
+
+def test_a_key_that_stands_twice_is_removed_with_its_own_comma() -> None:
+    """The last of the two, which is the one that counts for most readers."""
+    assert json_text.remove('{"a": 1, "b": 2, "a": 3}', ("a",)) == '{"a": 1, "b": 2}'

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from credentials_provider.diagnostics import guide
 from credentials_provider.diagnostics.inspection.decoding import Token, described
 from credentials_provider.diagnostics.inspection.registry import (
     Finding,
@@ -37,7 +38,7 @@ CLAIMS: dict[str, Any] = {
     "nbf": NOW - 300,
     "exp": NOW + 3600,
 }
-VALIDATOR = Validator(BASE, TENANT, GATEWAY, tenant_set=True)
+VALIDATOR = Validator(BASE, TENANT, GATEWAY)
 
 
 def found(
@@ -79,6 +80,8 @@ def test_what_the_registry_accepts_is_all_right(
         ("issuer", {"iss": f"{BASE}/{TENANT}/v2.0/"}, "which is not tenant"),
         ("audience", {"aud": "other"}, "not the gateway"),
         ("audience", {"aud": CLAIMS["azp"]}, "the identity itself"),
+        ("audience", {"aud": f"api://{CLAIMS['azp']}"}, "the identity itself"),
+        ("audience", {"aud": "x", "azp": ["x"]}, "x, which is not the gateway"),
         ("audience", {"aud": None}, "none"),
         ("times", {"exp": NOW}, "expired"),
         ("times", {"exp": None}, "no expiry"),
@@ -125,7 +128,10 @@ def test_another_algorithm_or_no_key_is_refused(header: dict[str, Any]) -> None:
 @pytest.mark.parametrize("signed", [True, False, None])
 def test_a_signature_is_judged_as_it_was_checked(signed: bool | None) -> None:
     """Not checked is neither right nor wrong."""
-    assert found(signed=signed)["signature"].ok is signed
+    finding = found(signed=signed)["signature"]
+    words = {True: "right", False: "not right", None: "not checked"}[signed]
+    assert (finding.ok, finding.seen) == (signed, f"RS256, key k1: {words}")
+    assert bool(finding.cure) is not signed if signed is not None else "--verify" in finding.cure
 
 
 def test_what_cannot_be_known_here_is_said_so() -> None:
@@ -133,8 +139,17 @@ def test_what_cannot_be_known_here_is_said_so() -> None:
     nothing = Validator(BASE)
     assert [found(validator=nothing)[name].ok for name in ("issuer", "audience")] == [None, None]
     overage = {"groups": None, "_claim_names": {"groups": "src1"}}
-    assert [found(each)["groups"].ok for each in ({"groups": None}, overage)] == [None, None]
-    assert found({"azp": None, "appid": "x"})["client"].ok is None
+    groups = [found(each)["groups"] for each in ({"groups": None}, overage)]
+    assert [each.ok for each in groups] == [None, None]
+    assert [each.seen.partition(":")[0] for each in groups] == [
+        "neither groups nor roles in the token",
+        "more than 200 groups, so the token has none",
+    ]
+    assert [each.link for each in groups] == [guide.NO_GROUPS, guide.OVERAGE]
+    assert "(a v1 token has appid instead)" in found({"azp": None, "appid": "x"})["client"].seen
+    empty = found({"azp": "", "groups": None})
+    assert (empty["client"].ok, empty["groups"].ok) == (None, False)
+    assert "v1" not in empty["client"].seen
     assert registry_findings(Token("", {"alg": "HS256"}, {}), VALIDATOR, NOW)[0].ok is None
 
 
@@ -148,11 +163,21 @@ def test_the_registrys_settings_are_taken_as_they_are_written(tmp_path: Path) ->
     env.chmod(0o600)
     settings = load_settings(Flags(env_file=str(env)), {}, str(tmp_path))
     assert validator_of(settings, {}) == Validator(
-        f"{BASE}/", TENANT.upper(), GATEWAY, "api://gateway", tenant_set=True
+        f"{BASE}/", TENANT.upper(), GATEWAY, "api://gateway"
     )
+    settings = load_settings(Flags(env_file=str(env), tenant_id=TENANT), {}, str(tmp_path))
+    assert validator_of(settings, {}).tenant_id == TENANT.upper()
+
+
+def test_where_the_registrys_settings_are_unknown_the_identity_tells_them(tmp_path: Path) -> None:
+    """As far as its fields are IDs: a domain is not what the registry compares with."""
     plain = load_settings(Flags(), {}, str(tmp_path / "none"))
     fields = {"tenant_id": TENANT.upper(), "scope": f"api://{GATEWAY}/.default"}
     assert validator_of(plain, fields) == Validator(BASE, TENANT, GATEWAY)
+    fields = {"tenant_id": "contoso.com", "scope": "api://gateway/.default"}
+    assert validator_of(plain, fields) == Validator(BASE)
+    option = load_settings(Flags(tenant_id=TENANT), {}, str(tmp_path / "none"))
+    assert validator_of(option, {"tenant_id": GATEWAY}).tenant_id == TENANT
 
 
 DOCUMENT = {"_id": "reader", "group_mappings": ["g1", "g2"]}
@@ -208,6 +233,56 @@ def test_claims_of_any_type_are_described_and_judged(value: object) -> None:
     token = Token("", {"alg": value, "kid": value}, CLAIMS)
     assert list(described(token))
     assert registry_findings(token, VALIDATOR, NOW, signed=True)
+
+
+@pytest.mark.parametrize("hostile", ["\x1b]0;owned\x07", ["\x1b[2J", "\ud800"]], ids=repr)
+def test_no_claim_moves_the_terminal(hostile: object) -> None:
+    """Not from what is told of the token, nor from what the registry would say, nor from a cure."""
+    validators = (VALIDATOR, VALIDATOR._replace(tenant_id="contoso.com"))
+    for name in ("iss", "tid", "aud", "azp", "ver", "azpacr", "roles", "groups", "sub", "username"):
+        token = Token("", HEADER, {**CLAIMS, "iss": "other", name: hostile})
+        texts = [text for _, text in described(token)]
+        for validator in validators:
+            for each in registry_findings(token, validator, NOW, signed=True):
+                texts += [each.seen, each.cure]
+        for mappings in ({}, {"\x1b[2J": ["\x1b"], "\x1b]0;owned\x07": ["\x1b"]}):
+            texts.append(mapping_finding(token, mappings).seen)
+        assert [each for each in texts if not each.isprintable()] == []
+    token = Token("", {"alg": "RS256", "kid": "\x1b"}, CLAIMS)
+    other = Token("", {"alg": hostile, "kid": hostile}, CLAIMS)
+    for strange in (token, other):
+        assert all(text.isprintable() for _, text in described(strange))
+        assert registry_findings(strange, VALIDATOR, NOW, signed=True)[0].seen.isprintable()
+
+
+def test_mappings_are_read_as_texts_and_only_where_they_are_lists(tmp_path: Path) -> None:
+    """YAML has numbers, people leave things out, and editors put a byte order mark in front."""
+    path = tmp_path / "scopes.yml"
+    path.write_text("group_mappings:\n  7: [1, reader]\n  g2: reader\n  g3: []\n")
+    mappings = read_group_mappings(str(path))
+    assert mappings == {"7": ["1", "reader"], "g3": []}
+    token = Token("", HEADER, {"groups": ["7", "g3"]})
+    assert mapping_finding(token, mappings).seen == "1, reader; unmapped: g3"
+    nameless = {"group_mappings": ["g1"]}
+    odd = {"_id": "reader", "group_mappings": "g1"}
+    numbers = {"_id": "admin", "group_mappings": [7, "g1"]}
+    path.write_text(json.dumps([nameless, odd, numbers, numbers]), encoding="utf-8-sig")
+    mappings = read_group_mappings(str(path))
+    assert mappings == {"7": ["admin", "admin"], "g1": ["admin", "admin"]}
+    assert mapping_finding(Token("", HEADER, {"groups": ["7", "g1"]}), mappings).seen == "admin"
+
+
+def test_the_reason_is_told_why_scopes_cannot_be_read(tmp_path: Path) -> None:
+    """The system's, or that it is no such file."""
+    path = tmp_path / "scopes.json"
+    with pytest.raises(ConfigurationError, match="No such file or directory"):
+        read_group_mappings(str(path))
+    path.write_text("{nonsense: [")
+    with pytest.raises(ConfigurationError, match="it is not JSON or YAML"):
+        read_group_mappings(str(path))
+    path.write_bytes(b"\xff")
+    with pytest.raises(ConfigurationError, match="it is not JSON or YAML"):
+        read_group_mappings(str(path))
 
 
 @pytest.mark.parametrize("content", ["{nonsense: [", "[]", '{"_id": "x"}', "text", "[" * 100_000])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,6 +39,24 @@ def test_every_state_is_told_apart_and_only_what_serves_counts_as_good(project: 
     assert {name: row.state for name, row in found.items()} == {name: name for name in found}
     assert {name for name, row in found.items() if row.has_valid_token} == {"fresh", "due"}
     assert status(project).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"cloud": "mars"}, {"scope": "api://x"}, {"tenant_id": "common"}, {"scope": 1}],
+    ids=str,
+)
+def test_a_mistake_of_any_field_makes_its_entry_invalid(
+    project: Project, change: dict[str, Any]
+) -> None:
+    """Also of one that changes the fingerprint: nobody gave it another definition on purpose."""
+    project.identities(sample_fields("ci", **change), "other")
+    project.token("ci")
+    project.token("other")
+    found = rows(project)
+    assert {name: row.state for name, row in found.items()} == {"ci": "invalid", "other": "fresh"}
+    assert found["ci"].has_valid_token
+    assert status(project).exit_code == 78
 
 
 def test_a_failure_that_no_retry_heals_makes_it_refused_and_a_throttle_throttled(
@@ -99,7 +117,7 @@ def test_an_orphan_of_ours_is_told_from_a_file_of_somebody_else(project: Project
     project.content_of("notes", '{"mcpServers": {}}')
     project.content_of("\x1b[2J", '{"access_token": "x"}')  # no name of anybody's
     project.token("CI")  # on a file system without case this is the file of ci
-    found = {row.identity_name: row for row in status(project).orphans}
+    found = {row.identity_name: row for row in status(project).rows if row.state == "orphan"}
     assert {name: row.ours for name, row in found.items()} == {
         "gone": True,
         "foreign": False,

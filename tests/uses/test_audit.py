@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -73,6 +75,71 @@ def test_lines_of_many_processes_do_not_mix(app: App, run: Command, audit: Path)
     many = [run.start("token", "--audit-file", str(audit), app.name) for _ in range(8)]
     assert {wait(each).code for each in many} == {0}
     assert len({each["pid"] for each in lines(audit)}) == 8
+
+
+def test_a_line_behind_one_that_a_full_disk_cut_begins_anew(
+    app: App, project: Project, run: Command, audit: Path
+) -> None:
+    """The process whose line was cut hands nothing out; a limit of its file size fills the disk."""
+    assert run("token", app.name).code == 0
+    audit.write_text(json.dumps({"event": "x" * 400}) + "\n")
+    limited = ["/bin/sh", "-c", 'ulimit -f 1; exec "$@"', "sh"]
+    line = run.line("token", "--audit-file", str(audit), app.name)
+    no_byte_code = {"PYTHONDONTWRITEBYTECODE": "1"}  # it would be cut, too
+    ran = wait(run.start_line([*limited, *line], env=no_byte_code))
+    assert (ran.code, ran.stdout) == (1, "")
+    assert "only a part of it was written" in ran.stderr
+    assert audit.stat().st_size == 512
+    many = [run.start("token", "--audit-file", str(audit), app.name) for _ in range(8)]
+    assert {wait(each).code for each in many} == {0}
+    _, cut, *whole = audit.read_text(encoding="utf-8").splitlines()
+    assert not cut.endswith("}")
+    assert len({json.loads(each)["pid"] for each in whole}) == 8
+    assert len(project.idp.token_requests) == 1
+
+
+def test_many_that_find_a_cut_line_begin_anew_once(project: Project, audit: Path) -> None:
+    """Each looks and writes by itself; no line is empty, none is behind another."""
+    begin = threading.Barrier(8)
+
+    def leave() -> None:
+        begin.wait()
+        for _ in range(10):
+            audit_in(project, audit).record("ci", ACCESS)
+
+    for _ in range(10):
+        audit.write_text("cut")
+        threads = [threading.Thread(target=leave) for _ in range(8)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        cut, *whole = audit.read_text(encoding="utf-8").split("\n")
+        assert (cut, whole.pop()) == ("cut", "")
+        assert [json.loads(each)["identity"] for each in whole] == ["ci"] * 80
+
+
+def test_a_lock_that_somebody_keeps_is_told(
+    project: Project, audit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while; the token stays in its file."""
+    monkeypatch.setattr("credentials_provider.run.audit._TIMEOUT", 0.02)
+    writer = audit_in(project, audit)
+    with audit.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        with pytest.raises(StorageError, match="another process keeps it locked"):
+            writer.record("ci", ACCESS)
+    writer.record("ci", ACCESS)
+    assert len(lines(audit)) == 1
+
+
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may read everything")
+def test_who_may_only_add_lines_adds_them(project: Project, audit: Path) -> None:
+    audit.write_text("")
+    audit.chmod(0o200)
+    audit_in(project, audit).record("ci", ACCESS)
+    audit.chmod(0o600)
+    assert len(lines(audit)) == 1
 
 
 def test_the_environment_asks_for_it_too(app: App, run: Command, audit: Path) -> None:
@@ -225,6 +292,11 @@ def test_an_assistant_s_configuration_takes_it_along(app: App, run: Command, aud
 
 
 # Syslog
+
+
+def audit_in(project: Project, path: Path) -> Audit:
+    flags = Flags(output_dir=project.output, audit_file=str(path))
+    return Audit(load_settings(flags, {}, project.folder), "token")
 
 
 def audit_to(project: Project, address: str) -> Audit:

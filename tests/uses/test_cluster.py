@@ -6,13 +6,17 @@ No real API server ran here.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
+import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
 from cluster_api import serving
+from credentials_provider.errors import StorageBusyError
 from credentials_provider.identities.sinks import Sink
 from credentials_provider.run.cluster import Cluster
 from support import apps, assert_no_secret, closed_port, wait
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from credentials_provider.emulator import App
     from support import Command, Project, Ran
 
+REQUEST_TIMEOUT = 10  # seconds, of one request where the run has time
 ACCOUNT = "/run/secrets/kubernetes.io/serviceaccount"
 # As the kubelet does it: the service account's files where every client looks for them.
 IN_A_POD = (
@@ -201,6 +206,36 @@ def test_an_api_that_is_silent_or_another_costs_no_token(
     assert (ran.code, "not one of the cluster's authority" in ran.stderr) == (78, True)
     assert cluster.asked == []
     assert project.token(app.name)["access_token"]
+
+
+@POD
+def test_an_api_that_hangs_holds_no_run_beyond_its_deadline(
+    app: App, project: Project, run: Command, cluster: Api
+) -> None:
+    """But for a second, which a deadline that others have used up leaves to the sinks."""
+    assert run("generate").code == 0
+    give(project, SECRET)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = {"KUBERNETES_SERVICE_PORT": str(silent.getsockname()[1])}
+        words = ("generate", "--refresh-ahead", "--deadline", "100ms", "--json")
+        ran = in_pod(run, cluster, *words, **port)
+    assert (ran.code, "does not answer (timeout)" in ran.stdout) == (75, True), ran.stdout
+    began, ended = (
+        datetime.fromisoformat(ran.json[each]) for each in ("started_at", "finished_at")
+    )
+    assert (ended - began).total_seconds() < REQUEST_TIMEOUT
+    assert in_pod(run, cluster, *words).code == 0
+    assert cluster.held() == project.token(app.name)["access_token"]
+
+
+def test_nothing_is_asked_after_the_deadline(cluster: Api) -> None:
+    """The next run does it; the API is not to blame."""
+    sink = Sink("", "raw", None, None, None, "", "", "ci-token", "token")
+    late = Cluster(cluster.environment, str(cluster.account), ends_at=time.monotonic())
+    with pytest.raises(StorageBusyError, match="deadline") as error:
+        late.write(sink, {"access_token": "x"})
+    assert "--deadline" in str(error.value.hint)
+    assert cluster.asked == []
 
 
 def test_outside_of_a_cluster_it_says_so(app: App, project: Project, run: Command) -> None:

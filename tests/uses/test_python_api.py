@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 import requests
+from filelock import FileLock
 
 import credentials_provider
 from assistants.bench import Bench
 from credentials_provider import Credential, CredentialsProviderError, NoTokenError
 from credentials_provider.emulator import Fault
+from credentials_provider.tokens.store import LOCK_NAME
 from support import PACKAGES, SCOPE, apps, assert_no_secret, entry, environment, renew
 
 if TYPE_CHECKING:
@@ -211,11 +213,28 @@ def test_a_server_that_refuses_all_costs_one_renewal(
     credential.token()
     api.everything = True
     assert requests.get(api.url, auth=credential, timeout=9).status_code == 401
-    assert minted(project) == 1
+    assert (minted(project), len(api.seen)) == (1, 1)
     old(project, app, api)
     for _ in range(3):
         assert requests.get(api.url, auth=credential, timeout=9).status_code == 401
     assert minted(project) == 2
+
+
+def test_a_refused_token_is_not_sent_again_where_it_cannot_be_renewed(
+    app: App, api: Api, project: Project, make: Callable[..., Credential]
+) -> None:
+    """Another run holds the lock, or the provider gives none: the server's answer stands."""
+    credential = make(app.name)
+    credential.token()
+    source = credential._source
+    source._options = source._options._replace(lock_timeout=0.05)
+    old(project, app, api)
+    with FileLock(f"{project.output}/{LOCK_NAME}"):
+        assert requests.get(api.url, auth=credential, timeout=9).status_code == 401
+    project.idp.inject(Fault("aadsts", code=7000215), times=None)
+    source._forced.clear()
+    assert requests.get(api.url, auth=credential, timeout=9).status_code == 401
+    assert len(api.seen) == 2
 
 
 def test_a_token_that_another_process_has_renewed_needs_no_renewal(

@@ -13,7 +13,14 @@ import click
 
 from credentials_provider import __version__
 from credentials_provider.cli import streams
-from credentials_provider.cli.helping import PARSED, PROGRAM, Group, as_started, program_name
+from credentials_provider.cli.helping import (
+    PARSED,
+    PROGRAM,
+    Group,
+    as_started,
+    printing_flag,
+    program_name,
+)
 from credentials_provider.errors import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -100,6 +107,13 @@ class LazyGroup(Group):
     name=PROGRAM,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
+    params=[
+        printing_flag(
+            "--version",
+            text=lambda _: f"{PROGRAM}, version {__version__}",
+            help="Show the version and exit.",
+        )
+    ],
     examples="""
     # See it work, without a tenant
     credentials-provider demo
@@ -109,7 +123,6 @@ class LazyGroup(Group):
     """,
     epilog="Without a command it says what to do next. `generate --help` lists the exit codes.",
 )
-@click.version_option(__version__, "--version", prog_name=PROGRAM)
 @click.pass_context
 def group(ctx: click.Context) -> None:
     """Access tokens for machine identities from Microsoft Entra ID, renewed before they expire."""
@@ -133,23 +146,18 @@ def _nearest_command(word: str, ctx: click.Context) -> str | None:
     return meant[near[0]] if near else None
 
 
-def main(
-    args: Sequence[str] | None = None, *, root: str | None = None, script: bool = False
-) -> NoReturn:
+def main(args: Sequence[str] | None = None, root: str = "", *, script: bool = False) -> NoReturn:
     """Run the program and exit.
 
     Args:
         args: the command line without the program's name; the process's own by default.
-        root: folder of the default paths; the working directory by default.
+        root: the checkout, to which the default paths belong; empty for an installed program.
         script: whether `generate_creds.sh` started it, which means `generate` without a command.
 
     """
     arguments = list(sys.argv[1:] if args is None else args)
     if script:
         arguments = _with_default_command(arguments)
-    # A search for garbage among the modules takes a tenth of a cold start. msal leaves cycles: the
-    # last two numbers keep 97 MB resident with 10,000 identities, not 127.
-    gc.set_threshold(10_000, 5, 2)
     _open_closed_streams()
     streams.install()
     early = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
@@ -158,9 +166,9 @@ def main(
     if COMPLETION_VARIABLE in os.environ:
         from credentials_provider.cli.completion import answer  # the shell asks
 
-        code = answer(group, root or "")
+        code = answer(group, root)
     else:
-        code = _run(arguments, root or "")
+        code = _run(arguments, root)
     if failure := streams.output_failure():
         message = f"standard output cannot be written: {failure}"
         if _wants_json_log(_own_arguments(arguments)):

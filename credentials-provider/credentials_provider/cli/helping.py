@@ -12,7 +12,7 @@ import click
 from credentials_provider.errors import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 PROGRAM = "credentials-provider"
 SCRIPT = "generate_creds.sh"  # the same program, in a checkout
@@ -118,6 +118,38 @@ def _where(ctx: click.Context, words: Sequence[str]) -> str:
     return options[True] + timer
 
 
+def printing_flag(
+    *names: str,
+    text: Callable[[click.Context], str],
+    help: str,  # noqa: A002  click's own word
+) -> click.Option:
+    """An option that prints a text and ends the program.
+
+    click's own would look for translations of their help, which takes a short run noticeable time.
+    """
+
+    def show(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            click.echo(text(ctx), color=ctx.color)
+            ctx.exit()
+
+    return click.Option(
+        names, is_flag=True, is_eager=True, expose_value=False, callback=show, help=help
+    )
+
+
+def _whole_help(ctx: click.Context) -> str:
+    assert isinstance(ctx.command, Command)  # noqa: S101  ours
+    ctx.command.first = ()
+    return ctx.get_help()
+
+
+_HELP = printing_flag(
+    "-h", "--help", text=click.Context.get_help, help="Show this message and exit."
+)
+_HELP_ALL = printing_flag("--help-all", text=_whole_help, help="Show every option and exit.")
+
+
 class Command(click.Command):
     """A command; `examples` has lines to copy, each below a line that begins with `#`.
 
@@ -137,22 +169,17 @@ class Command(click.Command):
         self.first = first
         self.exit_codes = exit_codes
         if first:
-            self.params.append(
-                click.Option(
-                    ["--help-all"],
-                    is_flag=True,
-                    is_eager=True,
-                    expose_value=False,
-                    callback=self._show_all,
-                    help="Show every option and exit.",
-                )
-            )
+            self.params.append(_HELP_ALL)
 
-    def _show_all(self, ctx: click.Context, _: click.Parameter, value: bool) -> None:
-        if value and not ctx.resilient_parsing:
-            self.first = ()
-            click.echo(ctx.get_help(), color=ctx.color)
-            ctx.exit()
+    def get_help_option(self, ctx: click.Context) -> click.Option:  # noqa: ARG002  click's signature
+        return _HELP
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        parser = super().make_parser(ctx)
+        # click looks for -i among the long options first, and for what resembles it: that loads
+        # difflib and locale, 3 % of a run with nothing due.
+        getattr(parser, "_long_opt", {}).update(getattr(parser, "_short_opt", {}))
+        return parser
 
     def invoke(self, ctx: click.Context) -> Any:
         ctx.meta[PARSED] = ctx.params

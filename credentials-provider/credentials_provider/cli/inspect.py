@@ -30,14 +30,9 @@ from credentials_provider.diagnostics.inspection.registry import (
 )
 from credentials_provider.diagnostics.inspection.verifying import Expectation, verify
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
-from credentials_provider.identities.reading import (
-    IdentitiesFile,
-    authority_base,
-    read_entries,
-    select,
-)
-from credentials_provider.identities.rules import SCOPE_END, is_guid
-from credentials_provider.identities.validation import validate
+from credentials_provider.identities.reading import authority_base, read_entries, select
+from credentials_provider.identities.rules import SCOPE_END, composed, is_guid
+from credentials_provider.identities.validation import valid_identity
 from credentials_provider.permissions import MAXIMUM_SIZE, read_file
 from credentials_provider.tokens.claims import epoch_claim
 from credentials_provider.tokens.store import TokenStore
@@ -114,7 +109,7 @@ def command(root: str, /, **options: Any) -> int:
 def _find(target: str, settings: Settings) -> tuple[Token, Mapping[str, Any]]:
     """The token, and its identity's fields where it is one of ours."""
     fields: Mapping[str, Any] = {}
-    path = TokenStore(settings.output_dir).path(target)
+    path = TokenStore(settings.output_dir).path(composed(target))
     if target == "-":
         content = sys.stdin.read(MAXIMUM_SIZE)
     elif os.path.basename(target) == target and os.path.isfile(path):
@@ -142,13 +137,13 @@ def _identity(name: str, settings: Settings, *, required: bool = False) -> Mappi
     """An identity's fields; none where they are not in order, unless they are `required`."""
     try:
         file = read_entries(settings)
-        found = select(file.entries, [name], file.path)
-        validate(IdentitiesFile(file.path, found, []))
+        (entry,) = select(file.entries, [name], file.path)
+        valid_identity(entry)
     except ConfigurationError:
         if required:
             raise
         return {}
-    return found[0].fields
+    return entry.fields
 
 
 def _read(path: str) -> str:
@@ -184,14 +179,13 @@ def _expectation(
 def _show(
     token: Token, verified: Verification | None, findings: Sequence[Finding], now: float
 ) -> None:
-    if verified is None:
-        text = "anybody could have written this; --verify checks the signature"
-        click.echo(marked("Not verified", "yellow", f": {text}") + "\n")
-    elif verified.ok:
-        click.echo(marked("Verified", "green", f": {verified.seen}") + "\n")
-    else:
-        word = {True: "Not verified", False: "Invalid", None: "Not checked"}[verified.signed]
-        click.echo(marked(word, "red", f": {verified.seen}") + "\n")
+    word, colour = "Not verified", "yellow"
+    seen = "anybody could have written this; --verify checks the signature"
+    if verified is not None:
+        words = {True: "Not verified", False: "Invalid", None: "Not checked"}
+        word = "Verified" if verified.ok else words[verified.signed]
+        colour, seen = "green" if verified.ok else "red", verified.seen
+    click.echo(marked(word, colour, f": {seen}") + "\n")
     for label, text in (*described(token), *_times(token, now)):
         click.echo(f"{label:12} {text}")
     click.echo("\nThe MCP Gateway Registry would say:")
@@ -234,8 +228,5 @@ def _document(
         "verification": verified.seen if verified else "not asked for (--verify)",
         "header": token.header,
         "claims": token.claims,
-        "registry": [
-            {"about": f.about, "ok": f.ok, "seen": f.seen, "cure": f.cure, "link": f.link}
-            for f in findings
-        ],
+        "registry": [each._asdict() for each in findings],
     }

@@ -30,7 +30,6 @@ from credentials_provider.tokens.store import iso
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credentials_provider.diagnostics.endings import Ending
     from credentials_provider.settings import Settings
 
 _MOST_ROWS = 50  # that are shown without --all
@@ -150,8 +149,7 @@ def _prune(settings: Settings, *, yes: bool) -> int:
 
 def status_document(status: Status) -> dict[str, Any]:
     """The status as `--json` prints it."""
-    outage = status.outage
-    run = status.last_run
+    outage, run, hook = status.outage, status.last_run, status.hook_failure
     return {
         "version": 1,
         "at": iso(status.at),
@@ -159,12 +157,7 @@ def status_document(status: Status) -> dict[str, Any]:
         "output_dir": status.folder,
         "identities": [_row_document(row, status.at) for row in status.rows],
         "outage": outage
-        and {
-            "identity_name": outage.identity_name,
-            "at": iso(outage.at),
-            "tries": outage.tries,
-            "timer_interval": status.interval,
-        },
+        and {**outage._asdict(), "at": iso(outage.at), "timer_interval": status.interval},
         "too_late_for_the_timer": status.too_late_for_timer,
         "overdue": status.overdue,
         "last_run": run
@@ -173,14 +166,14 @@ def status_document(status: Status) -> dict[str, Any]:
             "finished_at": iso(run.finished_at),
             "exit_code": run.exit_code,
         },
-        "hook": status.hook_failure
-        and {"at": iso(status.hook_failure.at), "message": status.hook_failure.message},
+        "hook": hook and {"at": iso(hook.at), "message": hook.message},
         "warnings": list(status.warnings),
     }
 
 
 def _row_document(row: Row, at: float) -> dict[str, Any]:
     record = row.record
+    end = row.ending and row.ending.expires_on
     return {
         "identity_name": row.identity_name,
         "state": row.state,
@@ -193,17 +186,9 @@ def _row_document(row: Row, at: float) -> dict[str, Any]:
         "refresh_at": iso(record.refresh_at) if record and record.fingerprint else None,
         "seconds_left": max(0, int(record.expires_on - at)) if record else None,
         "ours": row.ours,
-        **_ending_document(row.ending),
+        "credential": row.ending and row.ending.kind,
+        "credential_expires_on": day_of(end) if end else None,
+        "credential_rotated_by": row.ending and row.ending.rotated_by,
         "sinks": [sink._asdict() for sink in row.sinks],
         "last_failure": row.failure and {**row.failure._asdict(), "at": iso(row.failure.at)},
-    }
-
-
-def _ending_document(ending: Ending | None) -> dict[str, str | None]:
-    """The end of its credential; all null where it has none, or nothing is known of it."""
-    end = ending and ending.expires_on
-    return {
-        "credential": ending and ending.kind,
-        "credential_expires_on": day_of(end) if end else None,
-        "credential_rotated_by": ending and ending.rotated_by,
     }

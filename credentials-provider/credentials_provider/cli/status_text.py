@@ -10,7 +10,7 @@ import click
 from credentials_provider.cli.helping import as_started
 from credentials_provider.cli.output import REASONS, local_time, time_left
 from credentials_provider.cli.table import table, terminal, wrapped
-from credentials_provider.diagnostics.status import Row, Status, tries
+from credentials_provider.diagnostics.status import Condition, Row, Status, tries
 from credentials_provider.identities.fields import EXPIRY_WARNING
 from credentials_provider.policy import (
     LONG_LIFE,
@@ -116,7 +116,8 @@ def _bar(row: Row, at: float) -> str:
         return " " * _BAR
     life = max(record.expires_on - record.generated_at, 1.0)
     share = min(max((record.expires_on - at) / life, 0.0), 1.0)
-    full, empty = ("█", "░") if _can_draw(sys.stdout.encoding) else ("#", ".")
+    draws = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    full, empty = "█░" if draws else "#."
     filled = round(share * _BAR)
     return full * filled + empty * (_BAR - filled)
 
@@ -136,10 +137,6 @@ def _code(failure: LastFailure) -> str:
     return f" (AADSTS{failure.aadsts})" if failure.aadsts else ""
 
 
-def _can_draw(encoding: str | None) -> bool:
-    return (encoding or "").lower().replace("-", "") == "utf8"
-
-
 # What follows for the time to come
 
 
@@ -154,42 +151,34 @@ def _outlook(status: Status) -> Iterator[str]:
             f"{outage.identity_name}, at {local_time(outage.at, at)}. If a timer runs every "
             f"{every}, that leaves {count}."
         )
-    if refused := [row.identity_name for row in status.rows if row.state == "refused"]:
-        yield warning(
-            f"{_first_names(refused)}: the renewal is refused, and trying again does not help. "
-            + as_started("`credentials-provider status NAME` has the cure.")
-        )
-    if invalid := [row.identity_name for row in status.rows if row.state == "invalid"]:
-        yield warning(
-            f"{_first_names(invalid)}: the entry has mistakes, so nothing renews the token. "
-            + as_started("`credentials-provider identities check` lists them.")
-        )
-    if changed := [row.identity_name for row in status.rows if row.state == "changed"]:
-        yield warning(
-            f"{_first_names(changed)}: the token was requested by another entry or at another "
-            "login host. If you gave --login-base-url or --cloud then, give it here, too."
-        )
-    if too_late := status.too_late_for_timer:
-        least = time_left(2 * status.interval + TIMER_JITTER)
-        yield warning(
-            f"{_first_names(too_late)}: due less than {least} before the end, too little for two "
-            f"tries of a timer every {every}. Run it more often, or with --refresh-before 50%."
-        )
-    if overdue := status.overdue:
-        yield warning(
-            f"{_first_names(overdue)}: due for a while, and no run has tried. Is a timer running? "
-            + as_started("`credentials-provider doctor` looks.")
-        )
+    least = time_left(2 * status.interval + TIMER_JITTER)
+    concerns = {
+        "the renewal is refused, and trying again does not help. "
+        "`credentials-provider status NAME` has the cure.": _in_state(status, "refused"),
+        "the entry has mistakes, so nothing renews the token. "
+        "`credentials-provider identities check` lists them.": _in_state(status, "invalid"),
+        "the token was requested by another entry or at another login host. If you gave "
+        "--login-base-url or --cloud then, give it here, too.": _in_state(status, "changed"),
+        f"due less than {least} before the end, too little for two tries of a timer every {every}. "
+        "Run it more often, or with --refresh-before 50%.": status.too_late_for_timer,
+        "due for a while, and no run has tried. Is a timer running? "
+        "`credentials-provider doctor` looks.": status.overdue,
+        "a token whose identity is gone. "
+        "`credentials-provider status --prune` removes it.": _in_state(status, "orphan"),
+    }
+    for text, names in concerns.items():
+        if names:
+            yield warning(f"{_first_names(names)}: {as_started(text)}")
     if (hook := status.hook_failure) is not None:
         yield warning(
             f"--on-renew failed at {local_time(hook.at, at)}: {hook.message}. It runs again with "
             "the next run."
         )
-    if orphans := [row.identity_name for row in status.orphans if row.ours]:
-        yield warning(
-            f"{_first_names(orphans)}: a token whose identity is gone. "
-            + as_started("`credentials-provider status --prune` removes it.")
-        )
+
+
+def _in_state(status: Status, state: Condition) -> list[str]:
+    """The identities in a state; of the orphans, those that this program wrote."""
+    return [row.identity_name for row in status.rows if row.state == state and row.ours]
 
 
 def _endings(status: Status) -> Iterator[str]:

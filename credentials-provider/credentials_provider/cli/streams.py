@@ -13,8 +13,10 @@ import sys
 import time
 from typing import Any
 
+_STDERR = 2
 _PIECE = 4096  # bytes that a pipe which is ready takes at once (POSIX, PIPE_BUF)
 _FOREVER = float("inf")
+_TALK_TIMEOUT = 1.0  # seconds that a message on stderr waits for its reader, in any command
 _wait_until = _FOREVER  # monotonic
 _timeout = _FOREVER  # seconds
 _stalled: set[int] = set()  # descriptors that nobody reads: further writes do not wait again
@@ -23,7 +25,7 @@ _stalled: set[int] = set()  # descriptors that nobody reads: further writes do n
 def limit(*, until: float = _FOREVER, timeout: float = _FOREVER) -> None:
     """How long a write may wait for a reader: `timeout` seconds, and not beyond `until`.
 
-    `until` is a `time.monotonic()`. Without a limit a pager may keep us waiting.
+    `until` is a `time.monotonic()`. Without a limit a pager may keep the result waiting.
     """
     global _wait_until, _timeout
     _wait_until, _timeout = until, timeout
@@ -35,6 +37,7 @@ class _Tolerant(io.RawIOBase):
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._longest = _TALK_TIMEOUT if descriptor == _STDERR else _FOREVER
         self.failure: str | None = None  # why something was lost, but for a reader that has gone
 
     def fileno(self) -> int:
@@ -63,7 +66,7 @@ class _Tolerant(io.RawIOBase):
         if not hasattr(select, "poll"):
             return True
         stalled = self._descriptor in _stalled
-        wait = 0.0 if stalled else min(_wait_until - time.monotonic(), _timeout)
+        wait = 0.0 if stalled else min(_wait_until - time.monotonic(), _timeout, self._longest)
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         if poll.poll(None if wait == _FOREVER else max(wait, 0.0) * 1000):

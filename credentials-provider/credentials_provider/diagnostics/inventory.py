@@ -37,41 +37,27 @@ class Item(NamedTuple):
     tenant_id: str
     client_id: str
     scope: str
-    kind: str | None  # the credential's field
+    credential: str | None  # its field
     source: str | None  # where it is; None for a secret that stands in the file
     previous: str | None  # the field of a second secret
     expires_on: float | None
 
     @property
-    def credential(self) -> str:
-        """Its kind and its place, for people."""
-        parts = [self.kind or "none", self.source or "in the identities file"]
-        return " ".join(parts if self.kind else parts[:1]) + (
-            f", {self.previous}" if self.previous else ""
-        )
+    def origin(self) -> str:
+        """Kind and place of the credential, for people."""
+        place = f" {self.source or 'in the identities file'}" if self.credential else ""
+        return f"{self.credential or 'none'}{place}{f', {self.previous}' if self.previous else ''}"
 
     @property
     def ends(self) -> str | None:
         """The credential's last day, ISO 8601 in UTC."""
         return None if self.expires_on is None else day_of(self.expires_on)
 
-    def row(self) -> tuple[str, str, str, str, str, str]:
-        return (
-            *(self.identity_name, self.tenant_id, self.client_id, self.scope),
-            *(self.credential, self.ends or ""),
-        )
+    def row(self) -> tuple[str, ...]:
+        return (*self[:4], self.origin, self.ends or "")
 
     def document(self) -> dict[str, Any]:
-        return {
-            "identity_name": self.identity_name,
-            "tenant_id": self.tenant_id,
-            "client_id": self.client_id,
-            "scope": self.scope,
-            "credential": self.kind,
-            "source": self.source,
-            "previous": self.previous,
-            "expires_on": self.ends,
-        }
+        return {**self._asdict(), "expires_on": self.ends}
 
 
 def items(settings: Settings, now: Callable[[], float] = time.time) -> list[Item]:
@@ -84,14 +70,12 @@ def items(settings: Settings, now: Callable[[], float] = time.time) -> list[Item
     resolver = Resolver(settings, now)
     found = []
     for entry in read_entries(settings).entries:
-        end = None
-        wrong: set[str | None] = set()
         identity = validate_entry(entry)
         if not isinstance(identity, Identity):
-            wrong = {problem.field for problem in identity}
-        elif "certificate_file" in entry.fields:
-            end = resolver.certificate_end(identity)
-        found.append(_item(entry, end, wrong))
+            found.append(_item(entry, None, {problem.field for problem in identity}))
+        else:
+            certified = "certificate_file" in entry.fields
+            found.append(_item(entry, resolver.certificate_end(identity) if certified else None))
     return found
 
 
@@ -202,7 +186,7 @@ def _item(entry: Entry, end: float | None, wrong: Collection[str | None] = ()) -
         text("tenant_id"),
         text("client_id"),
         text("scope"),
-        kind=kind,
+        credential=kind,
         source=source,
         previous=previous,
         expires_on=end,

@@ -13,7 +13,7 @@ from credentials_provider.errors import (
     StorageError,
 )
 from credentials_provider.identities.reading import FINGERPRINT_VERSION, read_entries, select
-from credentials_provider.model import TokenRecord
+from credentials_provider.model import Reason, TokenRecord
 from credentials_provider.policy import TIMER_INTERVAL, TIMER_JITTER
 from credentials_provider.tokens.history import HookFailure, LastFailure, LastRun, State, read_state
 from credentials_provider.tokens.plan import make_plan
@@ -24,22 +24,10 @@ if TYPE_CHECKING:
 
     from credentials_provider.diagnostics.endings import Ending
     from credentials_provider.identities.reading import IdentitiesFile
-    from credentials_provider.model import Entry, PlanItem, Reason
+    from credentials_provider.model import Entry, PlanItem
     from credentials_provider.settings import Settings
 
-Condition = Literal[
-    "fresh",
-    "due",
-    "refused",
-    "throttled",
-    "invalid",
-    "expired",
-    "missing",
-    "unreadable",
-    "changed",
-    "clock",
-    "orphan",
-]
+Condition = Literal[Reason, "fresh", "due", "refused", "throttled", "invalid", "orphan"]
 # Somebody must act on these, even while their tokens are still valid; the worst first.
 _TO_ACT_ON: dict[Condition, int] = {"invalid": 1, "refused": 2, "throttled": 3}
 
@@ -91,62 +79,67 @@ class Status(NamedTuple):
     hook_failure: HookFailure | None = None
 
     @property
+    def identities(self) -> list[Row]:
+        """The rows without the orphans."""
+        return [row for row in self.rows if row.state != "orphan"]
+
+    @property
     def exit_code(self) -> int:
-        wanted = [row for row in self.rows if row.state != "orphan"]
-        if not all(row.has_valid_token for row in wanted):
+        if not all(row.has_valid_token for row in self.identities):
             return EXIT_FAILED
-        refused = any(row.state in {"invalid", "refused"} for row in wanted)
+        refused = any(row.state in {"invalid", "refused"} for row in self.identities)
         return EXIT_REFUSED if refused else EXIT_OK
 
     @property
     def any_valid(self) -> bool:
-        """Whether at least one identity has a valid token."""
+        """Whether at least one identity has a valid token, and its sinks have it too."""
         return any(
             row.has_valid_token and all(sink.state in {"current", "unseen"} for sink in row.sinks)
-            for row in self.rows
-            if row.state != "orphan"
+            for row in self.identities
         )
-
-    @property
-    def orphans(self) -> list[Row]:
-        return [row for row in self.rows if row.state == "orphan"]
 
     @property
     def outage(self) -> Outage | None:
         """None where no token is valid."""
-        alive = [row for row in self.rows if row.has_valid_token and row.state != "orphan"]
-        if not alive:
+        valid = [
+            (row.record, row.identity_name)
+            for row in self.identities
+            if row.has_valid_token and row.record
+        ]
+        if not valid:
             return None
-        first = min(alive, key=_end)
-        record = first.record
-        assert record is not None  # noqa: S101  its token is valid
+        record, name = min(valid, key=lambda each: each[0].expires_on)
         left = record.expires_on - max(self.at, record.refresh_at)
-        return Outage(first.identity_name, record.expires_on, tries(left, self.interval))
+        return Outage(name, record.expires_on, tries(left, self.interval))
 
     @property
     def too_late_for_timer(self) -> list[str]:
         """Identities whose token is due too shortly before its end for this timer."""
-        needed = 2 * self.interval + TIMER_JITTER
         return [
             row.identity_name
-            for row in self.rows
+            for row in self.identities
             if row.record is not None
             and row.record.fingerprint is not None
-            and row.state != "orphan"
-            and row.record.expires_on - row.record.refresh_at < needed
+            and row.record.expires_on - row.record.refresh_at < self._two_runs
         ]
 
     @property
     def overdue(self) -> list[str]:
         """Identities that a timer would have tried by now, and nobody has."""
+        latest = self.at - self._two_runs
         return [
             row.identity_name
             for row in self.rows
             if row.state in {"due", "throttled", "expired"}
             and row.record is not None
-            and self.at - row.record.refresh_at > 2 * self.interval + TIMER_JITTER
-            and (row.failure is None or self.at - row.failure.at > 2 * self.interval + TIMER_JITTER)
+            and row.record.refresh_at < latest
+            and (row.failure is None or row.failure.at < latest)
         ]
+
+    @property
+    def _two_runs(self) -> float:
+        """Seconds in which a timer surely runs twice."""
+        return 2 * self.interval + TIMER_JITTER
 
 
 def tries(seconds: float, interval: float) -> int:
@@ -210,24 +203,13 @@ def _sinks(settings: Settings, store: TokenStore, entry: Entry) -> tuple[SinkSta
 
 def _problems(entries: Iterable[Entry]) -> dict[int, tuple[str, ...]]:
     """The mistakes of the entries that have some, by index."""
-    from credentials_provider.identities.validation import (  # pydantic
-        validate_each,
-    )
+    from credentials_provider.identities.validation import validate_each  # pydantic
 
     found = validate_each(entries).problems
     return {
         index: tuple(str(each._replace(entry=None, identity_name=None)) for each in problems)
         for index, problems in found.items()
     }
-
-
-_BY_REASON: dict[Reason, Condition] = {
-    "missing": "missing",
-    "unreadable": "unreadable",
-    "expired": "expired",
-    "changed": "changed",
-    "clock": "clock",
-}
 
 
 def _row(
@@ -244,7 +226,7 @@ def _row(
         valid = item.record is not None and item.record.expires_on > now
         condition = "invalid"
     elif item.reason is not None and not valid:
-        condition = _BY_REASON.get(item.reason, "due")
+        condition = item.reason
     elif failure is not None and not failure.transient:
         condition = "refused"
     elif failure is not None and failure.kind == "throttled" and item.reason is not None:

@@ -8,6 +8,7 @@ field is one row here, a rule in `rules`, and its behaviour.
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from credentials_provider.identities import rules
@@ -28,8 +29,8 @@ class Field(NamedTuple):
 
     name: str
     part: Part
-    rule: Callable[[Any], str | None]
     help: str  # plain text: for the schema, the option and the documents
+    rule: Callable[[Any], str | None]
     metavar: str | None = None  # of the option; None: there is none
     schema: Mapping[str, Any] = {"type": "string"}  # JSON schema of its value
     secret: bool = False  # its value is a secret
@@ -50,8 +51,14 @@ def _text(pattern: str) -> dict[str, str]:
     return {"type": "string", "pattern": pattern}
 
 
-_VARIABLE = _text("^[A-Za-z_][A-Za-z0-9_]*$")
-_VAULT = _text("^https://[^/]+/secrets/")
+_path = partial(Field, rule=rules.path, metavar="FILE")
+_variable = partial(
+    Field, rule=rules.variable, metavar="NAME", schema=_text("^[A-Za-z_][A-Za-z0-9_]*$")
+)
+_vault = partial(
+    Field, rule=rules.vault_secret, metavar="URL", schema=_text("^https://[^/]+/secrets/")
+)
+_secret = partial(Field, rule=rules.secret, secret=True)
 _SECOND = "A second secret, during a rotation."
 _SINKS = {
     "type": "array",
@@ -70,161 +77,121 @@ _TABLE = (
     Field(
         "identity_name",
         "definition",
-        rules.identity_name,
         "Name of the identity and of its token file: letters and digits of any script, '_', '.', "
         "'-', '@', '+' and single spaces, at most 128 characters. Unique without regard to case.",
+        rules.identity_name,
         schema=_text("^[^\\s/\\\\.@+-][^/\\\\]{0,127}$"),
     ),
     Field(
         "tenant_id",
         "definition",
-        rules.tenant_id,
         "A GUID or a domain name. Default: ENTRA_TENANT_ID.",
+        rules.tenant_id,
         "ID",
     ),
     Field(
         "client_id",
         "definition",
-        rules.client_id,
         "Application (client) ID of the identity's own app.",
+        rules.client_id,
         "ID",
     ),
     Field(
         "scope",
         "definition",
-        rules.scope,
         "api://{gateway's application}/.default. Default: ENTRA_SCOPE, else from "
         "ENTRA_APPLICATION_ID_URI or ENTRA_CLIENT_ID.",
+        rules.scope,
         "SCOPE",
-        schema={"anyOf": [_text("^(\\S+/\\.default)?$"), {"type": "null"}]},
+        {"anyOf": [_text("^(\\S+/\\.default)?$"), {"type": "null"}]},
     ),
     Field(
         "login_base_url",
         "authority",
-        login_url_problem,
         "Another login host, https://host, for this identity.",
+        login_url_problem,
         "URL",
-        schema=_text("^[Hh][Tt][Tt][Pp][Ss]://"),
+        _text("^[Hh][Tt][Tt][Pp][Ss]://"),
     ),
     Field(
         "cloud",
         "authority",
-        rules.cloud,
         "Another cloud's login host: public, usgov or china.",
+        rules.cloud,
         "NAME",
-        schema={"enum": list(CLOUDS)},
+        {"enum": list(CLOUDS)},
     ),
     Field(
         "federated_token",
         "credential",
-        rules.federated_token,
         "The token of a CI platform, asked for at each use: github or azure-pipelines.",
+        rules.federated_token,
         "PLATFORM",
-        schema={"type": "string", "enum": list(rules.FEDERATED_PLATFORMS)},
+        {"type": "string", "enum": list(rules.FEDERATED_PLATFORMS)},
     ),
-    Field(
+    _variable(
         "federated_token_env",
         "credential",
-        rules.variable,
         "Name of a variable with the platform's token, as GitLab's id_tokens set it.",
-        "NAME",
-        schema=_VARIABLE,
     ),
-    Field(
+    _path(
         "federated_token_file",
         "credential",
-        rules.path,
         "File with the platform's token, read at each use, such as $AZURE_FEDERATED_TOKEN_FILE.",
-        "FILE",
     ),
     Field(
         "managed_identity",
         "credential",
-        rules.managed_identity,
         "true for this machine's own, or the client ID of one that is assigned to it.",
+        rules.managed_identity,
         "[CLIENT_ID]",
-        schema={"anyOf": [{"const": True}, {"type": "string"}]},
+        {"anyOf": [{"const": True}, {"type": "string"}]},
         text=False,
     ),
-    Field(
-        "certificate_file",
-        "credential",
-        rules.path,
-        "PEM with private key and certificate, or PFX.",
-        "FILE",
-    ),
-    Field(
+    _path("certificate_file", "credential", "PEM with private key and certificate, or PFX."),
+    _path(
         "certificate_key_file",
         "companion",
-        rules.path,
         "The private key, where certificate_file does not hold it (tls.crt and tls.key).",
-        "FILE",
     ),
-    Field(
-        "certificate_password_env",
-        "companion",
-        rules.variable,
-        "Name of a variable with the key's password.",
-        "NAME",
-        schema=_VARIABLE,
+    _variable(
+        "certificate_password_env", "companion", "Name of a variable with the key's password."
     ),
-    Field(
-        "certificate_password_file",
-        "companion",
-        rules.path,
-        "File with the key's password.",
-        "FILE",
-    ),
-    Field(
+    _path("certificate_password_file", "companion", "File with the key's password."),
+    _vault(
         "client_secret_keyvault",
         "credential",
-        rules.vault_secret,
         "The address of a secret in an Azure Key Vault, as the portal shows it.",
-        "URL",
-        schema=_VAULT,
     ),
-    Field(
+    _path(
         "client_secret_file",
         "credential",
-        rules.path,
         "File whose first line is the secret. ~ and $VARIABLES expand.",
-        "FILE",
     ),
-    Field(
+    _variable(
         "client_secret_env",
         "credential",
-        rules.variable,
         "Name of a variable with the secret, of the process or of .env.",
-        "NAME",
-        schema=_VARIABLE,
     ),
-    Field(
-        "client_secret",
-        "credential",
-        rules.secret,
-        "The secret's Value. Better: one of the other kinds.",
-        secret=True,
-    ),
+    _secret("client_secret", "credential", "The secret's Value. Better: one of the other kinds."),
     Field(
         "client_secret_expires_on",
         "companion",
-        rules.day,
         "The secret's last day, YYYY-MM-DD. A warning comes 30 days before.",
+        rules.day,
         "DATE",
-        schema=_text("^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
+        _text("^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
     ),
-    Field("client_secret_previous", "previous", rules.secret, _SECOND, secret=True),
-    Field("client_secret_previous_env", "previous", rules.variable, _SECOND, schema=_VARIABLE),
-    Field("client_secret_previous_file", "previous", rules.path, _SECOND),
-    Field(
-        "client_secret_previous_keyvault", "previous", rules.vault_secret, _SECOND, schema=_VAULT
-    ),
+    _secret("client_secret_previous", "previous", _SECOND),
+    _variable("client_secret_previous_env", "previous", _SECOND),
+    _path("client_secret_previous_file", "previous", _SECOND),
+    _vault("client_secret_previous_keyvault", "previous", _SECOND),
     Field(
         "sinks",
         "use",
-        rules.sinks,
         "Other files that get the token too: objects with path, and format, mode, owner, group, "
         "variable or machine. Or Kubernetes Secrets: objects with kubernetes_secret, and key.",
+        rules.sinks,
         schema=_SINKS,
         text=False,
     ),
@@ -250,7 +217,6 @@ SECRETS_FOLDER = ".secrets"  # beside the identities file
 LITERALS = tuple(each.name for each in _TABLE if each.secret)
 EXPIRY_WARNING = 30 * 86400.0  # seconds before a credential's end
 _LONGEST_FIELD = 64  # characters of a name that messages show
-_REQUIRED = frozenset(DEFINITION_FIELDS)
 
 
 def secret_end(fields: Mapping[str, Any]) -> float | None:
@@ -266,34 +232,12 @@ def day_of(epoch: float) -> str:
     return datetime.fromtimestamp(epoch, timezone.utc).date().isoformat()
 
 
-def known_to_be_right(fields: Mapping[str, Any]) -> bool:
-    """Whether all that a fingerprint does not cover is right: a known one is enough then.
-
-    A run with nothing due asks this of every entry: most have one credential and nothing beside it.
-    """
-    credentials, others = 0, False
-    for name, value in fields.items():
-        field = FIELDS.get(name)
-        if field is None:
-            return False
-        if field.part == "definition":
-            continue
-        if field.problem(value):
-            return False
-        if field.part == "credential" and name != "managed_identity":
-            credentials += 1
-        else:
-            others = True
-    return (credentials == 1 and not others) or next(conflicts(fields), None) is None
-
-
 def keeps_the_rules(fields: Mapping[str, Any]) -> bool:
     """Whether fields are a valid identity; unknown ones are somebody else's question."""
-    return (
-        fields.keys() >= _REQUIRED
-        and not any(each.name in fields and each.problem(fields[each.name]) for each in _TABLE)
-        and next(conflicts(fields), None) is None
-    )
+    for name, value in fields.items():
+        if name in FIELDS and FIELDS[name].problem(value):
+            return False
+    return fields.keys() >= {*DEFINITION_FIELDS} and next(conflicts(fields), None) is None
 
 
 def conflicts(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

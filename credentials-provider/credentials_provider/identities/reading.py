@@ -1,9 +1,4 @@
-"""The identities file as raw entries: enough for a plan, without validating what is known.
-
-A fingerprint is written to disk only with the token of a validated entry, so an entry whose
-fingerprint stands on disk needs no second validation, as long as what the fingerprint leaves out
-(the credential) is obviously in order.
-"""
+"""The identities file as raw entries: enough for a plan, without pydantic."""
 
 from __future__ import annotations
 
@@ -24,7 +19,7 @@ from credentials_provider.identities.fields import (
     CREDENTIAL_KINDS,
     DEFINITION_FIELDS,
     FIELDS,
-    known_to_be_right,
+    keeps_the_rules,
     shown_field,
 )
 from credentials_provider.identities.rules import (
@@ -65,7 +60,7 @@ class IdentitiesFile(NamedTuple):
 
     @property
     def obvious(self) -> bool:
-        """Whether a fingerprint known from disk is all that is needed to trust every entry."""
+        """Whether every entry is valid, and there is nothing to warn of in it."""
         return all(entry.obvious for entry in self.entries)
 
     @property
@@ -196,27 +191,20 @@ def make_entry(
         wrong = Problem("is not a JSON object", index)
         return Entry(index, "", {}, "", obvious=False, problems=(wrong,), is_object=False)
     fields = _with_defaults(given, settings)
-    name, *_ = definition = [_text(fields, field) for field in DEFINITION_FIELDS]
-    shown = printable(name or "")
+    definition = [_text(fields, field) for field in DEFINITION_FIELDS]
+    name = printable(definition[0] or "")
+    found = [*problems]
     if isinstance(given, _Doubled):
-        problems = [
-            *problems,
-            *(
-                Problem("stands more than once", index, shown[:64] or None, shown_field(field))
-                for field in given.names
-            ),
+        found += [
+            Problem("stands more than once", index, name[:64] or None, shown_field(field))
+            for field in given.names
         ]
     host = _text(fields, "login_base_url")
     if host is not None and (problem := login_host_problem(host, settings)):
-        problems = [*problems, Problem(problem, index, shown[:64] or None, "login_base_url")]
-    obvious = (
-        not problems
-        and all(definition)
-        and FIELDS["identity_name"].problem(name) is None  # it becomes a path
-        and known_to_be_right(fields)
-    )
+        found.append(Problem(problem, index, name[:64] or None, "login_base_url"))
+    obvious = not found and fields.keys() <= FIELDS.keys() and keeps_the_rules(fields)
     fingerprint = _fingerprint([*definition, authority_base(fields, settings)])
-    return Entry(index, shown, fields, fingerprint, obvious=obvious, problems=tuple(problems))
+    return Entry(index, name, fields, fingerprint, obvious=obvious, problems=tuple(found))
 
 
 def _with_defaults(given: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -281,23 +269,20 @@ def _fingerprint(definition: list[str | None]) -> str:
 
 def _from_environment(settings: Settings) -> IdentitiesFile:
     """The registry's `ENTRA_…` variables (or options), or those of a pod, define `ingress`."""
-    path = settings.identities_file
-    missing = _missing(settings)
-    if settings.identities_file_given or missing:
-        raise NoIdentitiesError(
-            f"there is no identities file at {path}",
-            hint=(
-                settings.moved
-                if settings.moved and not settings.identities_file_given
-                else f"Set {' and '.join(missing)} as well, or create the file."
-                if not settings.identities_file_given and 0 < len(missing) < _PARTS
-                else "Make it with `credentials-provider identities init`, which asks for what it "
-                "needs, or by hand: a JSON array of objects with identity_name, tenant_id, "
-                "client_id, client_secret and scope."
-            ),
+    missing, given = _missing(settings), settings.identities_file_given
+    if not missing and not given:
+        return _one_identity(
+            "the environment (ENTRA_TENANT_ID, ENTRA_CLIENT_ID, ENTRA_CLIENT_SECRET)", settings
         )
-    return _one_identity(
-        "the environment (ENTRA_TENANT_ID, ENTRA_CLIENT_ID, ENTRA_CLIENT_SECRET)", settings
+    raise NoIdentitiesError(
+        f"there is no identities file at {settings.identities_file}",
+        hint=settings.moved
+        if settings.moved and not given
+        else f"Set {' and '.join(missing)} as well, or create the file."
+        if not given and len(missing) < _PARTS
+        else "Make it with `credentials-provider identities init`, which asks for what it needs, "
+        "or by hand: a JSON array of objects with identity_name, tenant_id, client_id, "
+        "client_secret and scope.",
     )
 
 

@@ -49,11 +49,15 @@ _REFUSALS = {
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A machine account that was made just now; the registry tells its secret this once."""
+    """A machine account that was asked for; with a client ID it was made.
 
-    client_id: str
-    client_secret: str = field(repr=False)
-    groups: tuple[str, ...]
+    The registry tells its secret this once.
+    """
+
+    registry_url: str
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    groups: Sequence[str] = ()
 
 
 class UncertainError(LifecycleError):
@@ -118,17 +122,18 @@ class Accounts:
             LifecycleError: it was not.
 
         """
-        wanted = {"name": name, "groups": list(groups)}
-        content = {**wanted, **({"description": description} if description else {})}
+        content = {"name": name, "groups": list(groups)}
+        if description:
+            content["description"] = description
         document = json_object(self._ask("POST", f"{_USERS}/m2m", content, once=True)) or {}
         client_id, secret = document.get("client_id"), document.get("client_secret")
-        granted = document.get("groups")
         if not (isinstance(client_id, str) and isinstance(secret, str) and client_id and secret):
             raise UncertainError(
                 f"{self._host} answered without a client ID and a secret", "Look at its log."
             )
+        granted = document.get("groups")
         known = granted if isinstance(granted, list) else groups
-        return Account(client_id, secret, tuple(map(str, known)))
+        return Account(self.url, client_id, secret, [*map(str, known)])
 
     def register(self, client_id: str, name: str, groups: Sequence[str]) -> None:
         """Tell the registry of an application that exists; one that it knows gets the groups.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.errors import ConfigurationError
@@ -20,7 +19,7 @@ from credentials_provider.identities.reading import make_entry, read_entries
 from credentials_provider.identities.rules import composed, name_key
 from credentials_provider.identities.validation import validate_entry
 from credentials_provider.lifecycle import journal
-from credentials_provider.lifecycle.accounts import UncertainError
+from credentials_provider.lifecycle.accounts import Account, UncertainError
 from credentials_provider.lifecycle.proving import LifecycleError
 
 if TYPE_CHECKING:
@@ -31,16 +30,6 @@ if TYPE_CHECKING:
 
 _NO_CLIENT = "00000000-0000-0000-0000-000000000000"
 _VERSION = "account 1"
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """An account that was asked for; with a client id it was made."""
-
-    registry_url: str
-    client_id: str = ""
-    client_secret: str = field(default="", repr=False)
-    groups: Sequence[str] = ()
 
 
 def create(
@@ -105,9 +94,9 @@ def _made(
     groups: Sequence[str],
     description: str | None,
     *,
-    begun: _Begun | None,
+    begun: Account | None,
     progress: Callable[[str], None],
-) -> _Begun:
+) -> Account:
     """The account, made now. An earlier run may have asked for it and not heard the answer."""
     if there := accounts.called(name):
         if begun is None:
@@ -124,7 +113,7 @@ def _made(
         )
     if begun is not None:
         progress(f"An earlier run asked for {name}; the registry has no such account: asking again")
-    _write(settings, name, _Begun(accounts.url))
+    _write(settings, name, Account(accounts.url))
     try:
         made = accounts.make(name, groups, description)
     except UncertainError as error:
@@ -136,9 +125,8 @@ def _made(
     except LifecycleError:
         finish(settings, name)
         raise
-    done = _Begun(accounts.url, made.client_id, made.client_secret, made.groups)
-    _write(settings, name, done)
-    return done
+    _write(settings, name, made)
+    return made
 
 
 def _check(settings: Settings, name: str, fields: Mapping[str, Any]) -> None:
@@ -153,10 +141,10 @@ def _place(name: str) -> str:
     return f"{SECRETS_FOLDER}/{composed(name)}~account"
 
 
-def _read(settings: Settings, name: str) -> _Begun | None:
+def _read(settings: Settings, name: str) -> Account | None:
     cure = "It may hold the secret of an account that was made. Look at it, then delete it."
-    return journal.load(settings, _place(name), _VERSION, _Begun, cure)
+    return journal.load(settings, _place(name), _VERSION, Account, cure)
 
 
-def _write(settings: Settings, name: str, begun: _Begun) -> None:
-    editing.keep(settings, _place(name), json.dumps({_VERSION: asdict(begun)}))
+def _write(settings: Settings, name: str, begun: Account) -> None:
+    editing.keep(settings, _place(name), json.dumps({_VERSION: dataclasses.asdict(begun)}))

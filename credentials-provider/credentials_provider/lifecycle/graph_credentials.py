@@ -2,9 +2,9 @@
 
 Both answer the same questions:
 
-- `listed`: those of this kind at Graph; `in_use`: those that can be the identity's present one;
+- `in_use`: those at Graph that can be a credential of an entry;
 - `make`: make the new one at Graph and in its file, or go on where that was interrupted;
-- `changes`: of the entry, so that it uses the new one; `leftovers`: what it loses at the end;
+- `changes`: of an entry, so that it uses the new one, which `field` then names;
 - `remove`: remove some at Graph.
 """
 
@@ -12,22 +12,28 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import os
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from credentials_provider.entra.graph import HINT_LENGTH
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.identities.fields import (
     CERTIFICATE_FIELDS,
     EXPIRY_FIELD,
-    PREVIOUS_KINDS,
     ROTATED,
     SECRET_KINDS,
     day_of,
 )
-from credentials_provider.lifecycle import new_certificate
-from credentials_provider.lifecycle.proving import LifecycleError
-from credentials_provider.minting import Failure
+from credentials_provider.lifecycle.proving import checked
 from credentials_provider.permissions import read_file
 
 if TYPE_CHECKING:
@@ -39,30 +45,34 @@ if TYPE_CHECKING:
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
+_BITS = 3072
+_EXPONENT = 65537
+_LONGEST_NAME = 64  # bytes of a common name; RFC 5280 appendix A.1 says characters
+_EARLY = timedelta(minutes=5)  # for clocks that are behind
+
 
 class Secrets:
     """Client secrets: the old one stays in the entry as `…_previous` until it is removed."""
 
+    field = "client_secret_file"
     suffix = ""
+    alike: Sequence[str] = SECRET_KINDS
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def listed(self, known: Credentials) -> Sequence[Password | Key]:
-        return known.passwords
-
     def in_use(
         self, known: Credentials, credential: Credential, entry: Entry
-    ) -> list[Password | Key]:
-        from credentials_provider.entra.graph import HINT_LENGTH  # msal
-
+    ) -> Sequence[Password | Key]:
         hint = str(credential.for_msal)[:HINT_LENGTH]
         found = [each for each in known.passwords if each.hint == hint]
-        place = str(entry.fields.get("client_secret_file"))  # a rotation's ends as its name does
-        mine = [each for each in found if place.endswith(f"~{each.name.rpartition(' ')[2]}")]
-        return [*(mine or found)]
+        place = str(entry.fields.get(self.field))  # a rotation's ends as its name does
+        return [
+            each for each in found if place.endswith(f"~{each.name.rpartition(' ')[2]}")
+        ] or found
 
-    def make(self, application: Application, rotation: Rotation, path: str, end: float) -> Rotation:
+    def make(self, application: Application, rotation: Rotation, end: float) -> Rotation:
+        path = editing.full_path(self._settings, rotation.place)
         if os.path.exists(path) and rotation.new_key_id:
             return rotation
         known = checked(application.credentials(to_change=True))
@@ -79,7 +89,7 @@ class Secrets:
         return {
             previous: entry.fields[field],
             field: None,
-            "client_secret_file": rotation.place,
+            self.field: rotation.place,
             EXPIRY_FIELD: day_of(rotation.ends_at) if rotation.ends_at else None,
         }
 
@@ -87,63 +97,51 @@ class Secrets:
         for key_id in sorted(key_ids):
             checked(application.remove_password(key_id))
 
-    def leftovers(self, entry: Entry) -> dict[str, Any]:
-        return {kind: None for kind in PREVIOUS_KINDS if kind in entry.fields}
-
 
 class Certificates:
     """Certificates: made here, and only the certificate goes to Graph."""
 
+    field = "certificate_file"
     suffix = ".pem"
+    alike: Sequence[str] = (field,)
 
     def __init__(self, settings: Settings, name: str, now: float) -> None:
         self._settings = settings
         self._name = name
         self._now = now
 
-    def listed(self, known: Credentials) -> Sequence[Password | Key]:
-        return known.keys
-
     def in_use(
         self, known: Credentials, credential: Credential, entry: Entry
-    ) -> list[Password | Key]:
+    ) -> Sequence[Password | Key]:
         del entry
         assert isinstance(credential.for_msal, dict)  # noqa: S101  a certificate's always is
-        return [
-            each
-            for each in known.keys
-            if _same(each, new_certificate.der(credential.for_msal["public_certificate"]))
-        ]
+        der, _ = _read(credential.for_msal["public_certificate"])
+        return [each for each in known.keys if _same(each, der)]
 
-    def make(self, application: Application, rotation: Rotation, path: str, end: float) -> Rotation:
-        content = read_file(path)
+    def make(self, application: Application, rotation: Rotation, end: float) -> Rotation:
+        content = read_file(editing.full_path(self._settings, rotation.place))
         if content is None:
-            pem = new_certificate.make_certificate(self._name, self._now, end - self._now)
+            pem = make_certificate(self._name, self._now, end)
             editing.keep(self._settings, rotation.place, pem)
         else:
             pem = content.text()
-        der = new_certificate.der(pem)
+        der, ends_at = _read(pem)
         known = checked(application.credentials(to_change=True))
         if not any(_same(each, der) for each in known.keys):
             checked(application.set_keys(known.keys, der, rotation.label))
             known = checked(application.credentials(to_change=True))
-        mine = next((each for each in known.keys if _same(each, der)), None)
-        key_id = mine.key_id if mine else None
-        return dataclasses.replace(rotation, new_key_id=key_id, ends_at=new_certificate.end(pem))
+        key_id = next((each.key_id for each in known.keys if _same(each, der)), None)
+        return dataclasses.replace(rotation, new_key_id=key_id, ends_at=ends_at)
 
     def changes(self, entry: Entry, rotation: Rotation) -> dict[str, Any]:
         del entry
-        return {"certificate_file": rotation.place, **dict.fromkeys(CERTIFICATE_FIELDS)}
+        return {self.field: rotation.place, **dict.fromkeys(CERTIFICATE_FIELDS)}
 
     def remove(self, application: Application, key_ids: set[str]) -> None:
         known = checked(application.credentials(to_change=True))
         kept = [each for each in known.keys if each.key_id not in key_ids]
         if len(kept) < len(known.keys):
             checked(application.set_keys(kept))
-
-    def leftovers(self, entry: Entry) -> dict[str, Any]:
-        del entry
-        return {}
 
 
 def kind_of(settings: Settings, entry: Entry, field: str, now: float) -> Secrets | Certificates:
@@ -154,7 +152,7 @@ def kind_of(settings: Settings, entry: Entry, field: str, now: float) -> Secrets
 
     """
     if field in ROTATED:
-        certificate = field == "certificate_file"
+        certificate = field == Certificates.field
         return Certificates(settings, entry.name, now) if certificate else Secrets(settings)
     raise ConfigurationError(
         f"{entry.name} has {field}: there is nothing to rotate",
@@ -162,26 +160,36 @@ def kind_of(settings: Settings, entry: Entry, field: str, now: float) -> Secrets
     )
 
 
-def checked(result: Any) -> Any:
-    """What Graph answered.
+def make_certificate(name: str, now: float, end: float) -> str:
+    """Private key and self-signed certificate, PEM; `now` and its `end` in epoch seconds."""
+    key = rsa.generate_private_key(_EXPONENT, _BITS)
+    short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, short)])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime.fromtimestamp(now, timezone.utc) - _EARLY)
+        .not_valid_after(datetime.fromtimestamp(end, timezone.utc))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return (private + certificate.public_bytes(Encoding.PEM)).decode()
 
-    Raises:
-        LifecycleError: Graph refused, or did not answer.
 
-    """
-    if isinstance(result, Failure):
-        raise LifecycleError(result.message, result.remedy, transient=result.transient)
-    return result
+def _read(pem: str) -> tuple[bytes, float]:
+    """The certificate of a PEM text as Graph takes it (DER), and its end in epoch seconds."""
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    return certificate.public_bytes(Encoding.DER), certificate.not_valid_after_utc.timestamp()
 
 
-def _same(key: Password | Key, der: bytes) -> bool:
+def _same(key: Key, der: bytes) -> bool:
     """Whether Graph's entry is this certificate: it tells the certificate, or its thumbprint."""
-    import hashlib
-
-    document: Any = getattr(key, "document", {})
     thumbprint = hashlib.sha1(der, usedforsecurity=False)
-    shown = str(document.get("customKeyIdentifier") or "")
-    return document.get("key") == base64.b64encode(der).decode() or shown in {
+    shown = str(key.document.get("customKeyIdentifier") or "")
+    return key.document.get("key") == base64.b64encode(der).decode() or shown in {
         base64.b64encode(thumbprint.digest()).decode(),
         thumbprint.hexdigest().upper(),
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from credentials_provider.errors import EXIT_FAILED, EXIT_TRY_LATER, CredentialsProviderError
 from credentials_provider.identities.validation import valid_identity
@@ -14,9 +15,10 @@ from credentials_provider.run.batch import entra_minter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credentials_provider.identities.identity import Identity
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
+
+T = TypeVar("T")
 
 # What Entra ID says of applications and credentials that were made just now, for seconds to some
 # minutes: https://learn.microsoft.com/entra/identity-platform/reference-error-codes
@@ -32,6 +34,18 @@ class LifecycleError(CredentialsProviderError):
     def __init__(self, message: str, hint: str, *, transient: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = EXIT_TRY_LATER if transient else EXIT_FAILED
+
+
+def checked(result: T | Failure) -> T:
+    """The result, which must not be a failure.
+
+    Raises:
+        LifecycleError: it is a failure.
+
+    """
+    if isinstance(result, Failure):
+        raise LifecycleError(result.message, result.remedy, transient=result.transient)
+    return result
 
 
 def prove(
@@ -54,26 +68,23 @@ def prove(
         ConfigurationError: the entry has mistakes.
 
     """
-    identity = valid_identity(entry)
-    begun = time.monotonic()
+    identities = {entry.name: valid_identity(entry)}
+    options = RunOptions(settings, deadline=_REQUEST)
+    end = time.monotonic() + wait
     pause = _FIRST_PAUSE
     while True:
-        result = _ask(settings, entry, identity)
-        if not isinstance(result, Failure):
+        minter = entra_minter(options, identities, time.monotonic() + _REQUEST)
+        with contextlib.closing(minter):
+            result = minter.mint(entry)
+        left = end - time.monotonic()
+        if (
+            not isinstance(result, Failure)
+            or not (result.aadsts in PROPAGATING or result.transient)
+            or left <= 0
+        ):
+            checked(result)
             return
-        left = begun + wait - time.monotonic()
-        if not (result.aadsts in PROPAGATING or result.transient) or left <= 0:
-            raise LifecycleError(result.message, result.remedy, transient=result.transient)
         if pause == _FIRST_PAUSE:
             progress(f"{entry.name}: not accepted yet; trying again for up to {wait:.0f} s")
         time.sleep(min(pause, left))
         pause = min(pause * 1.5, _LONGEST_PAUSE)
-
-
-def _ask(settings: Settings, entry: Entry, identity: Identity) -> object:
-    options = RunOptions(settings, deadline=_REQUEST)
-    minter = entra_minter(options, {entry.name: identity}, time.monotonic() + _REQUEST)
-    try:
-        return minter.mint(entry)
-    finally:
-        minter.close()

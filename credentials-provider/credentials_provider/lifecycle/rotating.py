@@ -7,6 +7,7 @@ way is written down first (`journal`), so that the next run finishes what a kill
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 import time
@@ -16,13 +17,13 @@ from credentials_provider.credentials.resolver import Credential, Resolver
 from credentials_provider.entra.graph import application
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.identities.fields import SECRET_KINDS, SECRETS_FOLDER, day_of
+from credentials_provider.identities.fields import PREVIOUS_KINDS, SECRETS_FOLDER, day_of
 from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import authority_base, make_entry, read_entries
 from credentials_provider.identities.validation import valid_identity, validate_entry
 from credentials_provider.lifecycle import journal
-from credentials_provider.lifecycle.graph_credentials import checked, kind_of
-from credentials_provider.lifecycle.proving import LifecycleError, prove
+from credentials_provider.lifecycle.graph_credentials import kind_of
+from credentials_provider.lifecycle.proving import LifecycleError, checked, prove
 from credentials_provider.lifecycle.replacing import find
 from credentials_provider.minting import Failure
 from credentials_provider.transport.retrying import Transport
@@ -30,7 +31,7 @@ from credentials_provider.transport.retrying import Transport
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from credentials_provider.entra.graph import Application, Key, Password
+    from credentials_provider.entra.graph import Application, Credentials, Key, Password
     from credentials_provider.lifecycle.journal import Rotation
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
@@ -111,19 +112,20 @@ class _Rotator:
             connections=1,
             ca_bundle=settings.ca_bundle,
         )
-        self.entry, self.identity = self._validated(name)
-        self._kind = kind_of(settings, self.entry, self.identity.credential, now())
+        self._entry = find(settings, name)
+        self._identity = valid_identity(self._entry)
+        self._kind = kind_of(settings, self._entry, self._identity.credential, now())
 
     def run(self) -> Step:
-        try:
+        with contextlib.closing(self._transport):
             rotation = journal.read(self._settings, self._name)
             if rotation is None:
                 if self._plan.finish_only:
                     return self._step("young", "no rotation is under way")
-                step = self._begin()
-                if isinstance(step, Step):
-                    return step
-                rotation = step
+                begun = self._begin()
+                if isinstance(begun, Step):
+                    return begun
+                rotation = begun
             elif self._plan.dry_run:
                 return self._step(
                     "planned", f"a rotation is under way: {self._description(rotation)}"
@@ -134,23 +136,21 @@ class _Rotator:
             if rotation.remove_at is not None and self._now() < rotation.remove_at:
                 return self._step(state, self._description(rotation))
             return self._finish(rotation)
-        finally:
-            self._transport.close()
 
     def _begin(self) -> Rotation | Step:
         """Look at the present state, and write down what will be done."""
         if owner := self._shares_with():
             return self._step("waiting", f"its credential is that of {owner}, which is rotated now")
-        if self.identity.previous is not None:
+        if self._identity.previous is not None:
             raise ConfigurationError(
-                f"{self._name} has {self.identity.previous} already",
+                f"{self._name} has {self._identity.previous} already",
                 hint="Somebody rotates it by hand. Once nobody needs the previous secret, delete "
                 "it in App registrations and take the field out of the entry.",
             )
-        field = self.identity.credential
+        field = self._identity.credential
         known = checked(self._application().credentials(to_change=True))
-        credential = self._credential(self.identity, field)
-        used = self._kind.in_use(known, credential, self.entry)
+        credential = checked(self._resolver.resolve(self._identity, field))
+        used = self._kind.in_use(known, credential, self._entry)
         self._check_others(credential)
         if self._plan.older_than and not self._is_old(used):
             return self._step("young", f"its {field} is younger than that")
@@ -158,13 +158,13 @@ class _Rotator:
             ends = f", ends on {day_of(min(each.end for each in used))}" if used else ""
             return self._step("planned", f"its {field}{ends}; a new one would be made")
         nonce = secrets.token_hex(4)
-        fields = self.entry.fields
-        named = [value for name, value in fields.items() if name.endswith("_file")]
         rotation = journal.Rotation(
             label=f"credentials-provider {self._name} {nonce}",
             place=f"{SECRETS_FOLDER}/{self._name}~{nonce}{self._kind.suffix}",
             old_key_id=used[0].key_id if len(used) == 1 else None,
-            old_files=named,
+            old_files=[
+                value for name, value in self._entry.fields.items() if name.endswith("_file")
+            ],
         )
         journal.write(self._settings, self._name, rotation)
         return rotation
@@ -176,42 +176,42 @@ class _Rotator:
         return not begun or any(each is None or each < limit for each in begun)
 
     def _make(self, rotation: Rotation) -> Rotation:
-        path = editing.full_path(self._settings, rotation.place)
         end = self._now() + self._plan.lifetime
-        made = self._kind.make(self._application(), rotation, path, end)
+        made = self._kind.make(self._application(), rotation, end)
         journal.write(self._settings, self._name, made)
         return made
 
     def _switch(self, rotation: Rotation) -> Rotation:
         """Prove the new credential, and let the identity use it."""
-        if rotation.place not in self.entry.fields.values():
-            self._prove({**self.entry.fields, **self._kind.changes(self.entry, rotation)})
-            # Itself last: those that have the old credential are the ones not switched yet.
-            for other in (*self._sharing(), self.entry):
-                changed = self._kind.changes(other, rotation)
-                editing.update(self._settings, other.name, changed)
+        if rotation.place not in self._entry.fields.values():
+            self._prove({**self._entry.fields, **self._kind.changes(self._entry, rotation)})
+            for entry in self._sharing():
+                changes = self._kind.changes(entry, rotation)
+                editing.update(self._settings, entry.name, changes)
         switched = dataclasses.replace(rotation, remove_at=self._now() + self._plan.overlap)
         journal.write(self._settings, self._name, switched)
         return switched
 
     def _finish(self, rotation: Rotation) -> Step:
-        """Remove the old credential: at Graph, in the entry, and its file."""
-        self.entry, self.identity = self._validated(self._name)
-        self._prove(self.entry.fields)
+        """Remove the old credential: at Graph, in the entries, and its file."""
+        self._entry = find(self._settings, self._name)
+        self._identity = valid_identity(self._entry)
+        self._prove(self._entry.fields)
         app = self._application()
-        known = self._kind.listed(checked(app.credentials(to_change=True)))
+        known = checked(app.credentials(to_change=True))
+        self._check_switched(rotation, known)
         stale = {
             each.key_id
-            for each in known
+            for each in _all(known)
             if each.key_id == rotation.old_key_id
             # What has the new one's name was made by runs that ended; without its key id, it
             # could be the new one itself.
             or (each.name == rotation.label and rotation.new_key_id not in {None, each.key_id})
         }
         self._kind.remove(app, stale)
-        for entry in read_entries(self._settings).entries:
+        for entry in self._same_application():
             if rotation.place in entry.fields.values():
-                editing.update(self._settings, entry.name, self._kind.leftovers(entry))
+                editing.update(self._settings, entry.name, dict.fromkeys(PREVIOUS_KINDS))
         unused = [
             editing.full_path(self._settings, each)
             for each in rotation.old_files
@@ -227,48 +227,70 @@ class _Rotator:
             )
         return self._step("finished", "the old credential is removed")
 
-    # Other identities of the same application
+    # All identities of the application
 
-    def _others(self) -> list[Entry]:
+    def _same_application(self) -> list[Entry]:
+        client_id = self._identity.client_id.lower()
         return [
             entry
             for entry in read_entries(self._settings).entries
-            if entry.name != self._name
-            and str(entry.fields.get("client_id")).lower() == self.identity.client_id.lower()
+            if str(entry.fields.get("client_id")).lower() == client_id
         ]
 
     def _sharing(self) -> list[Entry]:
-        """Those with the same credential: they are switched along."""
-        field = self.identity.credential
-        own = self.entry.fields[field]
-        return [each for each in self._others() if each.fields.get(field) == own]
+        """All with the same credential, which are switched together.
+
+        Itself last: until it is switched, those that still have the old one can be found by it.
+        """
+        field = self._identity.credential
+        own = self._entry.fields[field]
+        found = [each for each in self._same_application() if each.fields.get(field) == own]
+        return sorted(found, key=lambda each: each.name == self._name)
 
     def _shares_with(self) -> str | None:
         """The identity whose rotation made the credential of this one, while it is under way."""
-        place = str(self.entry.fields.get(self.identity.credential))
+        place = str(self._entry.fields.get(self._identity.credential))
         owner = place.removeprefix(f"{SECRETS_FOLDER}/").partition("~")[0]
         if not place.startswith(f"{SECRETS_FOLDER}/") or owner == self._name:
             return None
         rotation = journal.read(self._settings, owner)
         return owner if rotation and rotation.place == place else None
 
+    def _credential_of(self, entry: Entry) -> Credential | Failure | None:
+        """Another identity's, if it can be the same; a failure if it cannot be read here."""
+        found = validate_entry(entry)
+        if not isinstance(found, Identity) or found.credential not in self._kind.alike:
+            return None
+        return self._resolver.resolve(found, found.credential)
+
     def _check_others(self, credential: Credential) -> None:
         """Refuse to take a secret away from identities that have it from another place."""
-        sharing = {each.name for each in self._sharing()}
-        of_secret = self.identity.credential in SECRET_KINDS
-        alike = SECRET_KINDS if of_secret else ("certificate_file",)
-        for entry in self._others():
-            found = validate_entry(entry)
-            if entry.name in sharing or not isinstance(found, Identity):
-                continue
-            if found.credential not in alike:
-                continue
-            theirs = self._resolver.resolve(found, found.credential)
-            if isinstance(theirs, Failure) or theirs.for_msal == credential.for_msal:
+        along = {each.name for each in self._sharing()}
+        for entry in self._same_application():
+            theirs = None if entry.name in along else self._credential_of(entry)
+            if isinstance(theirs, Failure) or (theirs and theirs.for_msal == credential.for_msal):
                 raise ConfigurationError(
                     f"{entry.name} has the same application, and perhaps the same secret from "
                     "another place: it would lose it",
                     hint=f"Let {entry.name} name its credential as {self._name} does.",
+                )
+
+    def _check_switched(self, rotation: Rotation, known: Credentials) -> None:
+        """Refuse to remove what an identity uses that was added, or changed, during the overlap."""
+        old = rotation.old_key_id
+        if old not in {each.key_id for each in _all(known)}:
+            return
+        for entry in self._same_application():
+            switched = rotation.place in entry.fields.values()
+            theirs = None if switched else self._credential_of(entry)
+            if isinstance(theirs, Failure) or (
+                theirs and old in {each.key_id for each in self._kind.in_use(known, theirs, entry)}
+            ):
+                raise LifecycleError(
+                    f"{entry.name} has the same application, and perhaps still the old "
+                    "credential, which stays valid",
+                    f'In the entry of {entry.name}, put "{self._kind.field}": "{rotation.place}" '
+                    "in the place of its credential. Then run this again.",
                 )
 
     # What the steps have in common
@@ -280,31 +302,23 @@ class _Rotator:
             for name, value in fields.items()
             if value is not None and "_previous" not in name
         }
-        entry = make_entry(self.entry.index, alone, self._settings)
+        entry = make_entry(self._entry.index, alone, self._settings)
         prove(self._settings, entry, wait=self._plan.wait, progress=self._progress)
 
     def _application(self) -> Application:
         """The identity's application at Graph, asked by itself or by the caller."""
-        entry, caller = self._validated(self._plan.caller or self._name)
+        entry = find(self._settings, self._plan.caller or self._name)
+        caller = valid_identity(entry)
         base = authority_base(entry.fields, self._settings)
-        credential = self._credential(caller, caller.credential)
-        client_id = self.identity.client_id
-        made = application(caller, credential, base, self._transport, client_id)
+
+        def asked(field: str) -> Application | Failure:
+            credential = checked(self._resolver.resolve(caller, field))
+            return application(caller, credential, base, self._transport, self._identity.client_id)
+
+        made = asked(caller.credential)
         if isinstance(made, Failure) and caller.previous is not None:
-            credential = self._credential(caller, caller.previous)
-            made = application(caller, credential, base, self._transport, client_id)
-        found: Application = checked(made)
-        return found
-
-    def _credential(self, identity: Identity, field: str) -> Credential:
-        found = self._resolver.resolve(identity, field)
-        if isinstance(found, Failure):
-            raise LifecycleError(found.message, found.remedy, transient=found.transient)
-        return found
-
-    def _validated(self, name: str) -> tuple[Entry, Identity]:
-        entry = find(self._settings, name)
-        return entry, valid_identity(entry)
+            made = asked(caller.previous)
+        return checked(made)
 
     def _description(self, rotation: Rotation) -> str:
         if rotation.remove_at is None:
@@ -318,3 +332,7 @@ class _Rotator:
 
     def _step(self, state: State, message: str) -> Step:
         return Step(self._name, state, message)
+
+
+def _all(known: Credentials) -> list[Password | Key]:
+    return [*known.passwords, *known.keys]

@@ -11,13 +11,15 @@ import errno
 import json
 import os
 import socket
+import stat
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError, StorageError
-from credentials_provider.permissions import check_links, check_owner
+from credentials_provider.files import lock_file
+from credentials_provider.permissions import check_links, check_owner, open_to_read
 from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 
 SYSLOG = "/var/run/syslog" if sys.platform == "darwin" else "/dev/log"
 _AUTHPRIV, _INFO = 10, 6  # RFC 5424 section 6.2.1
-_SYSLOG_TIMEOUT = 5.0  # seconds
+_TIMEOUT = 5.0  # seconds for syslog, or for another process that is writing its line
+_POLL = 0.01  # seconds from one look at a busy lock to the next
 _CURE = "Check its space, owner and permissions. The token stays in its file."
 
 
@@ -117,19 +120,43 @@ def _append(path: str, line: str) -> None:
         flags |= getattr(os, flag, 0)
     descriptor = os.open(path, flags, 0o600)
     try:
+        found = os.fstat(descriptor)
         if os.name == "posix":
-            check_owner(path, os.fstat(descriptor))
-        data = f"{line}\n".encode() if line else b""
-        if data and os.write(descriptor, data) != len(data):
+            check_owner(path, found)
+        if not line:
+            return
+        data = f"{line}\n".encode()
+        if stat.S_ISREG(found.st_mode):
+            _lock(descriptor)
+            if _is_cut(path):
+                data = b"\n" + data
+        if os.write(descriptor, data) != len(data):
             raise OSError(errno.EIO, "only a part of it was written")
     finally:
         os.close(descriptor)
 
 
+def _lock(descriptor: int) -> None:
+    """Keep other processes out: what is the last line now must be so when ours is written."""
+    ends_at = time.monotonic() + _TIMEOUT
+    while lock_file(descriptor, exclusive=True) is False:
+        if time.monotonic() >= ends_at:
+            raise OSError(errno.EAGAIN, "another process keeps it locked")
+        time.sleep(_POLL)
+
+
+def _is_cut(path: str) -> bool:
+    """Whether the last line has no end: the disk was full when it was written."""
+    with contextlib.suppress(OSError), open(open_to_read(path), "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+    return False  # it is empty, or only its owner may read it
+
+
 def _send(address: str, line: str) -> None:
     """As syslog(3) does it, but a failure is an error; RFC 3164 section 4.1."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(_SYSLOG_TIMEOUT)
+        sock.settimeout(_TIMEOUT)
         sock.connect(address)
         if line:
             at = time.strftime("%b %e %H:%M:%S")

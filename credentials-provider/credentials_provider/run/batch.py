@@ -150,10 +150,10 @@ class _Run:
         if not options.dry_run and any(entry.fields.get("sinks") for entry in selected):
             from credentials_provider.run.sinks import deliver  # only where there are any
 
-            left = max(self._deadline - time.monotonic(), 0.0)
-            patience = options._replace(lock_timeout=min(options.lock_timeout, left))
             entries = [item.entry for item in plan]
-            results = deliver(patience, store, entries, results, now=self._now)
+            results = deliver(
+                options, store, entries, results, now=self._now, ends_at=self._deadline
+            )
         if store.open_to_others():
             problem = f"{store.folder} is open to other users of this machine"
             self._observer.warn(f"{problem}; chmod 700 closes it")

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from credentials_provider.entra.answers import json_object
@@ -53,12 +55,18 @@ _SERVER_ERRORS = range(500, 600)
 class Cluster:
     """The Secrets of this pod's namespace, as a run sees them: each is read once.
 
-    An API that does not answer is asked once a run.
+    An API that does not answer is asked once a run. No request waits beyond `ends_at`, a
+    `time.monotonic()`.
     """
 
     def __init__(
-        self, environment: Mapping[str, str] = os.environ, folder: str = SERVICE_ACCOUNT
+        self,
+        environment: Mapping[str, str] = os.environ,
+        folder: str = SERVICE_ACCOUNT,
+        *,
+        ends_at: float = math.inf,
     ) -> None:
+        self._ends_at = ends_at
         self._environment = environment
         self._folder = folder
         self._connections: Connections | None = None
@@ -119,6 +127,12 @@ class Cluster:
                 "this process does not run in a cluster: KUBERNETES_SERVICE_HOST is not set",
                 hint="Run it as `credentials-provider schedule kubernetes` says.",
             )
+        left = self._ends_at - time.monotonic()
+        if left <= 0:
+            raise StorageBusyError(
+                "the run's deadline passed before it was written",
+                hint=f"{_LATER} Or allow more time with --deadline.",
+            )
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         namespace, token = self._account("namespace"), self._account("token")
         request = HttpRequest(
@@ -130,7 +144,7 @@ class Cluster:
                 **({"Content-Type": "application/apply-patch+yaml"} if body else {}),
             },
             json.dumps(body) if body else None,
-            _TIMEOUT,
+            min(_TIMEOUT, left),
         )
         if self._connections is None:
             # The API is within the cluster: no proxy leads there.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from credentials_provider.errors import CredentialsProviderError, StorageBusyError, StorageError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 State = Literal["current", "missing", "other", "unseen"]
 _PRIVATE = 0o600
 _NOBODY = 65534
+_GRACE = 1.0  # seconds past the deadline
 
 
 def deliver(
@@ -40,8 +42,13 @@ def deliver(
     results: Sequence[Outcome],
     *,
     now: Callable[[], float],
+    ends_at: float,
 ) -> list[Outcome]:
-    """What became of each identity once its sinks have its token, too."""
+    """What became of each identity once its sinks have its token, too.
+
+    Nothing waits beyond `ends_at`, a `time.monotonic()`, or one second where that has come already:
+    identities that use up each run's time must not keep the others' tokens from their sinks.
+    """
     file = options.settings.identities_file
     sinks = {entry.name: sinks_of(entry, file) for entry in entries if entry.fields.get("sinks")}
     wanted = {entry.name: entry for entry in entries if sinks.get(entry.name)}
@@ -49,7 +56,7 @@ def deliver(
     if any(sink.secret for each in sinks.values() for sink in each):
         from credentials_provider.run.cluster import Cluster  # only where there is such a sink
 
-        cluster = Cluster()
+        cluster = Cluster(ends_at=max(ends_at, time.monotonic() + _GRACE))
 
     def behind() -> dict[str, list[Sink]]:
         found = {name: valid_token(store, entry, now()) for name, entry in wanted.items()}
@@ -64,7 +71,8 @@ def deliver(
         return list(results)
     wrong: dict[str, CredentialsProviderError] = {}
     try:
-        with store.lock(options.lock_timeout):
+        left = max(ends_at - time.monotonic(), 0.0)
+        with store.lock(min(options.lock_timeout, left)):
             for name, late in behind().items():
                 if document := valid_token(store, wanted[name], now()):
                     errors = [error for sink in late if (error := _try(sink, document, cluster))]

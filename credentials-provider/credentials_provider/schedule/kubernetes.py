@@ -118,7 +118,8 @@ def _head(form: Form, needs: Needs) -> str:
         _FILE: needs.identities,
         **{each: posixpath.join(folder, each) for each in needs.files},
     }
-    files = [_word(f"--from-file={_key(name)}={path}") for name, path in places.items()]
+    keys = _keys(needs)
+    files = [_word(f"--from-file={keys[name]}={path}") for name, path in places.items()]
     head = "# The identities are a Secret:\n"
     head += f"#   kubectl create{where} secret generic {_SECRET} \\\n#     "
     head += " \\\n#     ".join(files) + "\n"
@@ -150,9 +151,15 @@ def _word(text: str) -> str:
     return shlex.quote(printable(text))
 
 
-def _key(path: str) -> str:
-    """A Secret's keys have no slash; the volume puts each back where its path says."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", path)
+def _keys(needs: Needs) -> dict[str, str]:
+    """By path. A Secret's keys have no slash; the volume puts each back where its path says."""
+    keys: dict[str, str] = {}
+    for path in dict.fromkeys((_FILE, *needs.files)):
+        key = re.sub(r"[^A-Za-z0-9._-]", "_", path)
+        while key in keys.values():  # a/b and a_b
+            key += "_"
+        keys[path] = key
+    return keys
 
 
 def _labels(form: Form) -> dict[str, str]:
@@ -347,7 +354,7 @@ def _literal(text: str) -> str:
 def _pod(
     form: Form, needs: Needs, containers: list[dict[str, Any]], tokens: dict[str, Any]
 ) -> dict[str, Any]:
-    items = [{"key": _key(path), "path": path} for path in (_FILE, *needs.files)]
+    items = [{"key": key, "path": path} for path, key in _keys(needs).items()]
     secret = {"secretName": _SECRET, "defaultMode": 0o440, "items": items}
     volumes: list[dict[str, Any]] = [{"name": "identities", "secret": secret}]
     if needs.ca_bundle:

@@ -86,7 +86,7 @@ def check(root: str, /, as_json: bool, check_secret_expiry: bool, **options: Any
     else:
         for item in items:
             ends = f", ends {item.ends}" if item.ends else ""
-            click.echo(f"{item.identity_name}: {item.credential}{ends}")
+            click.echo(f"{item.identity_name}: {item.origin}{ends}")
         click.echo(f"All in order: {len(items)} in {settings.identities_file}")
     return EXIT_OK
 

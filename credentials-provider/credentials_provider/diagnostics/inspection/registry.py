@@ -35,7 +35,6 @@ class Validator(NamedTuple):
     tenant_id: str | None = None
     gateway: str | None = None  # the gateway's client id
     application_id_uri: str | None = None
-    tenant_set: bool = False  # by ENTRA_TENANT_ID: it is compared as it is written
 
 
 class Finding(NamedTuple):
@@ -59,7 +58,6 @@ def validator_of(settings: Settings, fields: Mapping[str, Any]) -> Validator:
         written or (own.lower() if isinstance(own, str) and is_guid(own) else None),
         settings.client_id or (scope if is_guid(scope) else None),
         environment.get("ENTRA_APPLICATION_ID_URI"),
-        tenant_set=written is not None,
     )
 
 
@@ -129,9 +127,9 @@ def _issuer(claims: Mapping[str, Any], validator: Validator) -> Finding:
 def _issuer_cure(tenant: str, validator: Validator) -> str:
     """Which setting to change; the registry compares it letter by letter with the token."""
     written, base = validator.tenant_id or "", validator.login_base_url
-    if validator.tenant_set and not is_guid(written):
+    if not is_guid(written):
         return f"ENTRA_TENANT_ID is not a GUID. The registry needs it: set it to {shown(tenant)}."
-    if validator.tenant_set and written.lower() == tenant != written:
+    if written.lower() == tenant != written:
         return f"Write ENTRA_TENANT_ID in small letters: {tenant}."
     if base.endswith("/"):
         return "Remove the slash at the end of ENTRA_LOGIN_BASE_URL."
@@ -267,19 +265,15 @@ def _documents(path: str) -> list[dict[str, Any]]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        document = _yaml(text)
+        from ruamel.yaml import YAML  # only where a file is given
+        from ruamel.yaml.error import YAMLError
+
+        try:
+            document = YAML(typ="safe", pure=True).load(text)
+        except (YAMLError, RecursionError):
+            raise ValueError from None
     listed = document if isinstance(document, list) else [document]
     return [each for each in listed if isinstance(each, dict)]
-
-
-def _yaml(text: str) -> object:
-    from ruamel.yaml import YAML  # only where a file is given
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, RecursionError):
-        raise ValueError from None
 
 
 def _mappings(document: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
