@@ -532,6 +532,20 @@ def test_a_notice_is_sent_again_in_a_new_session_and_no_third_time(
         assert len(server.posts("note")) == 2
 
 
+def test_notices_take_one_connection() -> None:
+    """Each is free for the next once its notice was taken."""
+    ports: list[int] = []
+    with bridged(usual(lambda asked: Reply(body=result(asked)))) as (server, bridge):
+        bridge.begin()
+        bridge.send({"jsonrpc": "2.0", "method": "note"})
+        until(lambda: len(server.posts("note")) == 1)
+        server.on_connect = ports.append
+        for _ in range(3):
+            bridge.send({"jsonrpc": "2.0", "method": "note"})
+        until(lambda: len(server.posts("note")) == 4)
+        assert ports == []
+
+
 def test_a_call_without_a_session_makes_none() -> None:
     """What the protocol of 2026 is refused with is no lost session, whatever came before."""
     with bridged(usual(lambda _: Reply(404))) as (server, bridge):
@@ -663,8 +677,9 @@ def test_a_stream_that_stays_open_after_its_answer_holds_nothing(
     def answer(asked: Asked) -> Reply | Iterator[bytes]:
         if "last-event-id" in asked.headers:
             return open_end(3)
-        if resumed:
-            return hello(asked) or iter([event("", id="4", retry="1")])
+        if resumed:  # by another connection
+            headers = {"content-type": "text/event-stream", "connection": "close"}
+            return hello(asked) or Reply(200, event("", id="4", retry="1"), headers)
         return hello(asked) or open_end(3)
 
     with bridged(answer) as (_, bridge):
@@ -897,7 +912,24 @@ def test_where_nothing_is_learnt_the_call_s_own_error_is_its_answer(listed: Repl
 
     with bridged(answer) as (server, bridge):
         assert bridge.ask_modern("tools/call", 1, **CALL)["error"]["code"] == -32020
-        assert len(server.posts("tools/call")) == 1
+        assert len(server.posts("tools/call")) == len(server.posts("tools/list")) == 1
+
+
+def test_tools_that_are_never_told_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that hangs costs the call as long as any other message."""
+    monkeypatch.setattr(http_transport, "NOTICE_TIMEOUT", 0.05)
+    monkeypatch.setattr("credentials_provider.assistants.bridge.remote.RETRY_TIMEOUT", 0.1)
+    free = threading.Event()
+
+    def answer(asked: Asked) -> Reply:
+        if asked.message["method"] == "tools/list":
+            free.wait(60)
+        return mismatch(asked)
+
+    with bridged(answer) as (_, bridge):
+        said = bridge.ask_modern("tools/call", 1, **CALL)["error"]["message"]
+        assert "did not answer in time" in said
+        free.set()
 
 
 def test_the_tools_are_asked_for_as_the_client_would() -> None:
@@ -974,6 +1006,7 @@ class OldServer:
         self.status = status
         self.streams: list[Any] = []
         self.break_at = ""
+        self.busy: set[str] = set()  # what is refused once
         self.error: object = None
 
     def __call__(self, asked: Asked) -> Reply | Iterator[bytes]:
@@ -982,6 +1015,9 @@ class OldServer:
         if asked.path.startswith("/mcp"):
             return Reply(self.status, b"Method Not Allowed")
         method = asked.message.get("method")
+        if method in self.busy:
+            self.busy.remove(method)
+            return Reply(502)
         if method == self.break_at:
             self.streams[-1].put(None)
             self.break_at = ""
@@ -1015,6 +1051,25 @@ def test_a_server_of_the_older_transport_is_reached() -> None:
         assert len(server.posts("tools/call")) == 2
         assert len(server.posts("initialize")) == 3  # the first one at /mcp
         assert [m["id"] for m in bridge.messages] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("method", "again"),
+    [("initialize", True), ("note", True), ("tools/list", True), ("tools/call", False)],
+)
+def test_the_older_transport_too_repeats_only_what_does_no_harm(
+    method: str, *, again: bool
+) -> None:
+    """A server that is busy for a moment."""
+    old = OldServer()
+    old.busy = {method}
+    with bridged(old) as (server, bridge):
+        bridge.begin()
+        if method == "note":
+            bridge.send({"jsonrpc": "2.0", "method": method})
+        elif method != "initialize":
+            assert ("result" in bridge.ask(method, 1)) == again
+        until(lambda: len([a for a in server.posts(method) if a.path != "/mcp"]) == 1 + again)
 
 
 @pytest.mark.parametrize("endpoint", ["https://elsewhere.example/x", "http://127.0.0.1:1/x", "//["])

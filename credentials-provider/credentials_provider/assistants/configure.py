@@ -8,9 +8,10 @@ import shlex
 import stat
 import subprocess
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from urllib.parse import urlsplit
 
+from credentials_provider.assistants.clients import Delivery
 from credentials_provider.assistants.documents import (
     Change,
     FormattingError,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from credentials_provider.assistants.clients import Client
 
-Delivery = Literal["helper", "bridge", "static"]
 BACKUP = ".before-credentials-provider"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _LONGEST_NAME = 64
@@ -130,17 +130,12 @@ def delivery_of(client: Client, asked: Delivery | None) -> Delivery:
         ConfigurationError: the client does not support it.
 
     """
-    deliveries: dict[Delivery, object] = {
-        "bridge": client.bridge,
-        "helper": client.helper,
-        "static": client.static,
-    }
-    for delivery, shape in deliveries.items():
-        if shape is not None and asked in {None, delivery}:
-            return delivery
-    supported = ", ".join(each for each, shape in deliveries.items() if shape is not None)
+    ways: tuple[Delivery, ...] = get_args(Delivery)
+    supported = [way for way in ways if getattr(client, way) is not None]
+    if asked is None or asked in supported:
+        return asked or supported[0]
     raise ConfigurationError(
-        f"{client.title} does not support --{asked}", hint=f"It supports: {supported}."
+        f"{client.title} does not support --{asked}", hint=f"It supports: {', '.join(supported)}."
     )
 
 
@@ -148,16 +143,20 @@ def entries_for(
     client: Client, delivery: Delivery, servers: Mapping[str, str], launch: Launch, token: str
 ) -> dict[str, dict[str, Any]]:
     """Entries for servers by name and address; the token itself stands in static ones alone."""
-
-    def entry(name: str, url: str) -> dict[str, Any]:
-        if delivery == "static" and client.static is not None:
-            return client.static(url, {launch.header: f"Bearer {token}"})
-        if delivery == "helper" and client.helper is not None:
-            return client.helper(url, launch.helper())
-        assert client.bridge is not None  # noqa: S101  see delivery_of
-        return client.bridge(name, launch.bridge(url))
-
-    return {name: entry(name, url) for name, url in servers.items()}
+    found = {}
+    for name, url in servers.items():
+        line = launch.bridge(url)
+        values = {
+            "$name": name,
+            "$url": url,
+            "$line": line,
+            "$command": line[0],
+            "$args": line[1:],
+            "$helper": launch.helper(),
+            "$headers": {launch.header: f"Bearer {token}"},
+        }
+        found[name] = client.entry(delivery, values)
+    return found
 
 
 def plan_edit(path: str, client: Client, entries: Mapping[str, Mapping[str, Any] | None]) -> Edit:

@@ -151,9 +151,10 @@ class _Configurator:
     def _path(self, scope: str | None, file: str | None) -> str:
         if file is not None:
             return os.path.abspath(file)
-        user, project = self.client.user, self.client.project
+        user = self.client.user_file(sys.platform, os.environ)
+        project = self.client.project
         if user is not None and scope != "project":
-            path = user.path(sys.platform, os.environ)
+            path = user
         elif project is not None and scope != "user":
             folder = self.settings.output_dir if self.client_name in IN_TOKEN_FOLDER else ""
             path = os.path.abspath(os.path.join(folder, project))

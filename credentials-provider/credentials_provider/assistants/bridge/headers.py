@@ -25,7 +25,7 @@ _SAFEST_INTEGER = 2**53 - 1
 _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _ENCODED = re.compile(r"=\?base64\?.*\?=")
 _FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
-# Keywords of a schema whose value is no schema: names of schemas, and data.
+# Keywords whose value is not a schema: it holds schemas by name, or is data.
 _MAPS = frozenset({"patternProperties", "dependentSchemas", "$defs", "definitions"})
 _DATA = frozenset({"const", "enum", "default", "examples", "required", "properties", "type"})
 
