@@ -340,7 +340,7 @@ def _print_error(
             command = as_started(f"`{PROGRAM} {near}`", context)
             lines.append(f"  Did you mean the command {command}?")
     if error.hint:
-        lines.append(f"  {as_started(error.hint, context)}")
+        lines.append(f"  {as_started(error.hint, context, identity=error.identity_name)}")
     for line in lines:
         click.echo(wrapped(line, err=True), err=True, color=colour())
 

@@ -132,15 +132,7 @@ def _show_failure(outcome: Outcome, failure: Failure, now: float, *, cure: str) 
     left = ""
     if outcome.expires_at is not None and outcome.expires_at > now:
         left = f" (the token on disk is valid for another {time_left(outcome.expires_at - now)})"
-    code = ", ".join(
-        part
-        for part in (failure.error, f"AADSTS{failure.aadsts}" if failure.aadsts else "")
-        if part
-    )
-    lines = [
-        f"{outcome.identity_name}: {state}{left}: {failure.message}"
-        + (f" ({code})" if code else "")
-    ]
+    lines = [f"{outcome.identity_name}: {state}{left}: {failure.cause}"]
     if failure.trace_id:
         lines.append(f"    Trace ID {failure.trace_id}")
     if cure:

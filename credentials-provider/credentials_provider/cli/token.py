@@ -184,7 +184,7 @@ def _take(name: str, settings: Settings, options: dict[str, Any]) -> tuple[str, 
 
         left = time_left(max(0.0, access.expires_on - time.time()))
         warn(
-            f"{name}: this token expires in {left}; it was not renewed: {access.kept.message}",
+            f"{name}: this token expires in {left}; it was not renewed: {access.kept.cause}",
             as_started(access.kept.remedy, identity=name),
         )
     return name, access
