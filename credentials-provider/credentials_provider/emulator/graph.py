@@ -123,7 +123,7 @@ class Graph:
             known.get(str(each.get("keyId", "")).lower()) or self._new_key(call, each)
             for each in listed
         )
-        change(lambda now: replace(now, certificates=(), keys=keys))
+        change(lambda now: replace(now, certificates=keys))
         return call.reply(204)
 
     def _new_key(self, call: Call, entry: Mapping[str, Any]) -> Added:
