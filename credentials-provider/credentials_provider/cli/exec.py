@@ -80,7 +80,6 @@ class ExecCommand(Command):
 @click.option(
     "--env-var",
     default="ACCESS_TOKEN",
-    show_default=True,
     callback=check_variable,
     metavar="VARIABLE",
     help="Where the command finds the token.",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PROGRAM = "credentials-provider"
 SCRIPT = "generate_creds.sh"  # the same program, in a checkout
 UTC = "credentials_provider.utc"  # in a context's meta: whether times are shown in UTC
+LOG_FORMAT = "credentials_provider.log_format"  # in a context's meta: text or json
 PARSED = "credentials_provider.parsed"  # in a context's meta: the options of the command that ran
 
 _FILES = "Files"

@@ -18,10 +18,7 @@ from credentials_provider.policy import showable
 from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from credentials_provider.cli.logs import Level
-    from credentials_provider.errors import Problem
     from credentials_provider.minting import Failure
     from credentials_provider.model import Outcome, Reason, Report
 
@@ -200,13 +197,8 @@ def _error_document(failure: Failure | None) -> dict[str, Any] | None:
         return None
     return {
         **{name: getattr(failure, name) for name in (*FAILURE_FIELDS, "transient")},
-        **({"problems": problem_documents(failure.problems)} if failure.problems else {}),
+        **({"problems": [each._asdict() for each in failure.problems]} if failure.problems else {}),
     }
-
-
-def problem_documents(problems: Iterable[Problem]) -> list[dict[str, Any]]:
-    """Mistakes of a configuration as `--json` prints them."""
-    return [problem._asdict() for problem in problems]
 
 
 def _iso_or_none(epoch: float | None) -> str | None:

@@ -59,7 +59,6 @@ token_options = with_options(
         "--min-ttl",
         type=DURATION,
         default="5m",
-        show_default=True,
         help="Renew the token first if it expires within this time, or, where it is never valid "
         "for so long, when half of its life is left.",
     ),
@@ -91,7 +90,7 @@ token_options = with_options(
     epilog="Exit codes: 0 a valid token; 1 none, and nothing is printed; 2 usage or configuration.",
 )
 @click.argument("name", required=False, default="", shell_complete=identity_names)
-@click.option("--format", "form", type=click.Choice(_FORMATS), default="raw", show_default=True)
+@click.option("--format", "form", type=click.Choice(_FORMATS), default="raw")
 @click.option(
     "--header-name",
     "header_names",
@@ -105,7 +104,6 @@ token_options = with_options(
 @click.option(
     "--env-var",
     default="ACCESS_TOKEN",
-    show_default=True,
     callback=check_variable,
     metavar="VARIABLE",
     help="For env and powershell.",

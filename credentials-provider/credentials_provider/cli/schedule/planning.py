@@ -53,14 +53,12 @@ common = with_options(
         "--every",
         type=click.Choice([str(n) for n in _MINUTES]),
         default=str(TIMER_INTERVAL // 60),
-        show_default=True,
         help="Minutes between two runs.",
     ),
     click.option(
         "--name",
         type=NAME_TYPE,
         default=NAME,
-        show_default=True,
         help="Name of the service and timer.",
     ),
     click.option(
@@ -70,7 +68,6 @@ common = with_options(
         "--rotate-with",
         metavar="OPTIONS",
         default=_OLD,
-        show_default=True,
         help="Options of `identities rotate` for --rotate, in one word.",
     ),
     click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTION...]"),
