@@ -215,10 +215,11 @@ def _run(arguments: list[str], root: str) -> int:
         return end.exit_code
     except (StoppedError, KeyboardInterrupt, click.Abort) as stop:
         by = stop if isinstance(stop, StoppedError) else StoppedError(signal.SIGINT, "SIGINT")
-        stopped = CredentialsProviderError(f"stopped by {by.signal_name}; every file is whole")
+        message = f"stopped by {by.signal_name}; every file is whole"
+        stopped = CredentialsProviderError(message)
         stopped.exit_code = by.exit_code
         if _tell_programs(stopped, context, arguments, event="stopped") != "events":
-            click.echo(stopped.message, err=True)
+            click.echo(message, err=True)
         return by.exit_code
     except Exception as error:  # noqa: BLE001  a traceback could show a secret
         known = _known(error)

@@ -227,14 +227,7 @@ def command(root: str, /, **options: Any) -> int:
         console.report(report)
         if not options["as_json"]:
             return report.exit_code
-    show_report(
-        report,
-        folder=run_options.settings.output_dir,
-        as_json=options["as_json"],
-        dry_run=run_options.dry_run,
-        quiet=options["quiet"],
-        verbose=bool(options["verbose"]),
-    )
+    show_report(report, run_options, as_json=options["as_json"], verbose=bool(options["verbose"]))
     return report.exit_code
 
 
@@ -288,12 +281,13 @@ def options_of(root: str, options: dict[str, Any]) -> RunOptions:
         client_secret=options["entra_client_secret"],
     )
     refresh_ahead, lead = _lead(options)
+    source = click.get_current_context().get_parameter_source("deadline")
     return RunOptions(
         settings=load(flags, root),
         names=(*options["names"], *(("ingress",) if options["ingress_only"] else ())),
         refresh_ahead=refresh_ahead,
         lead=lead,
-        deadline_given=_is_given("deadline"),
+        deadline_given=source is not click.core.ParameterSource.DEFAULT,
         warnings=tuple(_warnings(options)),
         **{name: options[name] for name in _SAME_NAME},
     )
@@ -315,20 +309,11 @@ def _lead(options: dict[str, Any]) -> tuple[bool, Lead | None]:
         raise click.BadParameter(str(error), param_hint=f"'{option}'") from None
 
 
-def _is_given(name: str) -> bool:
-    context = click.get_current_context(silent=True)
-    return context is not None and context.get_parameter_source(name) not in {
-        None,
-        click.core.ParameterSource.DEFAULT,
-    }
-
-
 def _warnings(options: dict[str, Any]) -> Iterator[str]:
     if options["entra_client_secret"]:
         yield (
             "--entra-client-secret is visible to every user of this machine (ps): "
             "set ENTRA_CLIENT_SECRET instead"
         )
-    context = click.get_current_context(silent=True)
-    if value := context.meta.get(_OLD_FORM) if context else None:
+    if value := click.get_current_context().meta.get(_OLD_FORM):
         yield _old_form(value)

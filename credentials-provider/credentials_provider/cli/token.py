@@ -27,6 +27,7 @@ from credentials_provider.run.access import ValidToken, audit_for, get_token, mi
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from credentials_provider.cli.options import Decorator
     from credentials_provider.settings import Settings
 
 _FORMATS = ("raw", "header", "headers-json", "env", "powershell", "json", "exec-credential")
@@ -46,11 +47,22 @@ def check_header_names(
     return value
 
 
-def check_variable(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def _check_variable(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """What an environment variable may be called, in every shell."""
     if not value or value[0] in _DIGITS or not (_LETTERS | _DIGITS).issuperset(value):
         raise click.BadParameter("is not a name of an environment variable", ctx, param)
     return value
+
+
+def env_var_option(help: str) -> Decorator:  # noqa: A002  click's own word
+    """The variable that a token stands in."""
+    return click.option(
+        "--env-var",
+        default="ACCESS_TOKEN",
+        callback=_check_variable,
+        metavar="VARIABLE",
+        help=help,
+    )
 
 
 # How a token is chosen, renewed and reached; `take_token` reads them.
@@ -101,13 +113,7 @@ token_options = with_options(
     metavar="HEADER",
     help="For header and headers-json. An MCP gateway wants X-Authorization. Repeatable.",
 )
-@click.option(
-    "--env-var",
-    default="ACCESS_TOKEN",
-    callback=check_variable,
-    metavar="VARIABLE",
-    help="For env and powershell.",
-)
+@env_var_option("For env and powershell.")
 @click.option("--output", metavar="FILE", help="Write it to this file, readable by you alone.")
 @token_options
 @click.pass_obj
