@@ -186,13 +186,7 @@ def _about(node: ast.expr) -> str:
 def document() -> str:
     """docs/errors.md, as the code has it."""
     from credentials_provider.credentials import keyvault
-    from credentials_provider.entra import (
-        aadsts,
-        explanations,
-        graph,
-        managed_identity,
-        untrusted,
-    )
+    from credentials_provider.entra import explanations
     from credentials_provider.errors import EXIT_CODES
     from credentials_provider.minting import FailureKind
     from credentials_provider.run import cluster
@@ -229,31 +223,21 @@ def document() -> str:
             "By AADSTS number, else by OAuth error, else by HTTP status. For any other number "
             "the message quotes Entra ID, and links to Microsoft's page about it."
         ),
-        _table(
-            ("AADSTS", "what happened", "what to do", "later"),
-            (
-                (
-                    ", ".join(map(str, row.codes)),
-                    *_told(explanations.explain_rejection(None, row.codes)),
-                )
-                for row in aadsts.ROWS
-            ),
-        ),
-        _diagnoses("error", {f"`{name}`": each for name, each in explanations._BY_ERROR.items()}),
-        _diagnoses("HTTP", {str(name): each for name, each in explanations._BY_STATUS.items()}),
+        _diagnoses("AADSTS, error", explanations.rows("refused")),
+        _diagnoses("HTTP", explanations.rows("status")),
         "## Not reached, not trusted, not understood",
-        _diagnoses("`unreachable`", explanations._UNREACHABLE),
-        _diagnoses("`untrusted`", untrusted.UNTRUSTED),
-        _diagnoses("`bad_response`", explanations._BAD_RESPONSE),
+        _diagnoses("`unreachable`", explanations.rows("unreachable")),
+        _diagnoses("`untrusted`", explanations.rows("untrusted")),
+        _diagnoses("`bad_response`", explanations.rows("bad_response")),
         "## Managed identities",
         "In addition to the above, where the machine's own endpoint is asked.",
-        _diagnoses("reason", managed_identity.REFUSALS),
+        _diagnoses("reason", explanations.rows("managed_identity")),
         "## Azure Key Vault",
         "By the vault's inner code, else by HTTP status; each begins with the secret's address.",
         _pairs("code", {**keyvault.FORBIDDEN, **keyvault.REFUSALS}),
         "## Microsoft Graph",
         "By Graph's own code.",
-        _pairs("code", graph.REFUSALS),
+        _diagnoses("code", explanations.rows("graph")),
         "## Kubernetes Secrets",
         "By the HTTP status of the cluster's API; 409, 429 and 5xx count as busy.",
         _pairs("HTTP", cluster.REFUSALS),

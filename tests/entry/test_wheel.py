@@ -50,13 +50,13 @@ def test_the_wheel_is_all_that_is_needed(tmp_path: Path) -> None:
     assert ready.returncode == 0, ready.stderr
     (wheel,) = tmp_path.glob("*.whl")
 
-    names = zipfile.ZipFile(wheel).namelist()
+    names = {*zipfile.ZipFile(wheel).namelist()}
     assert wheel.name.startswith(f"credentials_provider-{__version__}-py3-none-any")
     assert {name.partition("/")[0] for name in names} == {
         "credentials_provider",
         f"credentials_provider-{__version__}.dist-info",
     }
-    assert "credentials_provider/py.typed" in names
+    assert {"credentials_provider/py.typed", "credentials_provider/emulator/aadsts.txt"} <= names
     package = os.path.join(PROJECT, "credentials-provider", "credentials_provider")
     modules = {
         os.path.relpath(os.path.join(folder, file), os.path.dirname(package)).replace(os.sep, "/")

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from credentials.making import rsa_key
-from credentials_provider.entra.untrusted import UNTRUSTED
+from credentials_provider.entra.explanations import rows
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.transport.connections import Answer, Connections, HttpRequest, Trouble
 from credentials_provider.transport.trust import tls_context, untrusted_reason
@@ -106,7 +106,7 @@ def exchange(url: str, bundle: str | None = None, timeout: float = 5.0) -> Answe
 def reason(result: Answer | Trouble) -> str:
     assert isinstance(result, Trouble)
     assert result.kind == "untrusted"
-    assert result.reason in UNTRUSTED
+    assert result.reason in rows("untrusted")
     return result.reason
 
 
@@ -141,7 +141,7 @@ def test_the_systems_authorities_are_held_to_the_rules(
     chain = Chain(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", chain.file(chain.root))
     assert reason(chain.ask(None)) == "strict"
-    assert "--ca-bundle" in UNTRUSTED["strict"].cure
+    assert "--ca-bundle" in rows("untrusted")["strict"].cure
 
 
 # Refusals
@@ -198,7 +198,7 @@ def test_every_verify_code_is_explained(code: int) -> None:
     """What OpenSSL calls it is added where our words are general."""
     error = ssl.SSLCertVerificationError()
     error.verify_code, error.verify_message = code, "as OpenSSL has it"
-    explained = UNTRUSTED[untrusted_reason(error)]
+    explained = rows("untrusted")[untrusted_reason(error)]
     assert explained.cure
     general = {1, 17, 40, 43, 50, *range(56, 62), 63, 65, *range(69, 79), 95} - {79}
     assert (untrusted_reason(error) == "other") == (code in general)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import unicodedata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credentials_provider.entra import aadsts, explanations, untrusted
+from credentials_provider.entra import explanations
 from credentials_provider.entra.answers import aadsts_codes, safe_error, safe_id
 from credentials_provider.entra.explanations import (
     clock_skew_warning,
@@ -18,13 +21,14 @@ from credentials_provider.entra.explanations import (
     explain_rejection,
     explain_status,
     explain_trouble,
+    rows,
 )
 from credentials_provider.transport.connections import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credentials_provider.entra.diagnosis import Diagnosis
+    from credentials_provider.entra.explanations import Diagnosis
 
 # The codes that a machine identity meets: permanent, permanent unless just set up, transient.
 PERMANENT = (
@@ -65,14 +69,14 @@ ERRORS = {
     "unauthorized_client": False,
     "unsupported_grant_type": False,
 }
-UNREACHABLE = tuple(explanations._UNREACHABLE)
+UNREACHABLE = tuple(rows("unreachable"))
 SETTINGS = {
     "proxy_url",
     "proxy_scheme",
     "proxy_login",
     "proxy_forbidden",
 }  # last until somebody changes them
-UNTRUSTED = tuple(untrusted.UNTRUSTED)
+UNTRUSTED = tuple(rows("untrusted"))
 BAD_RESPONSE = (
     *("html", "not_json", "too_large", "no_access_token", "no_expiry", "expired", "wrong_tenant"),
     *("wrong_client", "redirect"),
@@ -140,10 +144,24 @@ def test_verdicts(code: int) -> None:
     assert found.cure.endswith(NEW_SETUP) is (code in NEW)
 
 
-def test_each_code_stands_in_one_row() -> None:
+def test_each_name_stands_in_one_row() -> None:
     """No code has two rows, of which the later would silently win."""
-    codes = [code for row in aadsts.ROWS for code in row.codes]
-    assert len(codes) == len(set(codes))
+    path = Path(str(explanations.__file__)).with_suffix(".json")
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        names = [name for key, _ in pairs for name in key.split(", ")]
+        assert len(names) == len(set(names))
+        return dict(pairs)
+
+    assert json.loads(path.read_text(), object_pairs_hook=once).keys() >= {"refused", "status"}
+
+
+def test_every_phrase_is_used() -> None:
+    """In two rows at least: else it could stand in its row."""
+    path = Path(str(explanations.__file__)).with_suffix(".json")
+    text = path.read_text()
+    for name in json.loads(text)["phrases"]:
+        assert len(re.findall(rf"\${name}\b", text)) > 1, name
 
 
 def test_wrong_and_expired_secrets_are_told_apart() -> None:

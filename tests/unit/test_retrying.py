@@ -73,6 +73,13 @@ def test_retry_after_is_a_floor() -> None:
         assert 8 <= _wait(Trouble("throttled", retry_after=8.0), 6) <= 9
 
 
+def test_who_is_refused_together_comes_back_apart() -> None:
+    """Spread over an eighth of the wait, not all at its end."""
+    waits = [_wait(Trouble("throttled", retry_after=4.0), 1) for _ in range(300)]
+    assert sum(each < 4.25 for each in waits) > 100
+    assert len(set(waits)) > 290
+
+
 def test_without_it_the_wait_doubles_with_full_jitter_up_to_half_a_minute() -> None:
     for spent in range(1, 12):
         longest = min(FIRST_BACKOFF * 2 ** (spent - 1), MAXIMUM_BACKOFF)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import re
 import threading
+import time
 import uuid
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
@@ -14,10 +16,14 @@ from cryptography import x509
 from credentials_provider.emulator.aadsts import EntraError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
 Lifetime = int | tuple[int, int]
 """Seconds of a token's life, or the range that they are drawn from."""
+
+DAY = 24 * 3600
+SECRET_LIFE = 2 * 365 * DAY
+"""Seconds: what Graph gives where nobody asks for another."""
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}", re.IGNORECASE)
@@ -65,8 +71,8 @@ class App:
     machine's own, or one of those that a user assigned to it. `roles` are app roles granted on the
     resource, `groups` object ids.
 
-    `passwords` and `keys` were added later, as Graph does; `owners` are the client ids that may do
-    that with `Application.ReadWrite.OwnedBy`, `graph_roles` the app roles in tokens for Graph.
+    `passwords` were added later, as Graph does; `owners` are the client ids that may do that with
+    `Application.ReadWrite.OwnedBy`, `graph_roles` the app roles in tokens for Graph.
     `password_policy` is the tenant's: "forbidden", or the most days of a secret. `works_at` (epoch
     seconds): the login host knows the app from then on. `token_version` and `idtyp` really belong
     to the resource (its `accessTokenAcceptedVersion` and optional claims); here each app brings its
@@ -84,12 +90,11 @@ class App:
     enabled: bool = True
     expired_secrets: tuple[str, ...] = field(default=(), repr=False)
     idtyp: bool = False
-    certificates: tuple[str, ...] = ()
+    certificates: tuple[str | Added, ...] = ()
     federated: tuple[Federated, ...] = ()
     secrets_end: tuple[str, ...] = ()
     managed: Literal["system", "user"] | None = None
     passwords: tuple[Added, ...] = ()
-    keys: tuple[Added, ...] = ()
     owners: tuple[str, ...] = ()
     graph_roles: tuple[str, ...] = ()
     password_policy: int | Literal["forbidden"] | None = None
@@ -104,10 +109,11 @@ class App:
     @property
     def all_keys(self) -> list[Added]:
         """The certificates with their key ids."""
-        return [
-            *(Added(self._key_id(pem), pem, certificate_end(pem)) for pem in self.certificates),
-            *self.keys,
-        ]
+        return [self._key(each) if isinstance(each, str) else each for each in self.certificates]
+
+    def _key(self, pem: str) -> Added:
+        end = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
+        return Added(self._key_id(pem), pem, iso(end.timestamp()))
 
     def without_password(self, key_id: str) -> App:
         """The same app without the secret of that key id."""
@@ -132,24 +138,17 @@ class App:
 def sample_apps(count: int, tenant_id: str = _SAMPLE_TENANT) -> list[App]:
     """`count` apps for a demo, the same ones each time; ids and secrets look like real ones."""
     rng = random.Random(tenant_id)  # noqa: S311 - sample values, the same ones each time
-    return [_sample_app(rng, number, tenant_id) for number in range(count)]
-
-
-def _sample_app(rng: random.Random, number: int, tenant_id: str) -> App:
-    duty = _SAMPLE_DUTIES[number % len(_SAMPLE_DUTIES)]
-    secret = "".join(rng.choices(_LETTERS, k=36))
-    return App(
-        tenant_id=tenant_id,
-        client_id=random_guid(rng),
-        secrets=(f"{secret[:3]}8Q~{secret[3:]}",),
-        name=f"{duty}-agent" if number < len(_SAMPLE_DUTIES) else f"{duty}-agent-{number + 1}",
-        groups=(random_guid(rng),),
-    )
-
-
-def random_guid(rng: random.Random) -> str:
-    """A GUID drawn from `rng`."""
-    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
+    apps = []
+    for number in range(count):
+        again, duty = divmod(number, len(_SAMPLE_DUTIES))
+        name = f"{_SAMPLE_DUTIES[duty]}-agent{f'-{number + 1}' if again else ''}"
+        secret = "".join(rng.choices(_LETTERS, k=36))
+        secret = f"{secret[:3]}8Q~{secret[3:]}"
+        client_id, group = (
+            str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in ("client", "group")
+        )
+        apps.append(App(tenant_id, client_id, (secret,), name=name, groups=(group,)))
+    return apps
 
 
 def derived_guid(name: str) -> str:
@@ -157,10 +156,14 @@ def derived_guid(name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, name.lower()))
 
 
-def certificate_end(pem: str) -> str:
-    """When a certificate ends (ISO 8601)."""
-    end = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
-    return end.strftime("%Y-%m-%dT%H:%M:%SZ")
+def iso(moment: float) -> str:
+    """Epoch seconds in ISO 8601, as Graph writes them."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+def epoch(moment: str) -> float:
+    """Epoch seconds of a moment in ISO 8601. Raises ValueError."""
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
 
 
 def is_guid(text: str) -> bool:
@@ -171,19 +174,11 @@ def is_guid(text: str) -> bool:
 class Directory:
     """What the emulator knows; safe to change while it runs."""
 
-    def __init__(
-        self,
-        apps: Iterable[App],
-        *,
-        resources: Iterable[str] | None,
-        domains: Mapping[str, str],
-    ) -> None:
+    def __init__(self, apps: Iterable[App], resources: Iterable[str] | None) -> None:
         self._lock = threading.Lock()
         self._apps: dict[tuple[str, str], App] = {}
         self._tenants: dict[str, str] = {}
         self._resources = None if resources is None else frozenset(r.lower() for r in resources)
-        for domain, tenant_id in domains.items():
-            self._tenants[domain.lower()] = self._tenants[tenant_id.lower()] = tenant_id.lower()
         for app in apps:
             self.add(app)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import shutil
 import ssl
 import tempfile
 import threading
 import time
+import uuid
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trustme
 
-from credentials_provider.emulator.apps import App, Directory, Lifetime, is_guid, random_guid
+from credentials_provider.emulator.apps import App, Directory, Lifetime, is_guid
 from credentials_provider.emulator.endpoints import Endpoints, Service
 from credentials_provider.emulator.faults import Fault, Injection
 from credentials_provider.emulator.graph import Graph
@@ -29,7 +29,6 @@ from credentials_provider.emulator.wire import Call, RecordedRequest, Reply, Req
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from types import TracebackType
 
     from credentials_provider.emulator.machine import Kind, Times
 
@@ -43,18 +42,17 @@ class Emulator:
             ClientSecretCredential(…, authority=idp.base_url, connection_verify=idp.ca_file, …)
 
     `resources`: the Application ID URIs that exist; None: every api://… and https://… does.
-    `domains`: domain name to tenant GUID, for tenants of two names. `port`: 0 takes a free one and
-    keeps it over a restart. `latency`: seconds before each answer. `token_lifetime`: seconds or a
-    range, else 60 to 90 minutes. `seed`: makes ids and lifetimes repeat. `clock`: epoch seconds.
-    `ca_file`: where to write the CA's certificate, else in a private folder that goes on close.
+    `port`: 0 takes a free one and keeps it over a restart. `latency`: seconds before each answer.
+    `token_lifetime`: seconds or a range, else 60 to 90 minutes. `clock`: epoch seconds. `ca_file`:
+    where to write the CA's certificate, else in a private folder that goes on close.
+
     `machine`: also be the Azure machine that the clients run on, with its managed identities, over
     plain HTTP at `machine_address`; `machine_environment` leads clients there. `machine_times`: how
     the old API of App Service writes dates; `arc_keys`: where Azure Arc's agent leaves its files.
-    `vault`: secrets by name, at
-    `base_url/secrets/{name}` as in a Key Vault, for apps with the role Key Vault Secrets User.
-    `propagation`: seconds until the login host knows what Graph or the registry made.
-    `registry_groups`: also be a registry that knows these groups, for its IAM calls. `platforms`
-    are GitHub Actions and Azure Pipelines, whose jobs get tokens of their own.
+    `vault`: secrets by name, at `base_url/secrets/{name}` as in a Key Vault, for apps with the role
+    Key Vault Secrets User. `propagation`: seconds until the login host knows what Graph or the
+    registry made. `registry_groups`: also be a registry that knows these groups, for its IAM calls.
+    `platforms` are GitHub Actions and Azure Pipelines, whose jobs get tokens of their own.
     """
 
     _connections = 0
@@ -67,11 +65,9 @@ class Emulator:
         apps: Iterable[App] = (),
         *,
         resources: Iterable[str] | None = None,
-        domains: Mapping[str, str] | None = None,
         port: int = 0,
         latency: float = 0.0,
         token_lifetime: Lifetime | None = None,
-        seed: int | None = None,
         clock: Callable[[], float] = time.time,
         ca_file: str | os.PathLike[str] | None = None,
         machine: bool = False,
@@ -82,36 +78,28 @@ class Emulator:
         propagation: float = 0.0,
         registry_groups: Iterable[str] | None = None,
     ) -> None:
-        self._directory = Directory(apps, resources=resources, domains=domains or {})
+        self._directory = Directory(apps, resources)
         self._port = port
         self._latency = latency
         self._clock = clock
         self._ca_file = None if ca_file is None else os.fspath(ca_file)
-        self._rng = random.Random(seed)  # noqa: S311 - ids and lifetimes, no keys
         self.platforms = Platforms(lambda: self.base_url)
         services: list[Service] = [
-            Vault(self._directory, vault or {}, lambda: self.base_url).answer,
+            Vault(self._directory, vault or {}).answer,
             Graph(self._directory, propagation).answer,
             self.platforms.answer,
         ]
         if registry_groups is not None:
             services.append(Registry(self._directory, registry_groups, propagation).answer)
-        self._endpoints = Endpoints(
-            self._directory,
-            base_url=lambda: self.base_url,
-            token_lifetime=token_lifetime,
-            rng=self._rng,
-            services=services,
-        )
+        self._endpoints = Endpoints(self._directory, services, token_lifetime)
         self._ca = trustme.CA()
         self._machine = Machine(self._directory, self._endpoints, machine_times, arc_keys)
-        self._machine_address = machine_address
-        self._with_machine = machine
+        self._machine_address = machine_address if machine else None
         self._numbers = itertools.count(1)
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._requests: list[RecordedRequest] = []
-        self._injections: list[_Armed] = []
+        self._injections: list[Injection] = []
 
     # Life
 
@@ -123,23 +111,15 @@ class Emulator:
         signing_key()
         self._write_ca()
         try:
-            self._server = Server(
-                ("127.0.0.1", self._port),
-                self._tls(),
-                partial(self._answer, self._endpoints.answer),
-                self._numbers,
-            )
-            if self._with_machine:
-                self._machine_server = Server(
-                    self._machine_address,
-                    None,
-                    partial(self._answer, self._machine.answer),
-                    self._numbers,
-                )
+            here, answer = ("127.0.0.1", self._port), partial(self._answer, self._endpoints.answer)
+            self._server = Server(here, self._tls(), answer, self._numbers)
+            self._port = self._server.port
+            if there := self._machine_address:
+                answer = partial(self._answer, self._machine.answer)
+                self._machine_server = Server(there, None, answer, self._numbers)
         except OSError:
             self.close()
             raise
-        self._port = self._server.port
 
     def close(self) -> None:
         """End every connection and free the port. `start` takes the same port again."""
@@ -158,12 +138,7 @@ class Emulator:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # What clients need
@@ -189,10 +164,10 @@ class Emulator:
 
     def machine_environment(self, kind: Kind) -> dict[str, str]:
         """The variables that lead a client to the machine's endpoint. RuntimeError without one."""
-        if self._machine_server is None:
+        if self._machine_server is None or self._machine_address is None:
             raise RuntimeError("the emulator is not a machine now")
-        host = self._machine_address[0]
-        return self._machine.environment(kind, f"http://{host}:{self._machine_server.port}")
+        url = f"http://{self._machine_address[0]}:{self._machine_server.port}"
+        return self._machine.environment(kind, url)
 
     # What clients did
 
@@ -234,7 +209,7 @@ class Emulator:
         Faults strike in the order of their injection, one a request.
         """
         with self._lock:
-            self._injections.append(_Armed(Injection(fault, times, client_id, tenant_id)))
+            self._injections.append(Injection(fault, times, client_id, tenant_id))
 
     def clear_faults(self) -> None:
         """Forget every fault."""
@@ -266,27 +241,23 @@ class Emulator:
     def _answer(
         self, regular: Callable[[Call], Reply], request: Request, connection: Connection
     ) -> Reply:
-        call = self._call(request, connection, regular)
-        fault = self._record(call, connection)
-        if self._latency:
-            self._closing.wait(self._latency)
-        return fault.apply(call) if fault else regular(call)
-
-    def _call(
-        self, request: Request, connection: Connection, regular: Callable[[Call], Reply]
-    ) -> Call:
         sent = request.headers.get("client-request-id", "")
-        return Call(
+        call = Call(
             request=request,
             tenant=request.segments[0],
             client_id=(request.credentials() or ("", ""))[0] or request.query.get("client_id", ""),
+            base_url=self.base_url,
             clock=self._clock,
-            trace_id=random_guid(self._rng),
-            correlation_id=sent if is_guid(sent) else random_guid(self._rng),
+            trace_id=str(uuid.uuid4()),
+            correlation_id=sent if is_guid(sent) else str(uuid.uuid4()),
             answer=regular,
             wait=self._closing.wait,
             until_gone=connection.until_gone,
         )
+        fault = self._record(call, connection)
+        if self._latency:
+            self._closing.wait(self._latency)
+        return fault.apply(call) if fault else regular(call)
 
     def _record(self, call: Call, connection: Connection) -> Fault | None:
         """Note the request, and take the fault that strikes it."""
@@ -302,26 +273,9 @@ class Emulator:
         )
         with self._lock:
             self._requests.append(record)
-            return next((armed.take() for armed in self._injections if armed.strikes(call)), None)
-
-
-class _Armed:
-    """An injected fault and how often it will still strike."""
-
-    def __init__(self, injection: Injection) -> None:
-        self._injection = injection
-        self._left = injection.times
-
-    def strikes(self, call: Call) -> bool:
-        fault, _, client_id, tenant_id = self._injection
-        return (
-            self._left != 0
-            and fault.endpoint in ("any", call.request.endpoint)
-            and client_id in (None, call.client_id)
-            and tenant_id in (None, call.tenant)
-        )
-
-    def take(self) -> Fault:
-        if self._left is not None:
-            self._left -= 1
-        return self._injection.fault
+            for number, each in enumerate(self._injections):
+                if each.strikes(call):
+                    left = None if each.times is None else each.times - 1
+                    self._injections[number] = each._replace(times=left)
+                    return each.fault
+        return None

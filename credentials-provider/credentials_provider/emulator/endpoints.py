@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import random
+import uuid
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from credentials_provider.emulator.aadsts import EntraError
-from credentials_provider.emulator.apps import random_guid
+from credentials_provider.emulator.apps import epoch
 from credentials_provider.emulator.assertions import check_assertion
 from credentials_provider.emulator.tokens import app_claims, issuer, signing_key
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Iterable
 
     from credentials_provider.emulator.apps import App, Directory, Lifetime
@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 
 Service = Callable[["Call"], "Reply | None"]
 """Something else at the same place: an answer, or None where the call is not for it."""
+
+_VERSIONS: tuple[list[str], ...] = ([], ["v2.0"])  # as a part of a path: 1, 2
+_CONFIGURATION = {
+    "token_endpoint_auth_methods_supported": [
+        *("client_secret_post", "private_key_jwt", "client_secret_basic")
+    ],
+    "response_modes_supported": ["query", "fragment", "form_post"],
+    "subject_types_supported": ["pairwise"],
+    "id_token_signing_alg_values_supported": ["RS256"],
+    "response_types_supported": ["code", "id_token", "code id_token"],
+    "scopes_supported": ["openid", "profile", "email", "offline_access"],
+    "tenant_region_scope": "EU",
+    "cloud_instance_name": "microsoftonline.com",
+}
 
 _HOUR = 3600
 _USUAL_LIFETIME = (_HOUR, 90 * 60)
@@ -33,17 +47,12 @@ class Endpoints:
     def __init__(
         self,
         directory: Directory,
-        *,
-        base_url: Callable[[], str],
+        services: Iterable[Service],
         token_lifetime: Lifetime | None,
-        rng: random.Random,
-        services: Iterable[Service] = (),
     ) -> None:
         self._directory = directory
         self._services = tuple(services)
-        self._base_url = base_url
         self._token_lifetime = _USUAL_LIFETIME if token_lifetime is None else token_lifetime
-        self._rng = rng
 
     def answer(self, call: Call) -> Reply:
         """The regular answer to the call."""
@@ -56,23 +65,10 @@ class Endpoints:
         match (call.request.method, *call.request.segments):
             case (_, _, "oauth2", "v2.0", "token"):
                 return self._token(call)
-            case ("GET", "common", "discovery", "instance"):
-                return self._instance(call)
-            case ("GET", tenant, "discovery", "v2.0", "keys") | (
-                "GET",
-                tenant,
-                "discovery",
-                "keys",
-            ):
+            case ("GET", tenant, "discovery", *part, "keys") if part in _VERSIONS:
                 return self._keys(call, tenant)
-            case ("GET", tenant, "v2.0", ".well-known", "openid-configuration"):
-                return self._configuration(call, tenant, 2)
-            case ("GET", tenant, ".well-known", "openid-configuration"):
-                return self._configuration(call, tenant, 1)
-            case _:
-                return self._other(call)
-
-    def _other(self, call: Call) -> Reply:
+            case ("GET", tenant, *part, ".well-known", "openid-configuration") if part in _VERSIONS:
+                return self._configuration(call, tenant, part)
         for answer in self._services:
             if reply := answer(call):
                 return reply
@@ -86,32 +82,32 @@ class Endpoints:
             raise EntraError(900561)
         tenant = self._tenant(call)
         _check_grant(request)
-        client_id, secret = _credentials(request)
+        credentials = request.credentials()
+        if credentials is None:
+            raise EntraError(90013)
+        client_id, secret = credentials
         if not client_id:
             raise EntraError(900144, parameter="client_id")
         resource = _resource(request)
         app = self._directory.app(tenant, client_id, call.now)
         if "client_assertion" in request.form:
-            self._check_assertion(call, app, tenant)
+            check_assertion(call, app, tenant)
             acr = "2"
         else:
             _check_secret(app, secret, call.now)
             acr = "1"
         if not self._directory.knows_resource(resource):
             raise EntraError(500011)
-        return self._issue(call, app, tenant, resource, acr=acr)
-
-    def _check_assertion(self, call: Call, app: App, tenant: str) -> None:
-        form = call.request.form
-        names = {tenant, call.tenant}
-        parts = ("/oauth2/v2.0/token", "/oauth2/token", "/v2.0")
-        check_assertion(
-            app,
-            form["client_assertion"],
-            form.get("client_assertion_type", ""),
-            audiences={f"{self._base_url()}/{name}{part}" for name in names for part in parts},
-            now=call.now,
-        )
+        token, lifetime = self.token(call, app, tenant, resource, acr=acr)
+        document = {
+            "token_type": "Bearer",
+            "expires_in": lifetime,
+            "ext_expires_in": lifetime,
+            "access_token": token,
+        }
+        if lifetime >= _LONG_LIVED:
+            document["refresh_in"] = lifetime // 2
+        return call.json(200, document)
 
     def _tenant(self, call: Call) -> str:
         if call.tenant in ("common", "consumers"):
@@ -124,90 +120,34 @@ class Endpoints:
         self, call: Call, app: App, tenant: str, resource: str, *, acr: str
     ) -> tuple[str, int]:
         """A new token and its life in seconds."""
-        lifetime = call.lifetime
-        if lifetime is None:
-            wanted = app.token_lifetime
-            drawn = self._token_lifetime if wanted is None else wanted
-            lifetime = drawn if isinstance(drawn, int) else self._rng.randint(*drawn)
-        claims = app_claims(
-            app,
-            base_url=self._base_url(),
-            tenant_guid=tenant,
-            resource=resource,
-            now=int(call.now),
-            lifetime=lifetime,
-            unique=random_guid(self._rng),
-            acr=acr,
-        )
+        lifetime: Lifetime = self._token_lifetime
+        for wanted in (app.token_lifetime, call.lifetime):
+            lifetime = lifetime if wanted is None else wanted
+        if not isinstance(lifetime, int):
+            lifetime = random.randint(*lifetime)  # noqa: S311 - no key
+        unique = str(uuid.uuid4())
+        claims = app_claims(call, app, tenant, resource, lifetime=lifetime, unique=unique, acr=acr)
         return signing_key().sign({**claims, **call.claims}), lifetime
-
-    def _issue(self, call: Call, app: App, tenant: str, resource: str, *, acr: str) -> Reply:
-        token, lifetime = self.token(call, app, tenant, resource, acr=acr)
-        return call.json(
-            200,
-            {
-                "token_type": "Bearer",
-                "expires_in": lifetime,
-                "ext_expires_in": lifetime,
-                **({"refresh_in": lifetime // 2} if lifetime >= _LONG_LIVED else {}),
-                "access_token": token,
-            },
-        )
 
     # Discovery
 
     def _keys(self, call: Call, tenant: str) -> Reply:
         guid = "{tenantid}" if tenant == "common" else self._directory.tenant_guid(tenant)
-        return call.json(200, {"keys": [signing_key().jwk(issuer(self._base_url(), guid, 2))]})
+        return call.json(200, {"keys": [signing_key().jwk(issuer(call.base_url, guid, 2))]})
 
-    def _configuration(self, call: Call, tenant: str, version: int) -> Reply:
+    def _configuration(self, call: Call, tenant: str, part: list[str]) -> Reply:
         named = tenant not in ("common", "organizations", "consumers")
         guid = self._directory.tenant_guid(tenant) if named else "{tenantid}"
-        place = f"{self._base_url()}/{guid if named else tenant}"
-        part = "/v2.0" if version == 2 else ""  # noqa: PLR2004 - the protocol's version
-        return call.json(
-            200,
-            {
-                "token_endpoint": f"{place}/oauth2{part}/token",
-                "token_endpoint_auth_methods_supported": [
-                    "client_secret_post",
-                    "private_key_jwt",
-                    "client_secret_basic",
-                ],
-                "jwks_uri": f"{place}/discovery{part}/keys",
-                "response_modes_supported": ["query", "fragment", "form_post"],
-                "subject_types_supported": ["pairwise"],
-                "id_token_signing_alg_values_supported": ["RS256"],
-                "response_types_supported": ["code", "id_token", "code id_token"],
-                "scopes_supported": ["openid", "profile", "email", "offline_access"],
-                "issuer": issuer(self._base_url(), guid, version),
-                "authorization_endpoint": f"{place}/oauth2{part}/authorize",
-                "device_authorization_endpoint": f"{place}/oauth2{part}/devicecode",
-                "tenant_region_scope": "EU",
-                "cloud_instance_name": "microsoftonline.com",
-            },
-        )
-
-    def _instance(self, call: Call) -> Reply:
-        endpoint = call.request.query.get("authorization_endpoint", "")
-        host, _, path = endpoint.removeprefix("https://").partition("/")
-        own = self._base_url().removeprefix("https://")
-        name = own.partition(":")[0]
-        if host not in (own, name):
-            raise EntraError(50049)
-        tenant = path.partition("/")[0] or "common"
-        return call.json(
-            200,
-            {
-                "tenant_discovery_endpoint": (
-                    f"{self._base_url()}/{tenant}/v2.0/.well-known/openid-configuration"
-                ),
-                "api-version": call.request.query.get("api-version", "1.1"),
-                "metadata": [
-                    {"preferred_network": name, "preferred_cache": name, "aliases": [name]}
-                ],
-            },
-        )
+        place = f"{call.base_url}/{guid if named else tenant}"
+        oauth2 = "/".join((place, "oauth2", *part))
+        document = {
+            "token_endpoint": f"{oauth2}/token",
+            "authorization_endpoint": f"{oauth2}/authorize",
+            "device_authorization_endpoint": f"{oauth2}/devicecode",
+            "jwks_uri": "/".join((place, "discovery", *part, "keys")),
+            "issuer": issuer(call.base_url, guid, 2 if part else 1),
+        }
+        return call.json(200, document | _CONFIGURATION)
 
 
 def _check_grant(request: Request) -> None:
@@ -216,13 +156,6 @@ def _check_grant(request: Request) -> None:
         raise EntraError(900144, parameter="grant_type")
     if grant != "client_credentials":
         raise EntraError(70003)
-
-
-def _credentials(request: Request) -> tuple[str, str]:
-    credentials = request.credentials()
-    if credentials is None:
-        raise EntraError(90013)
-    return credentials
 
 
 def _resource(request: Request) -> str:
@@ -253,5 +186,5 @@ def _check_secret(app: App, secret: str, now: float) -> None:
     added = next((each for each in app.passwords if each.content == secret), None)
     if added is None or now < added.works_at:
         raise EntraError(7000215)
-    if added.end and datetime.fromisoformat(added.end.replace("Z", "+00:00")).timestamp() <= now:
+    if added.end and epoch(added.end) <= now:
         raise EntraError(7000222)

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import email.utils
 import inspect
+import itertools
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.emulator.apps import derived_guid
-from credentials_provider.emulator.wire import RESET, Call, Reply
+from credentials_provider.emulator.wire import RESET, Call, Headers, Reply, json_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 ENDPOINTS = ("token", "keys", "discovery", "any")
+RetryAfter = float | str | None
+"""Seconds, or a text that is sent as it is; None: no such header."""
 
 _MEGABYTE = 1 << 20
+_NUMBERS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float)}
 _PORTAL = b"""<!DOCTYPE html>
 <html><head><title>Guest network</title></head>
 <body><h1>Welcome</h1><form method="post"><button>Accept the terms of use</button></form></body>
@@ -84,14 +88,23 @@ class Injection(NamedTuple):
     client_id: str | None = None
     tenant_id: str | None = None
 
+    def strikes(self, call: Call) -> bool:
+        """Whether the call is one that the fault is for."""
+        return (
+            self.times != 0
+            and self.fault.endpoint in ("any", call.request.endpoint)
+            and self.client_id in (None, call.client_id)
+            and self.tenant_id in (None, call.tenant)
+        )
+
 
 # Refusals
 
 
 def throttle(
-    call: Call, *, retry_after: float | str | None = None, date: bool = False, plain: bool = False
+    call: Call, *, retry_after: RetryAfter = None, date: bool = False, plain: bool = False
 ) -> Reply:
-    """429. `retry_after`: seconds, or sent as they are if a text; with `date` as an HTTP date."""
+    """429. With `date` the seconds of `retry_after` are sent as an HTTP date."""
     headers = _retry_after(call, retry_after, date=date)
     if plain:
         return call.reply(429, b"Too Many Requests", content_type="text/plain", headers=headers)
@@ -99,11 +112,7 @@ def throttle(
 
 
 def unavailable(
-    call: Call,
-    *,
-    status: int = 503,
-    retry_after: float | str | None = None,
-    date: bool = False,
+    call: Call, *, status: int = 503, retry_after: RetryAfter = None, date: bool = False
 ) -> Reply:
     """A server's error page: any 5xx."""
     return call.reply(
@@ -139,9 +148,9 @@ def aadsts(
 def echo_secret(call: Call) -> Reply:
     """An error whose description repeats the posted secret."""
     refusal = call.answer(call)
-    if "error" not in (refusal.json() or {}):
+    if "error" not in json_object(refusal.body):
         refusal = call.error(7000215)
-    content = refusal.json() or {}
+    content = json_object(refusal.body)
     _, secret = call.request.credentials() or ("", "")
     content["error_description"] += f" The secret sent was '{secret}'."
     return call.json(refusal.status, content)
@@ -158,8 +167,9 @@ def reset(call: Call) -> Reply:
 
 def reset_after(call: Call) -> Reply:
     """RST in the middle of the body."""
-    reply, body = _whole(call)
-    return replace(reply, body=body[: len(body) // 2], length=len(body), end="reset")
+    reply = call.answer(call)
+    length = len(reply.body)
+    return replace(reply, body=reply.body[: length // 2], length=length, end="reset")
 
 
 def slow(call: Call, *, seconds: float) -> Reply:
@@ -170,14 +180,14 @@ def slow(call: Call, *, seconds: float) -> Reply:
 
 def drip(call: Call, *, seconds: float = 1.0) -> Reply:
     """The regular answer, one byte of the body every few seconds."""
-    reply, body = _whole(call)
+    reply = call.answer(call)
 
     def drops() -> Iterator[bytes]:
-        for byte in body:
+        for byte in reply.body:
             call.wait(seconds)
             yield bytes((byte,))
 
-    return replace(reply, body=drops(), length=len(body))
+    return replace(reply, body=b"", more=drops(), length=len(reply.body))
 
 
 def hang(call: Call) -> Reply:
@@ -188,8 +198,8 @@ def hang(call: Call) -> Reply:
 
 def truncated(call: Call, *, missing: int = 100) -> Reply:
     """A body that ends that many bytes before its declared length."""
-    reply, body = _whole(call)
-    return replace(reply, length=len(body) + missing, end="close")
+    reply = call.answer(call)
+    return replace(reply, length=len(reply.body) + missing, end="close")
 
 
 # Bodies that are not a token response
@@ -202,8 +212,8 @@ def html(call: Call) -> Reply:
 
 def truncated_json(call: Call) -> Reply:
     """A complete body of JSON that was cut in the middle."""
-    reply, body = _whole(call)
-    return replace(reply, body=body[: len(body) // 2])
+    reply = call.answer(call)
+    return replace(reply, body=reply.body[: len(reply.body) // 2])
 
 
 def garbage(call: Call) -> Reply:
@@ -218,14 +228,10 @@ def empty(call: Call) -> Reply:
 
 def huge(call: Call, *, megabytes: int = 64) -> Reply:
     """A JSON string of that size, made while it is sent."""
-
-    def chunks() -> Iterator[bytes]:
-        yield b'{"access_token":"'
-        for _ in range(megabytes):
-            yield b"A" * _MEGABYTE
-        yield b'"}'
-
-    return call.reply(200, chunks(), length=megabytes * _MEGABYTE + 19)
+    begin, end = b'{"access_token":"', b'"}'
+    pieces = itertools.chain(itertools.repeat(b"A" * _MEGABYTE, megabytes), [end])
+    length = len(begin) + megabytes * _MEGABYTE + len(end)
+    return replace(call.reply(200, begin), more=pieces, length=length)
 
 
 def redirect(call: Call, *, location: str, status: int = 302) -> Reply:
@@ -275,7 +281,7 @@ def short_life(call: Call, *, expires_in: int) -> Reply:
 
 def skew(call: Call, *, seconds: float) -> Reply:
     """Entra ID's clock is that far ahead (or behind, if negative): `Date` and the token's times."""
-    return call.answer(replace(call, offset=seconds))
+    return call.answer(replace(call, clock=lambda: call.now + seconds))
 
 
 def wrong_tenant(call: Call) -> Reply:
@@ -286,43 +292,14 @@ def wrong_tenant(call: Call) -> Reply:
 
 
 KINDS: dict[str, Callable[..., Reply]] = {
-    function.__name__: function
-    for function in (
-        throttle,
-        unavailable,
-        status,
-        temporarily_unavailable,
-        aadsts,
-        echo_secret,
-        reset,
-        reset_after,
-        slow,
-        drip,
-        hang,
-        truncated,
-        html,
-        truncated_json,
-        garbage,
-        empty,
-        huge,
-        redirect,
-        no_access_token,
-        no_expires_in,
-        string_numbers,
-        bad_expires_in,
-        refresh_in,
-        opaque,
-        short_life,
-        skew,
-        wrong_tenant,
-    )
+    name: value
+    for name, value in list(globals().items())
+    if inspect.isfunction(value) and value.__module__ == __name__
 }
-"""Every kind of fault."""
+"""Every kind of fault: the functions above this line."""
 
 
-def _retry_after(
-    call: Call, value: float | str | None, *, date: bool
-) -> tuple[tuple[str, str], ...]:
+def _retry_after(call: Call, value: RetryAfter, *, date: bool) -> Headers:
     if value is None:
         return ()
     if date and not isinstance(value, str):
@@ -330,46 +307,29 @@ def _retry_after(
     return (("Retry-After", str(value)),)
 
 
-def _whole(call: Call) -> tuple[Reply, bytes]:
-    """The regular reply and its body in one piece."""
-    reply = call.answer(call)
-    body = reply.body
-    return reply, body if isinstance(body, bytes) else b"".join(body)
-
-
 def _edited(call: Call, edit: Callable[[dict[str, Any]], object]) -> Reply:
     """The regular reply, its JSON edited if it is a token response."""
     reply = call.answer(call)
-    content = reply.json()
-    if content is None or "access_token" not in content:
+    content = json_object(reply.body)
+    if "access_token" not in content:
         return reply
     edit(content)
     return replace(reply, body=json.dumps(content).encode())
 
 
 def _check_params(kind: str, params: Mapping[str, object]) -> None:
-    known = _params_of(kind)
+    _, *parameters = inspect.signature(KINDS[kind]).parameters.values()
+    known = {each.name: each for each in parameters}
     for name, value in params.items():
         if name not in known:
             takes = ", ".join(known) or "none"
             raise ValueError(f"fault {kind!r} has no parameter {name!r}; it takes {takes}")
-        _check_type(kind, known[name], value)
+        numbers = _NUMBERS.get(known[name].annotation)
+        if numbers and type(value) not in numbers:
+            raise ValueError(f"fault {kind!r}: {name!r} must be a number, not {value!r}")
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in params:
             raise ValueError(f"fault {kind!r} needs {name!r}")
-
-
-def _check_type(kind: str, parameter: inspect.Parameter, value: object) -> None:
-    wanted = str(parameter.annotation)
-    if wanted in ("int", "float") and (
-        isinstance(value, bool) or not isinstance(value, int if wanted == "int" else (int, float))
-    ):
-        raise ValueError(f"fault {kind!r}: {parameter.name!r} must be a number, not {value!r}")
-
-
-def _params_of(kind: str) -> dict[str, inspect.Parameter]:
-    parameters = inspect.signature(KINDS[kind]).parameters
-    return {name: each for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
 
 
 def _pair(item: str) -> tuple[str, str]:
@@ -389,7 +349,6 @@ def _times(text: str) -> int | None:
 
 def _value(text: str) -> object:
     try:
-        parsed: object = json.loads(text)
+        return json.loads(text)
     except ValueError:
         return text
-    return parsed

@@ -8,41 +8,49 @@ https://learn.microsoft.com/graph/api/application-update
 from __future__ import annotations
 
 import base64
-import binascii
-import random
 import re
 import secrets
+import uuid
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from credentials_provider.emulator.apps import Added, derived_guid, is_guid, random_guid
+from credentials_provider.emulator.apps import (
+    DAY,
+    SECRET_LIFE,
+    Added,
+    derived_guid,
+    epoch,
+    is_guid,
+    iso,
+)
 from credentials_provider.emulator.tokens import GRAPH, bearer_claims
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from credentials_provider.emulator.apps import App, Directory
     from credentials_provider.emulator.wire import Call, Reply
 
-READ_ROLES = frozenset({"Application.Read.All", "Application.ReadWrite.All"})
+    Change = Callable[[Callable[[App], App]], None]
+
 WRITE_ROLES = frozenset({"Application.ReadWrite.All"})
+READ_ROLES = WRITE_ROLES | {"Application.Read.All"}
 OWN_ROLE = "Application.ReadWrite.OwnedBy"
 
 _APPLICATION = re.compile(r"/(?:v1\.0|beta)/applications\(appId='([^']*)'\)(?:/(\w+))?")
-_USUAL_LIFE = timedelta(days=2 * 365)
 
 
 class _RefusedError(Exception):
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(code)
-        self.status = status
         self.code = code
         self.message = message
+        self.status = status
 
 
 class Graph:
@@ -60,102 +68,89 @@ class Graph:
         try:
             return self._answer(call, named[1], named[2])
         except _RefusedError as refused:
-            error = {"code": refused.code, "message": refused.message}
-            error["innerError"] = {"request-id": call.trace_id}  # type: ignore[assignment]  # JSON
+            inner = {"request-id": call.trace_id}
+            error = {"code": refused.code, "message": refused.message, "innerError": inner}
             return call.json(refused.status, {"error": error})
 
     def _answer(self, call: Call, client_id: str, action: str | None) -> Reply:
         claims = bearer_claims(call.request.headers.get("authorization"), GRAPH, call.now)
         if claims is None:
-            raise _RefusedError(
-                401, "InvalidAuthenticationToken", "Access token validation failure."
-            )
+            text = "Access token validation failure."
+            raise _RefusedError("InvalidAuthenticationToken", text, 401)
         app = self._directory.find(claims["tid"], client_id)
-        writes = call.request.method != "GET"
-        if not _may(claims, app, writes=writes):
-            raise _RefusedError(
-                403,
-                "Authorization_RequestDenied",
-                "Insufficient privileges to complete the operation.",
-            )
+        if not _may(claims, app, writes=call.request.method != "GET"):
+            text = "Insufficient privileges to complete the operation."
+            raise _RefusedError("Authorization_RequestDenied", text, 403)
         if app is None:
-            raise _RefusedError(
-                404, "Request_ResourceNotFound", f"Resource '{client_id}' not found."
-            )
+            text = f"Resource '{client_id}' not found."
+            raise _RefusedError("Request_ResourceNotFound", text, 404)
+        change = partial(self._directory.change, claims["tid"], client_id)
         match (call.request.method, action):
             case ("GET", None):
                 return _shown(call, app)
             case ("POST", "addPassword"):
-                return self._add_password(call, claims["tid"], app)
+                return self._add_password(call, app, change)
             case ("POST", "removePassword"):
-                return self._remove_password(call, claims["tid"], app)
+                return _remove_password(call, app, change)
             case ("PATCH", None):
-                return self._set_keys(call, claims["tid"], app)
+                return self._set_keys(call, app, change)
             case _:
-                raise _RefusedError(405, "Request_BadRequest", "Method not allowed.")
+                raise _RefusedError("Request_BadRequest", "Method not allowed.", 405)
 
-    def _add_password(self, call: Call, tenant: str, app: App) -> Reply:
-        wanted = (call.request.json() or {}).get("passwordCredential") or {}
-        start = datetime.fromtimestamp(call.now, timezone.utc)
-        end = _time(wanted.get("endDateTime")) or start + _USUAL_LIFE
-        _check_policy(app, end - start)
-        rng = random.Random()  # noqa: S311  an id, no key
+    def _add_password(self, call: Call, app: App, change: Change) -> Reply:
+        wanted = call.request.json().get("passwordCredential") or {}
+        end = _end(wanted.get("endDateTime")) or call.now + SECRET_LIFE
+        _check_policy(app, end - call.now)
         password = Added(
-            key_id=random_guid(rng),
+            key_id=str(uuid.uuid4()),
             content=f"{secrets.token_urlsafe(4)[:3]}8Q~{secrets.token_urlsafe(30)}"[:40],
-            end=_text(end),
+            end=iso(end),
             name=str(wanted.get("displayName") or ""),
             works_at=call.now + self._propagation,
-            start=_text(start),
+            start=iso(call.now),
         )
-        self._directory.change(
-            tenant, app.client_id, lambda now: replace(now, passwords=(*now.passwords, password))
-        )
+        change(lambda now: replace(now, passwords=(*now.passwords, password)))
         return call.json(200, _password(password) | {"secretText": password.content})
 
-    def _remove_password(self, call: Call, tenant: str, app: App) -> Reply:
-        key_id = str((call.request.json() or {}).get("keyId", "")).lower()
-        if key_id not in {each.key_id for each in app.all_passwords}:
-            raise _RefusedError(
-                400, "Request_BadRequest", f"No password credential found with keyId {key_id}."
-            )
-        self._directory.change(tenant, app.client_id, lambda now: now.without_password(key_id))
-        return call.reply(204)
-
-    def _set_keys(self, call: Call, tenant: str, app: App) -> Reply:
+    def _set_keys(self, call: Call, app: App, change: Change) -> Reply:
         """All that is not in the list goes; an entry of a known key id stays as it is."""
-        document = call.request.json() or {}
+        document = call.request.json()
         listed = document.get("keyCredentials")
         if set(document) != {"keyCredentials"} or not isinstance(listed, list):
-            raise _RefusedError(
-                400, "Request_BadRequest", "Only keyCredentials can be changed here."
-            )
+            raise _RefusedError("Request_BadRequest", "Only keyCredentials can be changed here.")
         known = {each.key_id: each for each in app.all_keys}
         keys = tuple(
             known.get(str(each.get("keyId", "")).lower()) or self._new_key(call, each)
             for each in listed
         )
-        self._directory.change(
-            tenant, app.client_id, lambda now: replace(now, certificates=(), keys=keys)
-        )
+        change(lambda now: replace(now, certificates=keys))
         return call.reply(204)
 
     def _new_key(self, call: Call, entry: Mapping[str, Any]) -> Added:
         try:
             der = base64.b64decode(str(entry["key"]), validate=True)
             certificate = x509.load_der_x509_certificate(der)
-        except (KeyError, ValueError, binascii.Error):
-            raise _RefusedError(400, "KeyCredentialsInvalidKey", "Invalid value for key.") from None
+        except (KeyError, ValueError):
+            raise _RefusedError("KeyCredentialsInvalidKey", "Invalid value for key.") from None
         if (entry.get("type"), entry.get("usage")) != ("AsymmetricX509Cert", "Verify"):
-            raise _RefusedError(400, "KeyCredentialsInvalidType", "Invalid type or usage of a key.")
+            raise _RefusedError("KeyCredentialsInvalidType", "Invalid type or usage of a key.")
         given = str(entry.get("keyId", "")).lower()
         return Added(
-            key_id=given if is_guid(given) else random_guid(random.Random()),  # noqa: S311  an id
+            key_id=given if is_guid(given) else str(uuid.uuid4()),
             content=certificate.public_bytes(Encoding.PEM).decode(),
-            end=_text(certificate.not_valid_after_utc),
+            end=iso(certificate.not_valid_after_utc.timestamp()),
             name=str(entry.get("displayName") or ""),
             works_at=call.now + self._propagation,
         )
+
+
+def _remove_password(call: Call, app: App, change: Change) -> Reply:
+    key_id = str(call.request.json().get("keyId", "")).lower()
+    if key_id not in {each.key_id for each in app.all_passwords}:
+        text = f"No password credential found with keyId {key_id}."
+        raise _RefusedError("Request_BadRequest", text)
+    change(lambda now: now.without_password(key_id))
+    return call.reply(204)
 
 
 def _may(claims: Mapping[str, Any], app: App | None, *, writes: bool) -> bool:
@@ -167,19 +162,13 @@ def _may(claims: Mapping[str, Any], app: App | None, *, writes: bool) -> bool:
     return OWN_ROLE in roles and owns
 
 
-def _check_policy(app: App, life: timedelta) -> None:
+def _check_policy(app: App, life: float) -> None:
     if app.password_policy == "forbidden":  # noqa: S105  a policy
-        raise _RefusedError(
-            400,
-            "CredentialTypeNotAllowedAsPerAppPolicy",
-            "Credential type not allowed as per assigned policy 'Password Addition'.",
-        )
-    if app.password_policy is not None and life > timedelta(days=app.password_policy):
-        raise _RefusedError(
-            400,
-            "CredentialInvalidLifetimeAsPerAppPolicy",
-            "Credential lifetime exceeds the max value allowed as per assigned policy.",
-        )
+        text = "Credential type not allowed as per assigned policy 'Password Addition'."
+        raise _RefusedError("CredentialTypeNotAllowedAsPerAppPolicy", text)
+    if app.password_policy is not None and life > app.password_policy * DAY:
+        text = "Credential lifetime exceeds the max value allowed as per assigned policy."
+        raise _RefusedError("CredentialInvalidLifetimeAsPerAppPolicy", text)
 
 
 def _shown(call: Call, app: App) -> Reply:
@@ -218,20 +207,14 @@ def _key(each: Added, *, whole: bool) -> dict[str, object]:
         "type": "AsymmetricX509Cert",
         "usage": "Verify",
         "customKeyIdentifier": base64.b64encode(thumbprint).decode(),
-        "startDateTime": _text(certificate.not_valid_before_utc),
+        "startDateTime": iso(certificate.not_valid_before_utc.timestamp()),
         "endDateTime": each.end,
         "key": key if whole else None,
     }
 
 
-def _time(value: object) -> datetime | None:
-    if value is None:
-        return None
+def _end(value: object) -> float | None:
     try:
-        return datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+        return None if value is None else epoch(str(value))
     except ValueError:
-        raise _RefusedError(400, "Request_BadRequest", "Invalid value for endDateTime.") from None
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        raise _RefusedError("Request_BadRequest", "Invalid value for endDateTime.") from None

@@ -35,6 +35,10 @@ Kind = Literal["imds", "app_service", "arc", "azure_ml", "cloud_shell"]
 Times = Literal["seconds", "linux", "windows"]
 """How the old API writes the end of a token: since 1970, or as its system writes dates."""
 
+_AMBIGUOUS = (
+    "Multiple user assigned identities exist, please specify the clientId / resourceId of the "
+    "identity in the token request"
+)
 _FORMS = {"linux": "%m/%d/%Y %H:%M:%S +00:00", "windows": "%m/%d/%Y %I:%M:%S %p +00:00"}
 
 
@@ -56,59 +60,49 @@ class Machine:
 
     def environment(self, kind: Kind, url: str) -> dict[str, str]:
         """The variables of a process on such a machine."""
-        match kind:
-            case "imds":
-                return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": url}
-            case "app_service":
-                return {
-                    "IDENTITY_ENDPOINT": f"{url}{APP_SERVICE_PATH}",
-                    "IDENTITY_HEADER": self._header,
-                }
-            case "arc":
-                return {"IDENTITY_ENDPOINT": f"{url}{IMDS_PATH}", "IMDS_ENDPOINT": url}
-            case "azure_ml":
-                return {"MSI_ENDPOINT": f"{url}{ML_PATH}", "MSI_SECRET": self._header}
-            case "cloud_shell":
-                return {"MSI_ENDPOINT": f"{url}{CLOUD_SHELL_PATH}"}
+        return {
+            "imds": {"AZURE_POD_IDENTITY_AUTHORITY_HOST": url},
+            "app_service": {
+                "IDENTITY_ENDPOINT": f"{url}{APP_SERVICE_PATH}",
+                "IDENTITY_HEADER": self._header,
+            },
+            "arc": {"IDENTITY_ENDPOINT": f"{url}{IMDS_PATH}", "IMDS_ENDPOINT": url},
+            "azure_ml": {"MSI_ENDPOINT": f"{url}{ML_PATH}", "MSI_SECRET": self._header},
+            "cloud_shell": {"MSI_ENDPOINT": f"{url}{CLOUD_SHELL_PATH}"},
+        }[kind]
 
     def answer(self, call: Call) -> Reply:
         """The regular answer to the call."""
-        request = call.request
-        if request.path == CLOUD_SHELL_PATH:
-            return self._cloud_shell(call)
-        if request.method != "GET":
+        request, path = call.request, call.request.path
+        if request.method != ("POST" if path == CLOUD_SHELL_PATH else "GET"):
             return call.json(405, {"error": "method_not_allowed"})
-        if request.path == IMDS_PATH:
-            if request.headers.get("metadata", "").lower() != "true":
-                return _refusal(call, "Required metadata header not specified")
-            if request.query.get("api-version") == "2020-06-01":
-                return self._arc(call)
-            return self._token(call, version="2018-02-01")
-        if request.path in _GUARDED:
-            name, version = _GUARDED[request.path]
+        if path in _GUARDED:
+            name, version = _GUARDED[path]
             if request.headers.get(name) != self._header:
                 return call.json(401, {"statusCode": 401, "message": "Unauthorized"})
-            return self._token(call, version=version)
-        return call.json(404, {"error": "not_found"})
+            return self._token(call, version)
+        if path not in (IMDS_PATH, CLOUD_SHELL_PATH):
+            return call.json(404, {"error": "not_found"})
+        if request.headers.get("metadata", "").lower() != "true":
+            return _refusal(call, "Required metadata header not specified")
+        if path == CLOUD_SHELL_PATH:
+            return self._issue(call, request.form.get("resource", ""), None)
+        if request.query.get("api-version") == "2020-06-01":
+            return self._arc(call)
+        return self._token(call, "2018-02-01")
 
     def _arc(self, call: Call) -> Reply:
         """First a file that only members of a group can read, then the token for what it holds."""
         if self._arc_key and call.request.headers.get("authorization") == f"Basic {self._arc_key}":
             self._arc_key = ""
-            return self._token(call, version="2020-06-01")
+            return self._token(call, "2020-06-01")
         self._arc_key = secrets.token_urlsafe(24)
         path = os.path.join(self._keys, f"{secrets.token_hex(8)}.key")
         with open(path, "w", encoding="ascii") as file:
             file.write(self._arc_key)
         return call.json(401, {}, (("WWW-Authenticate", f"Basic realm={path}"),))
 
-    def _cloud_shell(self, call: Call) -> Reply:
-        request = call.request
-        if request.method != "POST" or request.headers.get("metadata", "").lower() != "true":
-            return _refusal(call, "Required metadata header not specified")
-        return self._issue(call, request.form.get("resource", ""), None)
-
-    def _token(self, call: Call, *, version: str) -> Reply:
+    def _token(self, call: Call, version: str) -> Reply:
         query = call.request.query
         if query.get("api-version") != version:
             return _refusal(call, "Required query variable 'api-version' is missing or wrong")
@@ -122,11 +116,7 @@ class Machine:
         if not apps:
             return _refusal(call, "Identity not found")
         if len(apps) > 1:
-            return _refusal(
-                call,
-                "Multiple user assigned identities exist, please specify the clientId / "
-                "resourceId of the identity in the token request",
-            )
+            return _refusal(call, _AMBIGUOUS)
         (app,) = apps
         if not self._directory.knows_resource(resource):
             return _refusal(call, f"AADSTS500011: The resource {resource} was not found.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import http.server
 import logging
 import os
 import socket
 import socketserver
-import ssl
 import struct
+import sys
 import threading
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
@@ -17,46 +18,20 @@ from urllib.parse import parse_qsl, urlsplit
 from credentials_provider.emulator.wire import Reply, Request
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
 _logger = logging.getLogger(__name__)
 
-_HANDSHAKE_TIMEOUT = 10.0
-_IDLE_TIMEOUT = 300.0
 _CLOSE_TIMEOUT = 5.0
 _POLL_INTERVAL = 0.02
 _LARGEST_BODY = 1 << 20
 _RESET_ON_CLOSE = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
-class Connection:
-    """One connection, as far as the answering side may touch it."""
+class Server(socketserver.ThreadingTCPServer):
+    """Serves `answer` from a background thread until `stop`. `numbers` are its connections'."""
 
-    def __init__(self, sock: socket.socket, number: int) -> None:
-        self.sock = sock
-        self.number = number
-
-    def until_gone(self) -> None:
-        """Return when the client has closed its side, or sent more, or the server closes."""
-        with contextlib.suppress(OSError):
-            self.sock.settimeout(None)
-            self.sock.recv(1)
-
-    def reset(self) -> None:
-        """Make the coming close a reset (RST)."""
-        with contextlib.suppress(OSError):
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-
-    def shut(self) -> None:
-        """Wake whoever reads or writes; SSLSocket.shutdown would pull the TLS object away."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
-
-
-class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """Serves `answer` from a background thread until `stop`."""
-
-    address_family = socket.AF_INET
     # Elsewhere the option would let two programs share a port.
     allow_reuse_address = os.name == "posix"
     request_queue_size = 1024
@@ -69,14 +44,17 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         answer: Callable[[Request, Connection], Reply],
         numbers: Iterator[int],
     ) -> None:
-        self.context = context
+        super().__init__(address, Connection)
+        if context is not None:
+            # The handshake comes with the first read, in the connection's own thread.
+            self.socket = context.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.answer = answer
-        self._numbers = numbers
+        self.numbers = numbers
         self.accepted = 0
-        self._open: set[Connection] = set()
+        self._open: set[object] = set()
         self._changed = threading.Condition()
-        self._stopped = False
-        super().__init__(address, _Handler)
         self._thread = threading.Thread(
             target=self.serve_forever, args=(_POLL_INTERVAL,), name="emulator", daemon=True
         )
@@ -93,66 +71,58 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._thread.join()
         self.server_close()
         with self._changed:
-            self._stopped = True
-            for connection in self._open:
-                connection.shut()
+            for sock in self._open:
+                with contextlib.suppress(OSError):
+                    # SSLSocket.shutdown would pull the TLS object away from who reads or writes.
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)  # type: ignore[arg-type]
             self._changed.wait_for(lambda: not self._open, _CLOSE_TIMEOUT)
 
     def process_request(self, request: object, client_address: object) -> None:
         """Count the connection, then hand it to a thread of its own."""
         self.accepted += 1
+        with self._changed:
+            self._open.add(request)
         super().process_request(request, client_address)  # type: ignore[arg-type]
 
-    def finish_request(self, request: object, client_address: object) -> None:
-        """Serve one connection, in its own thread."""
-        assert isinstance(request, socket.socket)  # noqa: S101 - a TCP server's requests are sockets
-        with contextlib.suppress(OSError):  # the client refused the certificate, or went
-            request.settimeout(_HANDSHAKE_TIMEOUT)
-            request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock = request
-            if self.context is not None:
-                sock = self.context.wrap_socket(
-                    request, server_side=True, do_handshake_on_connect=False
-                )
-            connection = Connection(sock, next(self._numbers))
-            with self._registered(connection), sock:
-                if isinstance(sock, ssl.SSLSocket):
-                    sock.do_handshake()
-                _Handler(connection, client_address, self)
-
-    @contextlib.contextmanager
-    def _registered(self, connection: Connection) -> Iterator[None]:
+    def shutdown_request(self, request: object) -> None:
+        """Close the connection as it is: an orderly end would come before a reset."""
+        self.close_request(request)  # type: ignore[arg-type]
         with self._changed:
-            self._open.add(connection)
-            if self._stopped:
-                connection.shut()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._open.discard(connection)
-                self._changed.notify_all()
+            self._open.discard(request)
+            self._changed.notify_all()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A connection's thread failed: a mistake of the emulator's own."""
+        """Log a mistake of the emulator's own; a client may go, or refuse the certificate."""
         del request, client_address
-        _logger.exception(  # noqa: LOG004 - called from the base class's except clause
-            "the emulator failed to answer a request"
-        )
+        if not isinstance(sys.exc_info()[1], OSError):
+            _logger.exception(  # noqa: LOG004 - called from the base class's except clause
+                "the emulator failed to answer a request"
+            )
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class Connection(http.server.BaseHTTPRequestHandler):
+    """One connection: reads its requests and sends the server's answers."""
+
     protocol_version = "HTTP/1.1"
-    timeout = _IDLE_TIMEOUT
+    timeout = 300.0  # seconds without a request
+    disable_nagle_algorithm = True
     server: Server
 
-    def __init__(self, connection: Connection, client_address: object, server: Server) -> None:
-        self._connection = connection
-        super().__init__(connection.sock, client_address, server)
+    def setup(self) -> None:
+        """Take a number."""
+        super().setup()
+        self.number = next(self.server.numbers)
+
+    def until_gone(self) -> None:
+        """Return when the client has closed its side, or sent more, or the server closes."""
+        with contextlib.suppress(OSError):
+            self.connection.settimeout(None)
+            self.connection.recv(1)
 
     def _serve(self) -> None:
         body = self._read_body()
         if body is None:
+            self.close_connection = True
             return
         target = urlsplit(self.path)
         request = Request(
@@ -163,7 +133,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)),
             body,
         )
-        self._send(self.server.answer(request, self._connection))
+        self._send(self.server.answer(request, self))
 
     do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815  http.server's names
 
@@ -174,36 +144,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(411)
         elif int(length) > _LARGEST_BODY:
             self.send_error(413)
-        else:
-            body = self.rfile.read(int(length))
-            if len(body) == int(length):
-                return body
-        self.close_connection = True
+        elif len(body := self.rfile.read(int(length))) == int(length):
+            return body
         return None
 
     def _send(self, reply: Reply) -> None:
         if reply.end == "reset":
-            self._connection.reset()
+            with contextlib.suppress(OSError):
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         if reply.end != "keep":
             self.close_connection = True
         if not reply.status:
             return
-        if isinstance(reply.body, bytes):
-            # Head and body in one write: two would be two TLS records and two packets.
-            length = len(reply.body) if reply.length is None else reply.length
-            self.wfile.write(self._head(reply, length) + reply.body)
-            return
-        self.wfile.write(self._head(reply, reply.length or 0))
-        for piece in reply.body:
+        length = len(reply.body) if reply.length is None else reply.length
+        head = [f"HTTP/1.1 {reply.status} {http.client.responses.get(reply.status, 'Status')}"]
+        head += [f"{name}: {value}" for name, value in reply.headers]
+        head += [f"Content-Length: {length}", "", ""]
+        # Head and body in one write: two would be two TLS records and two packets.
+        self.wfile.write("\r\n".join(head).encode("latin-1", "replace") + reply.body)
+        for piece in reply.more:
             self.wfile.write(piece)
-
-    def _head(self, reply: Reply, length: int) -> bytes:
-        reason, _ = self.responses.get(reply.status, ("Status", ""))
-        headers = (*reply.headers, ("Content-Length", str(length)))
-        lines = [f"{name}: {value}\r\n" for name, value in headers]
-        return f"HTTP/1.1 {reply.status} {reason}\r\n{''.join(lines)}\r\n".encode(
-            "latin-1", "replace"
-        )
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Keep quiet."""

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from jwt.utils import base64url_encode
 
 from credentials_provider.emulator.apps import derived_guid, is_guid
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from credentials_provider.emulator.apps import App
+    from credentials_provider.emulator.wire import Call
 
 BACKDATED = 300
 """Seconds by which Entra ID puts `iat` and `nbf` before the moment of issue."""
@@ -40,7 +42,7 @@ class SigningKey:
         self._key = key
         self._certificate = x509.load_pem_x509_certificate(pair.cert_chain_pems[0].bytes())
         # RFC 7515 §4.1.7 defines x5t as the SHA-1 fingerprint; Entra ID's kid is the same.
-        self.kid = _base64url(self._certificate.fingerprint(hashes.SHA1()))  # noqa: S303  Entra's own
+        self.kid = base64url(self._certificate.fingerprint(hashes.SHA1()))  # noqa: S303  Entra's own
 
     @property
     def public_key(self) -> rsa.RSAPublicKey:
@@ -92,21 +94,13 @@ def audience(resource: str, version: int) -> str:
 
 
 def app_claims(
-    app: App,
-    *,
-    base_url: str,
-    tenant_guid: str,
-    resource: str,
-    now: int,
-    lifetime: int,
-    unique: str,
-    acr: str = "1",
+    call: Call, app: App, tenant_guid: str, resource: str, *, lifetime: int, unique: str, acr: str
 ) -> dict[str, object]:
-    """The claims of an app-only token issued at `now` (epoch seconds) for `lifetime` seconds.
+    """The claims of an app-only token issued now for `lifetime` seconds.
 
     `acr`: how the app proved itself, "1" with a secret, "2" with an assertion.
     """
-    version = app.token_version
+    version, now, base_url = app.token_version, int(call.now), call.base_url
     roles = [*app.roles, *(app.graph_roles if resource == GRAPH else ())]
     client = (
         {"appid": app.client_id, "appidacr": acr, "idp": issuer(base_url, tenant_guid, 1)}
@@ -119,7 +113,7 @@ def app_claims(
         "iat": now - BACKDATED,
         "nbf": now - BACKDATED,
         "exp": now + lifetime,
-        "aio": _base64url(unique.encode()),
+        "aio": base64url(unique.encode()),
         **client,
         **_group_claims(app, tenant_guid),
         **({"idtyp": "app"} if app.idtyp else {}),
@@ -128,7 +122,7 @@ def app_claims(
         **({"roles": roles} if roles else {}),
         "sub": app.object_id,
         "tid": tenant_guid,
-        "uti": _base64url(bytes.fromhex(unique.replace("-", ""))),
+        "uti": base64url(bytes.fromhex(unique.replace("-", ""))),
         "ver": f"{version}.0",
     }
 
@@ -164,15 +158,13 @@ def _group_claims(app: App, tenant_guid: str) -> dict[str, object]:
         return {}
     if len(app.groups) <= _MOST_GROUPS:
         return {"groups": list(app.groups)}
-    endpoint = (
-        f"https://graph.windows.net/{tenant_guid}/servicePrincipals/{app.object_id}"
-        "/getMemberObjects"
-    )
+    principal = f"https://graph.windows.net/{tenant_guid}/servicePrincipals/{app.object_id}"
     return {
         "_claim_names": {"groups": "src1"},
-        "_claim_sources": {"src1": {"endpoint": endpoint}},
+        "_claim_sources": {"src1": {"endpoint": f"{principal}/getMemberObjects"}},
     }
 
 
-def _base64url(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+def base64url(raw: bytes) -> str:
+    """Base64 as in a JWT."""
+    return base64url_encode(raw).decode()

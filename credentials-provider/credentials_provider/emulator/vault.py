@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from credentials_provider.emulator.tokens import bearer_claims
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from credentials_provider.emulator.apps import Directory
     from credentials_provider.emulator.wire import Call, Reply
@@ -54,15 +54,9 @@ class VaultSecret:
 class Vault:
     """A vault with `secrets` by name."""
 
-    def __init__(
-        self,
-        directory: Directory,
-        secrets: Mapping[str, str | VaultSecret],
-        base_url: Callable[[], str],
-    ) -> None:
+    def __init__(self, directory: Directory, secrets: Mapping[str, str | VaultSecret]) -> None:
         self._directory = directory
         self._secrets = secrets
-        self._base_url = base_url
 
     def answer(self, call: Call) -> Reply | None:
         """The answer to a call that is for the vault, else None."""
@@ -76,7 +70,7 @@ class Vault:
         claims = bearer_claims(call.request.headers.get("authorization"), VAULT, call.now)
         if claims is None:
             tenant = self._directory.any_tenant()
-            challenge = f'Bearer authorization="{self._base_url()}/{tenant}", resource="{VAULT}"'
+            challenge = f'Bearer authorization="{call.base_url}/{tenant}", resource="{VAULT}"'
             return _error(call, 401, "Unauthorized", headers=(("WWW-Authenticate", challenge),))
         if VAULT_ROLE not in claims.get("roles", ()):
             return _forbidden(call, "rbac")
@@ -87,7 +81,7 @@ class Vault:
         secret = VaultSecret(found) if isinstance(found, str) else found
         if secret.refusal:
             return _forbidden(call, secret.refusal)
-        identifier = f"{self._base_url()}/secrets/{name}/{current}"
+        identifier = f"{call.base_url}/secrets/{name}/{current}"
         content = {"value": secret.value, "id": identifier, "attributes": {"enabled": True}}
         if secret.content_type:
             content["contentType"] = secret.content_type

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import email.utils
 import json
+import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, unquote_plus
 
-from credentials_provider.emulator.aadsts import describe
+from credentials_provider.emulator.aadsts import MEANINGS, UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 JSON = "application/json; charset=utf-8"
+
+Headers = tuple[tuple[str, str], ...]
+
+_HEADERS: Headers = (
+    ("Cache-Control", "no-store, no-cache"),
+    ("Pragma", "no-cache"),
+    ("Expires", "-1"),
+    ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("x-ms-ests-server", "2.1.0 - emulator"),
+    ("Set-Cookie", "x-ms-gateway-slice=estsfd; path=/; secure; httponly"),
+)
 
 Endpoint = Literal["token", "keys", "discovery"]
 """What a request is for; whatever is neither of the first two counts as discovery."""
@@ -37,6 +48,15 @@ class RecordedRequest:
     connection: int
 
 
+def json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is; an empty one for anything else."""
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
 @dataclass(frozen=True)
 class Request:
     """A request, parsed. Header names are lower case; header and form values may be secret."""
@@ -48,9 +68,9 @@ class Request:
     form: Mapping[str, str] = field(repr=False)
     body: bytes = field(default=b"", repr=False)
 
-    def json(self) -> dict[str, Any] | None:
-        """The body's JSON object, or None if it is none."""
-        return _json_object(self.body)
+    def json(self) -> dict[str, Any]:
+        """The body's JSON object."""
+        return json_object(self.body)
 
     @property
     def segments(self) -> list[str]:
@@ -81,7 +101,7 @@ class Request:
         scheme, _, encoded = header.partition(" ")
         try:
             pair = base64.b64decode(encoded, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no Base64, or no UTF-8
             return None
         client_id, colon, secret = pair.partition(":")
         if scheme.lower() != "basic" or not colon:
@@ -91,21 +111,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. `body` may come in pieces, then `length` is the Content-Length to declare.
+    """An answer; a status of 0 sends nothing at all.
 
-    `end` says what follows: the connection stays, is closed, or is reset (RST). A status of 0 sends
-    nothing at all.
+    `more` follows the body, piece by piece. `length` is the Content-Length to declare, else the
+    body's. `end` says what comes then: the connection stays, is closed, or is reset (RST).
     """
 
     status: int
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | Iterator[bytes] = b""
+    headers: Headers = ()
+    body: bytes = b""
+    more: Iterable[bytes] = ()
     length: int | None = None
     end: Literal["keep", "close", "reset"] = "keep"
-
-    def json(self) -> dict[str, Any] | None:
-        """The body's JSON object, or None if it is none."""
-        return _json_object(self.body) if isinstance(self.body, bytes) else None
 
 
 RESET = Reply(0, end="reset")
@@ -115,64 +132,54 @@ RESET = Reply(0, end="reset")
 class Call:
     """One request on its way through the emulator, with what its answer depends on.
 
-    `clock` gives epoch seconds, to which `offset` is added; `lifetime` and `claims` override the
-    token's; `answer` makes the regular reply; `wait` sleeps that many seconds unless the emulator
-    closes; `until_gone` returns when the client has closed the connection or the emulator closes.
+    `clock` gives epoch seconds; `lifetime` and `claims` override the token's; `answer` makes the
+    regular reply; `wait` sleeps that many seconds unless the emulator closes; `until_gone` returns
+    when the client has closed the connection or the emulator closes.
     """
 
     request: Request
     tenant: str
     client_id: str
+    base_url: str
     clock: Callable[[], float]
     trace_id: str
     correlation_id: str
     answer: Callable[[Call], Reply]
     wait: Callable[[float], object]
     until_gone: Callable[[], None]
-    offset: float = 0.0
     lifetime: int | None = None
     claims: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def now(self) -> float:
         """The emulator's time: epoch seconds."""
-        return self.clock() + self.offset
+        return self.clock()
 
     def reply(
         self,
         status: int,
-        body: bytes | Iterator[bytes] = b"",
+        body: bytes = b"",
         *,
         content_type: str = JSON,
-        headers: tuple[tuple[str, str], ...] = (),
-        length: int | None = None,
+        headers: Headers = (),
     ) -> Reply:
         """A reply with the headers that Entra ID puts on every one."""
         echoed = self.request.headers.get("client-request-id")
         return Reply(
             status,
             (
-                ("Cache-Control", "no-store, no-cache"),
-                ("Pragma", "no-cache"),
+                *_HEADERS,
                 ("Content-Type", content_type),
-                ("Expires", "-1"),
-                ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
-                ("X-Content-Type-Options", "nosniff"),
                 *((("client-request-id", echoed),) if echoed else ()),
                 ("x-ms-request-id", self.trace_id),
-                ("x-ms-ests-server", "2.1.0 - emulator"),
                 ("Set-Cookie", f"fpc={self.trace_id}; path=/; secure; HttpOnly; SameSite=None"),
-                ("Set-Cookie", "x-ms-gateway-slice=estsfd; path=/; secure; httponly"),
                 ("Date", email.utils.formatdate(self.now, usegmt=True)),
                 *headers,
             ),
             body,
-            length,
         )
 
-    def json(
-        self, status: int, content: object, headers: tuple[tuple[str, str], ...] = ()
-    ) -> Reply:
+    def json(self, status: int, content: object, headers: Headers = ()) -> Reply:
         """A reply with a JSON body."""
         body = json.dumps(content, separators=(",", ":")).encode()
         return self.reply(status, body, headers=headers)
@@ -184,18 +191,29 @@ class Call:
         error: str | None = None,
         status: int | None = None,
         separator: str = " ",
-        headers: tuple[tuple[str, str], ...] = (),
+        headers: Headers = (),
         values: Mapping[str, str] | None = None,
     ) -> Reply:
         """Entra ID's error body for an AADSTS number; `error` and `status` override the table's.
 
         `separator` stands between the text, the ids and the timestamp: a space today, CRLF before.
         """
-        meaning, text = describe(code, {**self._values(), **(values or {})})
-        now = datetime.fromtimestamp(self.now, timezone.utc)
-        timestamp = now.strftime("%Y-%m-%d %H:%M:%SZ")
+        scope = self.request.form.get("scope", "")
+        said = {
+            "client_id": self.client_id,
+            "tenant": self.tenant,
+            "name": "app",
+            "scope": scope,
+            "resource": scope.removesuffix("/.default"),
+            "parameter": "scope",
+            "reason": "The key was not found.",
+            "grant_type": self.request.form.get("grant_type", ""),
+            "method": self.request.method,
+        }
+        meaning = MEANINGS.get(code, UNKNOWN)
+        timestamp = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(self.now))
         parts = (
-            f"AADSTS{code}: {text}",
+            f"AADSTS{code}: {meaning.text.format_map({**said, **(values or {})})}",
             f"Trace ID: {self.trace_id}",
             f"Correlation ID: {self.correlation_id}",
             f"Timestamp: {timestamp}",
@@ -210,25 +228,3 @@ class Call:
             "error_uri": f"https://login.microsoftonline.com/error?code={code}",
         }
         return self.json(status or meaning.status, body, headers=headers)
-
-    def _values(self) -> dict[str, str]:
-        scope = self.request.form.get("scope", "")
-        return {
-            "client_id": self.client_id,
-            "tenant": self.tenant,
-            "name": "app",
-            "scope": scope,
-            "resource": scope.removesuffix("/.default"),
-            "parameter": "scope",
-            "reason": "The key was not found.",
-            "grant_type": self.request.form.get("grant_type", ""),
-            "method": self.request.method,
-        }
-
-
-def _json_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        parsed = json.loads(body)
-    except ValueError:
-        return None
-    return parsed if isinstance(parsed, dict) else None

@@ -42,35 +42,6 @@ _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}", re.ASCII)  # in UTC; 
 _CODE = re.compile(r"[A-Za-z][A-Za-z_]{2,79}", re.ASCII)
 _SUCCESS = range(200, 300)
 
-_GRANT_READ = (
-    "Grant the app Application.Read.All of Microsoft Graph in App registrations > (your app) > "
-    "API permissions, then click Grant admin consent."
-)
-_GRANT_WRITE = (
-    "Grant Application.ReadWrite.OwnedBy of Microsoft Graph with admin consent, and make this "
-    "identity's app an owner: App registrations > (the app) > Owners."
-)
-_OTHER_WAY = "Or use a certificate or a federated credential instead of a secret."
-# By Graph's error code.
-REFUSALS = {
-    "CredentialTypeNotAllowedAsPerAppPolicy": (
-        "the tenant's application management policy forbids this kind of credential",
-        f"Ask the tenant's administrators for an exception. {_OTHER_WAY}",
-    ),
-    "CredentialInvalidLifetimeAsPerAppPolicy": (
-        "the tenant's application management policy does not allow a credential of so long a life",
-        f"Ask for a shorter life (--lifetime). {_OTHER_WAY}",
-    ),
-    "Request_ResourceNotFound": (
-        "Microsoft Graph knows no application of this client_id in the tenant",
-        "Compare client_id and tenant_id with App registrations > (your app) > Overview.",
-    ),
-    "InvalidAuthenticationToken": (
-        "Microsoft Graph does not accept the identity's token",
-        "Check that the login host and the cloud (--cloud) are the tenant's own.",
-    ),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Password:
@@ -249,20 +220,13 @@ def secret_expiry(
 def _refusal(answer: Answer, *, writes: bool) -> Failure:
     error = (json_object(answer) or {}).get("error")
     detail: Mapping[str, Any] = error if isinstance(error, dict) else {}
-    code = str(detail.get("code"))
-    if code == "Authorization_RequestDenied":
-        cause = "Microsoft Graph refuses: the identity has no right to "
-        cause += "change this application" if writes else "read applications"
-        remedy = _GRANT_WRITE if writes else _GRANT_READ
-    elif code in REFUSALS:
-        cause, remedy = REFUSALS[code]
-    else:
-        shown = f", {code}" if _CODE.fullmatch(code) else ""
-        cause = f"Microsoft Graph answered HTTP {answer.status}{shown}"
-        remedy = "Look the code up in Microsoft Graph's list of errors, and run again later."
+    code = str(detail.get("code") or "")
+    shown = f", {code}" if _CODE.fullmatch(code) else ""
+    names = (code,) if writes else (f"{code} (reading)", code)
+    explained = explanations.diagnosis("graph", *names, status=answer.status, detail=shown)
     inner = detail.get("innerError")
     trace = safe_id(inner.get("request-id")) if isinstance(inner, dict) else None
-    return Failure("rejected", cause, remedy, trace_id=trace)
+    return Failure("rejected", *explained[:2], trace_id=trace)
 
 
 def _password(entry: Mapping[str, Any]) -> Password:

@@ -22,7 +22,6 @@ from credentials_provider.entra.answers import (
     safe_id,
     whole_seconds,
 )
-from credentials_provider.entra.diagnosis import Diagnosis
 from credentials_provider.entra.metadata import Endpoint, NoEndpointError, arc_key, find_endpoint
 from credentials_provider.identities.rules import SCOPE_END
 from credentials_provider.minting import Failure, Minted
@@ -39,46 +38,11 @@ _OK, _CHALLENGE, _FORBIDDEN = 200, 401, 403
 # Not there yet, or being updated, which takes up to 70 seconds: asked again, as Microsoft advises.
 # https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
 _PASSING = frozenset({404, 410})
+_TABLE = "managed_identity"  # of `explanations`
 _PEER = "the managed identity of this machine's resource in the Azure portal (Identity)"
-_ASSIGN = (
-    "Look at Identity of this machine's resource in the Azure portal: switch on the "
-    "system-assigned one, or assign the one whose client ID managed_identity names."
-)
-_NAME_IT = (
-    'Set managed_identity to the client ID of the one to use: "managed_identity": "CLIENT_ID". '
-    "Azure ML has it in DEFAULT_IDENTITY_CLIENT_ID."
-)
 # Why a machine refuses, by the words of its answer; the words themselves are not shown.
 _SEVERAL = re.compile(r"multiple user.assigned|specify the client", re.IGNORECASE)
 _NONE = re.compile(r"identity not found|no .{0,40}identity.{0,60}found|not assigned", re.IGNORECASE)
-REFUSALS = {
-    "no_answer": Diagnosis(
-        "the managed identity endpoint at {host} does not answer ({reason}): this machine is not "
-        "on Azure, or it has no identity",
-        _ASSIGN,
-        transient=True,
-    ),
-    "forbidden": Diagnosis(  # as Docker Desktop answers instead of an address that it cannot reach
-        "the metadata service is forbidden (HTTP 403): this machine is not on Azure", _ASSIGN
-    ),
-    "several": Diagnosis("this machine has several identities, and the entry names none", _NAME_IT),
-    "none": Diagnosis("this machine has no such managed identity", _ASSIGN),
-    "none_of_its_own": Diagnosis(
-        "this machine has no such managed identity", f"{_NAME_IT} {_ASSIGN}"
-    ),
-    "scope": Diagnosis(
-        "{host} gives no token for this scope (HTTP {status})",
-        f"Compare scope with the gateway's Application ID URI. {_ASSIGN}",
-    ),
-    "wrong_tenant": Diagnosis(
-        "the machine's identity belongs to another tenant than the entry",
-        "Set the entry's tenant to that of the machine's subscription.",
-    ),
-    "wrong_client": Diagnosis(
-        "the machine answered with a token of another client than the entry's",
-        f"Compare client_id with the identity in the portal. {_NAME_IT}",
-    ),
-}
 # https://learn.microsoft.com/azure/app-service/overview-managed-identity (2017-09-01), by system
 _TIMES = ("%m/%d/%Y %H:%M:%S +00:00", "%m/%d/%Y %I:%M:%S %p +00:00", "%Y-%m-%dT%H:%M:%S")
 _LEAST_EPOCH = 1e9  # a number above it counts from 1970, not from now
@@ -162,17 +126,17 @@ def _result(endpoint: Endpoint, identity: Identity, result: Answer | Trouble) ->
 
 def _bad_response(reason: str, host: str) -> Failure:
     """As for the login host, but for old agents of Arc, which ignore the client id."""
-    if reason in REFUSALS:
-        return Failure("bad_response", REFUSALS[reason].cause, REFUSALS[reason].cure)
+    if reason in explanations.rows(_TABLE):
+        explained = explanations.diagnosis(_TABLE, reason)
+        return Failure("bad_response", explained.cause, explained.cure)
     return bad_response(reason, host, _PEER)
 
 
 def _explained(trouble: Trouble, host: str) -> Failure:
     if trouble.kind != "unreachable":
         return explain(trouble, host, _PEER)
-    cause, cure, transient = REFUSALS["no_answer"]
-    cause = cause.format(host=host, reason=trouble.reason)
-    return Failure("secret_unavailable", cause, cure, transient=transient)
+    explained = explanations.diagnosis(_TABLE, "no_answer", host=host, reason=trouble.reason)
+    return Failure("secret_unavailable", *explained[:2], transient=explained.transient)
 
 
 def _refusal(
@@ -181,13 +145,15 @@ def _refusal(
     words = _description(document)
     codes = aadsts_codes({"error_description": words})
     reason = _reason(identity, answer.status, words)
-    cause, cure, _ = REFUSALS[reason]
+    cause, cure, _ = explanations.diagnosis(
+        _TABLE, reason, host=endpoint.host, status=answer.status
+    )
     if codes:
-        cause, reason = explanations.explain_rejection(None, codes).cause, "scope"
+        cause, reason = explanations.explain_rejection(None, codes).cause, "other"
         cure = "Compare scope with the gateway's Application ID URI (its app, Expose an API)."
     return Failure(
         "secret_unavailable" if reason == "forbidden" else "rejected",
-        cause.format(host=endpoint.host, status=answer.status),
+        cause,
         cure,
         error=safe_error(document.get("error")),
         aadsts=codes[0] if codes else None,
@@ -196,13 +162,13 @@ def _refusal(
 
 
 def _reason(identity: Identity, status: int, words: str) -> str:
-    if status == _FORBIDDEN:
+    if status == _FORBIDDEN:  # Docker Desktop's, for an address that it cannot reach
         return "forbidden"
     if _SEVERAL.search(words):
         return "several"
     if _NONE.search(words):
         return "none_of_its_own" if identity.managed_identity is True else "none"
-    return "scope"
+    return "other"
 
 
 def _description(document: Mapping[str, Any]) -> str:

@@ -307,10 +307,10 @@ def _delay(call: _Call, _: tenacity.RetryCallState) -> float:
 def _wait(trouble: Trouble, spent: int) -> float:
     """As long as the provider asks; else exponentially longer, with full jitter."""
     longest = min(FIRST_BACKOFF * 2 ** max(spent - 1, 0), MAXIMUM_BACKOFF)
-    backoff = random.uniform(0, longest)  # noqa: S311  no secret
-    if trouble.kind == "throttled" and trouble.retry_after is not None:
-        return trouble.retry_after + min(backoff, trouble.retry_after / 8)
-    return max(backoff, trouble.retry_after or 0.0)
+    asked = trouble.retry_after
+    if trouble.kind == "throttled" and asked is not None:
+        return asked + random.uniform(0, min(longest, asked / 8))  # noqa: S311  no secret
+    return max(random.uniform(0, longest), asked or 0.0)  # noqa: S311
 
 
 def _worth_retrying(result: Answer | Trouble) -> bool:

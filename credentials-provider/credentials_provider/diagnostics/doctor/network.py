@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from credentials_provider.diagnostics.doctor.checks import Examination
-    from credentials_provider.entra.diagnosis import Diagnosis
+    from credentials_provider.entra.explanations import Diagnosis
     from credentials_provider.transport.connections import Answer
     from credentials_provider.transport.proxies import Proxy
 
