@@ -129,15 +129,7 @@ def _show_failure(outcome: Outcome, failure: Failure, now: float, *, cure: str) 
     left = ""
     if outcome.expires_at is not None and outcome.expires_at > now:
         left = f" (the token on disk is valid for another {time_left(outcome.expires_at - now)})"
-<<<<<<< HEAD
     lines = [f"{outcome.identity_name}: {state}{left}: {failure.cause}"]
-=======
-    codes = (failure.error, f"AADSTS{failure.aadsts}" if failure.aadsts else None)
-    code = ", ".join(filter(None, codes))
-    lines = [f"{outcome.identity_name}: {state}{left}: {failure.message}"]
-    if code:
-        lines[0] += f" ({code})"
->>>>>>> next
     if failure.trace_id:
         lines.append(f"    Trace ID {failure.trace_id}")
     if cure:
