@@ -112,9 +112,7 @@ _VERSION_TIMEOUT = 10.0  # seconds for an assistant's program to tell its versio
     "--static", "delivery", flag_value="static", help="Write the token itself, which will expire."
 )
 @click.option("--write", is_flag=True, help="Merge into the assistant's own file.")
-@click.option(
-    "--check/--no-check", default=True, help="After --write, start what was written. Default: yes."
-)
+@click.option("--check/--no-check", default=True, help="After --write, start what was written.")
 @click.option(
     "--if-check-fails",
     type=click.Choice(["ask", "keep", "undo"]),

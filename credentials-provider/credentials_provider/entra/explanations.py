@@ -53,7 +53,7 @@ def _read() -> dict[str, Any]:
     return document
 
 
-# Now: what there is to explain may be that no file can be opened any more.
+# Read at the import: a later failure may be that no file can be opened any more.
 _TABLES = _read()
 
 
