@@ -60,6 +60,13 @@ class Failure:
     problems: tuple[Problem, ...] = ()  # of the entry, for the kind configuration
 
     @property
+    def cause(self) -> str:
+        """The message, and in brackets the provider's codes where it gave some."""
+        number = f"AADSTS{self.aadsts}" if self.aadsts else None
+        codes = ", ".join(code for code in (self.error, number) if code)
+        return f"{self.message} ({codes})" if codes else self.message
+
+    @property
     def is_busy(self) -> bool:
         """Whether another run was at it, which renews as well."""
         return self.kind == "storage" and self.transient
