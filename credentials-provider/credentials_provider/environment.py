@@ -102,7 +102,10 @@ def read_dotenv(
         raise ConfigurationError(
             f"--env-file: there is no file {path}", hint="Name the .env file, or leave it out."
         )
-    known, warnings, notes = _parsed(path, content.text())
+    # Imported only where there is a file: a run with nothing due starts a third faster without.
+    from credentials_provider.dotenv_file import parsed
+
+    known, warnings, notes = parsed(path, content.text())
     environment = Environment(
         process,
         known,
@@ -112,55 +115,3 @@ def read_dotenv(
         notes=notes,
     )
     return environment, (*warnings, *environment.notes(*_READ_HERE))
-
-
-def _parsed(path: str, text: str) -> tuple[dict[str, str], tuple[str, ...], Mapping[str, str]]:
-    """Values, warnings, and notes by variable about values that are not read as written."""
-    # Imported only where there is a file: a run with nothing due starts a third faster without.
-    import io
-    import logging
-
-    from dotenv import dotenv_values
-    from dotenv.parser import parse_stream
-
-    from credentials_provider.dotenv_notes import changed_values
-
-    logging.getLogger("dotenv").addHandler(logging.NullHandler())
-    bindings = list(parse_stream(io.StringIO(text)))
-    bad = [str(binding.original.line) for binding in bindings if binding.error]
-    unread = f"{path}: line {', '.join(bad)} is ignored: write NAME=value"
-    warnings = (unread,) if bad else ()
-    values = dotenv_values(stream=io.StringIO(text))
-    known = {name: value for name, value in values.items() if value is not None}
-    return known, warnings, changed_values(path, bindings, values)
-
-
-def dotenv_with(text: str, values: Mapping[str, str]) -> str:
-    """The text of a `.env` with more variables at its end.
-
-    Raises:
-        ConfigurationError: one of them is there with another value, or could not be read back.
-
-    """
-    import io
-
-    from dotenv import dotenv_values
-
-    present = dotenv_values(stream=io.StringIO(text))
-    new = text if not text or text.endswith("\n") else f"{text}\n"
-    for name, value in values.items():
-        if present.get(name) not in {None, "", value}:
-            raise ConfigurationError(
-                f"{name} is in the .env file already, with another value",
-                hint="Remove it there, or move the secrets into files: leave out --to env.",
-            )
-        if present.get(name) != value:
-            quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-            new += f"{name}='{quoted}'\n"
-    read = dotenv_values(stream=io.StringIO(new))
-    if bad := [name for name, value in values.items() if read.get(name) != value]:
-        raise ConfigurationError(
-            f"the .env file cannot hold the characters of {' or '.join(bad)}",
-            hint="Move the secrets into files: leave out --to env.",
-        )
-    return new

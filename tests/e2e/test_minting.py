@@ -9,6 +9,7 @@ import ssl
 import stat
 import sys
 import time
+import unicodedata
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
@@ -309,6 +310,31 @@ def test_named_identities_alone_are_minted(project: Project, run: Command, idp: 
     assert {each.client_id for each in idp.requests} == {one.client_id, three.client_id}
     assert sorted(project.files()) == sorted(f"{app.name}.json" for app in (one, three))
     assert two.name not in ran.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["token", "NAME"],
+        ["inspect", "NAME"],
+        ["mcp-config", "cursor", "--identity", "NAME", "--server", "a=https://a.example/mcp"],
+        ["identities", "remove", "NAME"],
+    ],
+)
+def test_a_name_may_be_typed_with_its_accents_apart(
+    project: Project, run: Command, words: list[str]
+) -> None:
+    """As macOS has it on its disk, and a shell there completes it (Unicode's form D)."""
+    name = "ag\N{LATIN SMALL LETTER E WITH GRAVE}nt"
+    project.add(replace(apps(1)[0], name=name))
+    assert run().code == 0
+    apart = unicodedata.normalize("NFD", name)
+    line = run.line()
+    typed = [apart if word == "NAME" else word for word in words]
+    place = line.index("generate")
+    line[place:] = typed if words[0] == "identities" else [*typed, *line[place + 1 :]]
+    ran = wait(run.start_line(line))
+    assert (ran.code, apart in ran.stdout) == (0, False)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(

@@ -93,16 +93,6 @@ def test_long_lived_token_tells_when_to_renew() -> None:
         assert one_token(idp).json()["refresh_in"] == 43199
 
 
-def test_same_seed_gives_same_lifetimes() -> None:
-    """A seed makes a run repeat."""
-
-    def lifetimes(seed: int) -> list[int]:
-        with Emulator([APP], seed=seed) as idp:
-            return [one_token(idp).json()["expires_in"] for _ in range(3)]
-
-    assert lifetimes(7) == lifetimes(7) != lifetimes(8)
-
-
 def test_the_clock_is_handed_in() -> None:
     """The token's times, the timestamp and the Date header follow the emulator's clock."""
     with Emulator([APP], clock=lambda: NOW) as idp:
@@ -180,10 +170,8 @@ def test_secret_may_come_as_http_basic(ask: Ask) -> None:
 
 def test_tenant_known_by_its_domain() -> None:
     """A tenant may be asked for by its domain name; the token has its GUID."""
-    with Emulator([APP], domains={"contoso.com": TENANT}) as idp:
-        assert claims(one_token(idp, "Contoso.com"))["tid"] == TENANT
     with Emulator([changed(tenant_id="fabrikam.onmicrosoft.com")]) as idp:
-        tenant = claims(one_token(idp, "fabrikam.onmicrosoft.com"))["tid"]
+        tenant = claims(one_token(idp, "Fabrikam.onmicrosoft.com"))["tid"]
         assert claims(one_token(idp, tenant))["tid"] == tenant
 
 

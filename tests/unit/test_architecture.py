@@ -34,13 +34,13 @@ MODULES = {
 # Imports run one way: a room may import itself and the rooms before it.
 ROOMS = [
     *(
-        "dotenv_notes",
         "errors",
         "extras",
         "policy",
         "permissions",
         "files",
         "json_text",
+        "dotenv_file",
         "environment",
         "settings",
         "minting",
@@ -50,7 +50,7 @@ ROOMS = [
     *("endpoint", "python_api", "assistants", "schedule", "diagnostics", "cli", "__main__"),
 ]
 OWNERS = {
-    "dotenv": {"dotenv_notes", "environment"},  # the former for its types alone
+    "dotenv": {"dotenv_file"},
     "filelock": {"tokens.store"},
     "msal": {"entra.client_credentials"},
     "prometheus_client": {"run.metrics"},

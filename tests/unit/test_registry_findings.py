@@ -280,6 +280,10 @@ def test_the_reason_is_told_why_scopes_cannot_be_read(tmp_path: Path) -> None:
     path.write_text("{nonsense: [")
     with pytest.raises(ConfigurationError, match="it is not JSON or YAML"):
         read_group_mappings(str(path))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(ConfigurationError, match="has no group_mappings"):
+        read_group_mappings(str(folder))
     path.write_bytes(b"\xff")
     with pytest.raises(ConfigurationError, match="it is not JSON or YAML"):
         read_group_mappings(str(path))

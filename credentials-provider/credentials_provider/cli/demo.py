@@ -62,7 +62,13 @@ def command(root: str, /) -> int:
     program = click.get_current_context().find_root().info_name
     _title("To see this table again")
     click.echo(f"  {program} status {shlex.join(where)}")
-    _next_steps(program)
+    _title("Next, with your own tenant")
+    click.echo(
+        f"  {program} identities init           asks for an identity\n"
+        f"  {program} generate                  mints a token for each\n"
+        f"  {program} generate --refresh-ahead  renews what is due, as timers do\n"
+        f"  {program} schedule --help           timers"
+    )
     return EXIT_OK if (first, second, third) == (EXIT_FAILED, EXIT_OK, EXIT_OK) else EXIT_FAILED
 
 
@@ -74,13 +80,3 @@ def _run(command: click.Command, arguments: Sequence[str]) -> int:
 
 def _title(text: str) -> None:
     click.echo("\n" + click.style(wrapped(text), bold=True))
-
-
-def _next_steps(program: str | None) -> None:
-    _title("Next, with your own tenant")
-    click.echo(
-        f"  {program} identities init           asks for an identity\n"
-        f"  {program} generate                  mints a token for each\n"
-        f"  {program} generate --refresh-ahead  renews what is due, as timers do\n"
-        f"  {program} schedule --help           timers"
-    )

@@ -46,10 +46,8 @@ if TYPE_CHECKING:
 
 _NEVER = "2099-12-31T00:00:00Z"  # the end of a secret, as Microsoft Graph shows it
 _ROTATE = "Application.ReadWrite.OwnedBy"
-SAMPLE_SCOPE = "api://6b2e1a77-3c1d-4f0a-8a54-0d9f6f4c2b10/.default"
-
-
-FAULT = Parsed("fault", Fault.parse)  # as `KIND` or `KIND:PARAM=VALUE,…`
+_SCOPE = "api://6b2e1a77-3c1d-4f0a-8a54-0d9f6f4c2b10/.default"
+FAULT = Parsed("fault", Fault.parse)
 
 
 @click.command(
@@ -64,12 +62,7 @@ FAULT = Parsed("fault", Fault.parse)  # as `KIND` or `KIND:PARAM=VALUE,…`
     epilog="docs/emulator.md lists every kind of fault.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: any free one.")
-@click.option(
-    "-i",
-    "--identities-file",
-    metavar="FILE",
-    help="Serve the identities of this file, as they are.",
-)
+@click.option("-i", "--identities-file", metavar="FILE", help="Serve the identities of this file.")
 @click.option(
     "--identities",
     type=click.IntRange(1, 10_000),
@@ -105,10 +98,8 @@ def command(
     """Run a local Entra ID over TLS on loopback, for demos and tests."""
     default = default_path(root, os.environ, TOKEN_FOLDER, "emulator")
     folder = os.path.abspath(options["folder"] or default)
-    samples = sample_apps(options["identities"]) if identities_file is None else []
     if identities_file is None:
-        apps = [replace(app, secrets_end=(_NEVER,)) for app in samples]
-        identities_file = os.path.join(folder, IDENTITIES_FILE)
+        apps = [replace(a, secrets_end=(_NEVER,)) for a in sample_apps(options["identities"])]
     else:
         apps = list(_apps_of(identities_file, root))
     # So that `identities rotate` can be tried.
@@ -123,7 +114,8 @@ def command(
     )
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        if samples:
+        if identities_file is None:
+            identities_file = os.path.join(folder, IDENTITIES_FILE)
             write_identities(identities_file, apps)
         emulator.start()
     except OSError as error:
@@ -171,11 +163,8 @@ def _with_proof(app: App, found: Credential | Failure) -> App:
     if isinstance(found, Failure):
         raise ConfigurationError(f"{app.name}: {found.message}", hint=found.remedy)
     if isinstance(found.for_msal, str):
-        return replace(
-            app,
-            secrets=(*app.secrets, found.for_msal),
-            secrets_end=(*app.secrets_end, _NEVER),
-        )
+        secrets = (*app.secrets, found.for_msal)
+        return replace(app, secrets=secrets, secrets_end=(_NEVER,) * len(secrets))
     if isinstance(found.for_msal, dict) and (pem := found.for_msal.get("public_certificate")):
         return replace(app, certificates=(*app.certificates, str(pem)))
     return app
@@ -189,7 +178,7 @@ def write_identities(path: str, apps: Iterable[App], **wrong_secrets: str) -> No
             "tenant_id": app.tenant_id,
             "client_id": app.client_id,
             "client_secret": wrong_secrets.get(app.name, app.secrets[0]),
-            "scope": SAMPLE_SCOPE,
+            "scope": _SCOPE,
         }
         for app in apps
     ]

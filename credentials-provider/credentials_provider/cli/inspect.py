@@ -21,17 +21,12 @@ from credentials_provider.cli.options import (
 from credentials_provider.cli.output import local_time, time_left
 from credentials_provider.cli.table import marked, wrapped
 from credentials_provider.diagnostics.http import HttpClient
+from credentials_provider.diagnostics.inspection import registry
 from credentials_provider.diagnostics.inspection.decoding import described, find_token
-from credentials_provider.diagnostics.inspection.registry import (
-    mapping_finding,
-    read_group_mappings,
-    registry_findings,
-    validator_of,
-)
 from credentials_provider.diagnostics.inspection.verifying import Expectation, verify
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, ConfigurationError
 from credentials_provider.identities.reading import authority_base, read_entries, select
-from credentials_provider.identities.rules import SCOPE_END, is_guid
+from credentials_provider.identities.rules import SCOPE_END, composed, is_guid
 from credentials_provider.identities.validation import valid_identity
 from credentials_provider.permissions import MAXIMUM_SIZE, read_file
 from credentials_provider.tokens.claims import epoch_claim
@@ -94,11 +89,16 @@ def command(root: str, /, **options: Any) -> int:
             HttpClient(settings.ca_bundle, time.monotonic() + _DEADLINE)
         ) as client:
             verified = verify(token, base, expected, client, now)
-    findings = registry_findings(
-        token, validator_of(settings, fields), now, signed=verified.signed if verified else None
+    findings = registry.registry_findings(
+        token,
+        registry.validator_of(settings, fields),
+        now,
+        signed=verified.signed if verified else None,
     )
     if options["scopes_file"]:
-        findings.append(mapping_finding(token, read_group_mappings(options["scopes_file"])))
+        findings.append(
+            registry.mapping_finding(token, registry.read_group_mappings(options["scopes_file"]))
+        )
     if options["as_json"]:
         click.echo(json.dumps(_document(token, verified, findings), indent=2))
     else:
@@ -109,7 +109,7 @@ def command(root: str, /, **options: Any) -> int:
 def _find(target: str, settings: Settings) -> tuple[Token, Mapping[str, Any]]:
     """The token, and its identity's fields where it is one of ours."""
     fields: Mapping[str, Any] = {}
-    path = TokenStore(settings.output_dir).path(target)
+    path = TokenStore(settings.output_dir).path(composed(target))
     if target == "-":
         content = sys.stdin.read(MAXIMUM_SIZE)
     elif os.path.basename(target) == target and os.path.isfile(path):

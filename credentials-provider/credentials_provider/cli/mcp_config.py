@@ -40,6 +40,7 @@ from credentials_provider.errors import (
     CredentialsProviderError,
 )
 from credentials_provider.identities.reading import read_entries
+from credentials_provider.identities.rules import composed
 from credentials_provider.run.child_environment import allowed
 from credentials_provider.run.launching import (
     audit_options_of,
@@ -231,10 +232,10 @@ class _Configurator:
                 "there is no identity yet",
                 hint="Make one: `credentials-provider identities init`",
             )
-        if name is None or name not in names:
+        if name is None or composed(name) not in names:
             problem = f"no identity is named {name}" if name else "which identity?"
             raise ConfigurationError(problem, hint=f"--identity {' or '.join(names[:20])}")
-        return name
+        return composed(name)
 
     def _header(self, identity: str, servers: Mapping[str, str]) -> str:
         options = self.options

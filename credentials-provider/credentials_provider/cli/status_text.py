@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from credentials_provider import policy
 from credentials_provider.cli.helping import as_started
 from credentials_provider.cli.output import REASONS, local_time, time_left
 from credentials_provider.cli.table import table, terminal, wrapped
 from credentials_provider.diagnostics.status import Condition, Row, Status, tries
 from credentials_provider.identities.fields import EXPIRY_WARNING
-from credentials_provider.policy import (
-    LONG_LIFE,
-    MAXIMUM_LEAD_FRACTION,
-    MINIMUM_LEAD,
-    SPREAD_FRACTION,
-    TIMER_JITTER,
-    refresh_time,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -151,7 +144,7 @@ def _outlook(status: Status) -> Iterator[str]:
             f"{outage.identity_name}, at {local_time(outage.at, at)}. If a timer runs every "
             f"{every}, that leaves {count}."
         )
-    least = time_left(2 * status.interval + TIMER_JITTER)
+    least = time_left(2 * status.interval + policy.TIMER_JITTER)
     concerns = {
         "the renewal is refused, and trying again does not help. "
         "`credentials-provider status NAME` has the cure.": _in_state(status, "refused"),
@@ -293,7 +286,7 @@ def _formula(status: Status, row: Row) -> Iterator[str]:
     life = record.expires_on - record.generated_at
     lead = record.expires_on - record.refresh_at
     issued_at, lives = int(record.generated_at), int(life)
-    ours = refresh_time(issued_at, lives, identity_name=row.identity_name)
+    ours = policy.refresh_time(issued_at, lives, identity_name=row.identity_name)
     yield (
         f"  It was requested at {local_time(record.generated_at, status.at)} and is valid for "
         f"{time_left(life)} in all."
@@ -301,15 +294,15 @@ def _formula(status: Status, row: Row) -> Iterator[str]:
     if abs(ours - record.refresh_at) > 1:
         yield f"  Entra ID itself asked for a renewal {time_left(lead)} before the end."
     else:
-        share, part = (2, "half") if life >= LONG_LIFE else (3, "two thirds")
-        base = min(max(life / share, MINIMUM_LEAD), MAXIMUM_LEAD_FRACTION * life)
+        share, part = (2, "half") if life >= policy.LONG_LIFE else (3, "two thirds")
+        base = min(max(life / share, policy.MINIMUM_LEAD), policy.MAXIMUM_LEAD_FRACTION * life)
         # Rounded so that the numbers that are shown add up.
         spread = max(0, round(lead / 60) - round(base / 60)) * 60
         yield (
             f"  It is renewed {_minutes(lead)} before its end: after {part} of its life, at least "
-            f"{time_left(MINIMUM_LEAD)} and at most half the life before the end "
+            f"{time_left(policy.MINIMUM_LEAD)} and at most half the life before the end "
             f"({_minutes(base)}), and {_minutes(spread)} earlier, its own share of up to "
-            f"{SPREAD_FRACTION:.0%} of the life, so that not all are renewed at once."
+            f"{policy.SPREAD_FRACTION:.0%} of the life, so that not all are renewed at once."
         )
     count = tries(lead, status.interval)
     fits = "" if count >= _ENOUGH_TRIES else ": too few, run it more often"

@@ -245,11 +245,8 @@ def _row(
 
 def _urgency(row: Row) -> tuple[bool, int, float, str]:
     """Who has no valid token, then who needs somebody, then whose token expires first."""
-    return row.has_valid_token, _TO_ACT_ON.get(row.state, 9), _end(row), row.identity_name
-
-
-def _end(row: Row) -> float:
-    return row.record.expires_on if row.record else 0.0
+    end = row.record.expires_on if row.record else 0.0
+    return row.has_valid_token, _TO_ACT_ON.get(row.state, 9), end, row.identity_name
 
 
 def _orphans(store: TokenStore, known: Collection[str], identities_file: str) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from cryptography import x509
 from credentials_provider.emulator.aadsts import EntraError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
 Lifetime = int | tuple[int, int]
 """Seconds of a token's life, or the range that they are drawn from."""
@@ -71,8 +71,8 @@ class App:
     machine's own, or one of those that a user assigned to it. `roles` are app roles granted on the
     resource, `groups` object ids.
 
-    `passwords` and `keys` were added later, as Graph does; `owners` are the client ids that may do
-    that with `Application.ReadWrite.OwnedBy`, `graph_roles` the app roles in tokens for Graph.
+    `passwords` were added later, as Graph does; `owners` are the client ids that may do that with
+    `Application.ReadWrite.OwnedBy`, `graph_roles` the app roles in tokens for Graph.
     `password_policy` is the tenant's: "forbidden", or the most days of a secret. `works_at` (epoch
     seconds): the login host knows the app from then on. `token_version` and `idtyp` really belong
     to the resource (its `accessTokenAcceptedVersion` and optional claims); here each app brings its
@@ -90,12 +90,11 @@ class App:
     enabled: bool = True
     expired_secrets: tuple[str, ...] = field(default=(), repr=False)
     idtyp: bool = False
-    certificates: tuple[str, ...] = ()
+    certificates: tuple[str | Added, ...] = ()
     federated: tuple[Federated, ...] = ()
     secrets_end: tuple[str, ...] = ()
     managed: Literal["system", "user"] | None = None
     passwords: tuple[Added, ...] = ()
-    keys: tuple[Added, ...] = ()
     owners: tuple[str, ...] = ()
     graph_roles: tuple[str, ...] = ()
     password_policy: int | Literal["forbidden"] | None = None
@@ -110,9 +109,9 @@ class App:
     @property
     def all_keys(self) -> list[Added]:
         """The certificates with their key ids."""
-        return [*map(self._certificate, self.certificates), *self.keys]
+        return [self._key(each) if isinstance(each, str) else each for each in self.certificates]
 
-    def _certificate(self, pem: str) -> Added:
+    def _key(self, pem: str) -> Added:
         end = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
         return Added(self._key_id(pem), pem, iso(end.timestamp()))
 
@@ -145,14 +144,11 @@ def sample_apps(count: int, tenant_id: str = _SAMPLE_TENANT) -> list[App]:
         name = f"{_SAMPLE_DUTIES[duty]}-agent{f'-{number + 1}' if again else ''}"
         secret = "".join(rng.choices(_LETTERS, k=36))
         secret = f"{secret[:3]}8Q~{secret[3:]}"
-        client_id, group = random_guid(rng), random_guid(rng)
+        client_id, group = (
+            str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in ("client", "group")
+        )
         apps.append(App(tenant_id, client_id, (secret,), name=name, groups=(group,)))
     return apps
-
-
-def random_guid(rng: random.Random) -> str:
-    """A GUID drawn from `rng`."""
-    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 
 def derived_guid(name: str) -> str:
@@ -178,19 +174,11 @@ def is_guid(text: str) -> bool:
 class Directory:
     """What the emulator knows; safe to change while it runs."""
 
-    def __init__(
-        self,
-        apps: Iterable[App],
-        *,
-        resources: Iterable[str] | None,
-        domains: Mapping[str, str],
-    ) -> None:
+    def __init__(self, apps: Iterable[App], resources: Iterable[str] | None) -> None:
         self._lock = threading.Lock()
         self._apps: dict[tuple[str, str], App] = {}
         self._tenants: dict[str, str] = {}
         self._resources = None if resources is None else frozenset(r.lower() for r in resources)
-        for domain, tenant_id in domains.items():
-            self._tenants[domain.lower()] = self._tenants[tenant_id.lower()] = tenant_id.lower()
         for app in apps:
             self.add(app)
 

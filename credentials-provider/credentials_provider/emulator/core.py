@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import shutil
 import ssl
 import tempfile
 import threading
 import time
+import uuid
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trustme
 
-from credentials_provider.emulator.apps import App, Directory, Lifetime, is_guid, random_guid
+from credentials_provider.emulator.apps import App, Directory, Lifetime, is_guid
 from credentials_provider.emulator.endpoints import Endpoints, Service
 from credentials_provider.emulator.faults import Fault, Injection
 from credentials_provider.emulator.graph import Graph
@@ -42,18 +42,17 @@ class Emulator:
             ClientSecretCredential(…, authority=idp.base_url, connection_verify=idp.ca_file, …)
 
     `resources`: the Application ID URIs that exist; None: every api://… and https://… does.
-    `domains`: domain name to tenant GUID, for tenants of two names. `port`: 0 takes a free one and
-    keeps it over a restart. `latency`: seconds before each answer. `token_lifetime`: seconds or a
-    range, else 60 to 90 minutes. `seed`: makes ids and lifetimes repeat. `clock`: epoch seconds.
-    `ca_file`: where to write the CA's certificate, else in a private folder that goes on close.
+    `port`: 0 takes a free one and keeps it over a restart. `latency`: seconds before each answer.
+    `token_lifetime`: seconds or a range, else 60 to 90 minutes. `clock`: epoch seconds. `ca_file`:
+    where to write the CA's certificate, else in a private folder that goes on close.
+
     `machine`: also be the Azure machine that the clients run on, with its managed identities, over
     plain HTTP at `machine_address`; `machine_environment` leads clients there. `machine_times`: how
     the old API of App Service writes dates; `arc_keys`: where Azure Arc's agent leaves its files.
-    `vault`: secrets by name, at
-    `base_url/secrets/{name}` as in a Key Vault, for apps with the role Key Vault Secrets User.
-    `propagation`: seconds until the login host knows what Graph or the registry made.
-    `registry_groups`: also be a registry that knows these groups, for its IAM calls. `platforms`
-    are GitHub Actions and Azure Pipelines, whose jobs get tokens of their own.
+    `vault`: secrets by name, at `base_url/secrets/{name}` as in a Key Vault, for apps with the role
+    Key Vault Secrets User. `propagation`: seconds until the login host knows what Graph or the
+    registry made. `registry_groups`: also be a registry that knows these groups, for its IAM calls.
+    `platforms` are GitHub Actions and Azure Pipelines, whose jobs get tokens of their own.
     """
 
     _connections = 0
@@ -66,11 +65,9 @@ class Emulator:
         apps: Iterable[App] = (),
         *,
         resources: Iterable[str] | None = None,
-        domains: Mapping[str, str] | None = None,
         port: int = 0,
         latency: float = 0.0,
         token_lifetime: Lifetime | None = None,
-        seed: int | None = None,
         clock: Callable[[], float] = time.time,
         ca_file: str | os.PathLike[str] | None = None,
         machine: bool = False,
@@ -81,12 +78,11 @@ class Emulator:
         propagation: float = 0.0,
         registry_groups: Iterable[str] | None = None,
     ) -> None:
-        self._directory = Directory(apps, resources=resources, domains=domains or {})
+        self._directory = Directory(apps, resources)
         self._port = port
         self._latency = latency
         self._clock = clock
         self._ca_file = None if ca_file is None else os.fspath(ca_file)
-        self._rng = random.Random(seed)  # noqa: S311 - ids and lifetimes, no keys
         self.platforms = Platforms(lambda: self.base_url)
         services: list[Service] = [
             Vault(self._directory, vault or {}).answer,
@@ -95,7 +91,7 @@ class Emulator:
         ]
         if registry_groups is not None:
             services.append(Registry(self._directory, registry_groups, propagation).answer)
-        self._endpoints = Endpoints(self._directory, services, self._rng, token_lifetime)
+        self._endpoints = Endpoints(self._directory, services, token_lifetime)
         self._ca = trustme.CA()
         self._machine = Machine(self._directory, self._endpoints, machine_times, arc_keys)
         self._machine_address = machine_address if machine else None
@@ -252,8 +248,8 @@ class Emulator:
             client_id=(request.credentials() or ("", ""))[0] or request.query.get("client_id", ""),
             base_url=self.base_url,
             clock=self._clock,
-            trace_id=random_guid(self._rng),
-            correlation_id=sent if is_guid(sent) else random_guid(self._rng),
+            trace_id=str(uuid.uuid4()),
+            correlation_id=sent if is_guid(sent) else str(uuid.uuid4()),
             answer=regular,
             wait=self._closing.wait,
             until_gone=connection.until_gone,

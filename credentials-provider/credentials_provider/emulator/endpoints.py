@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import random
+import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from credentials_provider.emulator.aadsts import EntraError
-from credentials_provider.emulator.apps import epoch, random_guid
+from credentials_provider.emulator.apps import epoch
 from credentials_provider.emulator.assertions import check_assertion
 from credentials_provider.emulator.tokens import app_claims, issuer, signing_key
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Iterable
 
     from credentials_provider.emulator.apps import App, Directory, Lifetime
@@ -47,13 +48,11 @@ class Endpoints:
         self,
         directory: Directory,
         services: Iterable[Service],
-        rng: random.Random,
         token_lifetime: Lifetime | None,
     ) -> None:
         self._directory = directory
         self._services = tuple(services)
         self._token_lifetime = _USUAL_LIFETIME if token_lifetime is None else token_lifetime
-        self._rng = rng
 
     def answer(self, call: Call) -> Reply:
         """The regular answer to the call."""
@@ -125,8 +124,8 @@ class Endpoints:
         for wanted in (app.token_lifetime, call.lifetime):
             lifetime = lifetime if wanted is None else wanted
         if not isinstance(lifetime, int):
-            lifetime = self._rng.randint(*lifetime)
-        unique = random_guid(self._rng)
+            lifetime = random.randint(*lifetime)  # noqa: S311 - no key
+        unique = str(uuid.uuid4())
         claims = app_claims(call, app, tenant, resource, lifetime=lifetime, unique=unique, acr=acr)
         return signing_key().sign({**claims, **call.claims}), lifetime
 

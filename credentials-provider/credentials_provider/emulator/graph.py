@@ -73,7 +73,7 @@ class Graph:
             return call.json(refused.status, {"error": error})
 
     def _answer(self, call: Call, client_id: str, action: str | None) -> Reply:
-        claims = bearer_claims(call.request.headers.get("authorization"), GRAPH, call.now)
+        claims = bearer_claims(call, GRAPH)
         if claims is None:
             text = "Access token validation failure."
             raise _RefusedError("InvalidAuthenticationToken", text, 401)
@@ -123,7 +123,7 @@ class Graph:
             known.get(str(each.get("keyId", "")).lower()) or self._new_key(call, each)
             for each in listed
         )
-        change(lambda now: replace(now, certificates=(), keys=keys))
+        change(lambda now: replace(now, certificates=keys))
         return call.reply(204)
 
     def _new_key(self, call: Call, entry: Mapping[str, Any]) -> Added:

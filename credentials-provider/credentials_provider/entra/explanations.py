@@ -43,8 +43,7 @@ class Diagnosis(NamedTuple):
     transient: bool = False  # trying again later, with nothing changed, can help
 
 
-@functools.cache
-def _file() -> dict[str, Any]:
+def _read() -> dict[str, Any]:
     path = os.path.join(os.path.dirname(__file__), "explanations.json")
     with open(path, encoding="utf-8") as file:
         document: dict[str, Any] = json.load(file)
@@ -54,17 +53,21 @@ def _file() -> dict[str, Any]:
     return document
 
 
+# Now: what there is to explain may be that no file can be opened any more.
+_TABLES = _read()
+
+
 @functools.cache
 def rows(table: str) -> dict[str, Diagnosis]:
     """A table as it stands in the file, with its phrases; `{names}` stand for values."""
-    phrases = _file()["phrases"]
+    phrases = _TABLES["phrases"]
 
     def whole(text: str) -> str:
         return string.Template(text).substitute(phrases)
 
     return {
         key: Diagnosis(whole(row["cause"]), whole(row["cure"]), row.get("transient", False))
-        for key, row in _file()[table].items()
+        for key, row in _TABLES[table].items()
     }
 
 

@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider import json_text
-from credentials_provider.environment import dotenv_with
 from credentials_provider.errors import ConfigurationError, StorageError
 from credentials_provider.files import Folder, make_folders, write_whole
 from credentials_provider.identities import rules
@@ -249,6 +248,8 @@ def migrate(settings: Settings, env_file: str | None) -> list[Move]:
                 text = json_text.rename(text, (entry.index - 1, field), new_field, place)
                 moves.append(Move(entry.name, field, new_field, place))
         if env_file is not None and values:
+            from credentials_provider.dotenv_file import dotenv_with  # dotenv
+
             old = _read(env_file) or ""
             write_whole(os.path.realpath(env_file), dotenv_with(old, values))
         return text

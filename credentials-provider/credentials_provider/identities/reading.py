@@ -15,19 +15,13 @@ from credentials_provider.errors import (
     printable,
     quoted,
 )
+from credentials_provider.identities import rules
 from credentials_provider.identities.fields import (
     CREDENTIAL_KINDS,
     DEFINITION_FIELDS,
     FIELDS,
     keeps_the_rules,
     shown_field,
-)
-from credentials_provider.identities.rules import (
-    SCOPE_END,
-    composed,
-    identity_name,
-    name_key,
-    same_sinks,
 )
 from credentials_provider.model import Entry
 from credentials_provider.permissions import is_open, read_file
@@ -164,7 +158,7 @@ def _same(objects: list[Any], stem: str) -> dict[int, list[Problem]]:
     for index, fields in enumerate(objects, start=1):
         name = fields.get("identity_name") if isinstance(fields, dict) else None
         if isinstance(name, str) and name:
-            places.setdefault(name_key(name), []).append(index)
+            places.setdefault(rules.name_key(name), []).append(index)
     problems: dict[int, list[Problem]] = {}
 
     def add(index: int, message: str, field: str = "identity_name") -> None:
@@ -172,9 +166,9 @@ def _same(objects: list[Any], stem: str) -> dict[int, list[Problem]]:
         problem = Problem(message, index, name or None, field)
         problems.setdefault(index, []).append(problem)
 
-    for index, other in same_sinks(objects):
+    for index, other in rules.same_sinks(objects):
         add(index, f"entry {other} has the same sink: each needs a path or key of its own", "sinks")
-    for index in places.get(name_key(stem), ()) if identity_name(stem) is None else ():
+    for index in places.get(rules.name_key(stem), ()) if rules.identity_name(stem) is None else ():
         add(index, f"{printable(stem)}.json is the name of the identities file itself")
     for same in places.values():
         for index in same if len(same) > 1 else ():
@@ -211,7 +205,7 @@ def _with_defaults(given: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """The fields of an entry with what the environment, or another field, says of absent ones."""
     fields = dict(given)
     if isinstance(name := fields.get("identity_name"), str):
-        fields["identity_name"] = composed(name)
+        fields["identity_name"] = rules.composed(name)
     if settings.tenant_id:
         fields.setdefault("tenant_id", settings.tenant_id)
     if isinstance(fields.get("managed_identity"), str):
@@ -221,7 +215,7 @@ def _with_defaults(given: dict[str, Any], settings: Settings) -> dict[str, Any]:
         _take_pod_identity(fields, settings.environment)
     if fields.get("scope") is None or fields["scope"] == "":
         own = _text(fields, "client_id")
-        scope = default_scope(settings) or (own and f"api://{own}{SCOPE_END}")
+        scope = default_scope(settings) or (own and f"api://{own}{rules.SCOPE_END}")
         if scope:
             fields["scope"] = scope
     return fields
@@ -242,8 +236,8 @@ def default_scope(settings: Settings) -> str | None:
     if settings.scope:
         return settings.scope
     if uri := settings.environment.get("ENTRA_APPLICATION_ID_URI"):
-        return uri.rstrip("/") + SCOPE_END
-    return f"api://{settings.client_id}{SCOPE_END}" if settings.client_id else None
+        return uri.rstrip("/") + rules.SCOPE_END
+    return f"api://{settings.client_id}{rules.SCOPE_END}" if settings.client_id else None
 
 
 def _text(fields: Mapping[str, Any], field: str) -> str | None:
@@ -360,7 +354,7 @@ def select(entries: Sequence[Entry], names: Sequence[str], path: str) -> list[En
 
     """
     known = {entry.name for entry in entries}
-    wanted = dict.fromkeys(composed(name) for name in names)
+    wanted = dict.fromkeys(rules.composed(name) for name in names)
     if unknown := [name for name in wanted if name not in known]:
         problems = [
             Problem(f"{path} has no identity of this name{_near(name, known)}", None, name[:128])

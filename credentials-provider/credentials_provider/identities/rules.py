@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from credentials_provider.settings import CLOUDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 SCOPE_END = "/.default"
 LOOKS_LIKE_ID = "looks like a Secret ID; Entra ID wants the secret's Value"
@@ -193,9 +193,17 @@ def scope(value: str) -> str | None:
     return None
 
 
-def cloud(value: str) -> str | None:
-    """A cloud of Microsoft."""
-    return None if value in CLOUDS else f"must be one of {', '.join(CLOUDS)}"
+def _one_of(values: Collection[str]) -> Callable[[str], str | None]:
+    """The rule of a value that is one of these."""
+
+    def rule(value: str) -> str | None:
+        return None if value in values else f"must be one of {', '.join(values)}"
+
+    return rule
+
+
+cloud = _one_of(CLOUDS)
+federated_token = _one_of(FEDERATED_PLATFORMS)
 
 
 def secret(value: str) -> str | None:
@@ -244,12 +252,6 @@ def vault_secret(value: str) -> str | None:
         "must be a secret of a vault: https://VAULT.vault.azure.net/secrets/NAME, or with "
         "/VERSION behind it"
     )
-
-
-def federated_token(value: str) -> str | None:
-    """A platform that gives tokens when asked."""
-    platforms = FEDERATED_PLATFORMS
-    return None if value in platforms else f"must be one of {', '.join(platforms)}"
 
 
 def managed_identity(value: object) -> str | None:
@@ -324,13 +326,9 @@ def _secret_key(value: str) -> str | None:
     return "must be of letters, digits, '-', '_' and '.', 100 at most"
 
 
-def _format(value: str) -> str | None:
-    return None if value in SINK_FORMATS else f"must be one of {', '.join(SINK_FORMATS)}"
-
-
 SINK_RULES = {
     "path": path,
-    "format": _format,
+    "format": _one_of(SINK_FORMATS),
     "mode": _mode,
     "owner": _one_word,
     "group": _one_word,

@@ -15,6 +15,7 @@ from credentials_provider.errors import (
     StorageError,
 )
 from credentials_provider.identities.reading import read_entries, select
+from credentials_provider.identities.rules import composed
 from credentials_provider.model import TokenRecord
 from credentials_provider.policy import Lead, refresh_time
 from credentials_provider.run import batch
@@ -92,6 +93,7 @@ def get_token(
         ConfigurationError: no such identity, or a configuration that cannot be used.
 
     """
+    name = composed(name)
     store = TokenStore(options.settings.output_dir)
     lead = Lead(seconds=min_ttl, capped=True)
     if not options.force:

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
     from credentials_provider.schedule import Plan
 
-TIMEOUT = 60.0  # seconds for systemctl, crontab and their like
-FIRST_RUN_TIMEOUT = 330.0  # seconds for the job itself: a unit gives it five minutes
-FIRST_ROTATION_TIMEOUT = 3630.0  # seconds; a unit gives it an hour
+_TIMEOUT = 60.0  # seconds for systemctl, crontab and their like
 _LAST_LINES = 12
 
 
@@ -32,7 +30,7 @@ class FirstRun(NamedTuple):
 def run(
     line: Sequence[str],
     *,
-    timeout: float = TIMEOUT,
+    timeout: float = _TIMEOUT,
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end.
@@ -87,8 +85,8 @@ def last_lines(text: str) -> str:
 
 
 def timeout_of(plan: Plan) -> float:
-    """How long its first run may take, in seconds."""
-    return FIRST_ROTATION_TIMEOUT if plan.rotates else FIRST_RUN_TIMEOUT
+    """How long its first run may take, in seconds: a unit gives it an hour, or five minutes."""
+    return 3630.0 if plan.rotates else 330.0
 
 
 def first_run(plan: Plan, line: Sequence[str], environment: Mapping[str, str]) -> FirstRun:

@@ -27,14 +27,17 @@ def line(plan: Plan) -> str:
     """The line for this plan; the comment at its end is how it is found again.
 
     Raises:
-        ValueError: cron would cut the command off, or take it for more than one line.
+        ConfigurationError: cron would cut the command off.
 
     """
     words = shlex.join(plan.command)
     # cron ends the command at a percent sign and gives it the rest as input (crontab(5)).
     command = f"{words} {_mark(plan.name)}".replace("%", "\\%")
-    if not command.isprintable() or len(command) > LONGEST:
-        raise ValueError("cron cannot take this command: too long, or with a line break")
+    if len(command) > LONGEST:
+        raise ConfigurationError(
+            f"cron takes {LONGEST} characters at most, and this command has {len(command)}",
+            hint="Put what a hook does into a script, and name that.",
+        )
     if plan.rotates:
         return f"{_ROTATION_TIME} {command}"
     minutes = "*" if plan.every == 1 else f"*/{plan.every}"
@@ -50,7 +53,6 @@ def install(plans: Sequence[Plan]) -> list[FirstRun]:
 
     Raises:
         ConfigurationError: the crontab cannot be read or written.
-        ValueError: cron cannot take the command.
 
     """
     before = after = _crontab()

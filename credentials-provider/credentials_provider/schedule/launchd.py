@@ -26,14 +26,7 @@ def path_of(name: str) -> str:
 
 
 def agent(plan: Plan) -> str:
-    """The property list of this plan.
-
-    Raises:
-        ValueError: an argument cannot stand in XML.
-
-    """
-    if not all(word.isprintable() for word in (*plan.command, *plan.environment.values())):
-        raise ValueError("a word with a line break cannot stand in a property list")
+    """The property list of this plan."""
     log = os.path.join(os.path.expanduser(_LOGS), f"{plan.name}.log")
     document = {
         _MARK: True,
@@ -57,7 +50,6 @@ def install(plan: Plan) -> FirstRun:
     Raises:
         ConfigurationError: an agent of that name is somebody else's, or launchctl fails.
         StorageError: the file cannot be written.
-        ValueError: an argument cannot stand in XML.
 
     """
     path, text = path_of(plan.name), agent(plan)

@@ -6,8 +6,8 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from credentials_provider.errors import ConfigurationError
-from credentials_provider.files import write_whole
+from credentials_provider.errors import ConfigurationError, StorageError
+from credentials_provider.files import make_folders, write_whole
 from credentials_provider.policy import TIMER_JITTER
 from credentials_provider.schedule import names_of
 from credentials_provider.schedule.calling import (
@@ -19,7 +19,7 @@ from credentials_provider.schedule.calling import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from credentials_provider.schedule import Plan
 
@@ -31,8 +31,6 @@ _SANDBOX_CODES = {"217": "USER", "218": "CAPABILITIES", "226": "NAMESPACE", "228
 # A user's manager needs a user namespace for the sandbox. In it, all other users are this one.
 _HIDDEN_OWNER = "belongs to the user nobody"
 _PLAIN = re.compile(r"[A-Za-z0-9_./:=@,+-]+", re.ASCII)
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?", re.ASCII)
-_UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|target)", re.ASCII)
 
 _SERVICE = """\
 {made_by}
@@ -125,7 +123,7 @@ WantedBy=timers.target
 
 
 class Form(NamedTuple):
-    """How the units are to be."""
+    """How the units are to be; nothing here has a line break."""
 
     of_user: bool  # for the user's own manager
     run_as: str | None = None  # a user, for the system's
@@ -134,27 +132,9 @@ class Form(NamedTuple):
     sandbox: bool = True
     notify_reload: bool = False  # systemd is new enough for that type of service
 
-    def check(self) -> None:
-        """Refuse what would end the line that it stands in.
-
-        Raises:
-            ValueError: with what is wrong.
-
-        """
-        if self.run_as is not None and not _USER.fullmatch(self.run_as):
-            raise ValueError(f"{self.run_as!r} is not the name or number of a user")
-        if self.on_failure is not None and not _UNIT.fullmatch(self.on_failure):
-            raise ValueError(f"{self.on_failure!r} is not the name of a .service or .target")
-
 
 def units(plan: Plan, form: Form) -> dict[str, str]:
-    """Path to text: a service, its timer where it does not stay, its environment where it has one.
-
-    Raises:
-        ValueError: a path or an argument cannot stand in a unit.
-
-    """
-    form.check()
+    """Path to text: a service, its timer unless it stays, its environment where it has one."""
     folder = unit_folder(of_user=form.of_user)
     target = "default.target" if form.of_user else "multi-user.target"
     environment = os.path.join(folder, f"{plan.name}.env")
@@ -206,21 +186,26 @@ def knows_notify_reload() -> bool:
     return found is not None and int(found[1]) >= _NOTIFY_RELOAD_SINCE
 
 
-def install(plan: Plan, form: Form, *, make_folder: Callable[[str], None]) -> FirstRun:
+def install(plan: Plan, form: Form) -> FirstRun:
     """Write the units, enable them, and run the job once as the manager does.
 
     Raises:
         ConfigurationError: a unit of that name is somebody else's, or the manager fails.
         StorageError: a file or folder cannot be made.
-        ValueError: a path or an argument cannot stand in a unit.
 
     """
     manager = _manager(of_user=form.of_user)
     made = units(plan, form)
     for path in made:
         _refuse_what_is_not_ours(path, manager)
-    for folder in (os.path.dirname(next(iter(made))), *plan.writes):
-        make_folder(folder)
+    for folder in (unit_folder(of_user=form.of_user), *plan.writes):
+        try:
+            make_folders(folder)
+        except OSError as error:  # noqa: PERF203  each has its own reason
+            raise StorageError(
+                f"{error.filename} cannot be made: {error.strerror}",
+                hint="Check its owner and permissions. For your own units, add --user.",
+            ) from None
     for path, text in made.items():
         write_whole(path, text, 0o600 if path.endswith(".env") else 0o644)
     call([*manager, "daemon-reload"])
@@ -308,15 +293,11 @@ def unit_folder(*, of_user: bool) -> str:
 
 
 def _specifiers(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError(f"{text!r} cannot stand in a unit")
     return text.replace("%", "%%")
 
 
 def _value(text: str) -> str:
     """In an EnvironmentFile= (systemd.exec(5)): the quotes of a shell."""
-    if not text.isprintable():
-        raise ValueError("a variable with a line break cannot be taken along")
     return '"' + re.sub(r'([\\"$`])', r"\\\1", text) + '"'
 
 

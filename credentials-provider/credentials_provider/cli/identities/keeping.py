@@ -21,6 +21,7 @@ from credentials_provider.cli.options import (
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.identities.reading import read_entries, select
+from credentials_provider.identities.rules import composed
 from credentials_provider.identities.sinks import sinks_of
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def remove(
 ) -> int:
     """Remove identities, with their tokens and the secrets that are stored here."""
     settings = settings_of(options, root)
-    names = list(dict.fromkeys(names))
+    names = list(dict.fromkeys(map(composed, names)))
     if at_registry:
         there = os.path.exists(settings.identities_file)
         known = read_entries(settings).entries if there else []

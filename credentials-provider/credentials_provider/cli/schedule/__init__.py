@@ -5,29 +5,52 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from credentials_provider.cli.helping import Group
+from credentials_provider.cli.options import Parsed
 from credentials_provider.cli.schedule import kubernetes
 from credentials_provider.cli.schedule.planning import (
     check_local,
-    common,
     environment_option,
-    local,
-    place,
+    jobs_options,
+    local_options,
     plans,
 )
-from credentials_provider.errors import EXIT_FAILED, EXIT_OK, StorageError
-from credentials_provider.files import make_folders
+from credentials_provider.errors import EXIT_FAILED, EXIT_OK
 from credentials_provider.schedule import cron, launchd, systemd, windows
 from credentials_provider.settings import IDENTITIES_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from credentials_provider.schedule.calling import FirstRun
+
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?", re.ASCII)
+_UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|target)", re.ASCII)
+_CREDENTIAL = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+
+
+def _user(text: str) -> str:
+    if not _USER.fullmatch(text):
+        raise ValueError(f"{text!r} is not the name or number of a user")
+    return text
+
+
+def _unit(text: str) -> str:
+    if not _UNIT.fullmatch(text):
+        raise ValueError(f"{text!r} is not the name of a .service or .target")
+    return text
+
+
+def _credential(text: str) -> tuple[str, str]:
+    name, _, path = text.partition(":")
+    if not _CREDENTIAL.fullmatch(name) or not path or not path.isprintable():
+        raise ValueError(f"{text!r} is not NAME:PATH")
+    return name, os.path.abspath(path)
 
 
 @click.group(
@@ -61,13 +84,16 @@ def command() -> None:
     credentials-provider schedule systemd --user --watch --install
     """,
 )
-@common
-@local
+@local_options
 @environment_option
 @click.option("--user", "of_user", is_flag=True, help="For your own systemd, not the system's.")
-@click.option("--run-as", metavar="USER", help="Default: the owner of the output folder.")
+@click.option(
+    "--run-as", type=Parsed("user", _user), help="Default: the owner of the output folder."
+)
 @click.option("--watch", "stays", is_flag=True, help="A service that runs `watch`, no timer.")
-@click.option("--on-failure-unit", metavar="UNIT", help="Start it if the job fails (OnFailure=).")
+@click.option(
+    "--on-failure-unit", type=Parsed("unit", _unit), help="Start it if the job fails (OnFailure=)."
+)
 @click.option(
     "--sandbox/--no-sandbox",
     default=True,
@@ -77,7 +103,7 @@ def command() -> None:
     "--load-credential",
     "credentials",
     multiple=True,
-    metavar="NAME:PATH",
+    type=Parsed("name:path", _credential),
     help="Let systemd read a secret for the service (LoadCredential=). The one "
     f"named {IDENTITIES_FILE} is the identities file.",
 )
@@ -88,30 +114,29 @@ def systemd_command(root: str, /, **options: Any) -> int:
     of_user = options["of_user"]
     if options["uninstall"]:
         return _removed(systemd.uninstall(options["name"], of_user=of_user))
-    credentials = [_credential(each) for each in options["credentials"]]
-    if IDENTITIES_FILE in dict(credentials):
+    if IDENTITIES_FILE in dict(options["credentials"]):
         options["identities_file"] = f"${{CREDENTIALS_DIRECTORY}}/{IDENTITIES_FILE}"
     jobs = plans(root, options, stays=options["stays"])
     form = systemd.Form(
         of_user,
         None if of_user else options["run_as"] or _owner(jobs[0].writes[0]),
-        credentials,
+        options["credentials"],
         options["on_failure_unit"],
         options["sandbox"],
         notify_reload=options["stays"] and systemd.knows_notify_reload(),
     )
-    made = [_or_usage_error(systemd.units, job, form) for job in jobs]
-    if not options["install"]:
-        for path, text in (each for texts in made for each in texts.items()):
+    codes = [EXIT_OK]
+    for job in jobs:
+        units = systemd.units(job, form)
+        if options["install"]:
+            first = systemd.install(job, form)
+            click.echo(f"Installed {', '.join(units)}")
+            codes.append(_show_first_run(first))
+            continue
+        for path, text in units.items():
             shown = re.sub('="(.*)"', "=(this shell's)", text) if path.endswith(".env") else text
             click.echo(f"# {path}\n{shown}")
-        return EXIT_OK
-    codes = []
-    for job, texts in zip(jobs, made, strict=True):
-        first = systemd.install(job, form, make_folder=_make_folder)
-        click.echo(f"Installed {', '.join(texts)}")
-        codes.append(_show_first_run(first))
-    if of_user:
+    if of_user and options["install"]:
         click.echo("It runs while you are logged in; `loginctl enable-linger` lets it run always.")
     return max(codes)
 
@@ -126,8 +151,7 @@ def systemd_command(root: str, /, **options: Any) -> int:
     credentials-provider schedule cron --uninstall
     """,
 )
-@common
-@local
+@local_options
 @click.pass_obj
 def cron_command(root: str, /, **options: Any) -> int:
     """Print one line for your crontab. It is silent unless something is wrong."""
@@ -137,7 +161,7 @@ def cron_command(root: str, /, **options: Any) -> int:
         click.echo("Removed from the crontab" if gone else "There is no such line in the crontab")
         return EXIT_OK
     jobs = plans(root, options)
-    click.echo("\n".join(_or_usage_error(cron.line, job) for job in jobs))
+    click.echo("\n".join(map(cron.line, jobs)))
     if not options["install"]:
         return EXIT_OK
     firsts = cron.install(jobs)
@@ -155,8 +179,7 @@ def cron_command(root: str, /, **options: Any) -> int:
     credentials-provider schedule launchd --every 10
     """,
 )
-@common
-@local
+@local_options
 @environment_option
 @click.pass_obj
 def launchd_command(root: str, /, **options: Any) -> int:
@@ -167,12 +190,12 @@ def launchd_command(root: str, /, **options: Any) -> int:
     codes = [EXIT_OK]
     for job in plans(root, options):
         if options["install"]:
-            first = _or_usage_error(launchd.install, job)
+            first = launchd.install(job)
             click.echo(f"Installed {launchd.path_of(job.name)}")
             codes.append(_show_first_run(first))
             continue
         hidden = dict.fromkeys(job.environment, "(this shell's)")
-        text = _or_usage_error(launchd.agent, dataclasses.replace(job, environment=hidden))
+        text = launchd.agent(dataclasses.replace(job, environment=hidden))
         click.echo(f"<!-- {launchd.path_of(job.name)} -->\n{text}")
     return max(codes)
 
@@ -188,28 +211,18 @@ def launchd_command(root: str, /, **options: Any) -> int:
     credentials-provider schedule windows --every 10
     """,
 )
-@common
-@place
+@jobs_options
 @click.pass_obj
 def windows_command(root: str, /, **options: Any) -> int:
     """Print a task for Windows' Task Scheduler, as XML for schtasks /Create /XML.
 
     With --rotate, the task that rotates is printed instead: create both.
     """
-    job = plans(root, options)[-1]
-    click.echo(_or_usage_error(windows.task, job), nl=False)
+    click.echo(windows.task(plans(root, options)[-1]), nl=False)
     return EXIT_OK
 
 
 command.add_command(kubernetes.command)
-
-
-def _or_usage_error(make: Callable[..., Any], *arguments: Any) -> Any:
-    """A value that cannot stand where it has to is a mistake of usage."""
-    try:
-        return make(*arguments)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
 
 
 def _show_first_run(first: FirstRun, *, err: bool = False) -> int:
@@ -226,30 +239,11 @@ def _removed(paths: Sequence[str]) -> int:
     return EXIT_OK
 
 
-def _make_folder(path: str) -> None:
-    try:
-        make_folders(path)
-    except OSError as error:
-        raise StorageError(
-            f"{error.filename} cannot be made: {error.strerror}",
-            hint="Check its owner and permissions. For your own units, add --user.",
-        ) from None
-
-
-def _credential(text: str) -> tuple[str, str]:
-    name, colon, path = text.partition(":")
-    if not colon or not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or not path:
-        raise click.BadParameter(f"{text!r} is not NAME:PATH", param_hint="'--load-credential'")
-    return name, os.path.abspath(path)
-
-
 def _owner(folder: str) -> str:
-    import pwd  # where systemd is, it is
-
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
-    uid = os.stat(folder).st_uid
+    path = Path(folder)
+    while not path.exists():
+        path = path.parent
     try:
-        return pwd.getpwuid(uid).pw_name
+        return path.owner()
     except KeyError:
-        return str(uid)
+        return str(path.stat().st_uid)

@@ -11,10 +11,11 @@ import click
 
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import warn
+from credentials_provider.cli.options import flags_of
 from credentials_provider.cli.schedule.planning import (
     NAME_TYPE,
     check_generate_options,
-    common,
+    common_options,
     environment_option,
     passed_variables,
 )
@@ -29,10 +30,10 @@ from credentials_provider.identities.reading import (
 from credentials_provider.identities.sinks import sinks_of
 from credentials_provider.run.launching import launch_warnings
 from credentials_provider.schedule import NAME, kubernetes
-from credentials_provider.settings import CLOUDS, HOSTS_VARIABLE, Flags, load_settings
+from credentials_provider.settings import CLOUDS, HOSTS_VARIABLE, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
@@ -61,7 +62,8 @@ _PORT = 443
     credentials-provider schedule kubernetes --kind deployment --namespace agents
     """,
 )
-@common
+@common_options
+@click.option("--rotate", "rotates", is_flag=True, hidden=True)  # refused, with the reason
 @click.option(
     "--kind",
     type=click.Choice(["cronjob", "fleet", "deployment", "sidecar"]),
@@ -100,14 +102,8 @@ def command(root: str, /, **options: Any) -> int:
     given = check_generate_options(options["more"], stays=stays)
     if given["identities_file"] or given["output_dir"]:
         raise click.UsageError("The pod has its own --identities-file and --output-dir.")
-    flags = Flags(
-        identities_file=options["identities_file"],
-        env_file=options["env_file"],
-        ca_bundle=options["ca_bundle"],
-        login_base_url=given["login_base_url"],
-        cloud=given["cloud"],
-    )
-    settings = load_settings(flags, os.environ, root)
+    where = {name: options[name] for name in ("identities_file", "env_file", "ca_bundle")}
+    settings = load_settings(flags_of({**given, **where}), os.environ, root)
     there = settings.identities_file_given or os.path.exists(settings.identities_file)
     entries = read_entries(settings).entries if there else []
     if options["wait_for"]:
@@ -147,31 +143,25 @@ def _needs(settings: Settings, entries: Sequence[Entry], names: Sequence[str]) -
     if settings.login_base_url != CLOUDS["public"]:
         values[_LOGIN_HOST] = settings.login_base_url
     files: dict[str, None] = {}
-    for entry in entries:
-        for field, value in _texts(entry):
-            if field.endswith("_env"):
-                variables[value] = ""
-            elif field.endswith("_file") and (path := _in_secret(value)):
-                files[path] = None
+    for field, value in (field for entry in entries for field in entry.fields.items()):
+        if field.endswith("_env") and isinstance(value, str):
+            variables[value] = ""
+        elif field.endswith("_file") and isinstance(value, str) and (path := _in_secret(value)):
+            files[path] = None
     shown = {name: value for name, value in values.items() if value and name not in variables}
-    _warn(settings, entries, {*variables, *shown})
+    for warning in launch_warnings((), settings, entries, {*variables, *shown}):
+        warn(warning)
     urls = [*(authority_base(entry.fields, settings) for entry in entries)]
     urls += [value for name, value in variables.items() if name.lower().endswith("_proxy")]
     ports = {port for url in urls if (port := _port(url)) not in {None, _PORT}}
+    sinks = [each for entry in entries for each in sinks_of(entry, settings.identities_file)]
     return kubernetes.Needs(
         identities=_shown(os.path.abspath(settings.identities_file)),
         files=tuple(files),
         variables=tuple(variables),
         values=shown,
         ca_bundle=settings.ca_bundle,
-        secrets=tuple(
-            dict.fromkeys(
-                sink.secret
-                for entry in entries
-                for sink in sinks_of(entry, settings.identities_file)
-                if sink.secret
-            )
-        ),
+        secrets=tuple(dict.fromkeys(sink.secret for sink in sinks if sink.secret)),
         workload_identity=_workload_identity(entries, settings),
         managed_identity=any("managed_identity" in entry.fields for entry in entries),
         ports=tuple(sorted(port for port in ports if port)),
@@ -181,12 +171,6 @@ def _needs(settings: Settings, entries: Sequence[Entry], names: Sequence[str]) -
 def _shown(path: str) -> str:
     """From here, where it is below."""
     return path.removeprefix(os.path.join(os.getcwd(), "")).replace(os.sep, "/")
-
-
-def _texts(entry: Entry) -> Iterator[tuple[str, str]]:
-    for field, value in entry.fields.items():
-        if isinstance(value, str):
-            yield field, value
 
 
 def _in_secret(value: str) -> str | None:
@@ -220,8 +204,3 @@ def _port(url: str) -> int | None:
         return urlsplit(url if "://" in url else f"http://{url}").port
     except ValueError:
         return None
-
-
-def _warn(settings: Settings, entries: Sequence[Entry], taken: set[str]) -> None:
-    for warning in launch_warnings((), settings, entries, taken):
-        warn(warning)

@@ -1,4 +1,4 @@
-"""What a timer runs: the options that every kind shares, and the plans that they make."""
+"""What a timer runs: the options that several kinds share, and the plans that they make."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from credentials_provider.cli.logs import warn
 from credentials_provider.cli.options import (
     Parsed,
     env_file_option,
+    flags_of,
     identities_file_option,
     output_dir_option,
     with_options,
@@ -24,7 +25,7 @@ from credentials_provider.identities.reading import read_entries
 from credentials_provider.policy import TIMER_INTERVAL
 from credentials_provider.run.launching import launch_warnings, options_of, program
 from credentials_provider.schedule import DAY, NAME, Plan, names_of
-from credentials_provider.settings import Flags, load_settings
+from credentials_provider.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,9 +47,8 @@ def _name(text: str) -> str:
 
 NAME_TYPE = Parsed("name", _name)  # for units, lines and manifests
 
-
 # Those of every kind.
-common = with_options(
+common_options = with_options(
     click.option(
         "--every",
         type=click.Choice([str(n) for n in _MINUTES]),
@@ -61,8 +61,13 @@ common = with_options(
         type=NAME_TYPE,
         default=NAME,
         show_default=True,
-        help="Name of the service and timer.",
+        help="Name of the timer or the manifests.",
     ),
+    click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTION...]"),
+)
+# Those of a job on a machine; `plans` reads them.
+jobs_options = with_options(
+    common_options,
     click.option(
         "--rotate", "rotates", is_flag=True, help="Also rotate secrets: a second job, daily."
     ),
@@ -73,12 +78,13 @@ common = with_options(
         show_default=True,
         help="Options of `identities rotate` for --rotate, in one word.",
     ),
-    click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTION...]"),
+    identities_file_option,
+    output_dir_option,
+    env_file_option,
 )
-place = with_options(identities_file_option, output_dir_option, env_file_option)
-# Those of a timer on this machine.
-local = with_options(
-    place,
+# Those of a job that can be installed on this machine.
+local_options = with_options(
+    jobs_options,
     click.option(
         "--install", is_flag=True, help="Install it in place of an earlier one, and run it once."
     ),
@@ -103,11 +109,7 @@ def plans(root: str, options: dict[str, Any], *, stays: bool = False) -> list[Pl
     metrics_file: str | None = given.get("metrics_file")
     file = options["identities_file"]
     of_systemd = bool(file) and file.startswith("$")  # a file that only the service has
-    flags = Flags(
-        identities_file=None if of_systemd else file,
-        output_dir=options["output_dir"],
-        env_file=options["env_file"],
-    )
+    flags = flags_of({**options, "identities_file": None if of_systemd else file})
     settings = load_settings(flags, os.environ, root)
     start = program(root)
     words = [*start, *(["watch"] if stays else ["generate", "--refresh-ahead"])]
@@ -115,7 +117,13 @@ def plans(root: str, options: dict[str, Any], *, stays: bool = False) -> list[Pl
     if of_systemd:
         words += ["--identities-file", file]
     variables = passed_variables(options.get("names", ()))
-    _warn(start, settings, variables)
+    entries: Sequence[Entry] = ()
+    try:
+        entries = read_entries(settings).entries
+    except CredentialsProviderError as error:
+        warn(error.message)
+    for warning in launch_warnings(start, settings, entries, variables):
+        warn(warning)
     output_dir = os.path.abspath(settings.output_dir)
     writes = (output_dir, os.path.dirname(metrics_file)) if metrics_file else (output_dir,)
     every = 0 if stays else int(options["every"])
@@ -137,9 +145,9 @@ def _rotation(
     """The daily job; it asks the provider that the renewal asks."""
     words = [*start, "identities", "rotate", "--all", "--quiet"]
     words += options_of(settings, tokens=False)
-    for option in ("login_base_url", "cloud", "ca_bundle"):
-        if options[option]:
-            words += ["--" + option.replace("_", "-"), options[option]]
+    for option in ("login-base-url", "cloud", "ca-bundle"):
+        if value := options[option.replace("-", "_")]:
+            words += [f"--{option}", value]
     words += _rotation_words(options["rotate_with"])
     folder = os.path.dirname(os.path.realpath(settings.identities_file))
     _, name = names_of(options["name"])
@@ -161,26 +169,11 @@ def _rotation_words(text: str) -> list[str]:
 
 
 def passed_variables(names: Sequence[str]) -> dict[str, str]:
-    """The variables of `--environment`, with their values.
-
-    Raises:
-        BadParameter: one is not set.
-
-    """
+    """The variables of `--environment`, with their values; one that is not set is refused."""
     for name in names:
         if not _VARIABLE.fullmatch(name) or not os.environ.get(name):
             raise click.BadParameter(f"{name} is not set here", param_hint="'--environment'")
     return {name: os.environ[name] for name in names}
-
-
-def _warn(start: Sequence[str], settings: Settings, given: Mapping[str, str]) -> None:
-    entries: Sequence[Entry] = ()
-    try:
-        entries = read_entries(settings).entries
-    except CredentialsProviderError as error:
-        warn(error.message)
-    for warning in launch_warnings(start, settings, entries, given):
-        warn(warning)
 
 
 def check_generate_options(more: Sequence[str], *, stays: bool = False) -> dict[str, Any]:

@@ -102,9 +102,8 @@ def credentials(exam: Examination) -> Iterator[Check]:
             exam.without_credential.add(name)
         for found in answers:
             if isinstance(found, Failure):
-                yield Check(
-                    "credentials", "failure", found.message, found.remedy, guide.SECRET, (name,)
-                )
+                link = guide.SECRET
+                yield Check("credentials", "failure", found.message, found.remedy, link, (name,))
                 continue
             good += 1
             for warning in found.warnings:

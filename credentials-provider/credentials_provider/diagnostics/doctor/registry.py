@@ -74,14 +74,12 @@ def _said(answer: Answer) -> Check:
     total = document.get("total_count")
     count = total if isinstance(total, int) else len(servers)
     if not count:
-        return Check(
-            "registry",
-            "warning",
-            "the token is accepted and sees no server",
+        seen = "the token is accepted and sees no server"
+        cure = (
             "Give the client a group at the registry (IAM > M2M), or map the token's groups to "
-            f"the registry's scopes. If its IAM answers 403 Forbidden: {guide.GRAPH_FORBIDDEN}",
-            guide.NO_ACCESS,
+            f"the registry's scopes. If its IAM answers 403 Forbidden: {guide.GRAPH_FORBIDDEN}"
         )
+        return Check("registry", "warning", seen, cure, guide.NO_ACCESS)
     return Check("registry", "ok", f"the token is accepted and sees {count} servers")
 
 

@@ -23,12 +23,13 @@ _MOST_PATHS = 10  # in one cure
 def files(exam: Examination) -> Iterator[Check]:
     """Whether the next run can write, and whether others can read what it wrote."""
     folder = exam.settings.output_dir
-    found = list(_folder(folder)) if os.path.lexists(folder) else []
+    exists = os.path.lexists(folder)
+    found = list(_folder(folder)) if exists else []
     yield from found
-    if not os.path.lexists(folder):
+    if not exists:
         yield Check("files", "ok", f"the first run makes {folder}")
     yield from _open(exam.settings.identities_file, folder)
-    if not found and os.path.isdir(folder):
+    if exists and not found:
         yield Check("files", "ok", f"{folder} can be written")
 
 
@@ -39,12 +40,9 @@ def _folder(folder: str) -> Iterator[Check]:
         yield Check("files", "failure", seen, cure)
         return
     if not os.access(folder, os.W_OK | os.X_OK):
-        yield Check(
-            "files",
-            "failure",
-            f"{folder} cannot be written by {_user()}",
-            "Run as its owner, or name another folder with --output-dir.",
-        )
+        seen = f"{folder} cannot be written by {_user()}"
+        cure = "Run as its owner, or name another folder with --output-dir."
+        yield Check("files", "failure", seen, cure)
         return
     if hasattr(os, "statvfs"):
         room = os.statvfs(folder)
@@ -84,9 +82,8 @@ def _open(identities_file: str, folder: str) -> Iterator[Check]:
         seen = f"other users can read {_some(wide)}"
         yield Check("files", "warning", seen, f"chmod 600 {_words(wide)}")
     if tokens and is_open_at(folder):  # a folder without tokens is closed by the first run
-        yield Check(
-            "files", "warning", f"other users can look into {folder}", f"chmod 700 {quoted(folder)}"
-        )
+        seen = f"other users can look into {folder}"
+        yield Check("files", "warning", seen, f"chmod 700 {quoted(folder)}")
 
 
 def _tokens(folder: str) -> Iterator[str]:

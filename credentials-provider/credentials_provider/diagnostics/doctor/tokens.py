@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING, Any
 from credentials_provider.diagnostics import guide
 from credentials_provider.diagnostics.doctor.checks import MOST_IDENTITIES, Check
 from credentials_provider.diagnostics.http import TIMEOUT
+from credentials_provider.diagnostics.inspection import registry
 from credentials_provider.diagnostics.inspection.decoding import find_token
-from credentials_provider.diagnostics.inspection.registry import (
-    mapping_finding,
-    read_group_mappings,
-    registry_findings,
-    validator_of,
-)
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.fields import SECRET_KINDS
 from credentials_provider.identities.reading import authority_base
@@ -79,18 +74,18 @@ def _refusal(name: str, failure: Failure) -> Check:
 
 def claims(exam: Examination, scopes_file: str | None) -> Iterator[Check]:
     """What the registry would say about each token that was minted."""
-    mappings = read_group_mappings(scopes_file) if scopes_file else None
+    mappings = registry.read_group_mappings(scopes_file) if scopes_file else None
     for entry in exam.entries:
         minted = exam.minted.get(entry.name)
         token = find_token(minted.access_token) if minted else None
         if token is None:
             continue
-        validator = validator_of(exam.settings, entry.fields)
+        validator = registry.validator_of(exam.settings, entry.fields)
         # It came from the login host itself, over TLS that was verified.
         now = exam.now - exam.clock_skew  # a clock that is off is reported once, as such
-        findings = registry_findings(token, validator, now, signed=True)
+        findings = registry.registry_findings(token, validator, now, signed=True)
         if mappings is not None:
-            findings.append(mapping_finding(token, mappings))
+            findings.append(registry.mapping_finding(token, mappings))
         if all(finding.ok for finding in findings):
             seen = ", ".join(
                 f"{each.about}: {each.seen}" for each in findings if each.about in _SHOWN

@@ -38,35 +38,31 @@ def timer(exam: Examination, process: Mapping[str, str], root: str) -> Iterator[
     if good := [each.where for each in renewals if each.problem is None]:
         yield Check("timer", "ok", " and ".join(good))
     elif not renewals:
-        yield Check(
-            "timer",
-            "warning",
-            "no timer of this user renews the tokens",
+        seen = "no timer of this user renews the tokens"
+        cure = (
             "`credentials-provider schedule systemd --user --install`, "
-            "`credentials-provider schedule cron --install`, or "
-            "`credentials-provider watch` as a service.",
+            "`credentials-provider schedule cron --install`, or `credentials-provider watch` as a "
+            "service."
         )
-
+        yield Check("timer", "warning", seen, cure)
     yield from _endings(exam, [each for each in found if each.rotation is not None])
 
 
 def _endings(exam: Examination, rotations: Sequence[Timer]) -> Iterator[Check]:
     state = read_state(TokenStore(exam.settings.output_dir))
     for entry in exam.valid[:MOST_IDENTITIES]:
-        seen_last = state.credential_end(entry.name)
-        found = ending(exam.settings, entry, seen_last, lambda: rotations)
+        found = ending(exam.settings, entry, state.credential_end(entry.name), lambda: rotations)
         if found is None:
             continue
-        known = found.expires_on is not None
         seen, cure = found.told(exam.now), ""
         if found.rotated_by == BY_HAND:
             cure = f"R{found.rotation('NAME')[1:]}"
         else:
             seen += f"; {found.rotation(entry.name)}"
-        if not known and found.kind != "certificate_file":
+        if found.expires_on is None and found.kind != "certificate_file":
             asks = "`credentials-provider identities check --check-secret-expiry` asks Graph."
             cure = f"{asks} {cure}".strip()
-        verdict: Verdict = "ok" if known else "skipped"
+        verdict: Verdict = "skipped" if found.expires_on is None else "ok"
         yield Check("rotation", verdict, seen, cure, identity_names=(entry.name,))
 
 
@@ -77,27 +73,19 @@ def last_run(exam: Examination) -> Iterator[Check]:
     except ConfigurationError:
         return  # reported with the identities
     if overdue := status.overdue:
-        yield Check(
-            "last run",
-            "failure",
-            "no run has tried to renew them, though they have been due for a while",
-            "Start the timer, and look at its log: systemctl status, or cron's mail.",
-            identity_names=tuple(overdue),
-        )
+        seen = "no run has tried to renew them, though they have been due for a while"
+        cure = "Start the timer, and look at its log: systemctl status, or cron's mail."
+        yield Check("last run", "failure", seen, cure, identity_names=tuple(overdue))
     for row in status.rows:
         yield from _row(row)
-    if hook := read_state(TokenStore(exam.settings.output_dir)).hook_failure:
-        yield Check(
-            "hook",
-            "warning",
-            f"--on-renew failed at {iso(int(hook.at))}: {hook.message}",
-            "It runs again with the next run. Correct the command if it keeps failing.",
-        )
+    if hook := status.hook_failure:
+        seen = f"--on-renew failed at {iso(int(hook.at))}: {hook.message}"
+        cure = "It runs again with the next run. Correct the command if it keeps failing."
+        yield Check("hook", "warning", seen, cure)
+    seen = "no run has renewed anything here yet"
     if run := status.last_run:
         seen = f"{iso(int(run.finished_at))} was the last that renewed or tried to"
-        yield Check("last run", "ok", seen)
-    else:
-        yield Check("last run", "ok", "no run has renewed anything here yet")
+    yield Check("last run", "ok", seen)
 
 
 def _row(row: Row) -> Iterator[Check]:
@@ -107,10 +95,7 @@ def _row(row: Row) -> Iterator[Check]:
         link = guide.about_code(failure.aadsts) if failure.aadsts else ""
         yield Check("last run", verdict, failure.message, failure.remedy, link, names)
     elif row.state in {"missing", "unreadable", "changed", "clock"}:
-        yield Check(
-            "last run",
-            "warning",
-            f"the token file is {row.state}" if row.state != "clock" else "the clock was set back",
-            "`credentials-provider generate --refresh-ahead` renews it.",
-            identity_names=names,
-        )
+        clock = row.state == "clock"
+        seen = "the clock was set back" if clock else f"the token file is {row.state}"
+        cure = "`credentials-provider generate --refresh-ahead` renews it."
+        yield Check("last run", "warning", seen, cure, identity_names=names)

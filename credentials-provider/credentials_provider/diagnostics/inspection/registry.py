@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from credentials_provider.settings import Settings
 
 _ID_TOKEN_CLAIMS = ("nonce", "at_hash", "c_hash")
+_SECOND_VERSION = "Set accessTokenAcceptedVersion to 2 in the manifest of the gateway's app."
 
 
 class Validator(NamedTuple):
@@ -70,14 +71,8 @@ def registry_findings(
     """
     claims = token.claims
     if token.header.get("alg") == "HS256":
-        return [
-            Finding(
-                "signature",
-                None,
-                "HS256: signed with a secret, like the registry's own tokens",
-                "Only the registry can check it.",
-            )
-        ]
+        seen = "HS256: signed with a secret, like the registry's own tokens"
+        return [Finding("signature", None, seen, "Only the registry can check it.")]
     return [
         _signature(token, signed=signed),
         *_kind(claims),
@@ -114,9 +109,8 @@ def _kind(claims: Mapping[str, Any]) -> Iterator[Finding]:
 def _issuer(claims: Mapping[str, Any], validator: Validator) -> Finding:
     issuer, tenant, base = claims.get("iss"), validator.tenant_id, validator.login_base_url
     if tenant is None:
-        return Finding(
-            "issuer", None, shown(issuer), "Set ENTRA_TENANT_ID to compare it.", guide.IDS
-        )
+        cure = "Set ENTRA_TENANT_ID to compare it."
+        return Finding("issuer", None, shown(issuer), cure, guide.IDS)
     if issuer in (f"{base}/{tenant}/v2.0", f"https://sts.windows.net/{tenant}/"):
         return Finding("issuer", True, shown(issuer))
     cure = _issuer_cure(str(claims.get("tid")), validator)
@@ -148,13 +142,8 @@ def _audience(claims: Mapping[str, Any], validator: Validator) -> Finding:
     found, gateway = audiences(claims), validator.gateway
     text = ", ".join(shown(each) for each in found) or "none"
     if gateway is None:
-        return Finding(
-            "audience",
-            None,
-            text,
-            "Set ENTRA_CLIENT_ID (the gateway's application) to compare it.",
-            guide.IDS,
-        )
+        cure = "Set ENTRA_CLIENT_ID (the gateway's application) to compare it."
+        return Finding("audience", None, text, cure, guide.IDS)
     if {gateway, f"api://{gateway}", validator.application_id_uri} & {*found}:
         return Finding("audience", True, f"{text}, the gateway")
     own = application(claims)
@@ -183,41 +172,29 @@ def _times(claims: Mapping[str, Any], now: float) -> Finding:
 
 
 def _client(claims: Mapping[str, Any]) -> Finding:
-    client = claims.get("azp")
-    if client:
+    if client := claims.get("azp"):
         return Finding("client", True, shown(client))
-    return Finding(
-        "client",
-        None,
-        "no azp: the registry takes the token for the gateway's own application"
-        + (" (a v1 token has appid instead)" if claims.get("appid") else ""),
-        "Set accessTokenAcceptedVersion to 2 in the manifest of the gateway's app.",
-        guide.EXPOSE_API,
-    )
+    first = " (a v1 token has appid instead)" if claims.get("appid") else ""
+    seen = f"no azp: the registry takes the token for the gateway's own application{first}"
+    return Finding("client", None, seen, _SECOND_VERSION, guide.EXPOSE_API)
 
 
 def _groups(claims: Mapping[str, Any]) -> Finding:
-    if found := groups_of(claims):
+    if groups := groups_of(claims):
         where = "groups" if claims.get("groups") else "roles"
-        return Finding("groups", True, f"{len(found)} in {where}")
+        return Finding("groups", True, f"{len(groups)} in {where}")
     if not claims.get("azp"):
-        return Finding(
-            "groups",
-            False,
+        seen = (
             "neither groups nor roles, and no azp: the registry cannot look the client up and "
-            "grants nothing",
-            "Set accessTokenAcceptedVersion to 2 in the manifest of the gateway's app.",
-            guide.EXPOSE_API,
+            "grants nothing"
         )
-    overage = "more than 200 groups, so the token has none"
-    return Finding(
-        "groups",
-        None,
-        (overage if has_overage(claims) else "neither groups nor roles in the token")
-        + ": the registry uses the groups that it knows for this client",
-        "--registry-url shows the registry the token and tells what it may see.",
-        guide.OVERAGE if has_overage(claims) else guide.NO_GROUPS,
-    )
+        return Finding("groups", False, seen, _SECOND_VERSION, guide.EXPOSE_API)
+    found, link = "neither groups nor roles in the token", guide.NO_GROUPS
+    if has_overage(claims):
+        found, link = "more than 200 groups, so the token has none", guide.OVERAGE
+    seen = f"{found}: the registry uses the groups that it knows for this client"
+    cure = "--registry-url shows the registry the token and tells what it may see."
+    return Finding("groups", None, seen, cure, link)
 
 
 # The registry's scopes
@@ -234,13 +211,11 @@ def read_group_mappings(path: str) -> dict[str, list[str]]:
 
     """
     try:
+        files = [path]
         if os.path.isdir(path):
-            files = [os.path.join(path, each) for each in sorted(os.listdir(path))]
-            documents = [
-                each for file in files if file.endswith(".json") for each in _documents(file)
-            ]
-        else:
-            documents = _documents(path)
+            names = sorted(each for each in os.listdir(path) if each.endswith(".json"))
+            files = [os.path.join(path, each) for each in names]
+        documents = [each for file in files for each in _documents(file)]
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or "it is not JSON or YAML"
         raise ConfigurationError(
