@@ -53,7 +53,7 @@ def _read() -> dict[str, Any]:
     return document
 
 
-# Now: what there is to explain may be that no file can be opened any more.
+# Now: that no file can be opened any more may be what has to be explained.
 _TABLES = _read()
 
 
