@@ -46,8 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "--purge/--keep",
     default=True,
-    help="Delete its token (in its sinks, too) and its files in .secrets, or keep them. "
-    "Default: --purge",
+    help="Delete its token (in its sinks, too) and its files in .secrets, or keep them.",
 )
 @click.option(
     "--at-registry",
@@ -127,7 +126,6 @@ def _delete_accounts(
     "--to",
     type=click.Choice(["files", "env"]),
     default="files",
-    show_default=True,
     help="Private files in .secrets beside the identities file, or the .env file.",
 )
 @with_options(file_options)
