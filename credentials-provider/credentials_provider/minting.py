@@ -67,6 +67,11 @@ class Failure:
         return f"{self.message} ({codes})" if codes else self.message
 
     @property
+    def traced(self) -> str:
+        """The cause, with the trace ID that Microsoft's support asks for."""
+        return f"{self.cause}; Trace ID {self.trace_id}" if self.trace_id else self.cause
+
+    @property
     def is_busy(self) -> bool:
         """Whether another run was at it, which renews as well."""
         return self.kind == "storage" and self.transient
