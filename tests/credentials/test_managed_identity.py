@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import jwt
 import pytest
@@ -492,6 +492,7 @@ def test_each_host_is_asked_as_it_wants_to_be(host: str, monkeypatch: pytest.Mon
     (request,) = scripted.requests
     assert f"{request.method} {request.url}".startswith(line)
     assert fields_of(request) == {"resource": RESOURCE, **fields}
+    assert quote(RESOURCE, safe="") in f"{request.url} {request.body!s}"
     assert request.headers == {"Accept-Encoding": "identity", **headers}
     assert request.timeout == TIMEOUT
     found = metadata.find_endpoint(env)
