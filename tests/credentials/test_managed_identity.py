@@ -485,7 +485,8 @@ HOSTS: dict[str, tuple[dict[str, str], str, dict[str, str], dict[str, str]]] = {
 def test_each_host_is_asked_as_it_wants_to_be(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Method, address, parameters and headers; what proves who asks is in no repr."""
     env, line, fields, headers = HOSTS[host]
-    scripted = Scripted((200, {"access_token": access_token(**MINE), "expires_in": "3599"}))
+    said = {"access_token": access_token(**MINE), "expires_in": "3599"}
+    scripted = Scripted((200, {**said, "token_type": None, "expires_on": "in an hour"}))
     result = asked(scripted, monkeypatch, CLIENT if "client" in str(fields) else True, **env)
     assert isinstance(result, Minted), result
     assert (result.attempts, result.credential, result.expires_in) == (1, "managed_identity", 3599)
@@ -597,6 +598,7 @@ def test_the_machines_own_trouble_is_told_as_its_own(monkeypatch: pytest.MonkeyP
     assert (told.kind, told.transient) == ("secret_unavailable", True)
     assert "10.0.0.4 does not answer (refused)" in told.message
     told = refused(asked(Scripted(Trouble("bad_response", "too_large")), monkeypatch))
+    assert told.kind == "bad_response"
     assert "Azure portal" in told.remedy
     told = refused(asked(Scripted((200, "<html>")), monkeypatch))
     assert "web page" in told.message

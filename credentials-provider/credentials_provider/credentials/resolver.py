@@ -292,15 +292,14 @@ class Resolver:
         self, field: str, what: str, content: bytes, password: str | None, warnings: tuple[str, ...]
     ) -> Credential:
         # Only a run with a certificate needs the library that reads them.
-        from credentials_provider.credentials.certificates import CertificateError, load_certificate
+        from credentials_provider.credentials.certificates import load_certificate
 
         try:
-            certificate = load_certificate(content, password, self._now())
-        except CertificateError as error:
-            raise SecretUnavailableError(f"{what} {error.problem}", error.remedy) from None
-        for_msal = {"private_key": certificate.key, "public_certificate": certificate.pem}
+            for_msal, end = load_certificate(content, password, self._now())
+        except SecretUnavailableError as error:
+            raise SecretUnavailableError(f"{what} {error.message}", error.hint or "") from None
         found = Credential(field, for_msal, warnings=warnings)
-        return self._with_expiry(found, certificate.expires_on, f"the certificate in {what}")
+        return self._with_expiry(found, end, f"the certificate in {what}")
 
     def certificate_end(self, identity: Identity) -> float | None:
         """When the certificate of an identity's file ends, epoch seconds; None: it is not known.

@@ -62,7 +62,7 @@ class GivenUpError(Exception):
 class Response:
     """What msal wants of a response."""
 
-    status_code = _OK  # all else is told without msal
+    status_code = _OK  # every other ends before msal sees it
     headers: Mapping[str, str] = {}  # msal would throttle by Retry-After, and we retry below
 
     def __init__(self, document: Mapping[str, Any]) -> None:
