@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -276,7 +275,7 @@ def test_a_machine_that_slept_makes_new_connections_once(clock: Clock) -> None:
 
 
 def test_a_connection_whose_other_side_is_gone_is_noticed(bench: Bench, idp: Emulator) -> None:
-    """The system asks for it from time to time; no deadline of ours ends a tool that takes long."""
+    """The system asks for it from time to time; a tool may take as long as it likes."""
     bench.answer = bench.drip
     plain, tls = Handle(), Handle()
     bench.stream(handle=plain)
@@ -287,7 +286,7 @@ def test_a_connection_whose_other_side_is_gone_is_noticed(bench: Bench, idp: Emu
         used = handle._socket
         assert used is not None
         assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    assert type(tls._socket) is ssl.SSLSocket
+        assert used.gettimeout() is None
     found.read()
     channel.close()
 
