@@ -221,3 +221,22 @@ def test_a_key_goes_into_an_object_alone() -> None:
 def test_a_key_that_stands_twice_is_removed_with_its_own_comma() -> None:
     """The last of the two, which is the one that counts for most readers."""
     assert json_text.remove('{"a": 1, "b": 2, "a": 3}', ("a",)) == '{"a": 1, "b": 2}'
+
+
+def test_null_is_an_object_that_is_yet_to_be() -> None:
+    """As assistants write it where they have no servers."""
+    text = json_text.put('{"mcpServers": null, "x": 1}\n', ("mcpServers", "one"), {"b": 1})
+    assert json_text.parse(text) == {"mcpServers": {"one": {"b": 1}}, "x": 1}
+
+
+def test_what_is_there_already_stays_as_it_was_written() -> None:
+    """To the letter."""
+    text = '{"a":[ 1,2 ], "b": 1.0}'
+    assert json_text.put(text, ("a",), [1, 2]) == text
+    assert json_text.put(text, ("b",), 1) == text
+
+
+def test_an_element_is_added_in_the_layout_of_the_last_two() -> None:
+    """The first one can stand beside the bracket."""
+    text = '[{"a": 1},\n  {"b": 2}]\n'
+    assert json_text.append(text, {"c": 3}) == '[{"a": 1},\n  {"b": 2},\n  {"c": 3}]\n'
