@@ -240,3 +240,17 @@ def test_an_element_is_added_in_the_layout_of_the_last_two() -> None:
     """The first one can stand beside the bracket."""
     text = '[{"a": 1},\n  {"b": 2}]\n'
     assert json_text.append(text, {"c": 3}) == '[{"a": 1},\n  {"b": 2},\n  {"c": 3}]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "left"),
+    [
+        ('{\r\n  "a": 1,\r\n  "b": 2\r\n}', "b", '{\r\n  "a": 1\r\n}'),
+        ('{\r\n  "a": 1,\r\n  "b": 2\r\n}', "a", '{\r\n  "b": 2\r\n}'),
+        ('{\n  "a": 1\n}\n', "a", "{}\n"),
+        ('{"x": {\n    "a": 1,\n  }\n}', "x", "{}"),
+    ],
+)
+def test_a_removed_member_leaves_no_line_behind(text: str, key: str, left: str) -> None:
+    """Nor half of a line's end."""
+    assert json_text.remove(text, (key,)) == left
