@@ -254,3 +254,26 @@ def test_an_element_is_added_in_the_layout_of_the_last_two() -> None:
 def test_a_removed_member_leaves_no_line_behind(text: str, key: str, left: str) -> None:
     """Nor half of a line's end."""
     assert json_text.remove(text, (key,)) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "content", "expected"),
+    [
+        ('{"a": {}}', ("a",), {"b": 1}, '{"a": {\n  "b": 1\n}}'),
+        ('{"a": {"b": 1}}', ("a",), {"c": 2}, '{"a": {"c": 2}}'),
+        ('{\n "a": {\n  "b": 1\n }\n}', ("a",), {"c": 2}, '{\n "a": {\n  "c": 2\n }\n}'),
+        ('{"a": 1,}', ("b",), 2, '{"a": 1, "b": 2}'),
+        ('{\n    "a": {}\n}', ("a", "b"), 1, '{\n    "a": {\n        "b": 1\n    }\n}'),
+    ],
+)
+def test_a_value_is_written_in_the_layout_around_it(
+    text: str, path: tuple[str, ...], content: object, expected: str
+) -> None:
+    """On one line where the old value was, else indented as the rest."""
+    assert json_text.put(text, path, content) == expected
+
+
+def test_a_text_of_comments_alone_is_empty() -> None:
+    """Whatever its comments hold."""
+    assert json_text.is_empty("// {}\n/* x\n*/ \n")
+    assert not json_text.is_empty("// x\n{}")
