@@ -19,7 +19,6 @@ from credentials_provider.identities import editing
 from credentials_provider.lifecycle import graph_credentials, journal, rotating
 from credentials_provider.lifecycle.proving import LifecycleError
 from credentials_provider.lifecycle.rotating import Plan, Step
-from credentials_provider.settings import Flags, load_settings
 from support import Listener, Project, apps, assert_no_secret, entry, renew
 
 if TYPE_CHECKING:
@@ -66,13 +65,7 @@ class Rotations:
 
     @property
     def settings(self) -> Settings:
-        flags = Flags(
-            identities_file=self.project.identities_file,
-            output_dir=self.project.output,
-            login_base_url=self.project.idp.base_url,
-            ca_bundle=self.project.idp.ca_file,
-        )
-        return load_settings(flags, {}, self.project.folder)
+        return self.project.settings()
 
     def __call__(self, plan: Plan = PLAN, **changes: Any) -> Step:
         return rotating.rotate(
