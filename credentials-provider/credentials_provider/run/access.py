@@ -53,6 +53,11 @@ class ValidToken:
     def token(self) -> str:
         return str(self.document["access_token"])
 
+    @property
+    def refresh_at(self) -> float:
+        record = parse_record(self.document)
+        return record.refresh_at if isinstance(record, TokenRecord) else self.expires_on
+
     def __repr__(self) -> str:
         return f"ValidToken(expires_on={self.expires_on})"
 
@@ -61,10 +66,9 @@ class NoTokenError(CredentialsProviderError):
     """The identity has no valid token."""
 
     def __init__(self, identity_name: str, failure: Failure | None) -> None:
-        why = failure.cause if failure else "its token file went away while it was read"
-        trace = f"; Trace ID {failure.trace_id}" if failure and failure.trace_id else ""
+        why = failure.traced if failure else "its token file went away while it was read"
         super().__init__(
-            f"no token for {identity_name}: {why}{trace}", hint=failure.remedy if failure else None
+            f"no token for {identity_name}: {why}", hint=failure.remedy if failure else None
         )
         self.identity_name = identity_name
         self.failure = failure
@@ -82,13 +86,7 @@ def get_token(
 
     Tokens with a shorter life than that are given with half of their life or more. A token that
     could not be renewed is given for as long as it is valid, and the result says so.
-
-    Args:
-        options: settings and limits; `force` renews whatever is on disk.
-        name: the identity.
-        min_ttl: seconds.
-        observer: receives the warnings, if something is renewed.
-        now: epoch seconds.
+    `options.force` renews whatever is on disk; `now` gives epoch seconds.
 
     Raises:
         NoTokenError: there is no valid token.
@@ -186,12 +184,9 @@ def only_name(entries: Sequence[Entry], path: str) -> str:
 
 
 def _read(store: TokenStore, name: str) -> tuple[dict[str, Any], TokenRecord] | None:
-    """A token file's content and times, from one reading; None where there is nothing to use."""
-    document = store.document(f"{name}.json")
-    record = parse_record(document) if document is not None else None
-    if document is None or not isinstance(record, TokenRecord):
-        return None
-    return _checked(document, store.path(name)), record
+    if found := store.token(name):
+        _checked(found[0], store.path(name))
+    return found
 
 
 def _checked(document: dict[str, Any], source: str) -> dict[str, Any]:
