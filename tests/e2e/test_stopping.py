@@ -43,7 +43,7 @@ def test_a_signal_in_the_first_moments_brings_no_traceback(
         assert ran.code in {0, 130, 143, -number, -signal.SIGTERM}
 
 
-def test_a_thread_that_is_left_behind_crashes_no_end(project: Project, run: Command) -> None:
+def test_a_thread_that_is_left_behind_crashes_no_end(run: Command) -> None:
     """At a process's end OpenSSL clears itself away, also under a thread that is at work in it."""
     left_behind = (
         "import ssl, sys, threading, time; from credentials_provider.__main__ import main\n"
