@@ -161,7 +161,7 @@ def _rotation_words(text: str) -> list[str]:
     except ValueError as error:
         raise click.BadParameter(f"{text!r}: {error}", param_hint="'--rotate-with'") from None
     given = rotate.make_context("rotate", [*words]).params
-    if given["names"] or given["finish"] or given["dry_run"]:
+    if given["names"] or given["finish_only"] or given["dry_run"]:
         raise click.BadParameter(
             "takes options of a rotation of all identities", param_hint="'--rotate-with'"
         )
