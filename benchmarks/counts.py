@@ -79,10 +79,10 @@ def _checks(folder: str) -> Iterator[Check]:
     yield (
         "nothing due: modules beyond click's",
         len(modules(PROGRAM, one.folder, *ahead) - click),
-        42,
+        36,
     )
-    yield "token: modules beyond click's", len(modules(PROGRAM, one.folder, *token) - click), 42
-    yield "status: modules beyond click's", len(modules(PROGRAM, one.folder, *status) - click), 46
+    yield "token: modules beyond click's", len(modules(PROGRAM, one.folder, *token) - click), 36
+    yield "status: modules beyond click's", len(modules(PROGRAM, one.folder, *status) - click), 40
     if not can_trace():
         print("no strace that may trace: no system calls are counted")
         return
@@ -90,7 +90,7 @@ def _checks(folder: str) -> Iterator[Check]:
     single = system_calls(PROGRAM, one.folder, *ahead)
     several = system_calls(PROGRAM, many.folder, *ahead)
     beyond = _steps(single) - _steps(system_calls(NOTHING, one.folder))
-    yield "nothing due: system calls beyond click's", beyond, 750
+    yield "nothing due: system calls beyond click's", beyond, 650
     yield (
         "nothing due: system calls an identity",
         (_steps(several) - _steps(single)) / (MANY - 1),

@@ -54,6 +54,7 @@ class CredentialsProviderError(Exception):
     """Base of every error that the program reports to its user."""
 
     exit_code = EXIT_FAILED
+    identity_name: str | None = None  # where it is about one
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

@@ -56,3 +56,10 @@ class Failure:
     clock_skew: float | None = None  # this machine's clock minus the provider's, seconds
     warnings: tuple[str, ...] = ()  # about the credential
     problems: tuple[Problem, ...] = ()  # of the entry, for the kind configuration
+
+    @property
+    def cause(self) -> str:
+        """The message, and in brackets the provider's codes where it gave some."""
+        number = f"AADSTS{self.aadsts}" if self.aadsts else None
+        codes = ", ".join(code for code in (self.error, number) if code)
+        return f"{self.message} ({codes})" if codes else self.message

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, cast
 
-from credentials_provider.assistants.bridge.output import Output
-from credentials_provider.assistants.bridge.pump import Pump
+from credentials_provider.assistants.bridge.pump import Output, Pump
 from credentials_provider.assistants.bridge.remote import Remote
 from credentials_provider.transport.streaming import Channel
 from support import PATIENCE

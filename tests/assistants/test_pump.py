@@ -9,12 +9,13 @@ import json
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from assistants.piping import (
     MODERN,
+    VERSION,
     Asked,
     Line,
     LittleServer,
@@ -25,10 +26,17 @@ from assistants.piping import (
     meta,
     result,
 )
+from credentials_provider.assistants.bridge import http_transport
+from credentials_provider.assistants.bridge.http_transport import HttpTransport
+from credentials_provider.assistants.bridge.messages import LARGE
+from credentials_provider.assistants.bridge.remote import Remote
+from credentials_provider.transport.streaming import Channel
 from support import closed_port, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from credentials_provider.assistants.bridge.tokens import Tokens
 
     Answer = Callable[[Asked], Reply | Iterator[bytes]]
 
@@ -155,9 +163,11 @@ def test_an_error_of_no_call_in_a_stream_belongs_to_its_request() -> None:
 def test_no_call_is_left_without_its_answer(reply: Reply) -> None:
     """Whatever the server does in place of one."""
     with bridged(usual(lambda _: reply)) as (server, bridge):
-        assert (
-            "check before you try again" in bridge.ask("tools/call", 3, **CALL)["error"]["message"]
-        )
+        said = bridge.ask("tools/call", 3, **CALL)["error"]["message"]
+        assert "check before you try again" in said
+        ended = "ended its answer without a result" in said
+        assert ended != ("broke before its answer came" in said)
+        assert ended == (not reply.cut and reply.status != 0)
         assert len(server.posts("tools/call")) == 1
 
 
@@ -237,6 +247,16 @@ def test_what_was_not_done_or_does_no_harm_is_said_again(method: str, reply: Rep
         assert len(server.posts(method)) == 2
 
 
+@pytest.mark.parametrize("method", ["initialize", "subscriptions/listen"])
+def test_what_begins_something_is_not_begun_again_after_a_cut(method: str) -> None:
+    """The client learns that it lost what came in between."""
+    cut = Reply(200, {"jsonrpc": "2.0", "id": 3, "result": {"text": "x" * 1000}}, cut=True)
+    with bridged(lambda asked: Reply(405) if asked.method == "GET" else cut) as (server, bridge):
+        said = bridge.ask(method, 3)["error"]["message"]
+        assert "broke before its answer came" in said
+        assert len(server.posts(method)) == 1
+
+
 def test_a_pause_that_the_server_asks_for_is_obeyed() -> None:
     """One request in place of many, and an answer at once that says how long."""
     pause = Reply(429, {"detail": "slow down"}, {"retry-after": "120"})
@@ -264,6 +284,15 @@ def test_a_refused_token_gets_another_once() -> None:
         assert "--header-name" in message
         tokens = [asked.headers["authorization"] for asked in server.posts("tools/call")]
         assert len(tokens) == len(set(tokens)) == 2
+
+
+def test_a_401_is_told_in_our_words_whatever_its_body() -> None:
+    """The server's own error knows nothing of a header or an identity."""
+    error = {"code": -32001, "message": "no session for you"}
+    reply = Reply(401, {"jsonrpc": "2.0", "id": 3, "error": error})
+    with bridged(usual(lambda _: reply)) as (_, bridge):
+        said = bridge.ask("tools/call", 3, **CALL)["error"]["message"]
+        assert 'refuses a new token of this identity (401): "no session for you"' in said
 
 
 class Refused(NoTokens):
@@ -405,7 +434,8 @@ def test_a_name_that_nobody_knows_is_told() -> None:
     """RFC 2606: no name ends in .invalid."""
     with contextlib.closing(Line("https://mcp.invalid/mcp")) as bridge:
         message = bridge.ask("initialize", 1)["error"]["message"]
-        assert "could not be resolved. Check the spelling of the server's address" in message
+        assert "could not be resolved. Check this machine's network and DNS, and the" in message
+        assert "the spelling of the server's address" in message
 
 
 def test_a_proxy_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,6 +501,59 @@ def test_a_session_that_is_lost_is_made_anew(forgotten: Reply) -> None:
     ]
 
 
+def test_a_session_that_is_lost_at_every_try_is_told() -> None:
+    """Three tries; a server must not be asked for ever."""
+
+    def answer(asked: Asked) -> Reply:
+        method = asked.message.get("method")
+        return Reply(404) if method in {"tools/call", "note"} else hello(asked) or Reply(202)
+
+    with bridged(answer) as (server, bridge):
+        bridge.begin()
+        assert "broke before" in bridge.ask("tools/call", 3, **CALL)["error"]["message"]
+        assert len(server.posts("tools/call")) == 3
+
+
+def test_a_notice_is_sent_again_in_a_new_session_and_no_third_time(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Nobody waits for an answer, so the log says that it did not get there."""
+    said = ""
+
+    def answer(asked: Asked) -> Reply:
+        return Reply(404) if asked.message.get("method") == "note" else hello(asked) or Reply(202)
+
+    with bridged(answer) as (server, bridge):
+        bridge.begin()
+        bridge.send({"jsonrpc": "2.0", "method": "note"})
+        bridge.hang_up()
+        said += capfd.readouterr().err
+        assert "has no MCP server at this path (404)" in said
+        assert len(server.posts("note")) == 2
+
+
+def test_notices_take_one_connection() -> None:
+    """Each is free for the next once its notice was taken."""
+    ports: list[int] = []
+    with bridged(usual(lambda asked: Reply(body=result(asked)))) as (server, bridge):
+        bridge.begin()
+        bridge.send({"jsonrpc": "2.0", "method": "note"})
+        until(lambda: len(server.posts("note")) == 1)
+        server.on_connect = ports.append
+        for _ in range(3):
+            bridge.send({"jsonrpc": "2.0", "method": "note"})
+        until(lambda: len(server.posts("note")) == 4)
+        assert ports == []
+
+
+def test_a_call_without_a_session_makes_none() -> None:
+    """What the protocol of 2026 is refused with is no lost session, whatever came before."""
+    with bridged(usual(lambda _: Reply(404))) as (server, bridge):
+        bridge.begin()
+        assert "(404)" in bridge.ask_modern("tools/call", 3, **CALL)["error"]["message"]
+        assert len(server.posts("initialize")) == 1
+
+
 @pytest.mark.parametrize("version", ["2024-11-05", None])
 def test_a_new_session_that_is_another_one_is_not_taken(version: str | None) -> None:
     """The client agreed on the first one's version: it has to begin again itself."""
@@ -524,6 +607,87 @@ def test_a_stream_that_breaks_goes_on_where_it_ended() -> None:
         bridge.begin()
         assert "result" in bridge.ask("tools/call", 3, **CALL)
         assert len(server.posts("tools/call")) == 1
+        (resumed,) = [asked for asked in server.asked if "last-event-id" in asked.headers]
+        assert resumed.headers["mcp-session-id"] == "s1"
+        assert resumed.headers["mcp-protocol-version"] == VERSION
+
+
+def test_a_stream_that_is_answered_is_not_asked_for_its_rest() -> None:
+    """Its call has all that it waits for."""
+
+    def answer(asked: Asked) -> Iterator[bytes]:
+        return iter([event(result(asked), id="1")])
+
+    with bridged(usual(answer)) as (server, bridge):
+        bridge.begin()
+        assert "result" in bridge.ask("tools/call", 3, **CALL)
+        assert "result" in bridge.ask("tools/call", 4, **CALL)
+        bridge.hang_up()
+        assert not any("last-event-id" in asked.headers for asked in server.asked)
+
+
+@pytest.mark.parametrize("reply", [Reply(405), Reply(200, {}), Reply(404, b"gone")])
+def test_a_server_that_gives_no_rest_is_told(reply: Reply) -> None:
+    """Asked once; the call is not repeated, since it may have been done."""
+
+    def answer(asked: Asked) -> Reply | Iterator[bytes]:
+        if "last-event-id" in asked.headers:
+            return reply
+        return hello(asked) or iter([event("", id="4", retry="1")])
+
+    with bridged(answer) as (server, bridge):
+        bridge.begin()
+        said = bridge.ask("tools/call", 3, **CALL)["error"]["message"]
+        assert "broke before its answer came" in said
+        assert sum("last-event-id" in asked.headers for asked in server.asked) == 1
+
+
+def test_the_pause_before_a_rest_is_the_stream_s_and_ends_with_the_program() -> None:
+    """A program that ends asks for nothing more."""
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> bool:
+        pauses.append(seconds)
+        return True
+
+    server = LittleServer(lambda _: iter([event("", id="4", retry="70")]))
+    channel = Channel(server.url, None)
+    remote = Remote(server.url, "Authorization", cast("Tokens", NoTokens()), channel, sleep)
+    transport = HttpTransport(remote, lambda _: None, sleep)
+    call = transport.calls.open({"id": 1, "method": "tools/call"}, b"{}")
+    assert call is not None
+    transport.ask(call)
+    assert (pauses, len(server.asked)) == ([0.07], 1)
+    channel.close()
+    server.close()
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_stream_that_stays_open_after_its_answer_holds_nothing(
+    monkeypatch: pytest.MonkeyPatch, *, resumed: bool
+) -> None:
+    """Its thread and its connection end soon, also where it is the rest of another stream."""
+    monkeypatch.setattr(http_transport, "REST_OF_STREAM", 0.05)
+    free = threading.Event()
+
+    def open_end(number: int) -> Iterator[bytes]:
+        yield event({"jsonrpc": "2.0", "id": number, "result": {}}, id="9")
+        free.wait(60)
+
+    def answer(asked: Asked) -> Reply | Iterator[bytes]:
+        if "last-event-id" in asked.headers:
+            return open_end(3)
+        if resumed:  # by another connection
+            headers = {"content-type": "text/event-stream", "connection": "close"}
+            return hello(asked) or Reply(200, event("", id="4", retry="1"), headers)
+        return hello(asked) or open_end(3)
+
+    with bridged(answer) as (_, bridge):
+        bridge.begin()
+        before = set(threading.enumerate())
+        assert "result" in bridge.ask("tools/call", 3, **CALL)
+        until(lambda: not any("_answer" in t.name for t in {*threading.enumerate()} - before))
+        free.set()
 
 
 def test_what_the_server_says_by_itself_is_heard_again_after_a_break() -> None:
@@ -592,6 +756,20 @@ def test_the_name_of_what_is_asked_for_is_a_header(name: str, header: str) -> No
         assert "mcp-session-id" not in found
 
 
+def test_a_notice_states_the_version_too() -> None:
+    """It has no `_meta` of its own in which a server could find it."""
+    with bridged(
+        lambda asked: Reply(202) if "id" not in asked.message else Reply(body=result(asked))
+    ) as (
+        server,
+        bridge,
+    ):
+        bridge.ask_modern("ping", 1)
+        bridge.send({"jsonrpc": "2.0", "method": "note"})
+        until(lambda: server.posts("note"))
+        assert server.posts("note")[0].headers["mcp-protocol-version"] == MODERN
+
+
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -652,6 +830,137 @@ def test_arguments_that_a_tool_wants_are_headers() -> None:
         }
 
 
+def test_a_large_list_of_tools_is_read_as_well() -> None:
+    """Large results of other calls are only passed on."""
+    tool = {"name": "weather", "inputSchema": SCHEMA, "description": "x" * (LARGE + 1)}
+
+    def answer(asked: Asked) -> Reply:
+        listed = asked.message["method"] == "tools/list"
+        return Reply(body=result(asked, {"tools": [tool]} if listed else None))
+
+    with bridged(answer) as (server, bridge):
+        bridge.ask_modern("tools/list", 1)
+        bridge.ask_modern("tools/call", 2, name="weather", arguments={"region": "west"})
+        assert server.asked[-1].headers["mcp-param-region"] == "west"
+
+
+def test_a_large_hello_is_read_as_well() -> None:
+    """What follows has the version that it agreed on."""
+
+    def answer(asked: Asked) -> Reply:
+        if asked.message.get("method") != "initialize":
+            return hello(asked) or Reply(body=result(asked))
+        return Reply(body=result(asked, {"protocolVersion": VERSION, "text": "x" * (LARGE + 1)}))
+
+    with bridged(answer) as (server, bridge):
+        bridge.begin()
+        bridge.ask("ping", 1)
+        assert server.posts("ping")[0].headers["mcp-protocol-version"] == VERSION
+
+
+def test_a_stream_of_2026_that_breaks_is_not_resumed() -> None:
+    """That protocol has no way to ask for the rest."""
+
+    def answer(_: Asked) -> Iterator[bytes]:
+        return iter([event({"jsonrpc": "2.0", "method": "notifications/progress"}, id="4")])
+
+    with bridged(answer) as (server, bridge):
+        said = bridge.ask_modern("tools/call", 3, **CALL)["error"]["message"]
+        assert "ended its answer without a result" in said
+        assert [asked.method for asked in server.asked] == ["POST"]
+
+
+def mismatch(asked: Asked) -> Reply:
+    """The refusal of a request for its headers."""
+    error = {"code": -32020, "message": "Header mismatch"}
+    return Reply(400, {"jsonrpc": "2.0", "id": asked.message["id"], "error": error})
+
+
+def test_only_a_tool_s_headers_can_be_learnt() -> None:
+    """Those of a prompt are its name."""
+    with bridged(mismatch) as (server, bridge):
+        assert bridge.ask_modern("prompts/get", 1, name="p")["error"]["code"] == -32020
+        assert [asked.message["method"] for asked in server.asked] == ["prompts/get"]
+
+
+def test_a_list_of_tools_without_an_end_is_left() -> None:
+    """After a hundred pages; the call's own error is its answer."""
+
+    def answer(asked: Asked) -> Reply:
+        listed = asked.message["method"] == "tools/list"
+        return Reply(body=result(asked, {"nextCursor": "x"})) if listed else mismatch(asked)
+
+    with bridged(answer) as (server, bridge):
+        assert bridge.ask_modern("tools/call", 1, **CALL)["error"]["code"] == -32020
+        assert len(server.posts("tools/list")) == 100
+        assert len(server.posts("tools/call")) == 1
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        Reply(500, b"down"),
+        Reply(200, {"jsonrpc": "2.0", "id": 1, "result": {"tools": ["x" * 999]}}, cut=True),
+        Reply(200, {"jsonrpc": "2.0", "id": 1, "result": {"tools": [], "nextCursor": 5}}),
+    ],
+)
+def test_where_nothing_is_learnt_the_call_s_own_error_is_its_answer(listed: Reply) -> None:
+    """It is not sent again with the same headers."""
+
+    def answer(asked: Asked) -> Reply:
+        return listed if asked.message["method"] == "tools/list" else mismatch(asked)
+
+    with bridged(answer) as (server, bridge):
+        assert bridge.ask_modern("tools/call", 1, **CALL)["error"]["code"] == -32020
+        assert len(server.posts("tools/call")) == len(server.posts("tools/list")) == 1
+
+
+def test_tools_that_are_never_told_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that hangs costs the call as long as any other message."""
+    monkeypatch.setattr(http_transport, "NOTICE_TIMEOUT", 0.05)
+    monkeypatch.setattr("credentials_provider.assistants.bridge.remote.RETRY_TIMEOUT", 0.1)
+    free = threading.Event()
+
+    def answer(asked: Asked) -> Reply:
+        if asked.message["method"] == "tools/list":
+            free.wait(60)
+        return mismatch(asked)
+
+    with bridged(answer) as (_, bridge):
+        said = bridge.ask_modern("tools/call", 1, **CALL)["error"]["message"]
+        assert "did not answer in time" in said
+        free.set()
+
+
+def test_the_tools_are_asked_for_as_the_client_would() -> None:
+    """With its name and version; what comes before the answer is passed over."""
+    note = {"jsonrpc": "2.0", "method": "notifications/progress"}
+    first = itertools.chain([True], itertools.repeat(False))
+
+    def answer(asked: Asked) -> Reply | Iterator[bytes]:
+        if asked.message["method"] != "tools/list":
+            return mismatch(asked) if next(first) else Reply(body=result(asked))
+        tools = [{"name": "weather", "inputSchema": SCHEMA}]
+        return iter([event(note), event(result(asked, {"tools": tools}))])
+
+    with bridged(answer) as (server, bridge):
+        arguments = {"region": "west"}
+        assert "result" in bridge.ask_modern("tools/call", 3, name="weather", arguments=arguments)
+        (listed,) = server.posts("tools/list")
+        assert listed.message["params"] == {"_meta": meta()}
+        assert listed.headers["mcp-method"] == "tools/list"
+        assert listed.headers["mcp-protocol-version"] == MODERN
+        assert server.asked[-1].headers["mcp-param-region"] == "west"
+
+
+def test_the_older_protocol_s_tools_are_for_the_client_to_judge() -> None:
+    """It has no such headers, so none of them is malformed."""
+    tools = [{"name": "bad", "inputSchema": INVALID[0]}]
+    with bridged(usual(lambda asked: Reply(body=result(asked, {"tools": tools})))) as (_, bridge):
+        bridge.begin()
+        assert bridge.ask("tools/list", 1)["result"]["tools"] == tools
+
+
 def test_headers_that_are_missing_are_learnt_from_the_server() -> None:
     """A bridge that was started anew has not seen the client ask for the tools."""
     with bridged(weather) as (server, bridge):
@@ -692,18 +1001,23 @@ def test_the_end_of_the_connection_cancels_a_call() -> None:
 class OldServer:
     """One stream for answers, an address for messages."""
 
-    def __init__(self, endpoint: str = "/messages?session=1") -> None:
+    def __init__(self, endpoint: str = "/messages?session=1", status: int = 405) -> None:
         self.endpoint = endpoint
+        self.status = status
         self.streams: list[Any] = []
         self.break_at = ""
+        self.busy: set[str] = set()  # what is refused once
         self.error: object = None
 
     def __call__(self, asked: Asked) -> Reply | Iterator[bytes]:
         if asked.method == "GET":
             return self._stream()
         if asked.path.startswith("/mcp"):
-            return Reply(405, b"Method Not Allowed")
+            return Reply(self.status, b"Method Not Allowed")
         method = asked.message.get("method")
+        if method in self.busy:
+            self.busy.remove(method)
+            return Reply(502)
         if method == self.break_at:
             self.streams[-1].put(None)
             self.break_at = ""
@@ -739,9 +1053,55 @@ def test_a_server_of_the_older_transport_is_reached() -> None:
         assert [m["id"] for m in bridge.messages] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("method", "again"),
+    [("initialize", True), ("note", True), ("tools/list", True), ("tools/call", False)],
+)
+def test_the_older_transport_too_repeats_only_what_does_no_harm(
+    method: str, *, again: bool
+) -> None:
+    """A server that is busy for a moment."""
+    old = OldServer()
+    old.busy = {method}
+    with bridged(old) as (server, bridge):
+        bridge.begin()
+        if method == "note":
+            bridge.send({"jsonrpc": "2.0", "method": method})
+        elif method != "initialize":
+            assert ("result" in bridge.ask(method, 1)) == again
+        until(lambda: len([a for a in server.posts(method) if a.path != "/mcp"]) == 1 + again)
+
+
 @pytest.mark.parametrize("endpoint", ["https://elsewhere.example/x", "http://127.0.0.1:1/x", "//["])
 def test_the_older_transport_leads_to_no_other_server(endpoint: str) -> None:
     """It would get the token."""
     with bridged(OldServer(endpoint)) as (_, bridge):
         message = bridge.ask("initialize", 1)["error"]["message"]
         assert "has no MCP server at this path (405)" in message
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_server_of_the_older_transport_may_refuse_the_newer_in_other_words(status: int) -> None:
+    """By one of the answers that the specification names."""
+    with bridged(OldServer(status=status)) as (_, bridge):
+        bridge.begin()
+        assert "result" in bridge.ask("tools/list", 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "version"),
+    [
+        ("initialize", 500, None),
+        ("tools/call", 405, None),
+        ("server/discover", 400, MODERN),
+        ("tools/call", 405, MODERN),
+    ],
+)
+def test_the_older_transport_is_looked_for_at_the_beginning_alone(
+    method: str, status: int, version: str | None
+) -> None:
+    """Any other refusal is the server's answer."""
+    with bridged(OldServer(status=status)) as (server, bridge):
+        found = bridge.ask(method, 1, **({"_meta": meta()} if version else {}))
+        assert f"{status})" in found["error"]["message"]
+        assert not [asked for asked in server.asked if asked.method == "GET"]

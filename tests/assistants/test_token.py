@@ -121,6 +121,19 @@ def test_no_token_that_lives_is_exit_1_and_an_empty_stdout(
     assert_no_secret(ran.stderr, [app])
 
 
+def test_a_refusal_names_identity_cause_codes_trace_and_cure(
+    app: App, project: Project, run: Command
+) -> None:
+    """As `generate` does: a ticket at Microsoft needs the trace ID."""
+    project.idp.inject(Fault("aadsts", code=7000222))
+    ran = run("token", app.name)
+    assert ran.stderr.startswith(
+        f"error: no token for {app.name}: the client secret has expired "
+        "(invalid_client, AADSTS7000222); Trace ID "
+    )
+    assert f"identities secret {app.name} " in ran.stderr
+
+
 def test_a_forced_renewal_that_fails_gives_nothing(
     app: App, project: Project, run: Command
 ) -> None:

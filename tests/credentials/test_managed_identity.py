@@ -9,20 +9,36 @@ import subprocess
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import jwt
 import pytest
 
+from credentials.scripted import SKEW, Scripted, access_token
 from credentials_provider.emulator import App, Emulator, Fault
 from credentials_provider.entra import metadata
-from support import PACKAGES, SCOPE, Project, apps, closed_port, connect_proxy, entry, renew
+from credentials_provider.entra.managed_identity import TIMEOUT, mint_managed
+from credentials_provider.identities.identity import Identity
+from credentials_provider.minting import Failure, Minted
+from credentials_provider.transport.connections import Trouble
+from support import (
+    OTHER_TENANT,
+    PACKAGES,
+    SCOPE,
+    Project,
+    apps,
+    closed_port,
+    connect_proxy,
+    entry,
+    renew,
+)
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable, Iterator, Mapping
 
-    from credentials_provider.minting import Failure
     from credentials_provider.model import Outcome
+    from credentials_provider.transport.connections import HttpRequest
 
     Mint = Callable[..., Outcome]
 
@@ -199,7 +215,7 @@ def test_a_machine_without_an_endpoint_says_so(project: Project, mint: Mint, sys
     "url",
     [
         *("http://93.184.216.34", "http://[2606:2800::1]", "ftp://127.0.0.1", "127.0.0.1"),
-        *("http://[::1", "http://127.0.0.1:port"),
+        *("http://[::1", "http://127.0.0.1:port", "https:///x"),
     ],
 )
 def test_no_public_address_is_asked_over_plain_http(
@@ -365,7 +381,10 @@ def test_a_service_that_is_away_is_asked_for_longer_than_a_login_host(
     [
         ("Basic realm=/etc/shadow", "not its own"),
         ("Basic realm={keys}/../x.key", "not its own"),
-        ("Basic realm={keys}/absent.key", "cannot be read"),
+        ("Basic realm={keys}/absent.key", "cannot be read: No such file"),
+        ("Basic realm={keys}/binary.key", "cannot be read: not ASCII"),
+        ("Basic realm={keys}/empty.key", "holds no key"),
+        ("Basic realm={keys}/lines.key", "holds no key"),
         ("Basic realm={keys}/large.key", "holds no key"),
         ("Basic realm={keys}/secret.txt", "not its own"),
         ("", "not its own"),
@@ -378,6 +397,9 @@ def test_arc_gets_no_file_but_its_agents_own(
     monkeypatch.setattr(metadata, "ARC_KEYS", str(tmp_path))
     (tmp_path / "large.key").write_text("x" * 5000)
     (tmp_path / "secret.txt").write_text("x")
+    (tmp_path / "binary.key").write_bytes(b"\xff")
+    (tmp_path / "empty.key").write_text("\n")
+    (tmp_path / "lines.key").write_text("x\r\nHost: y")
     with pytest.raises(metadata.NoEndpointError, match=says):
         metadata.arc_key(challenge.format(keys=tmp_path))
 
@@ -393,6 +415,241 @@ def test_an_old_agent_of_arc_that_ignores_the_client_id_is_found_out(
     project.write([managed(assigned, assigned.client_id)])
     idp.inject(Fault("status", status=200, body=body), 1)
     assert "another client" in told(mint(idp.machine_environment("arc"))).message
+
+
+# What is sent, and what is made of answers
+
+CLIENT = "14c8ccfc-dc9c-4397-aa1e-37461544567d"
+TENANT = "6f1d3c52-8c0e-4a7b-9d15-2b7c6a40e9f3"
+MINE = {"tid": TENANT, "azp": CLIENT}
+IMDS = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://10.0.0.4/"}
+
+
+def asked(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, assigned: object = True, **env: str
+) -> Minted | Failure:
+    """The machine's answer to an identity, by `env` or as a virtual machine."""
+    for name, value in (env or IMDS).items():
+        monkeypatch.setenv(name, value)
+    identity = Identity("ci", TENANT, CLIENT, SCOPE, {"managed_identity": assigned})
+    return mint_managed(identity, scripted.transport)
+
+
+def refused(result: Minted | Failure) -> Failure:
+    assert isinstance(result, Failure)
+    return result
+
+
+def fields_of(request: HttpRequest) -> dict[str, str]:
+    """What a request asks for, in its address or its body."""
+    text = str(request.body or request.url.partition("?")[2])
+    return dict(parse_qsl(text, strict_parsing=True))
+
+
+RESOURCE = SCOPE.removesuffix("/.default")
+HOSTS: dict[str, tuple[dict[str, str], str, dict[str, str], dict[str, str]]] = {
+    "App Service": (
+        {"IDENTITY_ENDPOINT": "http://10.0.0.4/msi", "IDENTITY_HEADER": "pr00f"},
+        "GET http://10.0.0.4/msi?",
+        {"api-version": "2019-08-01", "client_id": CLIENT},
+        {"X-IDENTITY-HEADER": "pr00f", "Metadata": "true"},
+    ),
+    "Azure ML": (
+        {"MSI_ENDPOINT": "http://10.0.0.4/msi", "MSI_SECRET": "pr00f"},
+        "GET http://10.0.0.4/msi?",
+        {"api-version": "2017-09-01", "clientid": CLIENT},
+        {"secret": "pr00f"},
+    ),
+    "Azure Arc": (
+        {"IDENTITY_ENDPOINT": "http://10.0.0.4/arc", "IMDS_ENDPOINT": "http://10.0.0.4"},
+        "GET http://10.0.0.4/arc?",
+        {"api-version": "2020-06-01", "client_id": CLIENT},
+        {"Metadata": "true"},
+    ),
+    "virtual machine": (
+        IMDS,
+        f"GET http://10.0.0.4{metadata.IMDS_PATH}?",
+        {"api-version": "2018-02-01", "client_id": CLIENT},
+        {"Metadata": "true"},
+    ),
+    "Cloud Shell": (
+        {"MSI_ENDPOINT": "http://10.0.0.4/msi", "MSI_SECRET": ""},
+        "POST http://10.0.0.4/msi",
+        {},
+        {"Metadata": "true", "Content-Type": "application/x-www-form-urlencoded"},
+    ),
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_each_host_is_asked_as_it_wants_to_be(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Method, address, parameters and headers; what proves who asks is in no repr."""
+    env, line, fields, headers = HOSTS[host]
+    scripted = Scripted((200, {"access_token": access_token(**MINE), "expires_in": "3599"}))
+    result = asked(scripted, monkeypatch, CLIENT if "client" in str(fields) else True, **env)
+    assert isinstance(result, Minted), result
+    assert (result.attempts, result.credential, result.expires_in) == (1, "managed_identity", 3599)
+    (request,) = scripted.requests
+    assert f"{request.method} {request.url}".startswith(line)
+    assert fields_of(request) == {"resource": RESOURCE, **fields}
+    assert request.headers == {"Accept-Encoding": "identity", **headers}
+    assert request.timeout == TIMEOUT
+    found = metadata.find_endpoint(env)
+    assert found.host == host
+    assert "pr00f" not in repr(found)
+
+
+def test_arc_is_found_by_its_agent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a variable names the endpoint."""
+    monkeypatch.setattr(metadata, "ARC_AGENT", str(tmp_path))
+    assert metadata.find_endpoint({}).url == metadata.ARC_ENDPOINT
+    assert metadata.find_endpoint(IMDS).host == "virtual machine"
+
+
+def test_cloud_shell_has_no_identity_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked."""
+    scripted = Scripted()
+    told = refused(asked(scripted, monkeypatch, CLIENT, MSI_ENDPOINT="http://10.0.0.4/msi"))
+    assert "one identity alone" in told.message
+    assert scripted.requests == []
+
+
+@pytest.mark.parametrize(
+    ("addresses", "taken"),
+    [
+        (("10.0.0.4",), True),
+        (("fe80::1%eth0", "169.254.1.1"), True),
+        (("93.184.216.34",), False),
+        (("10.0.0.4", "93.184.216.34"), False),
+    ],
+)
+def test_a_name_is_taken_whose_addresses_are_all_private(
+    addresses: tuple[str, ...], taken: bool
+) -> None:
+    """One that is public could be the one that is asked."""
+    env = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://machine.test"}
+
+    def lookup(*_: object, **__: object) -> list[Any]:
+        return [(2, 1, 6, "", (address, 0)) for address in addresses]
+
+    if taken:
+        assert metadata.find_endpoint(env, lookup).url.startswith("http://machine.test/")
+    else:
+        with pytest.raises(metadata.NoEndpointError, match="a private one"):
+            metadata.find_endpoint(env, lookup)
+
+
+@pytest.mark.parametrize("name", ["nobody.invalid", "a" * 70])
+def test_a_name_that_nobody_knows_is_left_to_the_request(name: str) -> None:
+    """Which says why."""
+    env = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": f"http://{name}"}
+    assert name in metadata.find_endpoint(env).url
+
+
+def test_arcs_challenge_is_answered_with_its_key(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once; both requests count."""
+    monkeypatch.setattr(metadata, "ARC_KEYS", str(tmp_path))
+    (tmp_path / "x.key").write_text(" k3y \n")
+    scripted = Scripted(
+        (401, ""),
+        (200, {"access_token": access_token(**MINE)}),
+        headers={"www-authenticate": f'Basic realm="{tmp_path}/x.key"'},
+    )
+    result = asked(scripted, monkeypatch, **HOSTS["Azure Arc"][0])
+    assert isinstance(result, Minted), result
+    assert result.attempts == 2
+    first, second = scripted.requests
+    assert "Authorization" not in first.headers
+    assert second.headers["Authorization"] == "Basic k3y"
+
+
+def test_no_other_host_makes_it_read_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A challenge of theirs is a refusal."""
+    scripted = Scripted((401, {}), headers={"www-authenticate": "Basic realm=/etc/shadow"})
+    told = refused(asked(scripted, monkeypatch))
+    assert (told.kind, told.attempts) == ("rejected", 1)
+    assert "virtual machine gives no token for this scope (HTTP 401)" in told.message
+
+
+@pytest.mark.parametrize(
+    ("claims", "says"),
+    [
+        ({"tid": OTHER_TENANT, "azp": CLIENT}, "Set the entry's tenant"),
+        ({"tid": TENANT, "azp": OTHER_TENANT}, "Set managed_identity to the client ID of the one"),
+    ],
+)
+def test_a_token_of_somebody_else_has_a_cure_of_this_machine(
+    claims: dict[str, object], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the clock's difference stays known."""
+    told = refused(asked(Scripted((200, {"access_token": access_token(**claims)})), monkeypatch))
+    assert told.kind == "bad_response"
+    assert says in told.remedy
+    assert told.clock_skew == SKEW
+
+
+def test_the_machines_own_trouble_is_told_as_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The portal is named where another host's option would be."""
+    told = refused(asked(Scripted(Trouble("unreachable", "refused")), monkeypatch))
+    assert (told.kind, told.transient) == ("secret_unavailable", True)
+    assert "10.0.0.4 does not answer (refused)" in told.message
+    told = refused(asked(Scripted(Trouble("bad_response", "too_large")), monkeypatch))
+    assert "Azure portal" in told.remedy
+    told = refused(asked(Scripted((200, "<html>")), monkeypatch))
+    assert "web page" in told.message
+    told = refused(asked(Scripted((200, {})), monkeypatch))
+    assert "Azure portal" in told.remedy
+
+
+SAYS_NONE = "this machine has no such managed identity"
+SAYS_SEVERAL = "this machine has several identities, and the entry names none"
+SAYS_NOTHING = "virtual machine gives no token for this scope (HTTP 400)"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"error_description": "Multiple user-assigned identities exist"}, SAYS_SEVERAL),
+        ({"error_description": "please specify the clientId"}, SAYS_SEVERAL),
+        ({"message": "Identity not found"}, SAYS_NONE),
+        ({"Message": "no User Assigned identity was found"}, SAYS_NONE),
+        ({"error": {"message": "the identity is not assigned to it"}}, SAYS_NONE),
+        ({"error": ["x"], "message": ["Identity not found"]}, SAYS_NOTHING),
+        ({"message": "x" * 4096 + "Identity not found"}, SAYS_NOTHING),
+        ("words", SAYS_NOTHING),
+    ],
+)
+def test_a_refusal_is_understood_in_each_of_its_forms(
+    body: object, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old and new APIs write it differently; whatever is none of them is told in general."""
+    told = refused(asked(Scripted((400, body)), monkeypatch))
+    assert (told.kind, told.message) == ("rejected", says)
+
+
+@pytest.mark.parametrize("assigned", [True, CLIENT])
+def test_only_who_names_no_identity_is_told_to_name_one(
+    assigned: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is named, it has to be assigned."""
+    scripted = Scripted((400, {"error_description": "Identity not found"}))
+    told = refused(asked(scripted, monkeypatch, assigned))
+    assert ('"managed_identity": "CLIENT_ID"' in told.remedy) == (assigned is True)
+    assert "assign the one" in told.remedy
+
+
+def test_entras_own_refusal_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its code and ids, but nothing that could be anything else."""
+    body = {"error": "invalid_resource", "error_description": "AADSTS500011: x no y identity found"}
+    told = refused(asked(Scripted((403, {**body, "correlation_id": TENANT})), monkeypatch))
+    assert (told.kind, told.error, told.aadsts) == ("rejected", "invalid_resource", 500011)
+    assert told.correlation_id == TENANT
+    assert "Expose an API" in told.remedy
+    odd = {"error": "call 555", "correlation_id": "call me"}
+    told = refused(asked(Scripted((403, odd)), monkeypatch))
+    assert (told.kind, told.error, told.correlation_id) == ("secret_unavailable", None, None)
 
 
 # Addresses that no loopback has

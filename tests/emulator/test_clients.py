@@ -189,6 +189,19 @@ def test_azure_identity_asks_the_machine(kind: Any, monkeypatch: pytest.MonkeyPa
     assert jwt.decode(token, options={"verify_signature": False})["azp"] == CLIENT
 
 
+def test_the_machine_s_path_may_end_in_a_slash() -> None:
+    """As @azure/identity of npm asks; the machines of Azure take it."""
+    with Emulator([App(TENANT, CLIENT, managed="system")], machine=True) as emulator:
+        url = emulator.machine_environment("arc")["IDENTITY_ENDPOINT"]
+        answer = requests.get(
+            f"{url}/",
+            params={"api-version": "2018-02-01", "resource": f"api://{API}"},
+            headers={"Metadata": "true"},
+            timeout=10,
+        )
+    assert answer.json()["client_id"] == CLIENT
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [

@@ -340,10 +340,15 @@ def test_an_identities_file_that_is_a_pipe_is_found_at_once(healthy: Project) ->
 
 
 def test_files_that_no_run_could_write_are_found(healthy: Project) -> None:
-    """A file in the place of the folder; a lock that somebody holds, but not who waits for it."""
+    """What no run would use as its folder; a lock that somebody holds, but not who waits for it."""
     path = healthy.private("file", "")
-    (found,) = bad(examine(healthy, flags={"output_dir": path}), "files")
-    assert "is a file" in found.seen
+    link, nowhere = (os.path.join(healthy.folder, name) for name in ("link", "nowhere"))
+    os.symlink(healthy.output, link)
+    os.symlink("nothing", nowhere)
+    for place, what in ((path, "not a folder"), (link, "a symbolic link"), (nowhere, "a symbolic")):
+        (found,) = bad(examine(healthy, flags={"output_dir": place}), "files")
+        assert f"the output folder {place} is {what}" in found.seen
+        assert "--output-dir" in found.cure
     if os.path.exists("/proc/locks"):
         waits = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX)"
         place = os.path.join(healthy.output, LOCK_NAME)

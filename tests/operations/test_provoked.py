@@ -388,7 +388,7 @@ OTHERS: dict[str, Row] = {
     ),
     # Files
     "full disk": Row(_full_disk, "files", "is full", "Make room"),
-    "folder is a file": Row(_output_is_a_file, "files", "is a file", "--output-dir"),
+    "folder is a file": Row(_output_is_a_file, "files", "is not a folder", "--output-dir"),
     "lock held": Row(_locked, "files", "holds the lock", "end that process"),
     "open folder": Row(_open(".", 0o755), "files", "look into", "chmod 700"),
     "open token": Row(_open("ci-agent.json"), "files", "can read", "chmod 600"),

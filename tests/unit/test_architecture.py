@@ -58,7 +58,7 @@ OWNERS = {
     "pydantic_core": {"identities.problems"},
     "rich": {"cli.output"},
     "tenacity": {"files", "transport.retrying"},  # the former on Windows alone
-    "urllib3": {"transport.connections", "transport.streaming"},
+    "urllib3": {"transport.connections", "transport.sockets", "transport.streaming"},
 }
 # Each costs more than all the rest of a run with nothing due.
 HEAVY = {

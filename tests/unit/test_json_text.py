@@ -169,12 +169,38 @@ def test_comments_stay_where_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 3000, "[1 2]", '{"a" 1}', '{"a": 1', "// nothing", "", "[1] x", "{'a': 1}"]
+    "text",
+    [
+        "[,]",
+        "[1,,]",
+        '{"a":,}',
+        "{,}",
+        "[" * 3000,
+        "[1 2]",
+        '{"a" 1}',
+        '{"a": 1',
+        "// nothing",
+        "",
+        "[1] x",
+        "{'a': 1}",
+    ],
 )
 def test_what_is_not_json_is_told_with_its_place(text: str) -> None:
     """And never changed."""
     with pytest.raises(json_text.JSONError, match=r"line 1, column [0-9]+"):
         json_text.put(text, ("a",), 1)
+
+
+def test_the_place_of_a_mistake_is_its_own() -> None:
+    """Not where the text begins."""
+    with pytest.raises(json_text.JSONError, match=r"line 3, column 3"):
+        json_text.parse('{\n  "a": 1 // one\n  "b": 2\n}')
+
+
+def test_comments_and_needless_commas_are_told_from_what_stands_in_texts() -> None:
+    """And a comment of several lines is one."""
+    text = '{"a": ",]", "b": "// no", "c": [1, 2,], /* two\nlines, */ "d": "/*",}'
+    assert json_text.parse(text) == {"a": ",]", "b": "// no", "c": [1, 2], "d": "/*"}
 
 
 def test_an_object_with_a_key_twice_is_not_changed() -> None:
@@ -186,8 +212,8 @@ def test_an_object_with_a_key_twice_is_not_changed() -> None:
 
 
 def test_a_key_goes_into_an_object_alone() -> None:
-    """An array on the way would no longer be JSON afterwards."""
-    for text in ("[1]", "1", '{"a": [1]}'):
+    """An array on the way would no longer be JSON afterwards, and a text has no members."""
+    for text in ("[1]", "1", '{"a": [1]}', '{"a": "b"}', '{"a": "{\\"b\\": 1}"}'):
         with pytest.raises(KeyError):
             json_text.put(text, ("a", "b"), 1)
 

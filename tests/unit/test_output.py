@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from credentials_provider.cli.output import local_time, show_report
-from credentials_provider.model import Outcome, Report
+from credentials_provider.model import Outcome, Report, RunOptions
+from credentials_provider.settings import Flags, load_settings
 from unit.making import NOW, REJECTED, UNREACHABLE
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def told(capsys: pytest.CaptureFixture[str], *failures: Failure) -> str:
         for number, failure in enumerate(failures)
     ]
     report = Report(NOW, NOW, tuple(outcomes))
-    show_report(report, folder="f", as_json=False, dry_run=False, quiet=False, verbose=False)
+    show_report(report, RunOptions(load_settings(Flags(output_dir="f"), {}, "/nonexistent")))
     return capsys.readouterr().err
 
 

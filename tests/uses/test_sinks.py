@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,13 +22,13 @@ from credentials_provider.identities.reading import read_entries
 from credentials_provider.identities.sinks import Sink
 from credentials_provider.run import sinks
 from credentials_provider.settings import Flags, load_settings
+from credentials_provider.tokens.history import STATE_NAME
 from credentials_provider.tokens.store import TokenStore
 from faults.tracing import LONG, tracing
 from support import apps, assert_no_secret, environment, renew, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from credentials_provider.emulator import App
     from support import Command, Project
@@ -187,6 +188,7 @@ def test_two_identities_share_a_file(project: Project, run: Command) -> None:
     [
         [{"path": "out.raw"}] * 2,
         [{"path": "out.raw"}, {"path": "./a/../out.raw"}],
+        [{"path": "out.raw"}, {"path": "FOLDER/out.raw"}],
         [{"kubernetes_secret": "agents"}] * 2,
     ],
 )
@@ -195,11 +197,35 @@ def test_two_identities_do_not_write_over_one_another_s_token(
 ) -> None:
     """Both are mistakes: else a reader would get now the one and now the other."""
     project.add_all(apps(2))
-    entries = zip(project.entries(), places, strict=True)
+    folder = os.path.dirname(project.identities_file)
+    full = [{key: value.replace("FOLDER", folder) for key, value in p.items()} for p in places]
+    entries = zip(project.entries(), full, strict=True)
     project.write([{**each, "sinks": [place]} for each, place in entries])
     ran = run("generate")
     assert (ran.code, ran.stderr.count("has the same sink")) == (2, 2), ran.stderr
     assert minted(project) == 0
+
+
+@pytest.mark.parametrize("form", ["json", "dotenv"])
+@pytest.mark.parametrize("which", ["identities", "token", "state"])
+def test_a_sink_is_no_file_of_the_program_itself(
+    project: Project, run: Command, which: str, form: str
+) -> None:
+    """The secrets in the identities file, or another identity's token, would be gone."""
+    project.add_all(apps(2))
+    first, second = project.entries()
+    path = {
+        "identities": project.identities_file,
+        "token": project.path(second["identity_name"]),
+        "state": os.path.join(project.output, STATE_NAME),
+    }[which]
+    project.write([{**first, "sinks": [{"path": path, "format": form}]}, second])
+    before = Path(project.identities_file).read_bytes()
+    ran = run("generate")
+    assert ran.code == 1
+    assert "number 1: path is a file of this program itself" in ran.stderr
+    assert Path(project.identities_file).read_bytes() == before
+    assert project.token(second["identity_name"])["identity_name"] == second["identity_name"]
 
 
 # What cannot be written

@@ -1,254 +1,78 @@
-"""The assistants, a row each: where its configuration is and what an entry looks like.
+"""The assistants: where the configuration of each is, and what an entry in it looks like.
 
-To add one, add a row to `CLIENTS`: its files, the keys that lead to its servers, and a shape for
-each way in that it has. Sources: each client's documentation, and what was measured with the
-client itself (docs/assistants.md).
+To add one, add a row to `clients.json` (docs/assistants.md). Sources: each client's documentation,
+and what was measured with the client itself.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import sys
+import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
 Form = Literal["json", "jsonc", "toml", "yaml"]
-Headers = dict[str, str]
 Entry = dict[str, Any]
+Delivery = Literal["bridge", "helper", "static"]
+"""How the token gets to a server; the first that a client supports is its default."""
 
-
-class ConfigFile(NamedTuple):
-    """A file by platform; `~` and `%NAME%` are expanded, a relative one is the project's.
-
-    Where the client lets a variable name another folder: the variable, and the path in it.
-    """
-
-    linux: str
-    macos: str = ""
-    windows: str = ""
-    variable: tuple[str, str] | None = None
-
-    def path(self, platform: str, environment: Mapping[str, str]) -> str:
-        """The absolute path on a platform, `sys.platform`'s name for it."""
-        if self.variable is not None and (folder := environment.get(self.variable[0])):
-            return os.path.abspath(os.path.expanduser(os.path.join(folder, self.variable[1])))
-        by_platform = {"darwin": self.macos, "win32": self.windows}
-        template = by_platform.get(platform) or self.linux
-        for name in ("APPDATA", "USERPROFILE"):
-            template = template.replace(f"%{name}%", environment.get(name, f"%{name}%"))
-        return os.path.abspath(os.path.expanduser(template))
-
-
-def _plain_bridge(_: str, line: list[str]) -> Entry:
-    return {"command": line[0], "args": line[1:]}
-
-
-def _typed_bridge(_: str, line: list[str]) -> Entry:
-    return {"type": "stdio", **_plain_bridge("", line)}
-
-
-def _remote(kind: str) -> Callable[[str, Headers], Entry]:
-    return lambda url, headers: {"type": kind, "url": url, "headers": headers}
-
-
-def _untyped(url: str, headers: Headers) -> Entry:
-    return {"url": url, "headers": headers}
-
-
-def _registry_entry(url: str, headers: Headers) -> Entry:
-    return {**_remote("streamable-http")(url, headers), "disabled": False, "alwaysAllow": []}
+_VARIABLE = re.compile(r"\{(\w+):([^}]+)\}")
 
 
 class Client(NamedTuple):
     """How one assistant is configured.
 
-    `bridge` makes an entry from a name and a command line, `static` from a URL and headers,
-    `helper` from a URL and a command for a shell that prints headers. None: it has no such way.
-    `helper_since` names the program that tells its version, and the first one that runs the helper
-    again after a 401.
+    `bridge`, `static` and `helper` are entries whose values are filled in; None: it has no such
+    way. `user` is its file in the user's own folder, by platform where they differ. In it `~` and
+    `%APPDATA%` are expanded; `{NAME:FOLDER}` is the folder that the variable NAME holds, on any
+    platform, or else FOLDER. `helper_since` names the program that tells its version, and the first
+    one that runs the helper again after a 401.
     """
 
     title: str
-    user: ConfigFile | None
-    project: str | None
-    bridge: Callable[[str, list[str]], Entry] | None = _plain_bridge
-    static: Callable[[str, Headers], Entry] | None = _untyped
+    user: str | dict[str, str] | None = None
+    project: str | None = None
     form: Form = "json"
-    root: tuple[str, ...] = ("mcpServers",)
-    helper: Callable[[str, str], Entry] | None = None
-    helper_since: tuple[str, str] = ("", "")
+    root: Sequence[str] = ("mcpServers",)  # the keys that lead to the servers
+    bridge: Entry | None = {"command": "$command", "args": "$args"}  # noqa: RUF012  never changed
+    static: Entry | None = {"url": "$url", "headers": "$headers"}  # noqa: RUF012
+    helper: Entry | None = None
+    helper_since: Sequence[str] = ("", "")
 
-    def place(self, scope: str | None) -> tuple[ConfigFile | None, str]:
-        """The file of a scope, and which scope that is where none was named."""
-        if scope is None:
-            scope = "user" if self.user else "project"
-        project = ConfigFile(self.project) if self.project else None
-        return (self.user if scope == "user" else project), scope
+    def user_file(self, platform: str, environment: Mapping[str, str]) -> str | None:
+        """The absolute path on a platform, `sys.platform`'s name for it; None: it has none."""
+        if self.user is None:
+            return None
+        files = {"linux": self.user} if isinstance(self.user, str) else self.user
+        template = files.get(platform, files["linux"])
+        variable = _VARIABLE.match(files["linux"])
+        if variable and environment.get(variable[1]):
+            template = files["linux"]
+        path = _VARIABLE.sub(lambda found: environment.get(found[1]) or found[2], template)
+        path = path.replace("%APPDATA%", environment.get("APPDATA", "%APPDATA%"))
+        return os.path.abspath(os.path.expanduser(path))
+
+    def entry(self, delivery: Delivery, values: Mapping[str, object]) -> Entry:
+        """The entry of a delivery; `values` by the names that stand in it, as `$url`."""
+        found: Entry = _filled(getattr(self, delivery), values)
+        return found
 
 
-CLIENTS = {
-    "claude-code": Client(
-        "Claude Code",
-        ConfigFile("~/.claude.json", variable=("CLAUDE_CONFIG_DIR", ".claude.json")),
-        ".mcp.json",
-        _typed_bridge,
-        _remote("http"),
-        helper=lambda url, command: {"type": "http", "url": url, "headersHelper": command},
-        helper_since=("claude", "2.1.250"),
-    ),
-    "codex": Client(
-        "Codex",
-        ConfigFile("~/.codex/config.toml", variable=("CODEX_HOME", "config.toml")),
-        ".codex/config.toml",
-        static=lambda url, headers: {"url": url, "http_headers": headers},
-        form="toml",
-        root=("mcp_servers",),
-        helper=lambda url, command: {"url": url, "http_headers_helper": command},
-        helper_since=("codex", "0.150.0"),
-    ),
-    "claude-desktop": Client(
-        "Claude Desktop",
-        ConfigFile(
-            "~/.config/Claude/claude_desktop_config.json",
-            "~/Library/Application Support/Claude/claude_desktop_config.json",
-            "%APPDATA%/Claude/claude_desktop_config.json",
-        ),
-        None,
-        static=None,
-    ),
-    "vscode": Client(
-        "VS Code",
-        ConfigFile(
-            "~/.config/Code/User/mcp.json",
-            "~/Library/Application Support/Code/User/mcp.json",
-            "%APPDATA%/Code/User/mcp.json",
-        ),
-        ".vscode/mcp.json",
-        _typed_bridge,
-        _remote("http"),
-        "jsonc",
-        ("servers",),
-    ),
-    "cursor": Client("Cursor", ConfigFile("~/.cursor/mcp.json"), ".cursor/mcp.json"),
-    "windsurf": Client(
-        "Windsurf",
-        ConfigFile("~/.codeium/windsurf/mcp_config.json"),
-        None,
-        static=lambda url, headers: {"serverUrl": url, "headers": headers},
-    ),
-    "cline": Client(
-        "Cline",
-        ConfigFile("~/.cline/data/settings/cline_mcp_settings.json"),
-        None,
-        static=_remote("streamableHttp"),
-    ),
-    "roo": Client("Roo Code", None, ".roo/mcp.json", static=_remote("streamable-http")),
-    "gemini": Client(
-        "Gemini CLI",
-        ConfigFile("~/.gemini/settings.json"),
-        ".gemini/settings.json",
-        static=_remote("http"),
-        form="jsonc",
-    ),
-    "opencode": Client(
-        "OpenCode",
-        ConfigFile(
-            "~/.config/opencode/opencode.json",
-            variable=("XDG_CONFIG_HOME", "opencode/opencode.json"),
-        ),
-        "opencode.json",
-        lambda _, line: {"type": "local", "command": line, "enabled": True},
-        lambda url, headers: {"type": "remote", "url": url, "headers": headers, "oauth": False},
-        "jsonc",
-        ("mcp",),
-    ),
-    "zed": Client(
-        "Zed",
-        ConfigFile(
-            "~/.config/zed/settings.json",
-            windows="%APPDATA%/Zed/settings.json",
-            variable=("XDG_CONFIG_HOME", "zed/settings.json"),
-        ),
-        ".zed/settings.json",
-        lambda name, line: {"source": "custom", **_plain_bridge(name, line)},
-        form="jsonc",
-        root=("context_servers",),
-    ),
-    "goose": Client(
-        "Goose",
-        ConfigFile(
-            "~/.config/goose/config.yaml",
-            windows="%APPDATA%/Block/goose/config/config.yaml",
-            variable=("XDG_CONFIG_HOME", "goose/config.yaml"),
-        ),
-        None,
-        lambda name, line: {
-            "name": name,
-            "type": "stdio",
-            "cmd": line[0],
-            "args": line[1:],
-            "enabled": True,
-            "timeout": 300,
-        },
-        lambda url, headers: {
-            "type": "streamable_http",
-            "uri": url,
-            "headers": headers,
-            "enabled": True,
-            "timeout": 300,
-        },
-        "yaml",
-        ("extensions",),
-    ),
-    "kiro": Client("Kiro", ConfigFile("~/.kiro/settings/mcp.json"), ".kiro/settings/mcp.json"),
-    "qwen": Client(
-        "Qwen Code",
-        ConfigFile("~/.qwen/settings.json", variable=("QWEN_HOME", "settings.json")),
-        ".qwen/settings.json",
-        static=lambda url, headers: {"httpUrl": url, "headers": headers},
-        form="jsonc",
-    ),
-    "copilot-cli": Client(
-        "GitHub Copilot CLI",
-        ConfigFile("~/.copilot/mcp-config.json", variable=("COPILOT_HOME", "mcp-config.json")),
-        None,
-        lambda name, line: {"type": "local", **_plain_bridge(name, line), "tools": ["*"]},
-        lambda url, headers: {"type": "http", "url": url, "headers": headers, "tools": ["*"]},
-    ),
-    "amp": Client(
-        "Amp",
-        ConfigFile("~/.config/amp/settings.json"),
-        ".amp/settings.json",
-        form="jsonc",
-        root=("amp.mcpServers",),
-    ),
-    # It reads the files of other assistants in this folder.
-    "continue": Client(
-        "Continue", None, ".continue/mcpServers/credentials-provider.json", static=None
-    ),
-    "junie": Client(
-        "JetBrains Junie", ConfigFile("~/.junie/mcp/mcp.json"), ".junie/mcp/mcp.json", static=None
-    ),
-    "amazon-q": Client(
-        "Amazon Q Developer", ConfigFile("~/.aws/amazonq/mcp.json"), ".amazonq/mcp.json"
-    ),
-    "librechat": Client(
-        "LibreChat", None, "librechat.yaml", _typed_bridge, _remote("streamable-http"), "yaml"
-    ),
-    "inspector": Client(
-        "MCP Inspector", None, "mcp-inspector.json", _typed_bridge, _remote("streamable-http")
-    ),
-    # The files that the registry's own programs read hold the token itself: nothing else fits.
-    "registry": Client("MCP Gateway Registry, mcp.json", None, "mcp.json", None, _registry_entry),
-    "registry-vscode": Client(
-        "MCP Gateway Registry, vscode_mcp.json",
-        None,
-        "vscode_mcp.json",
-        None,
-        root=("mcp", "servers"),
-    ),
-}
+def _filled(template: Any, values: Mapping[str, object]) -> Any:
+    if isinstance(template, dict):
+        return {key: _filled(value, values) for key, value in template.items()}
+    return values.get(template, template) if isinstance(template, str) else template
+
+
+def _read() -> dict[str, Client]:
+    path = os.path.join(os.path.dirname(__file__), "clients.json")
+    with open(path, encoding="utf-8") as file:
+        return {name: Client(**row) for name, row in json.load(file).items()}
+
+
+CLIENTS = _read()
+# What the registry's own programs read holds the token itself: nothing else fits.
 IN_TOKEN_FOLDER = frozenset({"registry", "registry-vscode"})
-PLATFORM = sys.platform

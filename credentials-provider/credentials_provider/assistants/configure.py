@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
+import subprocess
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from urllib.parse import urlsplit
 
+from credentials_provider.assistants.clients import Delivery
 from credentials_provider.assistants.documents import (
     Change,
     FormattingError,
@@ -25,18 +28,17 @@ from credentials_provider.files import make_folders, not_written, write_whole
 from credentials_provider.permissions import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from credentials_provider.assistants.clients import Client
-    from credentials_provider.assistants.program import Launch
 
-Delivery = Literal["helper", "bridge", "static"]
 BACKUP = ".before-credentials-provider"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _LONGEST_NAME = 64
 _LARGEST = 1 << 26  # bytes; some assistants keep their history in the same file
 _OURS = ("mcp-bridge", "headers-json")
+# Claude Code gives a helper ten seconds; whoever waits for another run's renewal waits as well.
+_HELPER_DEADLINE = "7s"
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{10}[A-Za-z0-9._~+/=-]*")
 
 
@@ -57,6 +59,32 @@ class Edit:
         return self.after != (self.before or "")
 
 
+class Launch(NamedTuple):
+    """What an assistant starts for an identity's token: absolute, complete without an environment.
+
+    `start` and `options` are of `run.launching`.
+    """
+
+    start: list[str]
+    identity: str
+    header: str
+    options: list[str]
+
+    def helper(self) -> str:
+        """The command for a shell that prints the headers with a valid token."""
+        words = [*self.start, "token", self.identity, "--format", "headers-json"]
+        words += ["--deadline", _HELPER_DEADLINE, *self._header(), *self.options]
+        return shlex.join(words) if os.name == "posix" else subprocess.list2cmdline(words)
+
+    def bridge(self, url: str) -> list[str]:
+        """The command that speaks MCP on its standard streams for the server at `url`."""
+        words = [*self.start, "mcp-bridge", "--identity", self.identity]
+        return [*words, *self._header(), *self.options, url]
+
+    def _header(self) -> list[str]:
+        return ["--header-name", self.header] if self.header != "Authorization" else []
+
+
 def check_name(name: str) -> str:
     """A server's name, as every client takes it.
 
@@ -64,7 +92,7 @@ def check_name(name: str) -> str:
         ConfigurationError: it is none.
 
     """
-    if not name or len(name) > _LONGEST_NAME or not _NAME_CHARACTERS.issuperset(name):
+    if not re.fullmatch(f"[A-Za-z0-9_-]{{1,{_LONGEST_NAME}}}", name):
         raise ConfigurationError(
             f"{name[:80]!r} cannot be a server's name",
             hint=f"Letters, digits, _ and -, {_LONGEST_NAME} at most: --server NAME=URL",
@@ -102,38 +130,33 @@ def delivery_of(client: Client, asked: Delivery | None) -> Delivery:
         ConfigurationError: the client does not support it.
 
     """
-    deliveries: dict[Delivery, object] = {
-        "bridge": client.bridge,
-        "helper": client.helper,
-        "static": client.static,
-    }
-    for delivery, shape in deliveries.items():
-        if shape is not None and asked in {None, delivery}:
-            return delivery
-    supported = ", ".join(each for each, shape in deliveries.items() if shape is not None)
+    ways: tuple[Delivery, ...] = get_args(Delivery)
+    supported = [way for way in ways if getattr(client, way) is not None]
+    if asked is None or asked in supported:
+        return asked or supported[0]
     raise ConfigurationError(
-        f"{client.title} does not support --{asked}", hint=f"It supports: {supported}."
+        f"{client.title} does not support --{asked}", hint=f"It supports: {', '.join(supported)}."
     )
 
 
-def dynamic_entries(
-    client: Client, delivery: Delivery, servers: Mapping[str, str], launch: Launch
+def entries_for(
+    client: Client, delivery: Delivery, servers: Mapping[str, str], launch: Launch, token: str
 ) -> dict[str, dict[str, Any]]:
-    """Entries for servers by name and address whose token never goes stale."""
-    if delivery == "helper" and client.helper is not None:
-        return {name: client.helper(url, launch.helper()) for name, url in servers.items()}
-    if client.bridge is None:
-        raise AssertionError("a delivery that the client does not support")
-    return {name: client.bridge(name, launch.bridge(url)) for name, url in servers.items()}
-
-
-def static_entries(
-    client: Client, servers: Mapping[str, str], header: str, token: str
-) -> dict[str, Any]:
-    """Entries that hold the token itself."""
-    if client.static is None:
-        raise AssertionError("a delivery that the client does not support")
-    return {name: client.static(url, {header: f"Bearer {token}"}) for name, url in servers.items()}
+    """Entries for servers by name and address; the token itself stands in static ones alone."""
+    found = {}
+    for name, url in servers.items():
+        line = launch.bridge(url)
+        values = {
+            "$name": name,
+            "$url": url,
+            "$line": line,
+            "$command": line[0],
+            "$args": line[1:],
+            "$helper": launch.helper(),
+            "$headers": {launch.header: f"Bearer {token}"},
+        }
+        found[name] = client.entry(delivery, values)
+    return found
 
 
 def plan_edit(path: str, client: Client, entries: Mapping[str, Mapping[str, Any] | None]) -> Edit:
@@ -252,20 +275,3 @@ def diff(edit: Edit) -> str:
     )
     text = "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
     return _TOKEN.sub("…", text)
-
-
-def servers_by_name(servers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Servers by name.
-
-    Raises:
-        ConfigurationError: two have the same one.
-
-    """
-    found: dict[str, str] = {}
-    for name, url in servers:
-        if found.setdefault(name, url) != url:
-            raise ConfigurationError(
-                f"two servers are named {name}",
-                hint="Give each a name of its own: --server NAME=URL",
-            )
-    return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from credentials_provider import json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from credentials_provider.assistants.clients import Form
 
@@ -28,11 +28,11 @@ class FormattingError(ValueError):
 class Change(NamedTuple):
     """What is to be done: entries by name, None takes one out."""
 
-    root: tuple[str, ...]
+    root: Sequence[str]
     entries: Mapping[str, Mapping[str, Any] | None]
 
 
-def entries_of(text: str, form: Form, root: tuple[str, ...]) -> dict[str, Any]:
+def entries_of(text: str, form: Form, root: Sequence[str]) -> dict[str, Any]:
     """What stands under the root now.
 
     Raises:

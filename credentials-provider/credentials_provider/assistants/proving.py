@@ -11,6 +11,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from credentials_provider import __version__
 from credentials_provider.assistants.bridge.messages import (
     NO_SUCH_METHOD,
+    object_at,
     parse,
     redacted,
-    result_of,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ class Proof:
 
 class _ProblemError(Exception):
     pass
+
+
+class _EndedError(_ProblemError):
+    """The program ended before its answer."""
 
 
 def prove_all(lines: Mapping[str, Sequence[str]], helper: str | None = None) -> dict[str, Proof]:
@@ -81,24 +86,29 @@ def _helper_problem(command: str) -> str | None:
 
 
 def _prove(line: Sequence[str]) -> Proof:
-    try:
-        process = subprocess.Popen(  # noqa: S603  the line that was written
-            list(line),
-            cwd=_folder(),
-            env=_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    except OSError as error:
-        return Proof(problem=f"{line[0]} cannot be started: {error.strerror}")
-    talk = _Conversation(process)
-    try:
-        return talk.prove()
-    except _ProblemError as error:
-        return Proof(problem=str(error))
-    finally:
-        talk.end()
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(  # noqa: S603  the line that was written
+                list(line),
+                cwd=_folder(),
+                env=_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+        except OSError as error:
+            return Proof(problem=f"{line[0]} cannot be started: {error.strerror}")
+        talk = _Conversation(process)
+        try:
+            return talk.prove()
+        except _EndedError:
+            errors.seek(0)
+            said = _last_lines(errors.read())
+            return Proof(problem=said or f"it ended with {process.returncode}")
+        except _ProblemError as error:
+            return Proof(problem=str(error))
+        finally:
+            talk.end()
 
 
 class _Conversation:
@@ -108,13 +118,13 @@ class _Conversation:
         self._process = process
         self._ends_at = time.monotonic() + PATIENCE
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._errors: list[bytes] = []
-        self._readers = [
-            threading.Thread(target=self._read, daemon=True),
-            threading.Thread(target=self._read_errors, daemon=True),
-        ]
-        for each in self._readers:
-            each.start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            self._lines.put(line)
+        self._lines.put(None)
 
     def prove(self) -> Proof:
         """`initialize` and `tools/list`, in the protocol that the server speaks."""
@@ -122,7 +132,7 @@ class _Conversation:
         hello = {"protocolVersion": _VERSION, "capabilities": {}, "clientInfo": client}
         answer = self._ask(1, "initialize", hello)
         params: dict[str, Any] = {}
-        if "error" in answer and _is_of_2026(answer["error"]):
+        if _code(answer) in _ERRORS_OF_2026:  # it knows no `initialize` any more
             prefix = "io.modelcontextprotocol"
             params["_meta"] = {
                 f"{prefix}/protocolVersion": _MODERN,
@@ -130,16 +140,13 @@ class _Conversation:
                 f"{prefix}/clientCapabilities": {},
             }
         elif "error" in answer:
-            raise _ProblemError(_message(answer["error"]))
+            raise _ProblemError(_message(answer))
         else:
             self._send({"method": "notifications/initialized"})
         listed = self._ask(2, "tools/list", params)
-        error = listed.get("error")
-        if error is not None and not (
-            isinstance(error, dict) and error.get("code") == NO_SUCH_METHOD
-        ):
-            raise _ProblemError(_message(error))
-        tools = result_of(listed).get("tools")
+        if "error" in listed and _code(listed) != NO_SUCH_METHOD:
+            raise _ProblemError(_message(listed))
+        tools = object_at(listed, "result").get("tools")
         return Proof(_name(answer), len(tools) if isinstance(tools, list) else 0)
 
     def _ask(self, number: int, method: str, params: object) -> dict[str, Any]:
@@ -163,23 +170,11 @@ class _Conversation:
             raise _ProblemError(f"no answer for {PATIENCE:g} s") from None
         if line is None:
             self._process.wait()
-            self._readers[1].join(_GRACE)
-            said = _last_lines(b"".join(self._errors))
-            raise _ProblemError(said or f"it ended with {self._process.returncode}")
+            raise _EndedError
         message = parse(line)
         if not isinstance(message, dict):
             raise _ProblemError("it prints what is not a message on its standard output")
         return message
-
-    def _read(self) -> None:
-        if self._process.stdout is not None:
-            for line in self._process.stdout:
-                self._lines.put(line)
-        self._lines.put(None)
-
-    def _read_errors(self) -> None:
-        if self._process.stderr is not None:
-            self._errors.extend(self._process.stderr)
 
     def end(self) -> None:
         """Hang up; a program that does not end is killed."""
@@ -191,11 +186,9 @@ class _Conversation:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for each in self._readers:
-            each.join(_GRACE)
-        for stream in (self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
+        self._reader.join(_GRACE)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
 
 def _environment() -> dict[str, str]:
@@ -207,20 +200,20 @@ def _folder() -> str:
     return os.path.abspath(os.sep)
 
 
-def _is_of_2026(error: object) -> bool:
-    """Whether a server knows no `initialize` any more."""
-    code = error.get("code") if isinstance(error, dict) else None
-    return code in _ERRORS_OF_2026
+def _code(answer: dict[str, Any]) -> object:
+    """The code of an answer's error; None where it has none."""
+    code = object_at(answer, "error").get("code")
+    return code if isinstance(code, int) else None
 
 
-def _message(error: object) -> str:
-    text = error.get("message") if isinstance(error, dict) else None
+def _message(answer: dict[str, Any]) -> str:
+    text = object_at(answer, "error").get("message")
     return redacted(text if isinstance(text, str) else "an error without a message")[:1000]
 
 
 def _name(answer: dict[str, Any]) -> str:
-    server = result_of(answer).get("serverInfo")
-    words = [server.get(key) for key in ("name", "version")] if isinstance(server, dict) else []
+    server = object_at(answer, "result", "serverInfo")
+    words = [server.get(key) for key in ("name", "version")]
     return redacted(" ".join(each for each in words if isinstance(each, str) and each))[:100]
 
 

@@ -6,6 +6,7 @@ host gets the token, nor what an assistant makes of the address.
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,7 @@ class Registry:
         return self._transport.send(request).result
 
     def _checked(self, result: Answer | Trouble) -> dict[str, Any] | None:
-        """An answer's JSON object; None where there is no such path."""
+        """An answer's JSON object; None where there is none."""
         if not isinstance(result, Answer):
             explained = explanations.explain_trouble(result, self._host, explanations.REGISTRY)
             raise RegistryError(
@@ -170,19 +171,13 @@ class Registry:
                 f"the registry {self._host} refuses this identity's token ({result.status})",
                 hint="Its scope must be the gateway's application.",
             )
-        document = _json_object(result)
-        if result.status == _OK and document is None:
-            raise RegistryError(
-                f"{self._host} is not a registry: its answer is not a list of servers",
-                hint="Check --registry-url.",
-            )
         if result.status not in {_OK, _NOT_FOUND}:
             cause = explanations.explain_status(result.status, None, explanations.REGISTRY).cause
             raise RegistryError(
                 f"the registry {self._host} gave no list of servers: {cause}",
                 hint="Check --registry-url.",
             )
-        return document
+        return _json_object(result)
 
 
 def _json_object(answer: Answer | Trouble) -> dict[str, Any] | None:
@@ -195,8 +190,7 @@ def _named(servers: list[dict[str, Any]], addresses: list[str]) -> dict[str, str
     found: dict[str, str] = {}
     for server, address in zip(servers, addresses, strict=True):
         path = str(server["path"]).strip("/")
-        name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in path)
-        name = unused = name[:_LONGEST_NAME]
+        name = unused = re.sub(r"[^A-Za-z0-9_-]", "-", path)[:_LONGEST_NAME]
         number = 2
         while unused in found:
             unused, number = f"{name}-{number}", number + 1

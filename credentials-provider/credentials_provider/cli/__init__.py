@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import itertools
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ import click
 from credentials_provider import __version__
 from credentials_provider.cli import streams
 from credentials_provider.cli.helping import (
+    LOG_FORMAT,
     PARSED,
     PROGRAM,
     Group,
@@ -22,11 +24,9 @@ from credentials_provider.cli.helping import (
     program_name,
 )
 from credentials_provider.errors import (
-    EXIT_FAILED,
     EXIT_USAGE,
     ConfigurationError,
     CredentialsProviderError,
-    Problem,
     StoppedError,
     StorageError,
     unexpected,
@@ -105,7 +105,7 @@ class LazyGroup(Group):
 @click.group(
     cls=LazyGroup,
     name=PROGRAM,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     invoke_without_command=True,
     params=[
         printing_flag(
@@ -171,7 +171,7 @@ def main(args: Sequence[str] | None = None, root: str = "", *, script: bool = Fa
         code = _run(arguments, root)
     if failure := streams.output_failure():
         message = f"standard output cannot be written: {failure}"
-        if _wants_json_log(_own_arguments(arguments)):
+        if _wants_json_log(arguments):
             _log_event("warning", message)
         else:
             click.echo(f"warning: {message}", err=True)
@@ -206,81 +206,49 @@ def colour() -> bool | None:
 
 def _run(arguments: list[str], root: str) -> int:
     arguments = _resolve_aliases(arguments)
-    program = program_name(root)
     context = None
     try:
-        context = group.make_context(program, list(arguments), obj=root, color=colour())
+        context = group.make_context(program_name(root), list(arguments), obj=root, color=colour())
         with context:
             return int(context.command.invoke(context) or 0)
     except click.exceptions.Exit as end:
         return end.exit_code
-    except click.UsageError as error:
-        if "--json" in _own_arguments(arguments):
-            _print_problems([Problem(error.format_message())], EXIT_USAGE)
-        elif _wants_json_log(_own_arguments(arguments)):
-            _log_event("error", error.format_message())
-        else:
-            error.show()
-        return EXIT_USAGE
-    except CredentialsProviderError as error:
-        return _report_error(error, context, arguments)
     except (StoppedError, KeyboardInterrupt, click.Abort) as stop:
         by = stop if isinstance(stop, StoppedError) else StoppedError(signal.SIGINT, "SIGINT")
         message = f"stopped by {by.signal_name}; every file is whole"
-        return _report_end(message, by.exit_code, context, arguments, event="stopped")
-    except (OSError, UnicodeEncodeError) as error:
-        return _report_error(_foreign(error), context, arguments)
+        stopped = CredentialsProviderError(message)
+        stopped.exit_code = by.exit_code
+        if _tell_programs(stopped, context, arguments, event="stopped") != "events":
+            click.echo(message, err=True)
+        return by.exit_code
     except Exception as error:  # noqa: BLE001  a traceback could show a secret
-        return _report_end(_unexpected_message(error), EXIT_FAILED, context, arguments)
+        known = _known(error)
+        if _tell_programs(known, context, arguments):
+            return known.exit_code
+        if isinstance(error, click.UsageError):
+            error.show()
+        else:
+            _print_error(known, context, arguments)
+        return known.exit_code
 
 
-def _foreign(error: OSError | UnicodeEncodeError) -> CredentialsProviderError:
-    """What the file system, or a text for a file, did not allow."""
+def _known(error: Exception) -> CredentialsProviderError:
+    """An error in words of ours: what the command line, the file system or nobody foresaw."""
+    if isinstance(error, CredentialsProviderError):
+        return error
+    if isinstance(error, click.UsageError):
+        return ConfigurationError(error.format_message())
     if isinstance(error, UnicodeEncodeError):
         return ConfigurationError(
             "a name or path is not text in UTF-8, so no file can name it", hint="Rename it."
         )
-    what = f"{error.filename}: " if isinstance(error.filename, str) else ""
-    return StorageError(
-        f"{what}{error.strerror or type(error).__name__}",
-        hint="Check that it is what it should be, its owner and permissions, and the disk.",
-    )
-
-
-def _report_end(
-    message: str,
-    code: int,
-    context: click.Context | None,
-    arguments: Sequence[str],
-    *,
-    event: str = "error",
-) -> int:
-    """Say why the program ends, in the form that was asked for."""
-    if _wants_json(context, arguments):
-        _print_problems([Problem(message)], code)
-    if _has_json_log(context):
-        _log_event(event, message)
-    else:
-        click.echo(f"error: {message}" if event == "error" else message, err=True)
-    return code
-
-
-def _has_json_log(context: click.Context | None) -> bool:
-    return context is not None and context.meta.get("credentials_provider.log_format") == "json"
-
-
-def _wants_json_log(words: Sequence[str]) -> bool:
-    """Whether a command line that could not be parsed asks for a log of events."""
-    following = [*words[1:], ""]
-    return "--log-format=json" in words or ("--log-format", "json") in zip(
-        words, following, strict=True
-    )
-
-
-def _log_event(name: str, message: str, remedy: str | None = None) -> None:
-    from credentials_provider.cli.logs import event  # where a log is asked for
-
-    event(name, "error" if name == "error" else "warning", message=message, remedy=remedy)
+    if isinstance(error, OSError):
+        what = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        return StorageError(
+            f"{what}{error.strerror or type(error).__name__}",
+            hint="Check that it is what it should be, its owner and permissions, and the disk.",
+        )
+    return CredentialsProviderError(_unexpected_message(error))
 
 
 def _unexpected_message(error: Exception) -> str:
@@ -305,24 +273,43 @@ def _own_arguments(arguments: Sequence[str]) -> Sequence[str]:
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
-def _wants_json(context: click.Context | None, arguments: Sequence[str]) -> bool:
-    """By the options of the command that ran; where they could not be parsed, by its words."""
-    options: dict[str, Any] = context.meta.get(PARSED, {}) if context else {}
-    return bool(options.get("as_json")) if options else "--json" in _own_arguments(arguments)
+def _tell_programs(
+    error: CredentialsProviderError,
+    context: click.Context | None,
+    arguments: Sequence[str],
+    *,
+    event: str = "error",
+) -> str:
+    """Say what went wrong in the forms that were asked for; the one that stderr has, if any.
 
+    They were asked for by the options that were parsed; where none were, by the words.
+    """
+    meta: dict[str, Any] = context.meta if context else {}
+    as_json = "--json" in _own_arguments(arguments)
+    if options := meta.get(PARSED):
+        as_json = options.get("as_json")
+    if as_json:
+        import json
 
-def _report_error(
-    error: CredentialsProviderError, context: click.Context | None, arguments: Sequence[str]
-) -> int:
-    """Say what went wrong, in the form that was asked for."""
-    if _wants_json(context, arguments):
-        _print_problems(error.problems, error.exit_code)
-    elif _has_json_log(context):
+        errors = [problem._asdict() for problem in error.problems]
+        document = {"version": 1, "exit_code": error.exit_code, "errors": errors}
+        click.echo(json.dumps(document, indent=2))
+    if meta[LOG_FORMAT] == "json" if LOG_FORMAT in meta else _wants_json_log(arguments):
         for problem in error.problems:
-            _log_event("error", str(problem), error.hint)
-    else:
-        _print_error(error, context, arguments)
-    return error.exit_code
+            _log_event(event, str(problem), error.hint)
+        return "events"
+    return "document" if as_json else ""
+
+
+def _wants_json_log(arguments: Sequence[str]) -> bool:
+    words = _own_arguments(arguments)
+    return "--log-format=json" in words or ("--log-format", "json") in itertools.pairwise(words)
+
+
+def _log_event(name: str, message: str, remedy: str | None = None) -> None:
+    from credentials_provider.cli.logs import event  # where a log is asked for
+
+    event(name, "error" if name == "error" else "warning", message=message, remedy=remedy)
 
 
 def _print_error(
@@ -340,15 +327,6 @@ def _print_error(
             command = as_started(f"`{PROGRAM} {near}`", context)
             lines.append(f"  Did you mean the command {command}?")
     if error.hint:
-        lines.append(f"  {as_started(error.hint, context)}")
+        lines.append(f"  {as_started(error.hint, context, identity=error.identity_name)}")
     for line in lines:
         click.echo(wrapped(line, err=True), err=True, color=colour())
-
-
-def _print_problems(problems: Sequence[Problem], exit_code: int) -> None:
-    import json
-
-    from credentials_provider.cli.output import problem_documents
-
-    errors = problem_documents(problems)
-    click.echo(json.dumps({"version": 1, "exit_code": exit_code, "errors": errors}, indent=2))

@@ -61,13 +61,12 @@ FAULT = Parsed("fault", Fault.parse)
     """,
     epilog="docs/emulator.md lists every kind of fault.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: any free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="any free one")
 @click.option("-i", "--identities-file", metavar="FILE", help="Serve the identities of this file.")
 @click.option(
     "--identities",
     type=click.IntRange(1, 10_000),
     default=3,
-    show_default=True,
     help="Number of sample identities, without a file.",
 )
 @click.option(
@@ -75,12 +74,12 @@ FAULT = Parsed("fault", Fault.parse)
     metavar="FOLDER",
     help="For ca.pem and the sample identities. Default: .oauth-tokens/emulator",
 )
-@click.option("--latency", type=DURATION_OR_NONE, default=0.0, help="Delay before each answer.")
+@click.option("--latency", type=DURATION_OR_NONE, default="0s", help="Delay before each answer.")
 @click.option("--token-lifetime", type=DURATION, help="Default: 60 to 90 minutes, at random.")
 @click.option(
     "--propagation",
     type=DURATION_OR_NONE,
-    default=0.0,
+    default="0s",
     help="Delay until a new secret of Microsoft Graph works.",
 )
 @click.option(

@@ -11,7 +11,7 @@ from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import log
 from credentials_provider.cli.options import identity_names
 from credentials_provider.cli.token import (
-    check_variable,
+    env_var_option,
     settings_of_token,
     take_token,
     token_options,
@@ -77,14 +77,7 @@ class ExecCommand(Command):
 )
 @click.argument("name", shell_complete=identity_names)
 @click.argument("line", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
-@click.option(
-    "--env-var",
-    default="ACCESS_TOKEN",
-    show_default=True,
-    callback=check_variable,
-    metavar="VARIABLE",
-    help="Where the command finds the token.",
-)
+@env_var_option("Where the command finds the token.")
 @click.option(
     "--endpoint",
     is_flag=True,
@@ -127,13 +120,10 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
         raise click.UsageError("--endpoint and --watch exclude one another.")
     try:
         if stays:
-            from credentials_provider.cli import long_running  # only for what stays
+            # Only for what stays.
+            from credentials_provider.cli.long_running import run_with_endpoint, run_with_renewals
 
-            run = (
-                long_running.run_with_endpoint
-                if options["endpoint"]
-                else long_running.run_with_renewals
-            )
+            run = run_with_endpoint if options["endpoint"] else run_with_renewals
             return run(name, line, settings, options)
         access = take_token(name, settings, options)
         environment = {**inherited(settings), options["env_var"]: access.token}

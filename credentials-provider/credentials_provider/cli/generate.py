@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli import streams
-from credentials_provider.cli.helping import Command
+from credentials_provider.cli.helping import LOG_FORMAT, Command
 from credentials_provider.cli.options import (
     DURATION,
     DURATION_OR_NONE,
-    LOG_FORMAT,
     SHARD,
     ca_bundle_option,
     cloud_option,
@@ -116,6 +115,7 @@ class GenerateCommand(Command):
     "-v",
     "--verbose",
     count=True,
+    show_default=False,
     help="Name every identity, fresh ones too. -vv: a line for each request as well.",
 )
 @click.option(
@@ -123,35 +123,17 @@ class GenerateCommand(Command):
     "--concurrency",
     type=click.IntRange(1, 512),
     default=32,
-    show_default=True,
     help="Most requests at the same time.",
 )
+@click.option("--timeout", type=DURATION, default="20s", help="Longest time for one request.")
 @click.option(
-    "--timeout",
-    type=DURATION,
-    default="20s",
-    show_default=True,
-    help="Longest time for one request.",
+    "--max-attempts", type=click.IntRange(1, 20), default=4, help="Most requests for one identity."
 )
-@click.option(
-    "--max-attempts",
-    type=click.IntRange(1, 20),
-    default=4,
-    show_default=True,
-    help="Most requests for one identity.",
-)
-@click.option(
-    "--deadline",
-    type=DURATION,
-    default="2m",
-    show_default=True,
-    help="Longest time for the whole run.",
-)
+@click.option("--deadline", type=DURATION, default="2m", help="Longest time for the whole run.")
 @click.option(
     "--lock-timeout",
     type=DURATION_OR_NONE,
     default="30s",
-    show_default=True,
     help="Longest time to wait for another run.",
 )
 @click.option(
@@ -170,11 +152,7 @@ class GenerateCommand(Command):
     help="Shell command to run after each run in which a renewal failed.",
 )
 @click.option(
-    "--hook-timeout",
-    type=DURATION,
-    default="1m",
-    show_default=True,
-    help="Longest time for such a command.",
+    "--hook-timeout", type=DURATION, default="1m", help="Longest time for such a command."
 )
 @click.option(
     "--hook-env",
@@ -187,14 +165,10 @@ class GenerateCommand(Command):
     "--interval",
     type=DURATION,
     default="5m",
-    show_default=True,
     help="How often a timer runs this command, for alerts on the metrics.",
 )
 @click.option(
-    "--shard",
-    type=SHARD,
-    metavar="K/N",
-    help="Only part K of N of the identities, counted from 0.",
+    "--shard", type=SHARD, metavar="K/N", help="Only part K of N of the identities, counted from 0."
 )
 @log_format_option
 @env_file_option
@@ -253,14 +227,7 @@ def command(root: str, /, **options: Any) -> int:
         console.report(report)
         if not options["as_json"]:
             return report.exit_code
-    show_report(
-        report,
-        folder=run_options.settings.output_dir,
-        as_json=options["as_json"],
-        dry_run=run_options.dry_run,
-        quiet=options["quiet"],
-        verbose=bool(options["verbose"]),
-    )
+    show_report(report, run_options, as_json=options["as_json"], verbose=bool(options["verbose"]))
     return report.exit_code
 
 
@@ -314,12 +281,13 @@ def options_of(root: str, options: dict[str, Any]) -> RunOptions:
         client_secret=options["entra_client_secret"],
     )
     refresh_ahead, lead = _lead(options)
+    source = click.get_current_context().get_parameter_source("deadline")
     return RunOptions(
         settings=load(flags, root),
         names=(*options["names"], *(("ingress",) if options["ingress_only"] else ())),
         refresh_ahead=refresh_ahead,
         lead=lead,
-        deadline_given=_is_given("deadline"),
+        deadline_given=source is not click.core.ParameterSource.DEFAULT,
         warnings=tuple(_warnings(options)),
         **{name: options[name] for name in _SAME_NAME},
     )
@@ -341,20 +309,11 @@ def _lead(options: dict[str, Any]) -> tuple[bool, Lead | None]:
         raise click.BadParameter(str(error), param_hint=f"'{option}'") from None
 
 
-def _is_given(name: str) -> bool:
-    context = click.get_current_context(silent=True)
-    return context is not None and context.get_parameter_source(name) not in {
-        None,
-        click.core.ParameterSource.DEFAULT,
-    }
-
-
 def _warnings(options: dict[str, Any]) -> Iterator[str]:
     if options["entra_client_secret"]:
         yield (
             "--entra-client-secret is visible to every user of this machine (ps): "
             "set ENTRA_CLIENT_SECRET instead"
         )
-    context = click.get_current_context(silent=True)
-    if value := context.meta.get(_OLD_FORM) if context else None:
+    if value := click.get_current_context().meta.get(_OLD_FORM):
         yield _old_form(value)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PROGRAM = "credentials-provider"
 SCRIPT = "generate_creds.sh"  # the same program, in a checkout
 UTC = "credentials_provider.utc"  # in a context's meta: whether times are shown in UTC
+LOG_FORMAT = "credentials_provider.log_format"  # in a context's meta: text or json
 PARSED = "credentials_provider.parsed"  # in a context's meta: the options of the command that ran
 
 _FILES = "Files"
@@ -27,23 +28,12 @@ _GROUPS = {
     "Provider": ("login_base_url", "cloud", "ca_bundle"),
     "Limits": ("concurrency", "timeout", "max_attempts", "deadline", "lock_timeout"),
     "After a run": (
-        "on_renew",
-        "on_failure",
-        "hook_env",
-        "hook_timeout",
-        "metrics_file",
-        "interval",
+        *("on_renew", "on_failure", "hook_env", "hook_timeout", "metrics_file", "interval"),
     ),
     "Output": ("as_json", "quiet", "verbose", "log_format", "audit_file", "audit_syslog"),
     "As the registry's own scripts have them": (
-        "auth_provider",
-        "keycloak_url",
-        "keycloak_realm",
-        "entra_tenant_id",
-        "entra_client_id",
-        "entra_client_secret",
-        "ingress_only",
-        "all_agents",
+        *("auth_provider", "keycloak_url", "keycloak_realm", "entra_tenant_id"),
+        *("entra_client_id", "entra_client_secret", "ingress_only", "all_agents"),
     ),
 }
 _GROUP_OF = {name: title for title, names in _GROUPS.items() for name in names}

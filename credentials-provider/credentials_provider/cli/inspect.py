@@ -33,7 +33,7 @@ from credentials_provider.tokens.claims import epoch_claim
 from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from credentials_provider.diagnostics.inspection.decoding import Token
     from credentials_provider.diagnostics.inspection.registry import Finding
@@ -110,20 +110,18 @@ def _find(target: str, settings: Settings) -> tuple[Token, Mapping[str, Any]]:
     """The token, and its identity's fields where it is one of ours."""
     fields: Mapping[str, Any] = {}
     path = TokenStore(settings.output_dir).path(composed(target))
-    if target == "-":
-        content = sys.stdin.read(MAXIMUM_SIZE)
-    elif os.path.basename(target) == target and os.path.isfile(path):
+    if target != "-" and os.path.basename(target) == target and os.path.isfile(path):
         fields = _identity(target, settings)
-        content = _read(path)
-    elif os.path.exists(target):
-        content = _read(target)
     else:
+        path = target
+    content = read_file(path, owned=False) if target != "-" else None  # it is only shown
+    if content is None and target != "-":
         raise ConfigurationError(
             f"there is neither a token of the identity {target[:128]!r} nor a file of that name",
             hint=f"Tokens are looked for in {settings.output_dir}; `credentials-provider status` "
             "lists them.",
         )
-    token = find_token(content)
+    token = find_token(content.text() if content else sys.stdin.read(MAXIMUM_SIZE))
     if token is None:
         raise ConfigurationError(
             "there is no token to read: neither a JWT nor a JSON file with access_token",
@@ -144,15 +142,6 @@ def _identity(name: str, settings: Settings, *, required: bool = False) -> Mappi
             raise
         return {}
     return entry.fields
-
-
-def _read(path: str) -> str:
-    content = read_file(path, owned=False)  # it is only shown
-    if content is None:
-        raise ConfigurationError(
-            f"there is no file {path}", hint="Name an identity, a file, or - for standard input."
-        )
-    return content.text()
 
 
 def _expectation(
@@ -199,17 +188,15 @@ def _show(
                     click.echo(wrapped(f"{'':{_INDENT}}{line}"))
 
 
-def _times(token: Token, now: float) -> Sequence[tuple[str, str]]:
-    lines = []
+def _times(token: Token, now: float) -> Iterator[tuple[str, str]]:
     for label, name in (("issued", "iat"), ("valid from", "nbf"), ("expires", "exp")):
         epoch = epoch_claim(token.claims, name)
         if epoch is None:
-            lines.append((label, "none"))
-            continue
-        away = time_left(abs(epoch - now))
-        relation = f"in {away}" if epoch > now else f"{away} ago"
-        lines.append((label, f"{_when(epoch, now)}, {relation}"))
-    return lines
+            yield label, "none"
+        else:
+            away = time_left(abs(epoch - now))
+            relation = f"in {away}" if epoch > now else f"{away} ago"
+            yield label, f"{_when(epoch, now)}, {relation}"
 
 
 def _when(epoch: int, now: float) -> str:

@@ -74,22 +74,25 @@ def _is_journal() -> bool:
 def event(name: str, level: Level = "info", **fields: Any) -> None:
     """One line: time, level, event, which process it comes from, and what else is known."""
     known = {field: value for field, value in fields.items() if value is not None}
-    shown = {"time": iso(time.time()), "level": level, "event": name, **_origin(), **known}
+    shown = {
+        "time": iso(time.time()),
+        "level": level,
+        "event": name,
+        **_process(),
+        **_shard,
+        **known,
+    }
     _write(json.dumps(shown), level)
 
 
-_shard: tuple[int, int] | None = None
+_shard: dict[str, str] = {}
 
 
 def set_shard(shard: tuple[int, int] | None) -> None:
     """Which part of the identities the events of this process are about."""
-    global _shard  # noqa: PLW0603  a process has one log
-    _shard = shard
-
-
-def _origin() -> dict[str, str]:
-    part = {} if _shard is None else {"shard": f"{_shard[0]}/{_shard[1]}"}
-    return {**_process(), **part}
+    _shard.clear()
+    if shard is not None:
+        _shard["shard"] = f"{shard[0]}/{shard[1]}"
 
 
 @functools.cache
@@ -120,14 +123,11 @@ class WarningLog(Observer):
         warn(message)
 
 
-class JsonLog(Observer):
+class JsonLog(WarningLog):
     """Tells everything that happens as events; quiet: what is wrong alone."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-
-    def warn(self, message: str) -> None:
-        warn(message)
 
     def hook_output(self, line: str) -> None:
         event("hook_output", line=line)
@@ -155,15 +155,8 @@ class JsonLog(Observer):
             if outcome.failure is not None and outcome.duration is None:
                 self.finish(outcome)
         for name, hook in (("hook", report.hook), ("failure_hook", report.failure_hook)):
-            level: Level = "info" if hook is None or hook.message is None else "error"
-            if hook is not None and not (self._quiet and level == "info"):
-                event(
-                    name,
-                    level,
-                    identities=list(hook.identities),
-                    exit_code=hook.exit_code,
-                    message=hook.message,
-                )
+            if hook is not None and (hook.message is not None or not self._quiet):
+                event(name, "info" if hook.message is None else "error", **hook._asdict())
         if report.exit_code or not self._quiet:
             event(
                 "run",

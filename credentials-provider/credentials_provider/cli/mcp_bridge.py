@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 @click.option(
     "--header-name",
     default="Authorization",
-    show_default=True,
     callback=check_header_names,
     metavar="HEADER",
     help="The header of the token. An MCP gateway wants X-Authorization.",
@@ -54,7 +53,6 @@ if TYPE_CHECKING:
     "--min-ttl",
     type=DURATION,
     default="5m",
-    show_default=True,
     help="Renew the token first if it expires within this time.",
 )
 @renewing_options

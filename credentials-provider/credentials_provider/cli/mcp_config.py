@@ -9,26 +9,25 @@ import sys
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
-from credentials_provider.assistants.clients import CLIENTS, IN_TOKEN_FOLDER, PLATFORM, Client
+from credentials_provider.assistants.clients import CLIENTS, IN_TOKEN_FOLDER, Client
 from credentials_provider.assistants.configure import (
     Edit,
+    Launch,
     NotWrittenError,
     apply_edit,
     check_name,
     check_url,
     delivery_of,
     diff,
-    dynamic_entries,
+    entries_for,
     plan_edit,
-    servers_by_name,
-    static_entries,
     undo_edit,
 )
 from credentials_provider.assistants.documents import Change, rendered
-from credentials_provider.assistants.program import Launch
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import observer, warn
 from credentials_provider.cli.options import identity_names, settings_of, settings_options
@@ -39,8 +38,7 @@ from credentials_provider.errors import (
     ConfigurationError,
     CredentialsProviderError,
 )
-from credentials_provider.identities.reading import read_entries
-from credentials_provider.identities.rules import composed
+from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.run.child_environment import allowed
 from credentials_provider.run.launching import (
     audit_options_of,
@@ -52,6 +50,8 @@ from credentials_provider.run.launching import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from credentials_provider.assistants.registry import Registry
+    from credentials_provider.model import Entry
     from credentials_provider.run.access import ValidToken
     from credentials_provider.settings import Settings
 
@@ -112,9 +112,7 @@ _VERSION_TIMEOUT = 10.0  # seconds for an assistant's program to tell its versio
     "--static", "delivery", flag_value="static", help="Write the token itself, which will expire."
 )
 @click.option("--write", is_flag=True, help="Merge into the assistant's own file.")
-@click.option(
-    "--check/--no-check", default=True, help="After --write, start what was written. Default: yes."
-)
+@click.option("--check/--no-check", default=True, help="After --write, start what was written.")
 @click.option(
     "--if-check-fails",
     type=click.Choice(["ask", "keep", "undo"]),
@@ -143,15 +141,30 @@ class _Configurator:
     ) -> None:
         self.root = root
         self.client_name = client_name
-        self.client = client = CLIENTS[client_name]
+        self.client = CLIENTS[client_name]
         self.settings = settings
         self.options = options
-        self.path = _path(client_name, client, options["scope"], options["file"], settings)
+        self.path = self._path(options["scope"], options["file"])
+
+    def _path(self, scope: str | None, file: str | None) -> str:
+        if file is not None:
+            return os.path.abspath(file)
+        user = self.client.user_file(sys.platform, os.environ)
+        project = self.client.project
+        if user is not None and scope != "project":
+            path = user
+        elif project is not None and scope != "user":
+            folder = self.settings.output_dir if self.client_name in IN_TOKEN_FOLDER else ""
+            path = os.path.abspath(os.path.join(folder, project))
+        else:
+            raise click.UsageError(f"{self.client.title} has no file for the scope {scope}.")
+        # OpenCode reads opencode.jsonc as well as opencode.json.
+        return f"{path}c" if self.client.form == "jsonc" and os.path.isfile(f"{path}c") else path
 
     def remove(self) -> int:
         names: dict[str, None] = {each.partition("=")[0]: None for each in self.options["servers"]}
         if self.options["registry_url"]:
-            names |= dict.fromkeys(self._discovered(self._identity()))
+            names |= dict.fromkeys(self._discovered(self._identity().name))
         if not names:
             raise click.UsageError("Name what to remove: --server NAME, or --registry-url URL.")
         write = self.options["write"] or not self.options["as_diff"]
@@ -160,8 +173,9 @@ class _Configurator:
 
     def configure(self) -> int:
         options, client = self.options, self.client
-        identity = self._identity()
-        servers = servers_by_name(_server(each) for each in options["servers"])
+        entry = self._identity()
+        identity = entry.name
+        servers = _servers(options["servers"])
         if options["registry_url"]:
             servers |= self._discovered(identity)
         if not servers:
@@ -171,20 +185,22 @@ class _Configurator:
         words = [*options_of(self.settings), *audit_options_of(self.settings)]
         launch = Launch(program(self.root), identity, header, words)
         if delivery == "static":
-            entries = self._static(servers, identity, header)
+            token = self._token_to_write(identity)
         else:
-            self._warn_of_what_is_missing(launch)
-            entries = dynamic_entries(client, delivery, servers, launch)
+            token = ""
+            for warning in launch_warnings(launch.start, self.settings, [entry]):
+                warn(warning)
         if delivery == "helper":
             _check_version(client)
+        entries = entries_for(client, delivery, servers, launch, token)
         if not (options["write"] or options["as_diff"]):
-            click.echo(rendered(client.form, Change(client.root, entries)), nl=False)
+            self._print(entries)
             click.echo(f"For {client.title}: {self.path}; --write puts it there.", err=True)
             return EXIT_OK
         try:
             edit = plan_edit(self.path, client, entries)
         except NotWrittenError:
-            click.echo(rendered(client.form, Change(client.root, entries)), nl=False)
+            self._print(entries)
             raise
         backup = self._apply(edit, write=options["write"])
         if not (options["write"] and options["check"]) or delivery == "static":
@@ -194,6 +210,9 @@ class _Configurator:
             return EXIT_OK
         self._decide(edit, backup)
         return EXIT_FAILED
+
+    def _print(self, entries: Mapping[str, Any]) -> None:
+        click.echo(rendered(self.client.form, Change(self.client.root, entries)), nl=False)
 
     def _apply(self, edit: Edit, *, write: bool) -> str | None:
         if self.options["as_diff"]:
@@ -222,20 +241,19 @@ class _Configurator:
         else:
             click.echo(f"The entries stay in {edit.path}. Run this again after the cure.", err=True)
 
-    def _identity(self) -> str:
-        name: str | None = self.options["identity"]
-        names = [entry.name for entry in read_entries(self.settings).entries]
-        if name is None and len(names) == 1:
-            return names[0]
+    def _identity(self) -> Entry:
+        name, file = self.options["identity"], read_entries(self.settings)
+        names = [entry.name for entry in file.entries]
         if not names:
             raise ConfigurationError(
                 "there is no identity yet",
                 hint="Make one: `credentials-provider identities init`",
             )
-        if name is None or composed(name) not in names:
-            problem = f"no identity is named {name}" if name else "which identity?"
-            raise ConfigurationError(problem, hint=f"--identity {' or '.join(names[:20])}")
-        return composed(name)
+        if name is None and len(names) > 1:
+            raise ConfigurationError(
+                "which identity?", hint=f"--identity {' or '.join(names[:20])}"
+            )
+        return select(file.entries, (name,) if name else (), file.path)[0]
 
     def _header(self, identity: str, servers: Mapping[str, str]) -> str:
         options = self.options
@@ -250,28 +268,24 @@ class _Configurator:
 
     def _is_gateway(self, identity: str, servers: Mapping[str, str]) -> bool:
         """Whether the servers' own host answers like a registry, whose gateway it then is."""
-        from urllib.parse import urlsplit
-
-        from credentials_provider.assistants.registry import Registry  # the network
-
         bases = {"{0.scheme}://{0.netloc}".format(urlsplit(url)) for url in servers.values()}
         if len(bases) != 1:
             return False
         try:
-            token = self._token(identity).token
+            with self._registry(bases.pop(), identity, timeout=_PROBE_TIMEOUT) as registry:
+                return registry.is_registry()
         except CredentialsProviderError:
             return False  # what was written is started later, and says why
-        bundle = self.settings.ca_bundle
-        with closing(Registry(bases.pop(), token, bundle, timeout=_PROBE_TIMEOUT)) as registry:
-            return registry.is_registry()
 
     def _discovered(self, identity: str) -> dict[str, str]:
+        with self._registry(check_url(self.options["registry_url"]), identity) as registry:
+            return registry.servers(warn)
+
+    def _registry(self, url: str, identity: str, **limits: float) -> closing[Registry]:
         from credentials_provider.assistants.registry import Registry  # the network
 
-        url = check_url(self.options["registry_url"])
         token = self._token(identity).token
-        with closing(Registry(url, token, self.settings.ca_bundle)) as registry:
-            return registry.servers(warn)
+        return closing(Registry(url, token, self.settings.ca_bundle, **limits))
 
     def _token(self, identity: str) -> ValidToken:
         """A token with most of its life before it: it may be written down."""
@@ -280,7 +294,7 @@ class _Configurator:
 
         return get_token(RunOptions(self.settings), identity, 600.0, observer())
 
-    def _static(self, servers: Mapping[str, str], identity: str, header: str) -> dict[str, Any]:
+    def _token_to_write(self, identity: str) -> str:
         from credentials_provider.cli.output import local_time
 
         access = self._token(identity)
@@ -289,56 +303,29 @@ class _Configurator:
             f"this token expires at {expiry}. After that {self.client.title} has no valid token "
             "until you run this again"
         )
-        return static_entries(self.client, servers, header, access.token)
-
-    def _warn_of_what_is_missing(self, launch: Launch) -> None:
-        entries = read_entries(self.settings).entries
-        mine = [each for each in entries if each.name == launch.identity]
-        for warning in launch_warnings(launch.start, self.settings, mine):
-            warn(warning)
+        return access.token
 
 
-def _path(
-    client_name: str, client: Client, scope: str | None, file: str | None, settings: Settings
-) -> str:
-    if file is not None:
-        return os.path.abspath(file)
-    place, scope = client.place(scope)
-    if place is None:
-        raise click.UsageError(f"{client.title} has no file for the scope {scope}.")
-    if client_name in IN_TOKEN_FOLDER:
-        return os.path.abspath(os.path.join(settings.output_dir, place.linux))
-    path = place.path(PLATFORM, os.environ)
-    # OpenCode reads opencode.jsonc as well as opencode.json.
-    return f"{path}c" if client.form == "jsonc" and os.path.isfile(f"{path}c") else path
-
-
-def _server(text: str) -> tuple[str, str]:
-    name, separator, url = text.partition("=")
-    if not separator:
-        raise click.UsageError("--server takes NAME=URL.")
-    return check_name(name), check_url(url)
+def _servers(words: Sequence[str]) -> dict[str, str]:
+    """Addresses by names, of words like NAME=URL."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, separator, url = word.partition("=")
+        if not separator:
+            raise click.UsageError("--server takes NAME=URL.")
+        if found.setdefault(check_name(name), check_url(url)) != url:
+            raise ConfigurationError(
+                f"two servers are named {name}",
+                hint="Give each a name of its own: --server NAME=URL",
+            )
+    return found
 
 
 def _check_version(client: Client) -> None:
     """Warn where the client's program is not known to run the helper again after a 401."""
     name, since = client.helper_since
-    found = _version(name)
-    if found is not None and found >= _numbers(since):
-        return
-    version = (
-        f"is {'.'.join(map(str, found))}" if found else f"does not tell its version (`{name}`)"
-    )
-    warn(
-        f"{client.title} {version}. Before {since} it does not run the helper again "
-        "when a token is refused, and stays without one until it is restarted. Leave out --helper "
-        "for the bridge, which works with every version."
-    )
-
-
-def _version(name: str) -> tuple[int, ...] | None:
     try:
-        done = subprocess.run(  # noqa: S603  the assistant's own program, by its name
+        said = subprocess.run(  # noqa: S603  the assistant's own program, by its name
             [name, "--version"],
             env=allowed(os.environ),
             stdin=subprocess.DEVNULL,
@@ -346,11 +333,18 @@ def _version(name: str) -> tuple[int, ...] | None:
             text=True,
             timeout=_VERSION_TIMEOUT,
             check=False,
-        )
+        ).stdout
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
-        return None
-    found = re.search(r"[0-9]+\.[0-9]+\.[0-9]+", done.stdout)
-    return _numbers(found[0]) if found else None
+        said = ""
+    found = re.search(r"[0-9]+\.[0-9]+\.[0-9]+", said)
+    if found is not None and _numbers(found[0]) >= _numbers(since):
+        return
+    version = f"is {found[0]}" if found else f"does not tell its version (`{name}`)"
+    warn(
+        f"{client.title} {version}. Before {since} it does not run the helper again "
+        "when a token is refused, and stays without one until it is restarted. Leave out --helper "
+        "for the bridge, which works with every version."
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

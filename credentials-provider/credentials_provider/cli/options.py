@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from credentials_provider.cli.helping import UTC
+from credentials_provider.cli.helping import LOG_FORMAT, UTC
 from credentials_provider.errors import CredentialsProviderError
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.model import RunOptions
@@ -69,8 +69,6 @@ DURATION_OR_NONE = Parsed("duration", parse_duration)
 ADDRESS = Parsed("address", _address)  # to listen on; an IPv6 address stands in brackets
 SHARD = Parsed("shard", _shard)  # part K, counted from 0, of N
 
-LOG_FORMAT = "credentials_provider.log_format"  # in a context's meta
-
 
 def _log_format(ctx: click.Context, _: click.Parameter, value: str) -> None:
     ctx.meta[LOG_FORMAT] = value
@@ -85,7 +83,6 @@ log_format_option = click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
-    show_default=True,
     expose_value=False,
     is_eager=True,
     callback=_log_format,
@@ -168,7 +165,7 @@ settings_options = with_options(
 # How long a command waits that renews one token while somebody needs it.
 renewal_limits = with_options(
     *(
-        click.option(name, type=DURATION, default=default, show_default=True, help=text)
+        click.option(name, type=DURATION, default=default, help=text)
         for name, default, text in (
             ("--timeout", "20s", "Longest time for one request."),
             ("--deadline", "30s", "Longest time for a whole renewal."),

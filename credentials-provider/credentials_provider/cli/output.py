@@ -18,12 +18,9 @@ from credentials_provider.policy import showable
 from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from credentials_provider.cli.logs import Level
-    from credentials_provider.errors import Problem
     from credentials_provider.minting import Failure
-    from credentials_provider.model import Outcome, Reason, Report
+    from credentials_provider.model import Outcome, OutcomeKind, Reason, Report, RunOptions
 
 REASONS: dict[Reason | None, str] = {
     "asked": "a new one was asked for",
@@ -84,7 +81,7 @@ class Console(Observer):
 
 
 def show_report(
-    report: Report, *, folder: str, as_json: bool, dry_run: bool, quiet: bool, verbose: bool
+    report: Report, options: RunOptions, *, as_json: bool = False, verbose: bool = False
 ) -> None:
     """Render a report: every renewal, every failure with its cure, and one line that sums it up."""
     if as_json:
@@ -95,7 +92,7 @@ def show_report(
     now = time.time()
     width = max((len(each.identity_name) for each in report.results), default=0)
     for each in report.results:
-        if each.failure is None and not quiet and (verbose or each.kind != "fresh"):
+        if each.failure is None and not options.quiet and (verbose or each.kind != "fresh"):
             outcome = click.style(f"{each.kind:8}", fg=_COLOURS[each.kind])
             click.echo(f"{each.identity_name:{width}}  {outcome} {_detail(each, now)}")
     failed = [(each, each.failure) for each in report.results if each.failure is not None]
@@ -112,10 +109,10 @@ def show_report(
         )
     if report.failure_hook is not None and report.failure_hook.message is not None:
         log(f"the hook of --on-failure failed: {report.failure_hook.message}", "error")
-    summary = _summary(report, folder, dry_run=dry_run)
+    summary = _summary(report, options.settings.output_dir, dry_run=options.dry_run)
     if report.exit_code:
         log(summary, "warning")
-    elif not quiet:
+    elif not options.quiet:
         click.echo(summary)
 
 
@@ -132,15 +129,7 @@ def _show_failure(outcome: Outcome, failure: Failure, now: float, *, cure: str) 
     left = ""
     if outcome.expires_at is not None and outcome.expires_at > now:
         left = f" (the token on disk is valid for another {time_left(outcome.expires_at - now)})"
-    code = ", ".join(
-        part
-        for part in (failure.error, f"AADSTS{failure.aadsts}" if failure.aadsts else "")
-        if part
-    )
-    lines = [
-        f"{outcome.identity_name}: {state}{left}: {failure.message}"
-        + (f" ({code})" if code else "")
-    ]
+    lines = [f"{outcome.identity_name}: {state}{left}: {failure.cause}"]
     if failure.trace_id:
         lines.append(f"    Trace ID {failure.trace_id}")
     if cure:
@@ -149,17 +138,14 @@ def _show_failure(outcome: Outcome, failure: Failure, now: float, *, cure: str) 
 
 
 def _summary(report: Report, folder: str, *, dry_run: bool) -> str:
-    counts = {
-        outcome: report.count(outcome) for outcome in ("renewed", "fresh", "due", "kept", "failed")
-    }
-    counted = (
-        ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "none"
-    )
+    kinds: tuple[OutcomeKind, ...] = ("renewed", "fresh", "due", "kept", "failed")
+    counted = ", ".join(f"{count} {kind}" for kind in kinds if (count := report.count(kind)))
+    counted = counted or "none"
     if dry_run:
         return f"Dry run: {counted}; nothing was requested or written"
-    if counts["failed"]:
+    if report.count("failed"):
         return f"Not every identity got its token: {counted}, in {folder}"
-    if counts["kept"]:
+    if report.count("kept"):
         what = "Somebody must act" if report.exit_code == EXIT_REFUSED else "Try again later"
         return f"{what}: {counted}, in {folder}; every token there is still valid"
     return f"Tokens saved: {counted}, in {folder}"
@@ -172,10 +158,7 @@ def report_document(report: Report) -> dict[str, Any]:
         "started_at": iso(report.started_at),
         "finished_at": iso(report.finished_at),
         "exit_code": report.exit_code,
-        "summary": {
-            "identities": len(report.results),
-            **report.counts(),
-        },
+        "summary": {"identities": len(report.results), **report.counts()},
         "results": [
             {
                 "identity_name": each.identity_name,
@@ -200,13 +183,8 @@ def _error_document(failure: Failure | None) -> dict[str, Any] | None:
         return None
     return {
         **{name: getattr(failure, name) for name in (*FAILURE_FIELDS, "transient")},
-        **({"problems": problem_documents(failure.problems)} if failure.problems else {}),
+        **({"problems": [each._asdict() for each in failure.problems]} if failure.problems else {}),
     }
-
-
-def problem_documents(problems: Iterable[Problem]) -> list[dict[str, Any]]:
-    """Mistakes of a configuration as `--json` prints them."""
-    return [problem._asdict() for problem in problems]
 
 
 def _iso_or_none(epoch: float | None) -> str | None:

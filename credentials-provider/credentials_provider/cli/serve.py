@@ -44,7 +44,11 @@ ENV_FILE = ".endpoint.env"
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=identity_names)
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="On loopback. Default: any free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default="any free one",
+    help="On loopback.",
 )
 @click.option("--socket", "path", metavar="PATH", help="A unix socket instead of a port.")
 @click.option(

@@ -67,7 +67,6 @@ _REST_SHARE = 19  # times as long as a look takes: a twentieth of the time is sp
     "--interval",
     type=DURATION,
     default="5m",
-    show_default=True,
     help="Time between the runs of your timer.",
 )
 @settings_options

@@ -27,6 +27,7 @@ from credentials_provider.run.access import ValidToken, audit_for, get_token, mi
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from credentials_provider.cli.options import Decorator
     from credentials_provider.settings import Settings
 
 _FORMATS = ("raw", "header", "headers-json", "env", "powershell", "json", "exec-credential")
@@ -46,11 +47,22 @@ def check_header_names(
     return value
 
 
-def check_variable(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def _check_variable(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """What an environment variable may be called, in every shell."""
     if not value or value[0] in _DIGITS or not (_LETTERS | _DIGITS).issuperset(value):
         raise click.BadParameter("is not a name of an environment variable", ctx, param)
     return value
+
+
+def env_var_option(help: str) -> Decorator:  # noqa: A002  click's own word
+    """The variable that a token stands in."""
+    return click.option(
+        "--env-var",
+        default="ACCESS_TOKEN",
+        callback=_check_variable,
+        metavar="VARIABLE",
+        help=help,
+    )
 
 
 # How a token is chosen, renewed and reached; `take_token` reads them.
@@ -59,7 +71,6 @@ token_options = with_options(
         "--min-ttl",
         type=DURATION,
         default="5m",
-        show_default=True,
         help="Renew the token first if it expires within this time, or, where it is never valid "
         "for so long, when half of its life is left.",
     ),
@@ -91,7 +102,7 @@ token_options = with_options(
     epilog="Exit codes: 0 a valid token; 1 none, and nothing is printed; 2 usage or configuration.",
 )
 @click.argument("name", required=False, default="", shell_complete=identity_names)
-@click.option("--format", "form", type=click.Choice(_FORMATS), default="raw", show_default=True)
+@click.option("--format", "form", type=click.Choice(_FORMATS), default="raw")
 @click.option(
     "--header-name",
     "header_names",
@@ -102,14 +113,7 @@ token_options = with_options(
     metavar="HEADER",
     help="For header and headers-json. An MCP gateway wants X-Authorization. Repeatable.",
 )
-@click.option(
-    "--env-var",
-    default="ACCESS_TOKEN",
-    show_default=True,
-    callback=check_variable,
-    metavar="VARIABLE",
-    help="For env and powershell.",
-)
+@env_var_option("For env and powershell.")
 @click.option("--output", metavar="FILE", help="Write it to this file, readable by you alone.")
 @token_options
 @click.pass_obj
@@ -184,7 +188,7 @@ def _take(name: str, settings: Settings, options: dict[str, Any]) -> tuple[str, 
 
         left = time_left(max(0.0, access.expires_on - time.time()))
         warn(
-            f"{name}: this token expires in {left}; it was not renewed: {access.kept.message}",
+            f"{name}: this token expires in {left}; it was not renewed: {access.kept.cause}",
             as_started(access.kept.remedy, identity=name),
         )
     return name, access

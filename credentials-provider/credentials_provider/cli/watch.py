@@ -116,7 +116,7 @@ class _Service:
     ) -> None:
         self.options = run_options
         set_shard(run_options.shard)
-        self._quiet, self._verbose = options["quiet"], bool(options["verbose"])
+        self._verbose = bool(options["verbose"])
         self._notifier = notifier
         self._ready = False
         self._problem: str | None = None  # of the identities file, while it is broken
@@ -142,8 +142,8 @@ class _Service:
 
     def _console(self) -> _ServiceConsole | _ServiceLog:
         if is_json():
-            return _ServiceLog(quiet=self._quiet)
-        return _ServiceConsole(quiet=self._quiet, verbose=self._verbose)
+            return _ServiceLog(quiet=self.options.quiet)
+        return _ServiceConsole(quiet=self.options.quiet, verbose=self._verbose)
 
     def heartbeat(self) -> None:
         self._heartbeat_at = time.monotonic()
@@ -211,16 +211,9 @@ class _Service:
         if self._ready and report.hook is None and report.count("fresh") == len(report.results):
             return
         if is_json():
-            JsonLog(quiet=self._quiet).report(report)
+            JsonLog(quiet=self.options.quiet).report(report)
             return
-        show_report(
-            report,
-            folder=self.options.settings.output_dir,
-            as_json=False,
-            dry_run=False,
-            quiet=self._quiet,
-            verbose=self._verbose,
-        )
+        show_report(report, self.options, verbose=self._verbose)
 
     def _log_error(self, result: PassResult) -> str:
         error = result.error

@@ -21,7 +21,7 @@ from credentials_provider.identities.validation import validate, validate_entry
 from credentials_provider.minting import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping
 
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
@@ -108,8 +108,15 @@ def check(
             end = end or credential.expires_on
             warnings += [each for each in credential.warnings if each not in warnings]
         found.append(_item(entry, end))
-    if ask_graph and not problems:
-        ends, more = _ends_from_graph(settings, file.entries, identities, resolver)
+    if problems:
+        count = "a credential" if len(problems) == 1 else f"{len(problems)} credentials"
+        raise ConfigurationError(
+            f"{file.path}: {count} cannot be read",
+            hint="Each line names the place to look at.",
+            problems=problems,
+        )
+    if ask_graph:
+        ends, more = _ends_from_graph(settings, identities, resolver)
         found = [
             item._replace(expires_on=ends.get(item.identity_name, item.expires_on))
             for item in found
@@ -118,21 +125,11 @@ def check(
         for name, end in ends.items():
             if warning := expiry_warning(f"{name}: the client secret", end, now()):
                 warnings.append(warning)
-    if problems:
-        count = "a credential" if len(problems) == 1 else f"{len(problems)} credentials"
-        raise ConfigurationError(
-            f"{file.path}: {count} cannot be read",
-            hint="Each line names the place to look at.",
-            problems=problems,
-        )
     return found, warnings
 
 
 def _ends_from_graph(
-    settings: Settings,
-    entries: Sequence[Entry],
-    identities: Mapping[str, Identity],
-    resolver: Resolver,
+    settings: Settings, identities: Mapping[str, Identity], resolver: Resolver
 ) -> tuple[dict[str, float], list[str]]:
     """Ends of secrets by identity, and why others are unknown."""
     from credentials_provider.entra.graph import secret_expiry  # msal
@@ -147,17 +144,16 @@ def _ends_from_graph(
     )
     ends: dict[str, float] = {}
     reasons = []
-    for entry in entries:
-        identity = identities[entry.name]
+    for name, identity in identities.items():
         credential = resolver.resolve(identity, identity.credential)
         if identity.credential not in SECRET_KINDS or isinstance(credential, Failure):
             continue
-        base = authority_base(entry.fields, settings)
+        base = authority_base(identity.more, settings)
         end = secret_expiry(identity, credential, base, transport)
         if isinstance(end, str):
-            reasons.append(f"{entry.name}: the end of its secret is unknown: {end}")
+            reasons.append(f"{name}: the end of its secret is unknown: {end}")
         else:
-            ends[entry.name] = end
+            ends[name] = end
     transport.close()
     return ends, reasons
 

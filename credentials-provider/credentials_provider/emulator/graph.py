@@ -73,7 +73,7 @@ class Graph:
             return call.json(refused.status, {"error": error})
 
     def _answer(self, call: Call, client_id: str, action: str | None) -> Reply:
-        claims = bearer_claims(call.request.headers.get("authorization"), GRAPH, call.now)
+        claims = bearer_claims(call, GRAPH)
         if claims is None:
             text = "Access token validation failure."
             raise _RefusedError("InvalidAuthenticationToken", text, 401)

@@ -13,6 +13,7 @@ import os
 import secrets
 import tempfile
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ class Machine:
 
     def answer(self, call: Call) -> Reply:
         """The regular answer to the call."""
-        request, path = call.request, call.request.path
+        path = call.request.path.rstrip("/")  # msal for JavaScript puts one behind it
+        request = replace(call.request, path=path)
+        call = replace(call, request=request)
         if request.method != ("POST" if path == CLOUD_SHELL_PATH else "GET"):
             return call.json(405, {"error": "method_not_allowed"})
         if path in _GUARDED:

@@ -32,6 +32,7 @@ SUBJECTS: dict[Platform, str] = {
     "github": "repo:contoso/agents:ref:refs/heads/main",
     "azure-pipelines": "sc://contoso/agents/entra",
 }
+_SIGN_IN = "https://spsprodweu1.vssps.visualstudio.com/"
 LIFE = 300
 """Seconds: a token is for one use."""
 
@@ -65,17 +66,14 @@ class Platforms:
         pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
         return Federated(ISSUERS[platform], SUBJECTS[platform], pem)
 
-    def token(
-        self, platform: Platform, now: float, audience: str = AUDIENCE, life: float = LIFE
-    ) -> str:
-        """What a job gets; `now` in epoch seconds, `life` in seconds."""
+    def _token(self, platform: Platform, now: float, audience: str) -> str:
         self.given += 1
         claims = {
             "iss": ISSUERS[platform],
             "sub": SUBJECTS[platform],
             "aud": audience,
             "iat": int(now),
-            "exp": int(now + life),
+            "exp": int(now) + LIFE,
             "jti": secrets.token_hex(8),
         }
         return jwt.encode(claims, self._signing_key(), "RS256")
@@ -88,24 +86,21 @@ class Platforms:
                 if not self._is_job(call):
                     return call.json(401, {"message": "Must authenticate with a job's token"})
                 audience = request.query.get("audience", "https://github.com/contoso")
-                return call.json(200, {"value": self.token("github", call.now, audience)})
+                return call.json(200, {"value": self._token("github", call.now, audience)})
             case ("POST", "pipelines", "oidctoken"):
                 return self._pipelines(call)
-            case _:
-                return None
+        return None
 
     def _pipelines(self, call: Call) -> Reply:
         """Without its header, who has no good token is led to a sign-in page."""
         if not self._is_job(call):
             if call.request.headers.get("x-tfs-fedauthredirect") == "Suppress":
                 return call.json(401, {"message": "TF400813: The user is not authorized"})
-            return call.reply(
-                302, headers=(("Location", "https://spsprodweu1.vssps.visualstudio.com/"),)
-            )
+            return call.reply(302, headers=(("Location", _SIGN_IN),))
         query = call.request.query
         if not query.get("api-version") or not is_guid(query.get("serviceConnectionId", "")):
             return call.json(400, {"message": "No service connection of that id"})
-        return call.json(200, {"oidcToken": self.token("azure-pipelines", call.now)})
+        return call.json(200, {"oidcToken": self._token("azure-pipelines", call.now, AUDIENCE)})
 
     def _is_job(self, call: Call) -> bool:
         scheme, _, token = call.request.headers.get("authorization", "").partition(" ")

@@ -40,8 +40,8 @@ class Registry:
                 admin = call.request.method != "GET"
             case _:
                 return None
-        header = call.request.headers.get("x-authorization")
-        claims = bearer_claims(header or call.request.headers.get("authorization"), None, call.now)
+        own = "x-authorization" in call.request.headers
+        claims = bearer_claims(call, None, "x-authorization" if own else "authorization")
         if claims is None:
             return _detail(call, 401, "Token validation failed")
         if admin and ADMINISTRATORS not in [*claims.get("groups", ()), *claims.get("roles", ())]:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from jwt.utils import base64url_encode
 
 from credentials_provider.emulator.apps import derived_guid, is_guid
+from credentials_provider.emulator.wire import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,30 +128,18 @@ def app_claims(
     }
 
 
-def bearer_claims(header: str | None, resource: str | None, now: float) -> dict[str, Any] | None:
-    """The claims of an `Authorization` header's token, if it is a good one for that resource.
-
-    `resource` None: for any.
-    """
-    scheme, _, token = (header or "").partition(" ")
-    if scheme.lower() != "bearer":
-        return None
+def bearer_claims(
+    call: Call, resource: str | None, header: str = "authorization"
+) -> dict[str, Any] | None:
+    """The claims of a header's token, if it is a valid one for that resource (None: for any)."""
+    scheme, _, token = call.request.headers.get(header, "").partition(" ")
     try:
-        claims: dict[str, Any] = jwt.decode(
-            token,
-            signing_key().public_key,
-            algorithms=["RS256"],
-            audience=[audience(resource, version) for version in (1, 2)] if resource else None,
-            options={
-                "verify_exp": False,
-                "verify_nbf": False,
-                "verify_iat": False,
-                "verify_aud": resource is not None,
-            },
-        )
+        payload = jwt.PyJWS().decode(token, signing_key().public_key, algorithms=["RS256"])
     except jwt.PyJWTError:
         return None
-    return claims if claims["exp"] > now else None
+    claims = json_object(payload)
+    fits = resource is None or claims["aud"] in {audience(resource, each) for each in (1, 2)}
+    return claims if scheme.lower() == "bearer" and fits and claims["exp"] > call.now else None
 
 
 def _group_claims(app: App, tenant_guid: str) -> dict[str, object]:

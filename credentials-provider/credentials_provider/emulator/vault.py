@@ -63,20 +63,20 @@ class Vault:
         match (call.request.method, *call.request.segments):
             case ("GET", "secrets", name, *version):
                 return self._secret(call, name, version)
-            case _:
-                return None
+        return None
 
     def _secret(self, call: Call, name: str, version: list[str]) -> Reply:
-        claims = bearer_claims(call.request.headers.get("authorization"), VAULT, call.now)
+        claims = bearer_claims(call, VAULT)
         if claims is None:
             tenant = self._directory.any_tenant()
             challenge = f'Bearer authorization="{call.base_url}/{tenant}", resource="{VAULT}"'
-            return _error(call, 401, "Unauthorized", headers=(("WWW-Authenticate", challenge),))
+            error = {"error": {"code": "Unauthorized", "message": "Unauthorized"}}
+            return call.json(401, error, (("WWW-Authenticate", challenge),))
         if VAULT_ROLE not in claims.get("roles", ()):
             return _forbidden(call, "rbac")
         current = hashlib.sha256(name.encode()).hexdigest()[:32]
         if name not in self._secrets or version not in ([], [""], [current]):
-            return _error(call, 404, "SecretNotFound")
+            return call.json(404, {"error": {"code": "SecretNotFound", "message": name}})
         found = self._secrets[name]
         secret = VaultSecret(found) if isinstance(found, str) else found
         if secret.refusal:
@@ -92,9 +92,3 @@ def _forbidden(call: Call, refusal: str) -> Reply:
     inner, text = _REFUSALS[refusal]
     error = {"code": "Forbidden", "message": text, "innererror": {"code": inner}}
     return call.json(403, {"error": error})
-
-
-def _error(
-    call: Call, status: int, code: str, *, headers: tuple[tuple[str, str], ...] = ()
-) -> Reply:
-    return call.json(status, {"error": {"code": code, "message": code}}, headers)

@@ -156,12 +156,7 @@ class Call:
         return self.clock()
 
     def reply(
-        self,
-        status: int,
-        body: bytes = b"",
-        *,
-        content_type: str = JSON,
-        headers: Headers = (),
+        self, status: int, body: bytes = b"", *, content_type: str = JSON, headers: Headers = ()
     ) -> Reply:
         """A reply with the headers that Entra ID puts on every one."""
         echoed = self.request.headers.get("client-request-id")

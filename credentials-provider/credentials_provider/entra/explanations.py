@@ -53,7 +53,7 @@ def _read() -> dict[str, Any]:
     return document
 
 
-# Now: what there is to explain may be that no file can be opened any more.
+# Read at the import: a later failure may be that no file can be opened any more.
 _TABLES = _read()
 
 
@@ -120,7 +120,7 @@ def explain_status(status: int, retry_after: float | None, peer: str = LOGIN_HOS
     names = (str(status), f"{status // 100}xx")
     explained = diagnosis("status", *names, status=status, peer=peer)
     if explained.transient and retry_after is not None and 0 < retry_after < math.inf:
-        wait = _duration(retry_after)
+        wait = duration(retry_after)
         return explained._replace(cure=f"Wait {wait}, as the provider asks, and run again.")
     return explained
 
@@ -136,12 +136,12 @@ def clock_skew_warning(skew_seconds: float) -> str | None:
         return None
     side = "ahead of" if skew_seconds > 0 else "behind"
     return (
-        f"this machine's clock is {_duration(abs(skew_seconds))} {side} the provider's Date header:"
+        f"this machine's clock is {duration(abs(skew_seconds))} {side} the provider's Date header:"
         " synchronise it (NTP), or expiry times on disk are wrong and certificates may be refused"
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Seconds as a person says them, in its two largest units: "2 min 5 s"."""
     rest = math.ceil(seconds)
     parts = []

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import calendar
 import os
 import re
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -20,7 +18,6 @@ from credentials_provider.entra.answers import (
     json_object,
     safe_error,
     safe_id,
-    whole_seconds,
 )
 from credentials_provider.entra.metadata import Endpoint, NoEndpointError, arc_key, find_endpoint
 from credentials_provider.identities.rules import SCOPE_END
@@ -43,9 +40,6 @@ _PEER = "the managed identity of this machine's resource in the Azure portal (Id
 # Why a machine refuses, by the words of its answer; the words themselves are not shown.
 _SEVERAL = re.compile(r"multiple user.assigned|specify the client", re.IGNORECASE)
 _NONE = re.compile(r"identity not found|no .{0,40}identity.{0,60}found|not assigned", re.IGNORECASE)
-# https://learn.microsoft.com/azure/app-service/overview-managed-identity (2017-09-01), by system
-_TIMES = ("%m/%d/%Y %H:%M:%S +00:00", "%m/%d/%Y %I:%M:%S %p +00:00", "%Y-%m-%dT%H:%M:%S")
-_LEAST_EPOCH = 1e9  # a number above it counts from 1970, not from now
 
 
 def mint_managed(identity: Identity, transport: Transport) -> Minted | Failure:
@@ -118,9 +112,9 @@ def _result(endpoint: Endpoint, identity: Identity, result: Answer | Trouble) ->
         return _bad_response(body_kind(result), host)
     if not isinstance(document.get("access_token"), str):
         return _bad_response("no_access_token", host)
-    minted = checked(
-        _normalised(document, result), result, identity, lambda why: _bad_response(why, host)
-    )
+    # Without `expires_in` the token's own `exp` counts; `expires_on` has as many forms as hosts.
+    found = {name: document.get(name) for name in ("access_token", "expires_in", "refresh_in")}
+    minted = checked(found, result, identity, lambda why: _bad_response(why, host))
     return replace(minted, clock_skew=result.clock_skew) if isinstance(minted, Failure) else minted
 
 
@@ -182,40 +176,3 @@ def _description(document: Mapping[str, Any]) -> str:
         nested.get("message"),
     )
     return " ".join(each for each in found if isinstance(each, str))[:4096]
-
-
-def _normalised(document: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
-    """Access token and seconds; where neither form of the end can be read, the token's own counts.
-
-    Endpoints write numbers as strings, and `expires_on` as a date or in seconds since 1970.
-    """
-    wanted: dict[str, Any] = {"access_token": document["access_token"]}
-    now = answer.sent_at - (answer.clock_skew or 0.0)
-    seconds = whole_seconds(document.get("expires_in"))
-    if seconds is None and (epoch := _epoch(document.get("expires_on"))) is not None:
-        seconds = whole_seconds(epoch - now)
-    if seconds is not None:
-        wanted["expires_in"] = seconds
-    if (refresh := whole_seconds(document.get("refresh_in"))) is not None:
-        wanted["refresh_in"] = refresh
-    return wanted
-
-
-def _epoch(value: object) -> float | None:
-    """Epoch seconds of an `expires_on`, None where it is in no known form."""
-    text = str(value).strip()
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if number > _LEAST_EPOCH:
-        return number
-    found = (_parsed(text, form) for form in _TIMES)
-    return next((each for each in found if each is not None), None)
-
-
-def _parsed(text: str, form: str) -> float | None:
-    try:
-        return float(calendar.timegm(time.strptime(text[:19] if "T" in form else text, form)))
-    except ValueError:
-        return None

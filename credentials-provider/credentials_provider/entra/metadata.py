@@ -11,13 +11,13 @@ import os
 import socket
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from credentials_provider.errors import SecretUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 IMDS = "http://169.254.169.254"
 IMDS_PATH = "/metadata/identity/oauth2/token"
@@ -47,8 +47,10 @@ class Endpoint:
     challenges: bool = False  # answers 401 with a file to read first
 
 
-def find_endpoint(environment: Mapping[str, str]) -> Endpoint:
-    """The endpoint of the machine that this process runs on.
+def find_endpoint(
+    environment: Mapping[str, str], lookup: Callable[..., Any] = socket.getaddrinfo
+) -> Endpoint:
+    """The endpoint of the machine that this process runs on; `lookup` finds a name's addresses.
 
     Raises:
         NoEndpointError: the variables are incomplete, or lead to an address that is public.
@@ -60,7 +62,7 @@ def find_endpoint(environment: Mapping[str, str]) -> Endpoint:
         scheme, host, _ = parts.scheme, parts.hostname, parts.port
     except ValueError:  # no address within the brackets, or no number where the port is
         scheme, host = "", None
-    if host and (scheme == "https" or (scheme == "http" and not _is_public(host))):
+    if host and (scheme == "https" or (scheme == "http" and not _is_public(host, lookup))):
         return found
     raise NoEndpointError(
         f"the managed identity endpoint {host or 'of this machine'} is not an address "
@@ -125,7 +127,7 @@ def arc_key(challenge: str) -> str:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "not ASCII"
         raise NoEndpointError(f"Azure Arc's file {path} cannot be read: {why}", remedy) from None
-    if len(key) > _LONGEST_KEY or not key.isprintable():
+    if not 0 < len(key) <= _LONGEST_KEY or not key.isprintable():
         raise NoEndpointError(f"Azure Arc's file {path} holds no key", remedy)
     return key
 
@@ -133,14 +135,14 @@ def arc_key(challenge: str) -> str:
 _LONGEST_KEY = 4096  # characters
 
 
-def _is_public(host: str) -> bool:
+def _is_public(host: str, lookup: Callable[..., Any]) -> bool:
     """Whether anybody beyond this machine and its networks could answer."""
     try:
         addresses = [ipaddress.ip_address(host)]
     except ValueError:
         try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            found = lookup(host, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             return False  # the request itself reports that
-        addresses = [ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found]
+        addresses = [ipaddress.ip_address(each[4][0]) for each in found]
     return any(each.is_global for each in addresses)

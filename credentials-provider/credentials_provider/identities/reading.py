@@ -96,7 +96,7 @@ def parse_entries(content: bytes, settings: Settings) -> IdentitiesFile:
     """
     path = settings.identities_file
     objects = _parse(content, path)
-    problems = _same(objects, os.path.splitext(os.path.basename(path))[0])
+    problems = _same(objects, settings)
     entries = [
         make_entry(index, fields, settings, problems.get(index, ()))
         for index, fields in enumerate(objects, start=1)
@@ -152,8 +152,10 @@ def _parse(content: bytes, path: str) -> list[Any]:
     return objects
 
 
-def _same(objects: list[Any], stem: str) -> dict[int, list[Problem]]:
-    """By index: entries of one name or sink, which both fail; those called like the file itself."""
+def _same(objects: list[Any], settings: Settings) -> dict[int, list[Problem]]:
+    """By index: entries of one name or sink, which both fail; names and sinks of our own files."""
+    path, output_dir = map(os.path.abspath, (settings.identities_file, settings.output_dir))
+    stem = os.path.splitext(os.path.basename(path))[0]
     places: dict[str, list[int]] = {}
     for index, fields in enumerate(objects, start=1):
         name = fields.get("identity_name") if isinstance(fields, dict) else None
@@ -166,8 +168,13 @@ def _same(objects: list[Any], stem: str) -> dict[int, list[Problem]]:
         problem = Problem(message, index, name or None, field)
         problems.setdefault(index, []).append(problem)
 
-    for index, other in rules.same_sinks(objects):
-        add(index, f"entry {other} has the same sink: each needs a path or key of its own", "sinks")
+    def is_ours(place: str) -> bool:
+        folder, name = os.path.split(place)
+        token = name.endswith(".json") and rules.name_key(name[: -len(".json")]) in places
+        return place == path or (folder == output_dir and (token or name.startswith(".cred")))
+
+    for index, message in rules.wrong_sinks(objects, os.path.dirname(path), is_ours):
+        add(index, message, "sinks")
     for index in places.get(rules.name_key(stem), ()) if rules.identity_name(stem) is None else ():
         add(index, f"{printable(stem)}.json is the name of the identities file itself")
     for same in places.values():

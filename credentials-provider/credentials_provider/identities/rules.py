@@ -277,24 +277,31 @@ def sinks(value: object) -> str | None:
     return None if len(places) == len(set(places)) else "two of them have the same path or key"
 
 
-def sink_place(sink: dict[str, object]) -> str:
-    """Where a sink is, valid or not: its path, or its Secret and key."""
+def sink_place(sink: dict[str, object], folder: str = "") -> str:
+    """Where a sink is, valid or not: its path, full with the identities' folder, or its Secret."""
     if path := sink.get("path"):
-        return os.path.normpath(str(path))
+        return os.path.normpath(os.path.join(folder, os.path.expanduser(str(path))))
     return f"{sink.get('kubernetes_secret')} {sink.get('key', SECRET_KEY)}"
 
 
-def same_sinks(objects: list[Any]) -> Iterator[tuple[int, int]]:
-    """Entries that would write over one another's token, each with another one's number."""
+def wrong_sinks(
+    objects: list[Any], folder: str, is_ours: Callable[[str], bool]
+) -> Iterator[tuple[int, str]]:
+    """Entries that would write over another's token or a file of the program: by index, why."""
     places: dict[str, list[int]] = {}
     for index, fields in enumerate(objects, start=1):
         sinks = fields.get("sinks") if isinstance(fields, dict) else None
-        for sink in sinks if isinstance(sinks, list) else ():
-            if isinstance(sink, dict) and not _is_shared(sink):
-                places.setdefault(sink_place(sink), []).append(index)
+        for number, sink in enumerate(sinks if isinstance(sinks, list) else (), start=1):
+            if isinstance(sink, dict):
+                place = sink_place(sink, folder)
+                if is_ours(place):
+                    yield index, f"number {number}: path is a file of this program itself"
+                if not _is_shared(sink):
+                    places.setdefault(place, []).append(index)
     for indices in places.values():
         for index in {*indices} if len({*indices}) > 1 else ():
-            yield index, next(each for each in indices if each != index)
+            other = next(each for each in indices if each != index)
+            yield index, f"entry {other} has the same sink: each needs a path or key of its own"
 
 
 def _is_shared(sink: dict[str, object]) -> bool:

@@ -61,10 +61,12 @@ class NoTokenError(CredentialsProviderError):
     """The identity has no valid token."""
 
     def __init__(self, identity_name: str, failure: Failure | None) -> None:
-        why = failure.message if failure else "its token file went away while it was read"
+        why = failure.cause if failure else "its token file went away while it was read"
+        trace = f"; Trace ID {failure.trace_id}" if failure and failure.trace_id else ""
         super().__init__(
-            f"no token for {identity_name}: {why}", hint=failure.remedy if failure else None
+            f"no token for {identity_name}: {why}{trace}", hint=failure.remedy if failure else None
         )
+        self.identity_name = identity_name
         self.failure = failure
 
 

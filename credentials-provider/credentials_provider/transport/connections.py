@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import urllib3
-import urllib3.connection
 from urllib3 import exceptions
 
+from credentials_provider.transport import sockets
 from credentials_provider.transport.proxies import ProxySettingError, proxy_for
-from credentials_provider.transport.sockets import TimedSocket, within
 from credentials_provider.transport.trust import tls_context, untrusted_reason
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class HttpRequest:
     method: str
     url: str
     headers: Mapping[str, str] = field(repr=False)
-    body: str | None = field(default=None, repr=False)
+    body: str | bytes | None = field(default=None, repr=False)
     timeout: float = math.inf  # seconds, connection included
 
 
@@ -94,24 +93,6 @@ class Trouble:
         return self.connected and self.kind in {"unreachable", "unavailable", "bad_response"}
 
 
-class _HttpConnection(urllib3.connection.HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return TimedSocket.instead_of(super()._new_conn())
-
-
-class _HttpsConnection(urllib3.connection.HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return TimedSocket.instead_of(super()._new_conn())
-
-
-class _HttpPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HttpConnection
-
-
-class _HttpsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HttpsConnection
-
-
 class Connections:
     """Pools of connections to the hosts of a run; thread-safe.
 
@@ -140,24 +121,14 @@ class Connections:
     def exchange(self, request: HttpRequest) -> Answer | Trouble:
         """Send one request and read its whole answer within its time."""
         try:
-            with within(request.timeout):
+            with sockets.request(request.timeout):
                 return self._exchange(request)
         except (exceptions.HTTPError, OSError, ValueError, ProxySettingError) as error:
             return trouble_of(error)
 
     def _exchange(self, request: HttpRequest) -> Answer | Trouble:
         sent_at = time.time()
-        response = self._pool(request.url).request(
-            request.method,
-            request.url,
-            body=request.body,
-            headers=dict(request.headers),
-            timeout=urllib3.Timeout(total=request.timeout),
-            retries=False,
-            redirect=False,
-            preload_content=False,
-            decode_content=False,
-        )
+        response = begin(self._pool(request.url), request, urllib3.Timeout(total=request.timeout))
         most = MAXIMUM_LISTING if request.method == "GET" else MAXIMUM_BODY
         try:
             received = bytearray()
@@ -204,8 +175,25 @@ def make_pool(
             proxy_ssl_context=tls,
             proxy_headers=proxy.headers,
         )
-    pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+    pool.pool_classes_by_scheme = sockets.POOLS
     return pool
+
+
+def begin(
+    pool: urllib3.PoolManager, request: HttpRequest, timeout: urllib3.Timeout
+) -> urllib3.BaseHTTPResponse:
+    """Send one request as it is; its answer, read up to its headers."""
+    return pool.request(
+        request.method,
+        request.url,
+        body=request.body,
+        headers=dict(request.headers),
+        timeout=timeout,
+        retries=False,
+        redirect=False,
+        preload_content=False,
+        decode_content=False,
+    )
 
 
 def trouble_of(error: Exception) -> Trouble:

@@ -310,7 +310,7 @@ def _wait(trouble: Trouble, spent: int) -> float:
     asked = trouble.retry_after
     if trouble.kind == "throttled" and asked is not None:
         return asked + random.uniform(0, min(longest, asked / 8))  # noqa: S311  no secret
-    return max(random.uniform(0, longest), asked or 0.0)  # noqa: S311
+    return max(random.uniform(0, longest), asked or 0.0)  # noqa: S311  no secret
 
 
 def _worth_retrying(result: Answer | Trouble) -> bool:

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3 import connection, exceptions
+from urllib3 import exceptions
 
-from credentials_provider.transport.connections import Trouble, make_pool, trouble_of
+from credentials_provider.transport import sockets
+from credentials_provider.transport.connections import (
+    HttpRequest,
+    Trouble,
+    begin,
+    make_pool,
+    trouble_of,
+)
 from credentials_provider.transport.trust import tls_context
 
 if TYPE_CHECKING:
@@ -65,40 +71,6 @@ class Handle:
         if self._socket is not None:
             with contextlib.suppress(*_ERRORS):
                 self._socket.shutdown(socket.SHUT_RDWR)
-
-
-class _Current(threading.local):
-    handle: Handle | None = None
-
-
-_current = _Current()
-
-
-class _Watched:
-    """Gives its socket to this thread's handle."""
-
-    sock: Any
-
-    def getresponse(self) -> Any:
-        if _current.handle is not None:
-            _current.handle.take(self.sock)
-        return super().getresponse()  # type: ignore[misc]
-
-
-class _Plain(_Watched, connection.HTTPConnection):
-    pass
-
-
-class _Secure(_Watched, connection.HTTPSConnection):
-    pass
-
-
-class _PlainPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Plain
-
-
-class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _Secure
 
 
 class Stream:
@@ -176,8 +148,6 @@ class Channel:
     def __init__(self, url: str, ca_bundle: str | None) -> None:
         self._url = url
         self._tls = None if urlsplit(url).scheme == "http" else tls_context(ca_bundle)
-        if self._tls is not None:
-            self._tls.sslsocket_class = ssl.SSLSocket  # a tool may take hours to answer
         self._lock = threading.Lock()
         self._pool = self._make_pool()
         self._clocks = time.time() - time.monotonic()
@@ -185,7 +155,6 @@ class Channel:
 
     def _make_pool(self) -> urllib3.PoolManager:
         pool = make_pool(self._url, self._tls, IDLE_CONNECTIONS)
-        pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
         pool.connection_pool_kw["socket_options"] = _KEEP_ALIVE
         return pool
 
@@ -214,24 +183,13 @@ class Channel:
             handle: takes hold of the connection.
 
         """
-        _current.handle = handle
+        request = HttpRequest(method, url, headers, body)
+        timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout)
         try:
-            response = self._current_pool(once=once).request(
-                method,
-                url,
-                body=body,
-                headers=dict(headers),
-                timeout=urllib3.Timeout(connect=connect_timeout, read=read_timeout),
-                retries=False,
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
-            )
+            with sockets.request(take=handle.take if handle else None):
+                return Stream(begin(self._current_pool(once=once), request, timeout))
         except _ERRORS as error:
             return trouble_of(error)
-        finally:
-            _current.handle = None
-        return Stream(response)
 
     def _current_pool(self, *, once: bool) -> urllib3.PoolManager:
         """The pool; without the connections from before a sleep, which lead nowhere."""

@@ -8,10 +8,10 @@ shows to its user.
     http_transport   how a message gets to the server, and what its answer means
     sse_transport    the same for servers of the transport of 2024
     calls            who waits for what; each call is answered once
-    session          the session of 2025, made anew where it is lost; listening: its own stream
-    headers          what the protocol of 2026 derives from a body; tools: what its tools want there
+    session          the session of 2025, made anew where it is lost, and its own stream
+    headers          what the protocol of 2026 derives from a body, and what its tools want there
     remote           one request: token, refusal, retries; trouble: what is said where that fails
-    events, answers, messages, output    framing
+    answers, messages    framing
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from credentials_provider.assistants.bridge.output import Output
-from credentials_provider.assistants.bridge.pump import Pump
+from credentials_provider.assistants.bridge.pump import Output, Pump
 from credentials_provider.assistants.bridge.remote import Remote
 from credentials_provider.assistants.bridge.tokens import Tokens
 from credentials_provider.assistants.bridge.trouble import ClientLog

@@ -9,10 +9,11 @@ import base64
 import re
 from typing import TYPE_CHECKING, Any
 
-from credentials_provider.assistants.bridge.messages import params_of, stated_version
+from credentials_provider.assistants.bridge.messages import object_at, redacted, stated_version
+from credentials_provider.assistants.bridge.trouble import log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from credentials_provider.assistants.bridge.messages import Message
 
@@ -24,6 +25,9 @@ _SAFEST_INTEGER = 2**53 - 1
 _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _ENCODED = re.compile(r"=\?base64\?.*\?=")
 _FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+# Keywords whose value is not a schema: it holds schemas by name, or is data.
+_MAPS = frozenset({"patternProperties", "dependentSchemas", "$defs", "definitions"})
+_DATA = frozenset({"const", "enum", "default", "examples", "required", "properties", "type"})
 
 Path = tuple[str, ...]
 Annotations = dict[Path, str]
@@ -34,22 +38,49 @@ class InvalidAnnotationError(ValueError):
     """A tool's schema names a header where the protocol allows none."""
 
 
-def derived(message: Message, tools: Mapping[str, Annotations]) -> dict[str, str]:
-    """The headers of a request that states its protocol version; none of another message.
+class Tools:
+    """Which of their arguments a server's tools want as headers, by its answers to `tools/list`."""
 
-    `tools` has what the server's tools want by their names.
-    """
-    version = stated_version(message)
-    if version is None:
-        return {}
-    method, params = str(message["method"]), params_of(message)
-    found = {VERSION: version, "mcp-method": method}
-    name = params.get(_NAMED.get(method, ""))
-    if isinstance(name, str):
-        found["mcp-name"] = encoded(name)
-        if method == "tools/call":
-            found |= _parameters(tools.get(name, {}), params.get("arguments"))
-    return found
+    def __init__(self) -> None:
+        self._wanted: dict[str, Annotations] = {}
+
+    def headers(self, message: Message) -> dict[str, str]:
+        """The headers of a request that states its protocol version; none of another message."""
+        version = stated_version(message)
+        if version is None:
+            return {}
+        method, params = str(message["method"]), object_at(message, "params")
+        found = {VERSION: version, "mcp-method": method}
+        name = params.get(_NAMED.get(method, ""))
+        if isinstance(name, str):
+            found["mcp-name"] = encoded(name)
+            if method == "tools/call":
+                found |= _parameters(self._wanted.get(name, {}), params.get("arguments"))
+        return found
+
+    def learn(self, answer: Message) -> Message | None:
+        """Remember it; an answer without the tools that no client may offer, where there are such.
+
+        The protocol wants those left out, so that one malformed tool does not cost the others.
+        """
+        result = object_at(answer, "result")
+        tools = result.get("tools")
+        if not isinstance(tools, list):
+            return None
+        valid = [tool for tool in tools if self._is_valid(tool)]
+        if len(valid) == len(tools):
+            return None
+        return {**answer, "result": {**result, "tools": valid}}
+
+    def _is_valid(self, tool: Any) -> bool:
+        if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
+            return True  # for the client to judge
+        try:
+            self._wanted[tool["name"]] = annotations_of(tool.get("inputSchema"))
+        except InvalidAnnotationError as error:
+            log(f"the tool {redacted(tool['name'])[:80]!r} is left out: {redacted(str(error))}")
+            return False
+        return True
 
 
 def encoded(value: str) -> str:
@@ -85,7 +116,6 @@ def annotations_of(schema: Any) -> Annotations:
 
     """
     found: Annotations = {}
-    names: set[str] = set()
     for path, part in _positions(schema):
         if _ANNOTATION not in part:
             continue
@@ -96,9 +126,8 @@ def annotations_of(schema: Any) -> Annotations:
             raise InvalidAnnotationError(f"{_ANNOTATION} of {path[-1]!r} is not a header's name")
         if part.get("type") not in _PRIMITIVES:
             raise InvalidAnnotationError(f"{_ANNOTATION} of {path[-1]!r} is on no simple type")
-        if name.lower() in names:
+        if name.lower() in map(str.lower, found.values()):
             raise InvalidAnnotationError(f"{_ANNOTATION} names {name!r} twice")
-        names.add(name.lower())
         found[path] = name
     return found
 
@@ -125,7 +154,3 @@ def _positions(schema: Any) -> Iterator[tuple[Path | None, dict[str, Any]]]:
                 stack.extend((None, each) for each in value.values())
             elif key not in _DATA and isinstance(value, (dict, list)):
                 stack.append((None, value))
-
-
-_MAPS = frozenset({"patternProperties", "dependentSchemas", "$defs", "definitions"})
-_DATA = frozenset({"const", "enum", "default", "examples", "required", "properties", "type"})

@@ -8,24 +8,27 @@ from credentials_provider.assistants.bridge.answers import (
     EVENTS,
     POST_HEADERS,
     StreamPosition,
+    first_response,
     messages_in,
 )
 from credentials_provider.assistants.bridge.calls import Call, Calls
-from credentials_provider.assistants.bridge.headers import VERSION, derived
-from credentials_provider.assistants.bridge.listening import EVENT_HEADER, Listener
+from credentials_provider.assistants.bridge.headers import VERSION, Tools
 from credentials_provider.assistants.bridge.messages import (
     HEADER_MISMATCH,
     Message,
     dumped,
     error_in,
-    is_response,
-    meta_of,
-    result_of,
+    object_at,
 )
 from credentials_provider.assistants.bridge.remote import NOTICE_TIMEOUT, body_of
-from credentials_provider.assistants.bridge.session import HEADER, Session, is_unknown_session
+from credentials_provider.assistants.bridge.session import (
+    EVENT_HEADER,
+    HEADER,
+    Listener,
+    Session,
+    is_unknown_session,
+)
 from credentials_provider.assistants.bridge.sse_transport import SseTransport
-from credentials_provider.assistants.bridge.tools import Tools
 from credentials_provider.assistants.bridge.trouble import (
     BAD_REQUEST,
     NOT_ALLOWED,
@@ -156,16 +159,14 @@ class HttpTransport:
 
     def _refused(self, call: Call, stream: Stream, body: bytes) -> None:
         error = error_in(body)
-        if error is not None and stream.status != UNAUTHORIZED:
+        if error and stream.status != UNAUTHORIZED:
             answer = {"jsonrpc": "2.0", "id": call.id, "error": error}
             self.calls.deliver(dumped(answer), answer, call)
         elif not self._is_sse(call, stream):
             raise self._remote.refusal(stream, body)
 
     def _post(self, call: Call) -> Stream:
-        headers = derived(call.message, self._tools.wanted)
-        if not call.modern and call.method != "initialize":
-            headers = self._session.headers()
+        headers = self._tools.headers(call.message) if call.modern else self._session.headers()
         once = call.method not in _REPEATABLE
         return self._remote.ask(
             "POST", {**POST_HEADERS, **headers}, call.body, once=once, handle=call.handle
@@ -178,7 +179,7 @@ class HttpTransport:
         """
         if call.method == "initialize":
             self._session.id = stream.headers.get(HEADER)
-        elif not call.modern:
+        else:
             self._session.remember(call.message, call.body)
         position = StreamPosition(None if call.method in _READ else call.id)
         while True:
@@ -226,43 +227,32 @@ class HttpTransport:
 
         Who starts this program anew need not have asked for the tools again.
         """
-        if call.method != "tools/call" or (error_in(body) or {}).get("code") != HEADER_MISMATCH:
+        if call.method != "tools/call" or error_in(body).get("code") != HEADER_MISMATCH:
             return False
-        before = derived(call.message, self._tools.wanted)
-        cursor: dict[str, Any] = {}
+        before = self._tools.headers(call.message)
+        params: dict[str, Any] = {"_meta": object_at(call.message, "params", "_meta")}
         for _ in range(_MOST_PAGES):
             message = {
                 "jsonrpc": "2.0",
                 "id": "credentials-provider/tools",
                 "method": "tools/list",
-                "params": {"_meta": meta_of(call.message), **cursor},
+                "params": params,
             }
-            stream = self._remote.ask(
-                "POST",
-                {**POST_HEADERS, **derived(message, {})},
-                dumped(message),
-                read_timeout=NOTICE_TIMEOUT,
-            )
-            answer = _first_response(stream)
-            self._tools.learn(answer)
-            following = result_of(answer).get("nextCursor")
-            if not isinstance(following, str):
+            headers = {**POST_HEADERS, **self._tools.headers(message)}
+            stream = self._remote.ask("POST", headers, dumped(message), read_timeout=NOTICE_TIMEOUT)
+            try:
+                answer = first_response(stream)
+            except BrokenStreamError:
                 break
-            cursor = {"cursor": following}
-        return derived(call.message, self._tools.wanted) != before
+            self._tools.learn(answer)
+            cursor = object_at(answer, "result").get("nextCursor")
+            if not isinstance(cursor, str):
+                break
+            params = {**params, "cursor": cursor}
+        return self._tools.headers(call.message) != before
 
     def _inspect_result(self, call: Call, message: Message) -> Message | None:
         if call.method == "initialize":
             self._session.negotiated(message)
-        if call.method == "tools/list" and call.modern:
-            return self._tools.learn(message)
-        return None
-
-
-def _first_response(stream: Stream) -> Message:
-    try:
-        return next((m for _, m in messages_in(stream, StreamPosition()) if is_response(m)), {})
-    except BrokenStreamError:
-        return {}
-    finally:
-        stream.close()
+        listed = call.method == "tools/list" and call.modern
+        return self._tools.learn(message) if listed else None

@@ -54,17 +54,16 @@ def parse_line(line: bytes) -> Message | Invalid:
         return Invalid(
             INVALID_REQUEST, f"{kind} is not a message; each is one JSON object on a line"
         )
-    asked = found.get("id")
+    asked, method = found.get("id"), found.get("method")
     if isinstance(asked, bool) or not isinstance(asked, (str, int, float, type(None))):
         return Invalid(INVALID_REQUEST, "an id is a string or a number")
-    if "method" in found:
-        valid = (isinstance(found["method"], str) and asked is not None) or "id" not in found
-        if not isinstance(found["method"], str) or not valid:
-            return Invalid(INVALID_REQUEST, "a request has a method and an id", asked)
+    if "method" not in found:
+        if is_response(found) and asked is not None:
+            return found
+        return Invalid(INVALID_REQUEST, "a message has a method, a result or an error", asked)
+    if isinstance(method, str) and (asked is not None or "id" not in found):
         return found
-    if is_response(found) and asked is not None:
-        return found
-    return Invalid(INVALID_REQUEST, "a message has a method, a result or an error", asked)
+    return Invalid(INVALID_REQUEST, "a request has a method and an id", asked)
 
 
 def parse(content: bytes | bytearray | str) -> Any:
@@ -92,11 +91,10 @@ def is_response(message: Message) -> bool:
     return "method" not in message and ("result" in message or "error" in message)
 
 
-def error_in(body: bytes) -> dict[str, Any] | None:
-    """The error object of a JSON-RPC response; None where a body is none."""
-    found = parse(body)
-    error = found.get("error") if isinstance(found, dict) else None
-    return error if isinstance(error, dict) and "code" in error else None
+def error_in(body: bytes) -> dict[str, Any]:
+    """The error object of a JSON-RPC response; empty where a body is none."""
+    error = object_at({"body": parse(body)}, "body", "error")
+    return error if "code" in error else {}
 
 
 def key_of(message_id: Any) -> str:
@@ -106,26 +104,16 @@ def key_of(message_id: Any) -> str:
 
 def stated_version(message: Message) -> str | None:
     """The protocol version that a message itself names, from 2026-07-28 on."""
-    version = meta_of(message).get(VERSION_KEY)
+    version = object_at(message, "params", "_meta").get(VERSION_KEY)
     return version if isinstance(version, str) and "method" in message else None
 
 
-def meta_of(message: Message) -> dict[str, Any]:
-    """The `_meta` of a message's params; empty where there is none."""
-    meta = params_of(message).get("_meta")
-    return meta if isinstance(meta, dict) else {}
-
-
-def params_of(message: Message) -> dict[str, Any]:
-    """A message's params by name; empty where there are none."""
-    params = message.get("params")
-    return params if isinstance(params, dict) else {}
-
-
-def result_of(message: Message) -> dict[str, Any]:
-    """A response's result by name; empty where there is none."""
-    result = message.get("result")
-    return result if isinstance(result, dict) else {}
+def object_at(message: Message, *keys: str) -> dict[str, Any]:
+    """The object to which these keys lead, one within the other; empty where there is none."""
+    for key in keys:
+        found = message.get(key)
+        message = found if isinstance(found, dict) else {}
+    return message
 
 
 def line_of(content: bytes | bytearray) -> bytes | bytearray:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
+import select
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,8 +18,7 @@ from credentials_provider.assistants.bridge.messages import (
     Invalid,
     Message,
     error_line,
-    meta_of,
-    params_of,
+    object_at,
     parse_line,
     stated_version,
 )
@@ -28,13 +29,43 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from credentials_provider.assistants.bridge.calls import Call
-    from credentials_provider.assistants.bridge.output import Output
     from credentials_provider.assistants.bridge.remote import Remote, Sleep
 
 DRAIN_TIMEOUT = 3.0  # seconds for answers that are under way when the client hangs up
+_SHORT_LINE = 1 << 16  # bytes; a longer one is not copied for its newline
 
 Notice = tuple[Message, bytes, threading.Event, threading.Event]
 """What gets no answer: message, line, what it must follow, and that it is done."""
+
+
+class Output:
+    """Whole lines to a file descriptor, one after the other; `gone` once nobody reads it.
+
+    Not Python's own buffered stream: a thread that holds its lock while the program ends is an
+    abort.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        self.gone = False
+
+    def write(self, line: bytes | bytearray) -> None:
+        """Write a line, for which a newline is added."""
+        with self._lock:
+            for part in (line + b"\n",) if len(line) < _SHORT_LINE else (line, b"\n"):
+                rest = memoryview(part)
+                while rest and not self.gone:
+                    rest = rest[self._write_some(rest) :]
+
+    def _write_some(self, rest: memoryview) -> int:
+        try:
+            return os.write(self._descriptor, rest)
+        except BlockingIOError:  # the client made its pipe one that does not wait
+            select.select([], [self._descriptor], [])
+        except OSError:
+            self.gone = True
+        return 0
 
 
 class Pump:
@@ -90,7 +121,8 @@ class Pump:
         self._modern = stated_version(message) or self._modern
         if message.get("method") == "initialize":
             self._modern = None
-        info = meta_of(message).get(CLIENT_KEY) or params_of(message).get("clientInfo")
+        info = object_at(message, "params", "_meta").get(CLIENT_KEY)
+        info = info or object_at(message, "params").get("clientInfo")
         if isinstance(info, dict):
             words = "/".join(str(info.get(key) or "") for key in ("name", "version"))
             name = "".join(
@@ -103,7 +135,7 @@ class Pump:
 
         From 2026-07-28 on the end of the call's connection tells it.
         """
-        call = self._server.calls.cancel(params_of(message).get("requestId"))
+        call = self._server.calls.cancel(object_at(message, "params").get("requestId"))
         if call is None:
             return self._modern is not None
         if call.modern:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     Sleep = Callable[[float], object]
     """Waits for that number of seconds; true where the program is about to end."""
+    Send = Callable[[str, str], Stream | Trouble]
+    """Sends a request to a URL, with a token."""
 
 FIRST_TIMEOUT = 2.5  # seconds for a server that has never answered: a client waits five or ten
 RETRY_TIMEOUT = 20.0  # seconds that a server which has answered may be away, as while it restarts
@@ -90,12 +92,18 @@ class Remote:
         end = time.monotonic() + (RETRY_TIMEOUT if self._has_answered else FIRST_TIMEOUT)
 
         def send(target: str, token: str) -> Stream | Trouble:
+            left = max(0.1, min(FIRST_TIMEOUT, end - time.monotonic()))
             return self._channel.open(
                 method,
                 target,
-                self._with_token(headers, token),
+                {
+                    **headers,
+                    "accept-encoding": "identity",
+                    "user-agent": self.agent,
+                    self.header: f"Bearer {token}",
+                },
                 body,
-                connect_timeout=self._connect_timeout(end),
+                connect_timeout=CONNECT_TIMEOUT if self._has_answered else left,
                 read_timeout=read_timeout,
                 once=once,
                 handle=handle,
@@ -106,17 +114,15 @@ class Remote:
         return self._until_answered(send, end, url, once=once, handle=handle)
 
     def _until_answered(
-        self,
-        send: Callable[[str, str], Stream | Trouble],
-        end: float,
-        url: str,
-        *,
-        once: bool,
-        handle: Handle | None,
+        self, send: Send, end: float, url: str, *, once: bool, handle: Handle | None
     ) -> Stream:
         wait = FIRST_BACKOFF
         while True:
-            self._respect_pause(end, url)
+            pause = self._paused_until - time.monotonic()
+            if pause > 0:
+                if time.monotonic() + pause > end:
+                    raise throttled(url, pause)
+                self._sleep(pause)
             result = self._send(send, url)
             wait = self._wait_after(result, wait, once=once, url=url)
             is_late = time.monotonic() + wait > end
@@ -139,42 +145,15 @@ class Remote:
             if result.kind == "untrusted" or result.final:
                 raise unreachable(result, url)
             return wait
-        pause = _retry_after(result)
-        if not self._may_pass_later(result, once=once, pause=pause):
+        status, pause = result.status, _retry_after(result)
+        self._has_answered = self._has_answered or status < 500  # noqa: PLR2004  RFC 9110
+        if pause is not None and status in {TOO_MANY, UNAVAILABLE}:
+            self._paused_until = time.monotonic() + pause
+        elif status != TOO_MANY and (once or status not in {UNAVAILABLE, *_GONE}):
             return 0.0
         return max(wait, pause or 0.0)
 
-    def _may_pass_later(self, stream: Stream, *, once: bool, pause: float | None) -> bool:
-        """Whether the same request, sent again, may get another answer."""
-        self._has_answered = self._has_answered or stream.status < 500  # noqa: PLR2004  RFC 9110
-        if pause is not None and stream.status in {TOO_MANY, UNAVAILABLE}:
-            self._paused_until = time.monotonic() + pause
-            return True
-        if stream.status == TOO_MANY:
-            return True
-        return not once and stream.status in {UNAVAILABLE, *_GONE}
-
-    def _respect_pause(self, end: float, url: str) -> None:
-        left = self._paused_until - time.monotonic()
-        if left > 0:
-            if time.monotonic() + left > end:
-                raise throttled(url, left)
-            self._sleep(left)
-
-    def _connect_timeout(self, end: float) -> float:
-        if self._has_answered:
-            return CONNECT_TIMEOUT
-        return max(0.1, min(FIRST_TIMEOUT, end - time.monotonic()))
-
-    def _with_token(self, headers: Mapping[str, str], token: str) -> dict[str, str]:
-        return {
-            **headers,
-            "accept-encoding": "identity",
-            "user-agent": self.agent,
-            self.header: f"Bearer {token}",
-        }
-
-    def _send(self, send: Callable[[str, str], Stream | Trouble], url: str) -> Stream | Trouble:
+    def _send(self, send: Send, url: str) -> Stream | Trouble:
         """One request with a valid token; a 401 gets another one, once."""
         token = self._tokens.get()
         result = _followed(lambda target: send(target, token), url)

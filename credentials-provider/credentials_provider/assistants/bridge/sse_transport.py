@@ -5,11 +5,11 @@ https://modelcontextprotocol.io/specification/2024-11-05/basic/transports#http-w
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-from credentials_provider.assistants.bridge.answers import EVENTS, POST_HEADERS
-from credentials_provider.assistants.bridge.events import events
+from credentials_provider.assistants.bridge.answers import EVENTS, POST_HEADERS, events
 from credentials_provider.assistants.bridge.messages import dumped, is_response, parse
 from credentials_provider.assistants.bridge.remote import (
     FIRST_TIMEOUT,
@@ -17,18 +17,14 @@ from credentials_provider.assistants.bridge.remote import (
     body_of,
     within_origin,
 )
-from credentials_provider.assistants.bridge.trouble import (
-    broken,
-    log,
-    start_again,
-)
+from credentials_provider.assistants.bridge.trouble import broken, log, start_again
 from credentials_provider.transport.streaming import BrokenStreamError, Handle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from credentials_provider.assistants.bridge.answers import Event
     from credentials_provider.assistants.bridge.calls import Calls
-    from credentials_provider.assistants.bridge.events import Event
     from credentials_provider.assistants.bridge.remote import Remote
     from credentials_provider.assistants.bridge.session import Session
 
@@ -88,13 +84,11 @@ class SseTransport:
             stream.close()
             return False
         source = events(stream.chunks())
-        try:
-            first = next((each for each in source if each.data), None)
-        except BrokenStreamError:
-            first = None
         target = None
-        if first is not None and first.kind == "endpoint":
-            target = within_origin(self._remote.url, first.data.decode(errors="replace"))
+        with contextlib.suppress(BrokenStreamError):
+            first = next((each for each in source if each.data), None)
+            if first is not None and first.kind == "endpoint":
+                target = within_origin(self._remote.url, first.data.decode(errors="replace"))
         if target is None:
             handle.end()
             stream.close()
@@ -124,14 +118,13 @@ class SseTransport:
 
     def _begin_again(self) -> None:
         """A new stream is a new session: the client's first messages are sent again."""
-        initialize, *rest = self._session.opening() or [b""]
-        message = parse(initialize)
-        if not isinstance(message, dict):
+        opening = self._session.opening()
+        if not opening:
             return
         self._replayed.clear()
-        self._post(dumped({**message, "id": _REPLAYED}), once=False)
+        self._post(dumped({**parse(opening[0]), "id": _REPLAYED}), once=False)
         if not self._replayed.wait(NOTICE_TIMEOUT):
             raise broken(self._remote.url)
-        for body in rest:
+        for body in opening[1:]:
             self._post(body, once=False)
         log("the server had ended the session; a new one took its place")

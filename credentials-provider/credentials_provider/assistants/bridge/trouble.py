@@ -30,23 +30,38 @@ BAD_REQUEST, UNAVAILABLE = 400, 503
 _REDIRECTS = range(300, 400)
 
 CHECK_FIRST = "The server may have done it already: check before you try again."
-TRY_AGAIN = "Try again. If it lasts, ask the server's administrator."
-_CURES = {
-    "dns": "Check the spelling of the server's address, the network and the VPN.",
-    "refused": "Check host and port of the server's address, and that the server runs.",
+_WRONG_HEADER = (
+    "Check that the server reads the token from the header {header} (--header-name), and that the "
+    "identity's scope is the server's application."
+)
+_NO_SERVER = "has no MCP server at this path ({status})", "Check {url}"
+_NO_ANSWER = (
+    "gave no MCP answer (status {status})",
+    "Try again. If it lasts, ask the server's administrator.",
+)
+_REDIRECTED = (
+    "redirects to another address ({status})",
+    "Use the address that it leads to in the configuration, if you trust it.",
+)
+_REFUSED = {  # what a status says, and what to do
+    UNAUTHORIZED: ("refuses a new token of this identity (401)", _WRONG_HEADER),
+    FORBIDDEN: (
+        "denies access to this identity (403)",
+        "Ask its administrator for access for the identity's group or role.",
+    ),
+    NOT_FOUND: _NO_SERVER,
+    NOT_ALLOWED: _NO_SERVER,
+    TOO_MANY: ("has had too many requests (429)", "Try again in a while."),
+}
+_CURES = {  # where the login host's would mislead
     "reset": "Check that the server's address begins with the right http:// or https://, then try "
     "again.",
     "timeout": "Check the network, the VPN and the firewall, then try again.",
-    "proxy": "Check HTTPS_PROXY, or list the server's host in NO_PROXY if it can be reached "
-    "directly.",
     "proxy_login": "Put user name and password into HTTPS_PROXY, as http://user:password@host.",
-    "unreachable": "Check this machine's network, VPN and routes.",
     "unknown_ca": "Name its authority with --ca-bundle FILE in the assistant's configuration.",
     "self_signed": "If this is right, name its certificate with --ca-bundle FILE in the "
     "assistant's configuration.",
-    "expired": "Check this machine's clock. If it is right, the server needs a new certificate.",
     "not_yet_valid": "Check this machine's clock.",
-    "hostname": "Check the spelling of the server's address: the certificate is for another name.",
     "protocol": "Check the server's address: its port does not speak TLS. Only this machine's own "
     "servers may have http://.",
 }
@@ -121,48 +136,24 @@ def throttled(url: str, seconds: float) -> TroubleError:
     """The server asked for a pause that is not over."""
     host = urlsplit(url).hostname
     return TroubleError(
-        f"{host} asks to wait before the next request", f"Try again in {_duration(seconds)}."
+        f"{host} asks to wait before the next request",
+        f"Try again in {explanations.duration(seconds)}.",
     )
 
 
 def refused(stream: Stream, body: bytes, url: str, header: str) -> TroubleError:
     """An answer that is not a message: its status, the server's own reason, and what to do."""
-    status, host = stream.status, urlsplit(url).hostname
-    reason = reason_in(body) or _challenge(stream)
+    status = stream.status
+    what, cure = _REDIRECTED if status in _REDIRECTS else _REFUSED.get(status, _NO_ANSWER)
+    reason = "" if status in _REDIRECTS else reason_in(body) or _challenge(stream)
     said = f': "{reason}"' if reason else ""
-    if status == UNAUTHORIZED:
-        return TroubleError(
-            f"{host} refuses a new token of this identity (401){said}",
-            f"Check that the server reads the token from the header {header} (--header-name), and "
-            "that the identity's scope is the server's application.",
-        )
-    if status == FORBIDDEN:
-        return TroubleError(
-            f"{host} denies access to this identity (403){said}",
-            "Ask its administrator for access for the identity's group or role.",
-        )
-    if status in {NOT_FOUND, NOT_ALLOWED}:
-        return TroubleError(
-            f"{host} has no MCP server at this path ({status}){said}", f"Check {redacted(url)}"
-        )
-    if status in _REDIRECTS:
-        return TroubleError(
-            f"{host} redirects to another address ({status})",
-            "Use the address that it leads to in the configuration, if you trust it.",
-        )
-    if status == TOO_MANY:
-        return TroubleError(
-            f"{host} has had too many requests (429){said}", "Try again in a while."
-        )
-    return TroubleError(f"{host} gave no MCP answer (status {status}){said}", TRY_AGAIN)
+    return TroubleError(
+        f"{urlsplit(url).hostname} {what.format(status=status)}{said}",
+        cure.format(header=header, url=redacted(url)),
+    )
 
 
 def _challenge(stream: Stream) -> str:
     """The reason in `WWW-Authenticate`, RFC 6750 section 3."""
     _, found, rest = stream.headers.get("www-authenticate", "").partition('error_description="')
     return redacted(rest.partition('"')[0])[:300] if found else ""
-
-
-def _duration(seconds: float) -> str:
-    whole = max(1, round(seconds))
-    return f"{whole} s" if whole < 120 else f"{-(-whole // 60)} min"  # noqa: PLR2004

@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--purge/--keep",
     default=True,
-    help="Delete its token (in its sinks, too) and its files in .secrets, or keep them. "
-    "Default: --purge",
+    help="Delete its token (in its sinks, too) and its files in .secrets, or keep them.",
 )
 @click.option(
     "--at-registry",
@@ -122,7 +121,6 @@ def _delete_accounts(
     "--to",
     type=click.Choice(["files", "env"]),
     default="files",
-    show_default=True,
     help="Private files in .secrets beside the identities file, or the .env file.",
 )
 @file_options

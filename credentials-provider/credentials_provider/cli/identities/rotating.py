@@ -46,7 +46,6 @@ _BUSY = 30.0  # seconds to wait for another rotation
     "--lifetime",
     type=DURATION,
     default="180d",
-    show_default=True,
     metavar="DURATION",
     help="How long the new one is valid.",
 )
@@ -54,7 +53,6 @@ _BUSY = 30.0  # seconds to wait for another rotation
     "--overlap",
     type=DURATION_OR_NONE,
     default="24h",
-    show_default=True,
     metavar="DURATION",
     help="How long the old one stays valid beside it.",
 )

@@ -64,7 +64,7 @@ def command() -> None:
 @click.argument("path", type=click.Path(), required=False)
 @_SECRET
 @click.option("--key", metavar="KEY", help="For a Secret. Default: token")
-@click.option("--format", "form", type=click.Choice(SINK_FORMATS), default="raw", show_default=True)
+@click.option("--format", "form", type=click.Choice(SINK_FORMATS), default="raw")
 @click.option("--mode", metavar="MODE", help="Such as 0640. Default: as the file has it, or 0600.")
 @click.option("--owner", metavar="USER", help="Name or number. Only root can give a file away.")
 @click.option("--group", metavar="GROUP", help="Name or number.")

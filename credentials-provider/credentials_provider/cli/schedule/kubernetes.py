@@ -68,14 +68,11 @@ _PORT = 443
     "--kind",
     type=click.Choice(["cronjob", "fleet", "deployment", "sidecar"]),
     default="cronjob",
-    show_default=True,
     help="A CronJob; one of indexed Jobs, each with its part; `watch` in a pod of its own, for "
     "sinks that are Secrets; `watch` beside your container.",
 )
-@click.option("--image", default=f"{NAME}:latest", show_default=True, help="See docs.")
-@click.option(
-    "--shards", type=click.IntRange(1, 1000), default=4, show_default=True, help="For a fleet."
-)
+@click.option("--image", default=f"{NAME}:latest", help="See docs.")
+@click.option("--shards", type=click.IntRange(1, 1000), default=4, help="For a fleet.")
 @click.option(
     "--namespace", type=NAME_TYPE, help="Of all that is made. Sinks that are Secrets need it."
 )

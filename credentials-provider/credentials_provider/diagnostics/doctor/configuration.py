@@ -76,9 +76,7 @@ def identities(exam: Examination, names: Sequence[str]) -> Iterator[Check]:
             names = (entry.name,) if entry.name else ()
             cure = f"Correct it in {file.path}."
             for problem in found:
-                place = f"{problem.field}: " if problem.field else ""
-                number = f"entry {entry.index}: " if entry.index else ""
-                seen = f"{number}{place}{problem.message}"
+                seen = str(problem._replace(entry=entry.index or None, identity_name=None))
                 yield Check("identities", "failure", seen, cure, guide.MACHINES, names)
             continue
         good[entry.name] = found

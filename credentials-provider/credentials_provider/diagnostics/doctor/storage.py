@@ -7,9 +7,9 @@ import shlex
 from typing import TYPE_CHECKING
 
 from credentials_provider.diagnostics.doctor.checks import Check
-from credentials_provider.errors import quoted
+from credentials_provider.errors import ConfigurationError, quoted
 from credentials_provider.permissions import is_open_at
-from credentials_provider.tokens.store import LOCK_NAME
+from credentials_provider.tokens.store import LOCK_NAME, TokenStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,10 +34,10 @@ def files(exam: Examination) -> Iterator[Check]:
 
 
 def _folder(folder: str) -> Iterator[Check]:
-    if not os.path.isdir(folder):
-        seen = f"the output folder {folder} is a file"
-        cure = "Move it away, or name another folder with --output-dir."
-        yield Check("files", "failure", seen, cure)
+    try:
+        TokenStore(folder).names()
+    except ConfigurationError as error:  # a link, a file, or another user's
+        yield Check("files", "failure", error.message, error.hint or "")
         return
     if not os.access(folder, os.W_OK | os.X_OK):
         seen = f"{folder} cannot be written by {_user()}"

@@ -65,11 +65,8 @@ def _identities(count: int) -> str:
 
 
 def _refusal(name: str, failure: Failure) -> Check:
-    codes = [failure.error, f"AADSTS{failure.aadsts}" if failure.aadsts else None]
-    known = ", ".join(code for code in codes if code)
     link = guide.about_code(failure.aadsts) if failure.aadsts else ""
-    seen = f"{failure.message}{f' ({known})' if known else ''}"
-    return Check("token", "failure", seen, failure.remedy, link, (name,), failure.trace_id)
+    return Check("token", "failure", failure.cause, failure.remedy, link, (name,), failure.trace_id)
 
 
 def claims(exam: Examination, scopes_file: str | None) -> Iterator[Check]:

@@ -39,9 +39,9 @@ class Verification:
     `signed`: whether the signature is right, whatever else is wrong; None: it was not checked.
     """
 
-    ok: bool
     seen: str
     signed: bool | None = None
+    ok: bool = False
 
 
 def verify(
@@ -61,18 +61,18 @@ def verify(
     issuer = token.claims.get("iss")
     if issuer not in issuers(login_base_url, tenant):
         seen = f"the signature is right, but the issuer {shown(issuer)} is not tenant {tenant}"
-        return Verification(ok=False, seen=seen, signed=True)
+        return Verification(seen, signed=True)
     signer = f"signed by {login_base_url} for tenant {tenant}"
     if expected is None:
         seen = (
             f"{signer}; there is no identity to compare it with: name one with --identity to have "
             "tenant, application and audience checked"
         )
-        return Verification(ok=False, seen=seen, signed=True)
+        return Verification(seen, signed=True)
     if wrong := _difference(token.claims, tenant, expected, now):
-        return Verification(ok=False, seen=f"{signer}, but {wrong}", signed=True)
+        return Verification(f"{signer}, but {wrong}", signed=True)
     seen = f"{signer}; application, audience and times are those of {expected.identity_name}"
-    return Verification(ok=True, seen=seen, signed=True)
+    return Verification(seen, signed=True, ok=True)
 
 
 def issuers(login_base_url: str, tenant: str) -> tuple[str, str]:
@@ -89,20 +89,21 @@ def _tenant(
         claimed = token.claims.get("tid")
         if isinstance(claimed, str) and is_guid(claimed):
             return claimed.lower()
-        return _invalid("the token names no tenant of Entra ID")
+        return Verification("the token names no tenant of Entra ID", signed=False)
     if is_guid(expected.tenant_id):
         return expected.tenant_id.lower()
     # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
     domain = quote(expected.tenant_id, safe="")
     answer = client.get(f"{login_base_url}/{domain}/v2.0/.well-known/openid-configuration")
     if isinstance(answer, Failure):
-        return Verification(ok=False, seen=answer.message)
+        return Verification(answer.message)
     issuer = str(json_object(answer).get("issuer"))
     found = issuer.removeprefix(f"{login_base_url}/").removesuffix("/v2.0")
     if is_guid(found):
         return found.lower()
-    seen = f"{login_base_url} does not say which tenant {shown(expected.tenant_id)} is"
-    return Verification(ok=False, seen=seen)
+    return Verification(
+        f"{login_base_url} does not say which tenant {shown(expected.tenant_id)} is"
+    )
 
 
 def _check_signature(token: Token, base: str, tenant: str, client: HttpClient) -> Verification:
@@ -111,31 +112,30 @@ def _check_signature(token: Token, base: str, tenant: str, client: HttpClient) -
 
     algorithm = token.header.get("alg")
     if algorithm != "RS256":
-        return _invalid(f"the algorithm is {shown(algorithm)}; the provider signs with RS256")
+        return Verification(
+            f"the algorithm is {shown(algorithm)}; the provider signs with RS256", signed=False
+        )
     answer = client.get(f"{base}/{quote(tenant, safe='')}/discovery/v2.0/keys")
     if isinstance(answer, Failure):
-        return Verification(ok=False, seen=answer.message)
+        return Verification(answer.message)
     keys = json_object(answer).get("keys")
     listed = keys if isinstance(keys, list) else []
     found = [key for key in listed if isinstance(key, dict) and key.get("kty") == "RSA"]
     if not found:
-        seen = f"{base} has no keys for tenant {tenant} (HTTP {answer.status})"
-        return Verification(ok=False, seen=seen)
+        return Verification(f"{base} has no keys for tenant {tenant} (HTTP {answer.status})")
     kid = token.header.get("kid")
     key = next((each for each in found if each.get("kid") == kid), None)
     if key is None:
-        return _invalid(f"key {shown(kid)} is not one of the tenant's keys")
+        return Verification(f"key {shown(kid)} is not one of the tenant's keys", signed=False)
     try:
         jwt.PyJWS().decode(token.text, jwt.PyJWK(key, algorithm="RS256"), algorithms=["RS256"])
     except jwt.InvalidSignatureError:
-        return _invalid("the signature does not match the tenant's keys")
+        return Verification("the signature does not match the tenant's keys", signed=False)
     except jwt.PyJWTError:
-        return _invalid("the key or the token cannot be used to check the signature")
-    return Verification(ok=False, seen="", signed=True)
-
-
-def _invalid(seen: str) -> Verification:
-    return Verification(ok=False, seen=seen, signed=False)
+        return Verification(
+            "the key or the token cannot be used to check the signature", signed=False
+        )
+    return Verification("", signed=True)
 
 
 def _difference(
