@@ -362,6 +362,38 @@ def test_an_old_credential_that_an_identity_still_uses_is_not_removed(
     assert renew(rotate.project, force=True).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    "now", [{"managed_identity": True}, {"certificate_file": "c.pem"}], ids=str
+)
+def test_the_old_secret_is_removed_where_the_identity_has_another_kind_of_credential_by_then(
+    rotate: Rotations, monkeypatch: pytest.MonkeyPatch, now: dict[str, Any]
+) -> None:
+    """Nobody uses it any more; a rotation that has not come so far says what is in its way."""
+    monkeypatch.setattr(rotating, "prove", lambda *_, **__: None)  # there is no such machine here
+    _, admin = apps(2)
+    admin = replace(admin, name="admin", roles=("Application.ReadWrite.OwnedBy",))
+    rotate.project.idp.add_app(admin)
+    mine = pem(certificate())
+    rotate.app = replace(rotate.app, owners=(admin.client_id,), certificates=(mine,))
+    rotate.project.idp.add_app(rotate.app)
+    rotate.project.private(os.path.join(rotate.project.output, "c.pem"), key_pem() + mine)
+    rotate.project.write([entry(rotate.app, identity_name="ci"), entry(admin)])
+    assert rotate(caller="admin").state == "rotated"
+    changed = entry(rotate.app, identity_name="ci", client_secret=None, **now)
+    rotate.project.write([changed, entry(admin)])
+    rotation = ROTATIONS.read(rotate.settings, "ci")
+    assert rotation is not None
+
+    ROTATIONS.write(rotate.settings, "ci", replace(rotation, remove_at=None))
+    with pytest.raises(ConfigurationError, match="another kind of credential"):
+        rotate(caller="admin")
+    ROTATIONS.write(rotate.settings, "ci", rotation)
+    rotate.later = DAY + 60
+    assert rotate(caller="admin").state == "finished"
+    assert [each.name for each in rotate.at_graph().all_passwords] == [rotation.label]
+    assert len(rotate.at_graph().all_keys) == 1
+
+
 def test_another_kind_of_credential_of_the_same_application_is_no_obstacle(
     rotate: Rotations,
 ) -> None:

@@ -4,7 +4,7 @@ Both answer the same questions:
 
 - `in_use`: those at Graph that can be a credential of an entry;
 - `make`: make the new one at Graph and in its file, or go on where that was interrupted;
-- `changes`: of an entry, so that it uses the new one, which `field` then names;
+- `changes`: of an entry, so that it uses the new one;
 - `remove`: remove some at Graph.
 """
 
@@ -54,7 +54,6 @@ _EARLY = timedelta(minutes=5)  # for clocks that are behind
 class Secrets:
     """Client secrets: the old one stays in the entry as `…_previous` until it is removed."""
 
-    field = "client_secret_file"
     suffix = ""
     alike: Sequence[str] = SECRET_KINDS
 
@@ -66,7 +65,7 @@ class Secrets:
     ) -> Sequence[Password | Key]:
         hint = str(credential.for_msal)[:HINT_LENGTH]
         found = [each for each in known.passwords if each.hint == hint]
-        place = str(entry.fields.get(self.field))  # a rotation's ends as its name does
+        place = str(entry.fields.get("client_secret_file"))  # a rotation's ends as its name does
         return [
             each for each in found if place.endswith(f"~{each.name.rpartition(' ')[2]}")
         ] or found
@@ -89,7 +88,7 @@ class Secrets:
         return {
             previous: entry.fields[field],
             field: None,
-            self.field: rotation.place,
+            rotation.field: rotation.place,
             EXPIRY_FIELD: day_of(rotation.ends_at) if rotation.ends_at else None,
         }
 
@@ -101,9 +100,8 @@ class Secrets:
 class Certificates:
     """Certificates: made here, and only the certificate goes to Graph."""
 
-    field = "certificate_file"
     suffix = ".pem"
-    alike: Sequence[str] = (field,)
+    alike: Sequence[str] = ("certificate_file",)
 
     def __init__(self, settings: Settings, name: str, now: float) -> None:
         self._settings = settings
@@ -135,7 +133,7 @@ class Certificates:
 
     def changes(self, entry: Entry, rotation: Rotation) -> dict[str, Any]:
         del entry
-        return {self.field: rotation.place, **dict.fromkeys(CERTIFICATE_FIELDS)}
+        return {rotation.field: rotation.place, **dict.fromkeys(CERTIFICATE_FIELDS)}
 
     def remove(self, application: Application, key_ids: set[str]) -> None:
         known = checked(application.credentials(to_change=True))
@@ -152,7 +150,7 @@ def kind_of(settings: Settings, entry: Entry, field: str, now: float) -> Secrets
 
     """
     if field in ROTATED:
-        certificate = field == Certificates.field
+        certificate = field == "certificate_file"
         return Certificates(settings, entry.name, now) if certificate else Secrets(settings)
     raise ConfigurationError(
         f"{entry.name} has {field}: there is nothing to rotate",

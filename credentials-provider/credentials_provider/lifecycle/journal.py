@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from credentials_provider.errors import ConfigurationError
@@ -13,7 +13,7 @@ from credentials_provider.identities.rules import composed
 from credentials_provider.permissions import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from credentials_provider.settings import Settings
 
@@ -85,10 +85,15 @@ class Rotation:
     label: str
     place: str
     old_key_id: str | None
-    old_files: list[str] = field(default_factory=list)
+    old_files: Sequence[str] = ()
     new_key_id: str | None = None
     ends_at: float | None = None
     remove_at: float | None = None
+
+    @property
+    def field(self) -> str:
+        """The field that names its credential in an entry."""
+        return "certificate_file" if self.place.endswith(".pem") else "client_secret_file"
 
 
 ROTATIONS = Journal(

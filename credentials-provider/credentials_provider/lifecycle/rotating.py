@@ -108,11 +108,13 @@ class _Rotator:
         )
         self._entry = find(self.settings, self.name)
         self._identity = valid_identity(self._entry)
-        self._kind = kind_of(self.settings, self._entry, self._identity.credential, self.now())
+        self._rotation = ROTATIONS.read(self.settings, self.name)
+        field = self._rotation.field if self._rotation else self._identity.credential
+        self._kind = kind_of(self.settings, self._entry, field, self.now())
 
     def run(self) -> Step:
         with contextlib.closing(self._transport):
-            rotation = ROTATIONS.read(self.settings, self.name)
+            rotation = self._rotation
             if rotation is None:
                 if self.plan.finish_only:
                     return self._step("young", "no rotation is under way")
@@ -169,6 +171,12 @@ class _Rotator:
         return not used or any(each.start is None or each.start < limit for each in used)
 
     def _make(self, rotation: Rotation) -> Rotation:
+        if self._identity.credential not in self._kind.alike:
+            raise ConfigurationError(
+                f"{self.name} has another kind of credential than when its rotation began",
+                hint="Delete what it made: in App registrations > (the app) > Certificates & "
+                f"secrets “{rotation.label}”, and here {SECRETS_FOLDER}/{self.name}~rotation.",
+            )
         end = self.now() + self.plan.lifetime
         made = self._kind.make(self._application(), rotation, end)
         ROTATIONS.write(self.settings, self.name, made)
@@ -283,7 +291,7 @@ class _Rotator:
                 raise LifecycleError(
                     f"{entry.name} has the same application, and perhaps still the old "
                     "credential, which stays valid",
-                    f'In the entry of {entry.name}, put "{self._kind.field}": "{rotation.place}" '
+                    f'In the entry of {entry.name}, put "{rotation.field}": "{rotation.place}" '
                     "in the place of its credential. Then run this again.",
                 )
 

@@ -128,33 +128,7 @@ class Form(NamedTuple):
 def units(plan: Plan, form: Form) -> dict[str, str]:
     """Path to text: a service, its timer unless it stays, its environment where it has one."""
     base = os.path.join(unit_folder(of_user=form.of_user), plan.name)
-    unit = "" if form.of_user else _NETWORK
-    service = "" if form.of_user or form.run_as is None else f"User={form.run_as}\n"
-    if form.on_failure:
-        unit += f"OnFailure={form.on_failure}\n"
-    for name, path in form.credentials:
-        service += f"LoadCredential={name}:{_specifiers(path)}\n"
-    if plan.environment:
-        service += f"EnvironmentFile={_specifiers(base)}.env\n"
-    if plan.every:
-        kind, install = _TIMED.format(patience="1h" if plan.rotates else "5min"), ""
-    else:
-        kind = _STAYING.format(notify=_NOTIFY_RELOAD if form.notify_reload else _NOTIFY)
-        target = "default.target" if form.of_user else "multi-user.target"
-        install = f"\n[Install]\nWantedBy={target}\n"
-    made = {
-        f"{base}.service": _SERVICE.format(
-            purpose=plan.purpose,
-            unit=unit,
-            kind=kind,
-            command=_line(plan.command),
-            service=service,
-            sandbox=_SANDBOX.format(writes=" ".join(map(_word, plan.writes)))
-            if form.sandbox
-            else "",
-            install=install,
-        )
-    }
+    made = {f"{base}.service": _service(plan, form, f"{base}.env")}
     if plan.every:
         made[f"{base}.timer"] = _TIMER.format(
             purpose=plan.purpose,
@@ -166,6 +140,33 @@ def units(plan: Plan, form: Form) -> dict[str, str]:
         lines = (f"{name}={_value(value)}\n" for name, value in plan.environment.items())
         made[f"{base}.env"] = "".join(lines)
     return {path: f"{MADE_BY}\n{text}" for path, text in made.items()}
+
+
+def _service(plan: Plan, form: Form, environment: str) -> str:
+    unit = "" if form.of_user else _NETWORK
+    if form.on_failure:
+        unit += f"OnFailure={form.on_failure}\n"
+    service = "" if form.of_user or form.run_as is None else f"User={form.run_as}\n"
+    for name, path in form.credentials:
+        service += f"LoadCredential={name}:{_specifiers(path)}\n"
+    if plan.environment:
+        service += f"EnvironmentFile={_specifiers(environment)}\n"
+    if plan.every:
+        kind, install = _TIMED.format(patience="1h" if plan.rotates else "5min"), ""
+    else:
+        kind = _STAYING.format(notify=_NOTIFY_RELOAD if form.notify_reload else _NOTIFY)
+        target = "default.target" if form.of_user else "multi-user.target"
+        install = f"\n[Install]\nWantedBy={target}\n"
+    sandbox = _SANDBOX.format(writes=" ".join(map(_word, plan.writes))) if form.sandbox else ""
+    return _SERVICE.format(
+        purpose=plan.purpose,
+        unit=unit,
+        kind=kind,
+        command=_line(plan.command),
+        service=service,
+        sandbox=sandbox,
+        install=install,
+    )
 
 
 def knows_notify_reload() -> bool:
