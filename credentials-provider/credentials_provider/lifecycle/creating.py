@@ -80,8 +80,7 @@ def create(
             _check_name(accounts, name, asked=asked)
             if asked:
                 progress(
-                    f"An earlier run asked for {name}; the registry has no such account: asking "
-                    "again"
+                    f"An earlier run asked for {name}, and the registry has none: asking again"
                 )
             begun = _made(settings, name, accounts, groups, description)
         editing.add(settings, {**fields, "client_id": begun.client_id}, begun.client_secret)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -119,6 +118,7 @@ def registry_accounts(settings: Settings, options: dict[str, Any]) -> Iterator[A
 
     """
     from credentials_provider.assistants.configure import check_url  # seldom needed
+    from credentials_provider.diagnostics.inspection.decoding import find_token
     from credentials_provider.lifecycle.accounts import Accounts  # urllib3
     from credentials_provider.run.access import get_token
 
@@ -129,26 +129,15 @@ def registry_accounts(settings: Settings, options: dict[str, Any]) -> Iterator[A
         raise click.UsageError("Say who asks: --as NAME, or --token-file FILE.")
     check_url(url)
     if path:
-        token = _token(path)
+        content = read_file(path)
+        found = find_token(content.text()) if content else None
+        if found is None or not found.text.isprintable() or " " in found.text:
+            raise ConfigurationError(
+                f"{path} has no token",
+                hint="Name a file with a token: one of this program's, or of the registry's.",
+            )
+        token = found.text
     else:
         token = get_token(RunOptions(settings), name, _MIN_LIFE, Observer()).token
     with contextlib.closing(Accounts(url, token, settings.ca_bundle)) as accounts:
         yield accounts
-
-
-def _token(path: str) -> str:
-    """The token of a file: one of this program's, of the registry's, or the token alone."""
-    content = read_file(path)
-    text = content.text().strip() if content else ""
-    try:
-        document: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        document = text
-    if isinstance(document, dict):
-        nested = document.get("tokens")
-        document = document.get("access_token") or document.get("token")
-        if not document and isinstance(nested, dict):
-            document = nested.get("access_token")
-    if isinstance(document, str) and document.isprintable() and document and " " not in document:
-        return document
-    raise ConfigurationError(f"{path} has no token", hint="Name a token file, or the token.")
