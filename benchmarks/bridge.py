@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from credentials_provider.emulator import Emulator
 from fleet import Place, fleet
-from measuring import console_script, environment
+from measuring import Command, console_script, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -112,14 +112,8 @@ def _timed(work: Callable[[], None]) -> float:
 def through(line: Sequence[str], folder: str) -> Round:
     """One round through a program that speaks MCP on its standard streams."""
     began = time.perf_counter()
-    with subprocess.Popen(
-        line,
-        cwd=folder,
-        env=environment(folder),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        bufsize=1 << 20,
+    with Command(line, folder).start(
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=1 << 20
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -136,9 +130,9 @@ def through(line: Sequence[str], folder: str) -> Round:
                 if not answer:
                     raise SystemExit(f"{line[0]} ended with {process.wait()}")
 
-        first, call, _ = found = _talk(ask, began)
+        first, call, large = _talk(ask, began)
         # With what a large answer has left behind.
-        round_ = Round(first, call, found[2], _resident(process.pid))
+        round_ = Round(first, call, large, _resident(process.pid))
         process.stdin.close()
     return round_
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet import PACKAGES
 
@@ -35,6 +35,11 @@ class Command(NamedTuple):
 
     line: Sequence[str]
     folder: str
+
+    def start(self, **options: Any) -> subprocess.Popen[bytes]:
+        """In a bare environment and without input. `options` are Popen's."""
+        options.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.Popen(self.line, cwd=self.folder, env=environment(self.folder), **options)
 
 
 class Took(NamedTuple):
@@ -69,14 +74,7 @@ def run(command: Command) -> Took:
     """Run a command to its end. Raises `SystemExit` with what it printed if it fails."""
     with tempfile.TemporaryFile() as output:
         began = time.perf_counter()
-        process = subprocess.Popen(
-            command.line,
-            cwd=command.folder,
-            env=environment(command.folder),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
+        process = command.start(stdout=output, stderr=output)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -109,15 +107,8 @@ def ratio(
 
 def modules(statement: str, folder: str, *arguments: str) -> set[str]:
     """The modules that are loaded when a statement has run in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", _MODULES.format(statement), *arguments],
-        cwd=folder,
-        env=_without_site(folder),
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    return set(json.loads(done.stderr.splitlines()[-1]))
+    line = [sys.executable, "-S", "-c", _MODULES.format(statement), *arguments]
+    return set(json.loads(_run_without_site(line, folder).stderr.splitlines()[-1]))
 
 
 def can_trace() -> bool:
@@ -131,22 +122,14 @@ def can_trace() -> bool:
 def system_calls(statement: str, folder: str, *arguments: str) -> Counter[str]:
     """The system calls of a statement in a process of its own, threads included, by name."""
     path = os.path.join(folder, "calls.strace")
-    subprocess.run(
-        [
-            *("strace", "-f", "-qq", "-s", "0", "-o", path),
-            *(sys.executable, "-S", "-c", statement, *arguments),
-        ],
-        cwd=folder,
-        env=_without_site(folder),
-        capture_output=True,
-        check=True,
-    )
+    line = ["strace", "-f", "-qq", "-s", "0", "-o", path]
+    _run_without_site([*line, sys.executable, "-S", "-c", statement, *arguments], folder)
     with open(path, encoding="utf-8", errors="replace") as file:
         calls = [line.split(None, 1)[1].partition("(")[0] for line in file]
     return Counter(call for call in calls if call.isidentifier())
 
 
-def _without_site(folder: str) -> dict[str, str]:
+def _run_without_site(line: Sequence[str], folder: str) -> subprocess.CompletedProcess[str]:
     packages = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    path = os.pathsep.join([PACKAGES, *packages])
-    return {**environment(folder), "PYTHONPATH": path}
+    env = {**environment(folder), "PYTHONPATH": os.pathsep.join([PACKAGES, *packages])}
+    return subprocess.run(line, cwd=folder, env=env, capture_output=True, check=True, text=True)

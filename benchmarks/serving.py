@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from fleet import SCOPE
-from measuring import environment
 
 if TYPE_CHECKING:
     from measuring import Command
@@ -33,14 +32,7 @@ class Latencies(NamedTuple):
 def ask(command: Command, tokens: str) -> Latencies:
     """Start `serve` on one core, ask it from this process, and end it."""
     place = os.path.join(tokens, ".endpoint.env")
-    process = subprocess.Popen(
-        command.line,
-        cwd=command.folder,
-        env=environment(command.folder),
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=_on_one_core,  # noqa: PLW1509  no threads here
-    )
+    process = command.start(stderr=subprocess.DEVNULL, preexec_fn=_on_one_core)
     try:
         while not os.path.exists(place):
             if process.poll() is not None:

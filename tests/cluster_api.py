@@ -13,12 +13,13 @@ import base64
 import contextlib
 import json
 import ssl
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import trustme
+
+from support import in_background
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -126,7 +127,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[Api]:
     """One that answers; `folder` is made, and holds the service account's files."""
-    with Api(folder) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with in_background(Api(folder)) as server:
         yield server
-        server.shutdown()

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from credentials_provider.emulator import Emulator
-from support import Command, Project
+from support import Command, Project, apps
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterator
+
+    from credentials_provider.emulator import App
 
 # Who runs the tests in the background of a script lets them, and all that they start, ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,6 +39,14 @@ def project(tmp_path: pathlib.Path, idp: Emulator) -> Project:
     folder = tmp_path / "project"
     folder.mkdir()
     return Project(str(folder), idp)
+
+
+@pytest.fixture
+def app(project: Project) -> App:
+    """One identity with an entry."""
+    (made,) = apps(1)
+    project.add(made)
+    return made
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from credentials_provider.emulator import Emulator
+    from credentials_provider.settings import Settings
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PACKAGES = os.path.join(CHECKOUT, "credentials-provider")
@@ -41,6 +42,8 @@ SCOPE = f"api://{API}/.default"
 OTHER_TENANT = "9d0c7e51-1f0a-4d1e-8a52-3d3a1a6f5b77"
 OWN_FILES = {".credentials-provider.lock", ".credentials-provider-state.json", ".gitignore"}
 PATIENCE = 30.0  # seconds that a test waits for what must come
+
+AnyServer = TypeVar("AnyServer", bound=socketserver.BaseServer)
 
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}")
 
@@ -105,6 +108,17 @@ class Project:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         return full
+
+    def settings(self, process: Mapping[str, str] | None = None, **flags: str | None) -> Settings:
+        """What the command would read in this folder, told how to reach the emulator."""
+        given = {
+            "identities_file": self.identities_file,
+            "output_dir": self.output,
+            "login_base_url": self.idp.base_url,
+            "ca_bundle": self.idp.ca_file,
+            **flags,
+        }
+        return load_settings(Flags(**given), process or {}, self.folder)
 
     def path(self, name: str) -> str:
         return os.path.join(self.output, f"{name}.json")
@@ -273,15 +287,9 @@ class Listener(Observer):
 
 
 def renew(project: Project, observer: Observer | None = None, **options: Any) -> Report:
-    """Runs a batch in this process; `options` are `RunOptions`'s."""
-    flags = Flags(
-        identities_file=project.identities_file,
-        output_dir=project.output,
-        env_file=options.pop("env_file", None),
-        login_base_url=options.pop("login_base_url", project.idp.base_url),
-        ca_bundle=project.idp.ca_file,
-    )
-    settings = load_settings(flags, options.pop("process", {}), project.folder)
+    """Runs a batch in this process; `options` are `RunOptions`'s, some of them the settings'."""
+    of_settings = {"process", "env_file", "login_base_url"} & options.keys()
+    settings = project.settings(**{name: options.pop(name) for name in of_settings})
     return batch.run(RunOptions(settings, **options), observer or Listener())
 
 
@@ -336,6 +344,19 @@ def full_disk(folder: str) -> Iterator[str]:
         yield ballast
     finally:
         subprocess.run([umount, folder], check=True)
+
+
+@contextlib.contextmanager
+def in_background(server: AnyServer) -> Iterator[AnyServer]:
+    """A server that serves from a thread until the block ends."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def closed_port() -> int:
@@ -417,14 +438,8 @@ def connect_proxy(
     refusal: str | None = None, leads_to: int | None = None
 ) -> Iterator[ConnectProxy]:
     """A proxy that serves from a thread."""
-    with ConnectProxy(refusal, leads_to) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield proxy
-        finally:
-            proxy.shutdown()
-            thread.join()
+    with in_background(ConnectProxy(refusal, leads_to)) as proxy:
+        yield proxy
 
 
 @contextlib.contextmanager
@@ -436,12 +451,6 @@ def talkative_port() -> Iterator[int]:
             self.request.recv(1 << 16)
             self.request.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Talker) as server:
+    with in_background(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Talker)) as server:
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+        yield server.server_address[1]

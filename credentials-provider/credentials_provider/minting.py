@@ -63,3 +63,8 @@ class Failure:
         number = f"AADSTS{self.aadsts}" if self.aadsts else None
         codes = ", ".join(code for code in (self.error, number) if code)
         return f"{self.message} ({codes})" if codes else self.message
+
+    @property
+    def traced(self) -> str:
+        """The cause, with the trace ID that Microsoft's support asks for."""
+        return f"{self.cause}; Trace ID {self.trace_id}" if self.trace_id else self.cause

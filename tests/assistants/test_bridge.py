@@ -23,7 +23,6 @@ from assistants.piping import Line, LittleServer, Reply, meta
 from credentials_provider.assistants.bridge.tokens import Tokens
 from credentials_provider.emulator import App, Fault
 from credentials_provider.model import Observer, RunOptions
-from credentials_provider.settings import Flags, load_settings
 from credentials_provider.transport.streaming import Channel, Stream
 from support import Command, Project, apps, assert_no_secret, environment, until, wait
 
@@ -388,14 +387,7 @@ def test_no_token_goes_over_an_open_line(run: Command, url: str) -> None:
 
 def tokens(project: Project, name: str, monotonic: Callable[[], float]) -> Tokens:
     """What the bridge takes its tokens from, by a clock of the test's."""
-    flags = Flags(
-        identities_file=project.identities_file,
-        output_dir=project.output,
-        login_base_url=project.idp.base_url,
-        ca_bundle=project.idp.ca_file,
-    )
-    options = RunOptions(load_settings(flags, {}, project.folder))
-    return Tokens(options, name, 300, Observer(), monotonic=monotonic)
+    return Tokens(RunOptions(project.settings()), name, 300, Observer(), monotonic=monotonic)
 
 
 def test_a_server_that_refuses_every_token_causes_one_renewal_in_five_minutes(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import http.server
 import json
 import re
-import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from support import Command, Project, Ran, apps
+from support import Command, Project, Ran, apps, in_background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,12 +64,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def registry(project: Project) -> Iterator[Registry]:
     (app,) = apps(1)
     project.add(app)
-    with Registry() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+    with in_background(Registry()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def ask(run: Command, registry: Registry, *args: str) -> Ran:

@@ -15,7 +15,6 @@ from credentials_provider.emulator import Fault
 from credentials_provider.model import RunOptions
 from credentials_provider.run.access import NoTokenError
 from credentials_provider.run.source import FORCED_INTERVAL, OLD_TOKEN_FOR, TokenSource
-from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.store import LOCK_NAME
 from support import Listener, renew, until
 
@@ -49,15 +48,7 @@ class Bench:
         self.name = app.name
         self.clock = 1000.0
         self.listener = Holding()
-        flags = Flags(
-            identities_file=project.identities_file,
-            output_dir=project.output,
-            login_base_url=project.idp.base_url,
-            ca_bundle=project.idp.ca_file,
-        )
-        self.options = RunOptions(
-            load_settings(flags, {}, project.folder), max_attempts=1, lock_timeout=0.05
-        )
+        self.options = RunOptions(project.settings(), max_attempts=1, lock_timeout=0.05)
         self.tokens = Tokens(
             self.options, app.name, 300.0, self.listener, monotonic=lambda: self.clock
         )

@@ -23,7 +23,6 @@ from credentials_provider.lifecycle.accounts import Accounts
 from credentials_provider.lifecycle.proving import LifecycleError
 from credentials_provider.model import Observer, RunOptions
 from credentials_provider.run.access import get_token
-from credentials_provider.settings import Flags, Settings, load_settings
 from support import SCOPE, Project, apps, entry, renew
 
 if TYPE_CHECKING:
@@ -189,7 +188,7 @@ def test_the_administrators_token_can_come_from_a_file(
     project: Project, create: Create, form: str
 ) -> None:
     """Of this program or of the registry."""
-    settings = settings_of(project)
+    settings = project.settings()
     token = get_token(RunOptions(settings), "admin", 60, Observer()).token
     text = token if form == "alone" else json.dumps({"tokens": {"access_token": token}})
     path = project.private("admin-token", text)
@@ -294,19 +293,9 @@ def test_one_command_goes_from_nothing_to_a_working_assistant(
 # Interrupted
 
 
-def settings_of(project: Project) -> Settings:
-    flags = Flags(
-        identities_file=project.identities_file,
-        output_dir=project.output,
-        login_base_url=project.idp.base_url,
-        ca_bundle=project.idp.ca_file,
-    )
-    return load_settings(flags, {}, project.folder)
-
-
 @pytest.fixture
 def make(project: Project, admin: App) -> Callable[[], tuple[str, ...]]:
-    settings = settings_of(project)
+    settings = project.settings()
     token = get_token(RunOptions(settings), "admin", 60, Observer()).token
 
     def make() -> tuple[str, ...]:
@@ -370,7 +359,7 @@ def test_a_run_that_ends_at_any_step_is_finished_by_the_next(
         make()
     assert len(requests(project.idp, "POST", "users/m2m")) == 1
     assert secrets(project) == {"ci"}
-    settings = settings_of(project)
+    settings = project.settings()
     assert get_token(RunOptions(settings), "ci", 60, Observer()).token
 
 
@@ -406,7 +395,7 @@ def test_an_account_whose_entry_is_gone_is_not_made_again(
     """Its secret was in the entry's file alone."""
     monkeypatch.setattr(creating, "finish", lambda *_: None)
     make()
-    editing.remove(settings_of(project), ["ci"])
+    editing.remove(project.settings(), ["ci"])
     with pytest.raises(ConfigurationError, match="has an account ci already"):
         make()
 

@@ -249,6 +249,7 @@ def test_a_request_is_json_of_a_quoted_application() -> None:
     assert "(appId='a%27%29%2Fx%3Fy')/removePassword" in asked.url
     assert (asked.method, json.loads(str(asked.body))) == ("POST", {"keyId": "key"})
     assert asked.headers["Content-Type"] == "application/json"
+    assert asked.headers["Accept-Encoding"] == "identity"  # what is bounded is what comes
     assert asked.timeout == graph.TIMEOUT
 
 

@@ -13,7 +13,6 @@ import pytest
 
 from credentials_provider.diagnostics.inventory import check
 from credentials_provider.emulator import App, Emulator, Fault
-from credentials_provider.settings import Flags, load_settings
 from support import Command, Project, Ran, apps, assert_no_secret, entry, wait
 
 if TYPE_CHECKING:
@@ -51,12 +50,7 @@ def identities(run: Command, *args: str) -> Ran:
 
 
 def ask(project: Project) -> tuple[Item, list[str]]:
-    flags = Flags(
-        identities_file=project.identities_file,
-        login_base_url=project.idp.base_url,
-        ca_bundle=project.idp.ca_file,
-    )
-    (item,), warnings = check(load_settings(flags, {}, project.folder), ask_graph=True)
+    (item,), warnings = check(project.settings(), ask_graph=True)
     return item, warnings
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import jwt
 import pytest
@@ -485,13 +485,15 @@ HOSTS: dict[str, tuple[dict[str, str], str, dict[str, str], dict[str, str]]] = {
 def test_each_host_is_asked_as_it_wants_to_be(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Method, address, parameters and headers; what proves who asks is in no repr."""
     env, line, fields, headers = HOSTS[host]
-    scripted = Scripted((200, {"access_token": access_token(**MINE), "expires_in": "3599"}))
+    said = {"access_token": access_token(**MINE), "expires_in": "3599"}
+    scripted = Scripted((200, {**said, "token_type": None, "expires_on": "in an hour"}))
     result = asked(scripted, monkeypatch, CLIENT if "client" in str(fields) else True, **env)
     assert isinstance(result, Minted), result
     assert (result.attempts, result.credential, result.expires_in) == (1, "managed_identity", 3599)
     (request,) = scripted.requests
     assert f"{request.method} {request.url}".startswith(line)
     assert fields_of(request) == {"resource": RESOURCE, **fields}
+    assert quote(RESOURCE, safe="") in f"{request.url} {request.body!s}"
     assert request.headers == {"Accept-Encoding": "identity", **headers}
     assert request.timeout == TIMEOUT
     found = metadata.find_endpoint(env)
@@ -596,6 +598,7 @@ def test_the_machines_own_trouble_is_told_as_its_own(monkeypatch: pytest.MonkeyP
     assert (told.kind, told.transient) == ("secret_unavailable", True)
     assert "10.0.0.4 does not answer (refused)" in told.message
     told = refused(asked(Scripted(Trouble("bad_response", "too_large")), monkeypatch))
+    assert told.kind == "bad_response"
     assert "Azure portal" in told.remedy
     told = refused(asked(Scripted((200, "<html>")), monkeypatch))
     assert "web page" in told.message

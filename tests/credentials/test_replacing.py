@@ -81,7 +81,9 @@ def test_a_secret_that_gets_no_token_changes_nothing(
     before = project.entries()
     ran = tell("secret", "ci", stdin=f"{NEW}\n")
     assert ran.code == 1
-    assert "secret" in ran.stderr
+    assert "no token for ci: the client secret is wrong" in ran.stderr
+    assert "(invalid_client, AADSTS7000215); Trace ID " in ran.stderr
+    assert "identities secret ci" in ran.stderr
     assert (project.entries(), secrets(project)) == (before, {"ci": app.secrets[0]})
 
 

@@ -71,13 +71,6 @@ def failure(project: Project, **options: Any) -> Failure:
 # Client secrets
 
 
-@pytest.fixture
-def app(idp: Emulator) -> App:
-    (made,) = apps(1)
-    idp.add_app(made)
-    return made
-
-
 def test_a_variable_of_the_process_gives_the_secret(
     project: Project, app: App, run: Command
 ) -> None:

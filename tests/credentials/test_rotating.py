@@ -20,7 +20,6 @@ from credentials_provider.lifecycle import graph_credentials, rotating
 from credentials_provider.lifecycle.journal import ROTATIONS, Journal, Rotation
 from credentials_provider.lifecycle.proving import LifecycleError
 from credentials_provider.lifecycle.rotating import Plan, Step
-from credentials_provider.settings import Flags, load_settings
 from support import Listener, Project, apps, assert_no_secret, entry, renew
 
 if TYPE_CHECKING:
@@ -67,13 +66,7 @@ class Rotations:
 
     @property
     def settings(self) -> Settings:
-        flags = Flags(
-            identities_file=self.project.identities_file,
-            output_dir=self.project.output,
-            login_base_url=self.project.idp.base_url,
-            ca_bundle=self.project.idp.ca_file,
-        )
-        return load_settings(flags, {}, self.project.folder)
+        return self.project.settings()
 
     def __call__(self, plan: Plan = PLAN, **changes: Any) -> Step:
         return rotating.rotate(

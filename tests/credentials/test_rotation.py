@@ -8,19 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credentials_provider.emulator import Fault
-from support import Command, Listener, Project, apps, assert_no_secret, entry, renew
+from support import Command, Listener, Project, assert_no_secret, entry, renew
 
 if TYPE_CHECKING:
     from credentials_provider.emulator import App, Emulator
 
 OTHER = "other.secret~of-a.rotation"
-
-
-@pytest.fixture
-def app(idp: Emulator) -> App:
-    (made,) = apps(1)
-    idp.add_app(made)
-    return made
 
 
 def both(app: App, **changes: object) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ import pytest
 
 from assistants.bench import Bench
 from credentials_provider.emulator import Emulator
-from support import CHECKOUT, apps, environment
+from support import CHECKOUT, apps, environment, in_background
 from uses.conftest import Api
 
 if TYPE_CHECKING:
@@ -38,8 +37,7 @@ def test_a_program_runs_as_it_stands(program: str, project: Project) -> None:
     ci, reader = apps(2)
     reader = replace(reader, roles=("Key Vault Secrets User",))
     vault = "https://vault.azure.net/.default"
-    with project.idp as idp, Api() as api:
-        threading.Thread(target=api.serve_forever, args=(0.02,), daemon=True).start()
+    with project.idp as idp, in_background(Api()) as api:
         project.add(ci, identity_name="ci")
         project.add(reader, identity_name="vault-reader", scope=vault)
         bench = Bench(project, ci)

@@ -8,12 +8,11 @@ import shutil
 import stat
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from support import CHECKOUT, SCOPE, Project, apps, environment
+from support import CHECKOUT, SCOPE, Project, apps, environment, in_background
 from uses.conftest import Api
 
 if TYPE_CHECKING:
@@ -80,10 +79,8 @@ class Bench(NamedTuple):
 def bench(project: Project) -> Iterator[Bench]:
     (app,) = apps(1)
     project.add(app, identity_name="ci")
-    with Api() as api:
-        threading.Thread(target=api.serve_forever, args=(0.02,), daemon=True).start()
+    with in_background(Api()) as api:
         yield Bench(project, app, api)
-        api.shutdown()
 
 
 def shell_script(bench: Bench, line: str) -> None:

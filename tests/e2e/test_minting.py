@@ -634,3 +634,5 @@ def test_times_are_in_utc_whatever_the_zone(project: Project, run: Command) -> N
         moment = datetime.fromisoformat(project.token(app.name)[field])
         assert moment.utcoffset() == timezone.utc.utcoffset(None)
     assert run("--refresh-ahead", env={"TZ": "America/New_York"}).code == 0
+    ran = run(env={"TZ": "XXX-25"})  # no zone at all
+    assert (ran.code, ran.stdout.count(" UTC")) == (0, 2), ran.stderr

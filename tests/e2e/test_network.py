@@ -24,14 +24,7 @@ from support import (
 )
 
 if TYPE_CHECKING:
-    from credentials_provider.emulator import App, Emulator
-
-
-@pytest.fixture
-def app(project: Project) -> App:
-    (made,) = apps(1)
-    project.add(made)
-    return made
+    from credentials_provider.emulator import Emulator
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from credentials_provider.minting import Minted
 from credentials_provider.model import RunOptions
 from credentials_provider.run import batch
 from credentials_provider.run.watching import PassResult, Watch
-from credentials_provider.settings import Flags, load_settings
 from credentials_provider.tokens.claims import decode_claims
 from support import Listener, Project, apps, entry
 
@@ -57,13 +56,7 @@ class Service:
         return time.time() + self.later
 
     def serve(self) -> None:
-        flags = Flags(
-            identities_file=self.project.identities_file,
-            output_dir=self.project.output,
-            login_base_url=self.idp.base_url,
-            ca_bundle=self.idp.ca_file,
-        )
-        options = RunOptions(load_settings(flags, {}, self.project.folder))
+        options = RunOptions(self.project.settings())
         watch = Watch(
             options,
             run=self._pass,

@@ -75,39 +75,34 @@ def test_azure_identity_retries_a_throttled_request(idp: Emulator) -> None:
 
 def test_msal_gets_a_token(idp: Emulator) -> None:
     """msal, with its own discovery and its own session, gets a token."""
-    with requests.Session() as session:
-        # Without trust_env the session would let the environment's CA bundle win over `verify`.
-        session.trust_env = False
-        session.verify = idp.ca_file
-        client = msal.ConfidentialClientApplication(
-            CLIENT,
-            SECRET,
-            authority=f"{idp.base_url}/{TENANT}",
-            instance_discovery=False,
-            http_client=session,
-        )
-        answer = client.acquire_token_for_client([SCOPE])
+    answer = asked_by_msal(idp, SECRET)
     assert answer["token_type"] == "Bearer"
     assert 3600 <= answer["expires_in"] <= 5400
 
 
 def test_msal_reports_an_error_body(idp: Emulator) -> None:
     """The app of msal returns the refusal's fields."""
-    with requests.Session() as session:
-        session.trust_env = False
-        session.verify = idp.ca_file
-        client = msal.ConfidentialClientApplication(
-            CLIENT,
-            "wrong",
-            authority=f"{idp.base_url}/{TENANT}",
-            instance_discovery=False,
-            http_client=session,
-        )
-        answer = client.acquire_token_for_client([SCOPE])
+    answer = asked_by_msal(idp, "wrong")
     assert answer["error"] == "invalid_client"
     assert answer["error_codes"] == [7000215]
     assert answer["trace_id"]
     assert answer["correlation_id"] == answer["correlation_id"].lower()
+
+
+def asked_by_msal(idp: Emulator, secret: str) -> dict[str, Any]:
+    with requests.Session() as session:
+        # With trust_env the session would let the environment's CA bundle win over `verify`.
+        session.trust_env = False
+        session.verify = idp.ca_file
+        client = msal.ConfidentialClientApplication(
+            CLIENT,
+            secret,
+            authority=f"{idp.base_url}/{TENANT}",
+            instance_discovery=False,
+            http_client=session,
+        )
+        answer: dict[str, Any] = client.acquire_token_for_client([SCOPE])
+    return answer
 
 
 def test_v1_token_verifies_too(idp: Emulator) -> None:

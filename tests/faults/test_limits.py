@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credentials_provider.cli import _unexpected_message
+from credentials_provider.cli import _known
 from support import apps, wait
 
 from .tracing import tracing
@@ -71,4 +71,4 @@ def test_where_the_address_space_is_small_fewer_work(
 
 
 def test_a_want_of_memory_is_no_mistake_of_this_program() -> None:
-    assert "too little memory" in _unexpected_message(MemoryError())
+    assert "too little memory" in _known(MemoryError()).message

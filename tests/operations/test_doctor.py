@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from support import (
     entry,
     environment,
     full_disk,
+    in_background,
     until,
     wait,
 )
@@ -419,14 +419,8 @@ def registry(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *_: object) -> None:
             """Nobody reads it."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/", shown
-        finally:
-            server.shutdown()
-            thread.join()
+    with in_background(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}/", shown
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assistants.conftest import AnyCommand
 from credentials_provider import Credential
-from support import apps
+from operations.running import Program
+from support import in_background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from credentials_provider.emulator import App
     from support import Command, Project
 
 
@@ -72,18 +70,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def api() -> Iterator[Api]:
-    with Api() as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with in_background(Api()) as server:
         yield server
-        server.shutdown()
-
-
-@pytest.fixture
-def app(project: Project) -> App:
-    """One identity with an entry."""
-    (made,) = apps(1)
-    project.add(made)
-    return made
 
 
 @pytest.fixture
@@ -106,4 +94,4 @@ def make(project: Project) -> Callable[..., Credential]:
 @pytest.fixture
 def run(project: Project) -> Command:
     """The real command, its name first."""
-    return AnyCommand(project)
+    return Program(project)

@@ -248,17 +248,14 @@ def _known(error: Exception) -> CredentialsProviderError:
             f"{what}{error.strerror or type(error).__name__}",
             hint="Check that it is what it should be, its owner and permissions, and the disk.",
         )
-    return CredentialsProviderError(_unexpected_message(error))
-
-
-def _unexpected_message(error: Exception) -> str:
+    message = f"{unexpected(error)}; this is a mistake of this program, please report it"
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith(__package__):
         from credentials_provider.extras import cure
 
-        return f"the module {error.name} is missing. {cure()}"
+        message = f"the module {error.name} is missing. {cure()}"
     if isinstance(error, MemoryError):
-        return "this process has too little memory (ulimit -v, or its container's limit)"
-    return f"{unexpected(error)}; this is a mistake of this program, please report it"
+        message = "this process has too little memory (ulimit -v, or its container's limit)"
+    return CredentialsProviderError(message)
 
 
 def _resolve_aliases(arguments: list[str]) -> list[str]:

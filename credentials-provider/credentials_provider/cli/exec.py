@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.logs import log
-from credentials_provider.cli.options import identity_names
+from credentials_provider.cli.logs import log, observer, warn
+from credentials_provider.cli.options import identity_names, limited
 from credentials_provider.cli.token import (
     env_var_option,
     settings_of_token,
     take_token,
     token_options,
 )
-from credentials_provider.errors import UnknownIdentityError
+from credentials_provider.errors import ConfigurationError, UnknownIdentityError
+from credentials_provider.identities.reading import read_entries, select
+from credentials_provider.run.access import audit_for, only_name
+from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from credentials_provider.run.access import ValidToken
     from credentials_provider.settings import Settings
 
 # As env(1), nohup(1) and shells have it.
@@ -28,6 +33,12 @@ _CANNOT_RUN = 126
 _NOT_FOUND = 127
 _ONLY_ONE = "Where there is one identity: exec -- COMMAND."
 _SIGNALS = ("HUP", "USR1", "USR2")
+# Other machines' identity endpoints, which client libraries would take for this one.
+_OTHER_ENDPOINTS = (
+    *("IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET"),
+    "AZURE_FEDERATED_TOKEN_FILE",
+)
+_LOOPBACK = "127.0.0.1,localhost"
 
 
 class ExecCommand(Command):
@@ -120,13 +131,10 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
         raise click.UsageError("--endpoint and --watch exclude one another.")
     try:
         if stays:
-            # Only for what stays.
-            from credentials_provider.cli.long_running import run_with_endpoint, run_with_renewals
-
-            run = run_with_endpoint if options["endpoint"] else run_with_renewals
+            run = _run_with_endpoint if options["endpoint"] else _run_with_renewals
             return run(name, line, settings, options)
         access = take_token(name, settings, options)
-        environment = {**inherited(settings), options["env_var"]: access.token}
+        environment = {**_inherited(settings), options["env_var"]: access.token}
         if os.name == "nt":  # a process there is not replaced but left behind
             import subprocess
 
@@ -145,18 +153,68 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
 
 def _become(line: Sequence[str], environment: dict[str, str]) -> NoReturn:
     """Replace this process by the command."""
-    import signal
-
     for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and so would the command
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     os.execvpe(line[0], list(line), environment)  # noqa: S606  the user's own command
 
 
-def inherited(settings: Settings) -> dict[str, str]:
+def _run_with_endpoint(
+    name: str, line: Sequence[str], settings: Settings, options: dict[str, Any]
+) -> int:
+    """Run a command beside the local token endpoint; its exit code."""
+    from credentials_provider.cli.serve import endpoint
+    from credentials_provider.run.source import TokenSource
+    from credentials_provider.run.supervising import Child
+
+    source = TokenSource(limited(settings, options), observer())
+    file = read_entries(settings)
+    name = name or only_name(file.entries, file.path)
+    source.get(name, options["min_ttl"])  # what keeps it from a token is said before it starts
+    entry, *_ = select(file.entries, (name,), file.path)
+    with endpoint(source, settings, (name,)) as variables:
+        environment = {**_inherited(settings), **variables}
+        environment["AZURE_CLIENT_ID"] = str(entry.fields["client_id"])
+        for other in _OTHER_ENDPOINTS:
+            environment.pop(other, None)
+        for proxies in ("NO_PROXY", "no_proxy"):  # the endpoint is not behind a proxy
+            known = environment.get(proxies)
+            environment[proxies] = f"{known},{_LOOPBACK}" if known else _LOOPBACK
+        return Child(line).run(environment)
+
+
+def _run_with_renewals(
+    name: str, line: Sequence[str], settings: Settings, options: dict[str, Any]
+) -> int:
+    """Run a command and keep its token fresh; its exit code."""
+    from credentials_provider.run.source import TokenSource
+    from credentials_provider.run.supervising import Child, keep_fresh
+
+    if not name:
+        file = read_entries(settings)
+        name = only_name(file.entries, file.path)
+    audit = audit_for(settings, "exec")
+    source = TokenSource(limited(settings, options), observer(), audit=audit)
+    child = Child(line)
+    variable = options["env_var"]
+
+    def environment(access: ValidToken) -> dict[str, str]:
+        token_file = os.path.abspath(TokenStore(settings.output_dir).path(name))
+        return {**_inherited(settings), variable: access.token, f"{variable}_FILE": token_file}
+
+    def renewed(access: ValidToken) -> None:
+        if options["restart"]:
+            child.restart(environment(access))
+        elif options["signal_name"]:
+            child.send(signal.Signals[f"SIG{options['signal_name']}"])
+
+    access = source.get(name, options["min_ttl"])
+    keep_fresh(source, name, access, renewed=renewed, warn=warn)
+    return child.run(environment(access))
+
+
+def _inherited(settings: Settings) -> dict[str, str]:
     """The environment for the user's command: our own, without the secrets of the identities."""
-    from credentials_provider.errors import ConfigurationError
-    from credentials_provider.identities.reading import read_entries
     from credentials_provider.run.child_environment import without_secrets
 
     try:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli import streams
-from credentials_provider.cli.helping import LOG_FORMAT, Command
+from credentials_provider.cli.helping import Command
+from credentials_provider.cli.logs import JsonLog, is_json, set_shard, show_requests
 from credentials_provider.cli.options import (
     DURATION,
     DURATION_OR_NONE,
@@ -17,14 +18,14 @@ from credentials_provider.cli.options import (
     ca_bundle_option,
     cloud_option,
     env_file_option,
-    flags_of,
     identities_file_option,
     identity_names,
-    load,
     log_format_option,
     output_dir_option,
+    settings_of,
     trust_option,
 )
+from credentials_provider.cli.output import Console, show_report
 from credentials_provider.cli.signals import stoppable
 from credentials_provider.errors import EXIT_CODES, NoIdentitiesError, UnknownIdentityError
 from credentials_provider.model import RunOptions
@@ -34,8 +35,6 @@ from credentials_provider.run import batch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from credentials_provider.cli.logs import JsonLog
-    from credentials_provider.cli.output import Console
     from credentials_provider.model import Observer, Report
     from credentials_provider.policy import Lead
 
@@ -203,21 +202,12 @@ def command(root: str, /, **options: Any) -> int:
 
     Each goes into the output folder, as NAME.json.
     """
-    from credentials_provider.cli.output import Console, show_report
-
     run_options = options_of(root, options)
     if options["verbose"] > 1:
-        from credentials_provider.cli.logs import show_requests
-
         show_requests()
-    console: Console | JsonLog
-    if click.get_current_context().meta[LOG_FORMAT] == "json":
-        from credentials_provider.cli.logs import JsonLog, set_shard
-
-        set_shard(run_options.shard)
-        console = JsonLog(quiet=options["quiet"])
-    else:
-        console = Console(quiet=options["quiet"], verbose=bool(options["verbose"]))
+    set_shard(run_options.shard)
+    quiet, verbose = options["quiet"], bool(options["verbose"])
+    console = JsonLog(quiet=quiet) if is_json() else Console(quiet=quiet, verbose=verbose)
     ends_at = time.monotonic() + run_options.deadline
     streams.limit(until=ends_at, timeout=_WRITE_TIMEOUT)
     with stoppable(), contextlib.closing(console):
@@ -227,7 +217,7 @@ def command(root: str, /, **options: Any) -> int:
         console.report(report)
         if not options["as_json"]:
             return report.exit_code
-    show_report(report, run_options, as_json=options["as_json"], verbose=bool(options["verbose"]))
+    show_report(report, run_options, as_json=options["as_json"], verbose=verbose)
     return report.exit_code
 
 
@@ -273,8 +263,9 @@ def _is_lead(text: str) -> bool:
 
 def options_of(root: str, options: dict[str, Any]) -> RunOptions:
     """What the options ask for."""
-    flags = flags_of(
+    settings = settings_of(
         options,
+        root,
         auth_provider=options["auth_provider"],
         tenant_id=options["entra_tenant_id"],
         client_id=options["entra_client_id"],
@@ -283,7 +274,7 @@ def options_of(root: str, options: dict[str, Any]) -> RunOptions:
     refresh_ahead, lead = _lead(options)
     source = click.get_current_context().get_parameter_source("deadline")
     return RunOptions(
-        settings=load(flags, root),
+        settings,
         names=(*options["names"], *(("ingress",) if options["ingress_only"] else ())),
         refresh_ahead=refresh_ahead,
         lead=lead,

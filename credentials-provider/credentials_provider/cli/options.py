@@ -164,13 +164,10 @@ settings_options = with_options(
 )
 # How long a command waits that renews one token while somebody needs it.
 renewal_limits = with_options(
-    *(
-        click.option(name, type=DURATION, default=default, help=text)
-        for name, default, text in (
-            ("--timeout", "20s", "Longest time for one request."),
-            ("--deadline", "30s", "Longest time for a whole renewal."),
-        )
-    )
+    click.option("--timeout", type=DURATION, default="20s", help="Longest time for one request."),
+    click.option(
+        "--deadline", type=DURATION, default="30s", help="Longest time for a whole renewal."
+    ),
 )
 # Where each token that is handed out leaves a line; `settings_of` reads them.
 audit_options = with_options(
@@ -193,16 +190,6 @@ audit_options = with_options(
 renewing_options = with_options(settings_options, renewal_limits, audit_options, log_format_option)
 
 
-def settings_of(options: dict[str, Any], root: str) -> Settings:
-    """The settings that the options of `settings_options`, or some of them, make.
-
-    Raises:
-        ConfigurationError: they cannot be used.
-
-    """
-    return load(flags_of(options), root)
-
-
 def limited(settings: Settings, options: dict[str, Any], *, force: bool = False) -> RunOptions:
     """What the options of `renewal_limits` say; nobody waits longer for another run either."""
     timeout, deadline = options["timeout"], options["deadline"]
@@ -211,8 +198,8 @@ def limited(settings: Settings, options: dict[str, Any], *, force: bool = False)
     )
 
 
-def load(flags: Flags, root: str) -> Settings:
-    """The settings of flags, the process environment and `.env`.
+def settings_of(options: dict[str, Any], root: str, **more: str | None) -> Settings:
+    """The settings of `flags_of`, the process environment and `.env`.
 
     A proxy that `.env` names is put into the environment, where all that connects looks for it.
 
@@ -220,7 +207,7 @@ def load(flags: Flags, root: str) -> Settings:
         ConfigurationError: they cannot be used.
 
     """
-    settings = load_settings(flags, os.environ, root)
+    settings = load_settings(flags_of(options, **more), os.environ, root)
     for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         small = name.lower()
         value = settings.environment.get(small) or settings.environment.get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -195,10 +196,9 @@ def local_time(epoch: float, now: float) -> str:
     """A time for people: the hour, the day too unless it is today or soon, and the zone."""
     ctx = click.get_current_context(silent=True)
     zone = timezone.utc if ctx is not None and ctx.meta.get(UTC) else None
-    when, today = (
-        datetime.fromtimestamp(showable(each), timezone.utc).astimezone(zone)
-        for each in (epoch, now)
-    )
+    when, today = (datetime.fromtimestamp(showable(each), timezone.utc) for each in (epoch, now))
+    with contextlib.suppress(ValueError):  # TZ may be a day or more from UTC
+        when, today = when.astimezone(zone), today.astimezone(zone)
     near = when.date() == today.date() or abs(epoch - now) < _HALF_A_DAY
     form = "%H:%M %Z" if near else "%Y-%m-%d %H:%M %Z"
     return when.strftime(form)

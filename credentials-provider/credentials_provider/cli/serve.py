@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import threading
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.logs import log, warn
-from credentials_provider.cli.long_running import endpoint, token_source
+from credentials_provider.cli.logs import log, observer, warn
 from credentials_provider.cli.options import (
     identity_names,
+    limited,
     renewing_options,
     settings_of,
 )
 from credentials_provider.cli.signals import stoppable
+from credentials_provider.endpoint.answers import Answers
+from credentials_provider.endpoint.server import serving
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError, quoted
 from credentials_provider.files import make_folders, write_whole
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.permissions import read_file
+from credentials_provider.run.access import audit_for
+from credentials_provider.run.source import TokenSource
 from credentials_provider.run.watching import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from credentials_provider.settings import Settings
+
 ENV_FILE = ".endpoint.env"
+_HEADER_BYTES = 32
 
 
 @click.command(
@@ -70,7 +78,7 @@ def command(root: str, /, names: Sequence[str], port: int, path: str | None, **o
     served = select(file.entries, names, file.path)
     if not served:
         raise ConfigurationError(f"{file.path} has no identity", hint="Add one first.")
-    source = token_source(settings, options)
+    source = TokenSource(limited(settings, options), observer())
     notifier = Notifier(os.environ)
     place = os.path.abspath(options["write_env"] or os.path.join(settings.output_dir, ENV_FILE))
     with (
@@ -89,6 +97,23 @@ def command(root: str, /, names: Sequence[str], port: int, path: str | None, **o
                 notifier.ping_watchdog()
         finally:
             notifier.notify("STOPPING=1")
+
+
+@contextlib.contextmanager
+def endpoint(
+    source: TokenSource,
+    settings: Settings,
+    names: Sequence[str],
+    *,
+    port: int = 0,
+    path: str | None = None,
+) -> Iterator[dict[str, str]]:
+    """The endpoint, and the variables by which a client library finds it."""
+    header = secrets.token_urlsafe(_HEADER_BYTES)
+    audit = audit_for(settings, "endpoint")
+    answers = Answers(source, settings, names, header, audit)
+    with serving(answers, warn, port=port, path=path) as address:
+        yield {"IDENTITY_ENDPOINT": address, "IDENTITY_HEADER": header}
 
 
 @contextlib.contextmanager

@@ -41,15 +41,12 @@ def table(
         if not number:
             yield click.style(line, dim=True)
             continue
-        begin = 0
-        styled = ""
-        for column, (text, width) in enumerate(zip(row, widths, strict=True)):
-            part = line[begin : begin + width]
-            colour = (colours or {}).get(column, {}).get(text)
-            styled += click.style(part, fg=colour) if colour and part else part
-            styled += line[begin + width : begin + width + 2]
-            begin += width + 2
-        yield styled
+        for column, of_texts in sorted((colours or {}).items(), reverse=True):
+            begin = sum(widths[:column]) + 2 * column
+            end = begin + widths[column]
+            if (colour := of_texts.get(row[column])) and line[begin:end]:
+                line = line[:begin] + click.style(line[begin:end], fg=colour) + line[end:]
+        yield line
 
 
 def cut(text: str, columns: int) -> str:

@@ -12,11 +12,10 @@ from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.logs import observer, warn
 from credentials_provider.cli.options import (
     DURATION,
-    flags_of,
     identity_names,
     limited,
-    load,
     renewing_options,
+    settings_of,
     with_options,
 )
 from credentials_provider.errors import ConfigurationError
@@ -154,7 +153,7 @@ def settings_of_token(root: str, options: dict[str, Any]) -> Settings:
     if not options["client_id"] and (options["tenant_id"] or options["scope"]):
         raise click.UsageError("--tenant-id and --scope need --client-id.")
     given = {name: options[name] for name in ("tenant_id", "client_id", "scope")}
-    return load(flags_of(options, **given), root)
+    return settings_of(options, root, **given)
 
 
 def take_token(name: str, settings: Settings, options: dict[str, Any]) -> ValidToken:

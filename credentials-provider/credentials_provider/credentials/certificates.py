@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -17,9 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-if TYPE_CHECKING:
-    from typing import NoReturn
+from credentials_provider.errors import SecretUnavailableError
+from credentials_provider.identities.fields import day_of
 
+if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 _KEY = re.compile(
@@ -33,27 +32,12 @@ _BOTH = (
 )
 
 
-class CertificateError(Exception):
-    """What is wrong, to stand behind the file's name, and what to do about it."""
+def load_certificate(
+    content: bytes, password: str | None, now: float
+) -> tuple[dict[str, Any], float]:
+    """What msal takes of a certificate with its key, and when it ends, in epoch seconds.
 
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.remedy = remedy
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """A certificate that fits its key and is valid now. Its repr shows neither."""
-
-    key: rsa.RSAPrivateKey = field(repr=False)
-    pem: str = field(repr=False)
-    expires_on: float  # epoch seconds
-    thumbprint: str  # SHA-256, hexadecimal
-
-
-def load_certificate(content: bytes, password: str | None, now: float) -> Certificate:
-    """The key and the certificate that belongs to it; a chain's other certificates are left out.
+    A chain's other certificates are left out.
 
     Args:
         content: a PEM or PFX file's.
@@ -61,33 +45,32 @@ def load_certificate(content: bytes, password: str | None, now: float) -> Certif
         now: epoch seconds.
 
     Raises:
-        CertificateError: it cannot be used.
+        SecretUnavailableError: it cannot be used; the message stands behind the file's name.
 
     """
     secret = password.encode() if password else None
     load = _from_pem if b"-----BEGIN " in content else _from_pfx
     key, certificates = load(content, secret)
     if not isinstance(key, rsa.RSAPrivateKey):
-        _refuse("has no RSA key", "Make an RSA key: Entra ID takes no other.")
+        raise SecretUnavailableError("has no RSA key", "Make an RSA key: Entra ID takes no other.")
     mine = _public(key)
     found = next((each for each in certificates if _public(each) == mine), None)
     if found is None:
-        _refuse("holds a certificate of another key: they do not match", _BOTH)
+        raise SecretUnavailableError("holds a certificate of another key: they do not match", _BOTH)
     begin, end = found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()
-    day = found.not_valid_after_utc.date().isoformat()
     if end <= now:
-        _refuse(
-            f"holds a certificate that expired on {day}",
+        raise SecretUnavailableError(
+            f"holds a certificate that expired on {day_of(end)}",
             "Make a new one and upload it in App registrations > (your app) > "
             "Certificates & secrets.",
         )
     if begin > now:
-        day = found.not_valid_before_utc.date().isoformat()
-        _refuse(
-            f"holds a certificate that is not valid before {day}", "Check this machine's clock."
+        raise SecretUnavailableError(
+            f"holds a certificate that is not valid before {day_of(begin)}",
+            "Check this machine's clock.",
         )
     pem = found.public_bytes(Encoding.PEM).decode()
-    return Certificate(key, pem, end, found.fingerprint(hashes.SHA256()).hex())
+    return {"private_key": key, "public_certificate": pem}, end
 
 
 def first_end(content: bytes) -> float | None:
@@ -104,23 +87,25 @@ def _from_pem(
 ) -> tuple[PrivateKeyTypes, list[x509.Certificate]]:
     block = _KEY.search(content)
     if block is None:
-        _refuse("holds no private key", _BOTH)
+        raise SecretUnavailableError("holds no private key", _BOTH)
     encrypted = b"ENCRYPTED" in block[0]
     if encrypted and not password:
-        _refuse("is encrypted and there is no password for it", _PASSWORD)
+        raise SecretUnavailableError("is encrypted and there is no password for it", _PASSWORD)
     try:
         key = load_pem_private_key(block[0], password if encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         if encrypted:
-            _refuse("cannot be decrypted: wrong password, or damaged", _PASSWORD)
-        _refuse("holds a private key that cannot be read", _BOTH)
+            raise SecretUnavailableError(
+                "cannot be decrypted: wrong password, or damaged", _PASSWORD
+            ) from None
+        raise SecretUnavailableError("holds a private key that cannot be read", _BOTH) from None
     blocks = _CERTIFICATE.findall(content)
     if not blocks:
-        _refuse("holds no certificate", _BOTH)
+        raise SecretUnavailableError("holds no certificate", _BOTH)
     try:
         return key, [x509.load_pem_x509_certificate(each) for each in blocks]
     except ValueError:
-        _refuse("holds a certificate that cannot be read", _BOTH)
+        raise SecretUnavailableError("holds a certificate that cannot be read", _BOTH) from None
 
 
 def _from_pfx(
@@ -129,13 +114,14 @@ def _from_pfx(
     try:
         key, certificate, others = pkcs12.load_key_and_certificates(content, password)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        if password:
-            _refuse("is neither PEM nor a PFX of this password", _PASSWORD)
-        _refuse("is neither PEM nor a PFX without a password", _PASSWORD)
+        kind = "of this" if password else "without a"
+        raise SecretUnavailableError(
+            f"is neither PEM nor a PFX {kind} password", _PASSWORD
+        ) from None
     if key is None:
-        _refuse("holds no private key", _BOTH)
+        raise SecretUnavailableError("holds no private key", _BOTH)
     if certificate is None and not others:
-        _refuse("holds no certificate", _BOTH)
+        raise SecretUnavailableError("holds no certificate", _BOTH)
     return key, [*([certificate] if certificate else []), *others]
 
 
@@ -144,7 +130,3 @@ def _public(holder: rsa.RSAPrivateKey | x509.Certificate) -> bytes | None:
         return holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, UnsupportedAlgorithm):  # of a kind that is not RSA, as in a chain
         return None
-
-
-def _refuse(problem: str, remedy: str) -> NoReturn:
-    raise CertificateError(problem, remedy)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -52,30 +52,15 @@ FORBIDDEN = {
         "Add one with the permission Get for secrets in the vault's Access policies.",
     ),
 }
+# The types of a certificate with its key: a PFX in base64, or PEM.
 _PFX = "application/x-pkcs12"
 _PEM = "application/x-pem-file"
 
 
-@dataclass(frozen=True, slots=True)
-class VaultSecret:
-    """A vault's answer; a certificate in it is a PFX in base64, or PEM."""
+def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> str | bytes:
+    """What stands at `https://{vault}/secrets/{name}[/{version}]`: a secret, or a certificate.
 
-    value: str = field(repr=False)
-    content_type: str
-
-    @property
-    def is_pem(self) -> bool:
-        """Whether it is a certificate with its key, in PEM."""
-        return self.content_type == _PEM
-
-    @property
-    def is_certificate(self) -> bool:
-        """Whether it is a certificate with its key: no secret, never to be sent."""
-        return self.content_type in {_PFX, _PEM}
-
-
-def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> VaultSecret:
-    """What stands at `https://{vault}/secrets/{name}[/{version}]`.
+    Bytes are a certificate with its key, a PFX or PEM: no secret, never to be sent.
 
     Signs in by the environment, a workload identity or a managed identity, and starts no program.
 
@@ -95,7 +80,7 @@ def fetch_secret(url: str, source: str, settings: Settings, timeout: float) -> V
     except ImportError:
         raise _missing(source) from None
     try:
-        return _get(url, settings, timeout, verify=not configured)
+        return _get(url, source, settings, timeout, verify=not configured)
     except ImportError:  # azure-core alone comes with other packages, too
         raise _missing(source) from None
     except exceptions.ClientAuthenticationError as error:
@@ -139,7 +124,7 @@ def _is_configured(url: str, source: str, settings: Settings) -> bool:
     )
 
 
-def _get(url: str, settings: Settings, timeout: float, *, verify: bool) -> VaultSecret:
+def _get(url: str, source: str, settings: Settings, timeout: float, *, verify: bool) -> str | bytes:
     """The vault's answer; `verify` that its challenge is for its own domain."""
     from azure.identity import ChainedTokenCredential  # an extra
     from azure.keyvault.secrets import SecretClient
@@ -163,8 +148,18 @@ def _get(url: str, settings: Settings, timeout: float, *, verify: bool) -> Vault
         SecretClient(vault, credential, verify_challenge_resource=verify, **options) as client,
     ):
         found = client.get_secret(name, version or None)
-        kind = (found.properties.content_type or "").strip().lower()
-        return VaultSecret(found.value or "", kind)
+    value, kind = found.value or "", (found.properties.content_type or "").strip().lower()
+    if kind == _PEM:
+        return value.encode()
+    if kind != _PFX:
+        return value.strip()
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        raise SecretUnavailableError(
+            f"{url} ({source}) is called a PFX ({kind}), but is none in base64",
+            "Import the certificate into the vault again.",
+        ) from None
 
 
 def _refused(url: str, source: str, status: int, inner: str = "") -> SecretUnavailableError:

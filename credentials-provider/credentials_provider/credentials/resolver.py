@@ -6,8 +6,6 @@ What cannot be had is a `Failure` of that identity alone; it names the source, n
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import dataclasses
 import os
@@ -38,7 +36,6 @@ from credentials_provider.tokens.claims import decode_claims, epoch_claim
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from credentials_provider.credentials.keyvault import VaultSecret
     from credentials_provider.identities.identity import Identity
     from credentials_provider.settings import Settings
     from credentials_provider.transport.retrying import Transport
@@ -145,9 +142,9 @@ class Resolver:
             from credentials_provider.credentials.keyvault import fetch_secret  # an extra
 
             fetched = fetch_secret(place, field, self._settings, self._timeout)
-            if fetched.is_certificate:
-                return self._loaded(field, what, _vault_certificate(fetched, what), None, ())
-            secret = fetched.value.strip()
+            if isinstance(fetched, bytes):
+                return self._loaded(field, what, fetched, None, ())
+            secret = fetched
         if not secret:
             raise SecretUnavailableError(f"{what} is empty", "Put the secret's Value there.")
         if problem := rules.secret(secret):
@@ -295,15 +292,14 @@ class Resolver:
         self, field: str, what: str, content: bytes, password: str | None, warnings: tuple[str, ...]
     ) -> Credential:
         # Only a run with a certificate needs the library that reads them.
-        from credentials_provider.credentials.certificates import CertificateError, load_certificate
+        from credentials_provider.credentials.certificates import load_certificate
 
         try:
-            certificate = load_certificate(content, password, self._now())
-        except CertificateError as error:
-            raise SecretUnavailableError(f"{what} {error.problem}", error.remedy) from None
-        for_msal = {"private_key": certificate.key, "public_certificate": certificate.pem}
+            for_msal, end = load_certificate(content, password, self._now())
+        except SecretUnavailableError as error:
+            raise SecretUnavailableError(f"{what} {error.message}", error.hint or "") from None
         found = Credential(field, for_msal, warnings=warnings)
-        return self._with_expiry(found, certificate.expires_on, f"the certificate in {what}")
+        return self._with_expiry(found, end, f"the certificate in {what}")
 
     def certificate_end(self, identity: Identity) -> float | None:
         """When the certificate of an identity's file ends, epoch seconds; None: it is not known.
@@ -337,19 +333,6 @@ def expiry_warning(what: str, end: float, now: float) -> str | None:
     days = int((end - now) // 86400)
     left = f"in {days} days" if days > 1 else "within two days"
     return f"{what} expires {left}, on {day_of(end)}: replace it before"
-
-
-def _vault_certificate(fetched: VaultSecret, what: str) -> bytes:
-    """The PFX or PEM that a Key Vault keeps a certificate as."""
-    if fetched.is_pem:
-        return fetched.value.encode()
-    try:
-        return base64.b64decode(fetched.value, validate=True)
-    except (ValueError, binascii.Error):
-        raise SecretUnavailableError(
-            f"{what} is called a PFX ({fetched.content_type}), but is none in base64",
-            "Import the certificate into the vault again.",
-        ) from None
 
 
 def _read(path: str, field: str, *, strict: bool) -> tuple[bytes, tuple[str, ...]]:

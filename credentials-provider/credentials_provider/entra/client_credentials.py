@@ -62,13 +62,11 @@ class GivenUpError(Exception):
 class Response:
     """What msal wants of a response."""
 
-    def __init__(
-        self, status_code: int, text: str, headers: Mapping[str, str] | None = None
-    ) -> None:
-        self.status_code = status_code
-        self.text = text
-        # None by default: msal would throttle by Retry-After, and we retry below.
-        self.headers = dict(headers or {})
+    status_code = _OK  # every other ends before msal sees it
+    headers: Mapping[str, str] = {}  # msal would throttle by Retry-After, and we retry below
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.text = json.dumps(document)
 
     def raise_for_status(self) -> None:
         """Nothing to raise: what msal sees is a token or a refusal."""
@@ -104,7 +102,7 @@ class _HttpClient:
             "authorization_endpoint": f"{self._authority}/oauth2/v2.0/authorize",
             "token_endpoint": self.token_endpoint,
         }
-        return Response(_OK, json.dumps(document))
+        return Response(document)
 
     def post(
         self,
@@ -136,7 +134,7 @@ class _HttpClient:
         if document is None:
             self._give_up(bad_response(body_kind(reply.result), self.host))
         self.token_response = _normalised(document)
-        return Response(_OK, json.dumps(self.token_response))
+        return Response(self.token_response)
 
     def close(self) -> None:
         """The pool is the transport's."""

@@ -136,7 +136,7 @@ class Application:
         found = self._ask("POST", "/removePassword", {"keyId": key_id})
         if not isinstance(found, Failure):
             return None
-        now = self.credentials(to_change=True)
+        now = self.credentials()
         if isinstance(now, Failure) or key_id in {each.key_id for each in now.passwords}:
             return found
         return None

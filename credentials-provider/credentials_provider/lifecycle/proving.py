@@ -44,7 +44,7 @@ def checked(result: T | Failure) -> T:
 
     """
     if isinstance(result, Failure):
-        raise LifecycleError(result.message, result.remedy, transient=result.transient)
+        raise LifecycleError(result.traced, result.remedy, transient=result.transient)
     return result
 
 
@@ -77,13 +77,13 @@ def prove(
         with contextlib.closing(minter):
             result = minter.mint(entry)
         left = end - time.monotonic()
-        if (
-            not isinstance(result, Failure)
-            or not (result.aadsts in PROPAGATING or result.transient)
-            or left <= 0
-        ):
-            checked(result)
+        if not isinstance(result, Failure):
             return
+        if left <= 0 or not (result.aadsts in PROPAGATING or result.transient):
+            why = f"no token for {entry.name}: {result.traced}"
+            error = LifecycleError(why, result.remedy, transient=result.transient)
+            error.identity_name = entry.name
+            raise error
         if pause == _FIRST_PAUSE:
             progress(f"{entry.name}: not accepted yet; trying again for up to {wait:.0f} s")
         time.sleep(min(pause, left))

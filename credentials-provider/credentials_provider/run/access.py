@@ -61,10 +61,9 @@ class NoTokenError(CredentialsProviderError):
     """The identity has no valid token."""
 
     def __init__(self, identity_name: str, failure: Failure | None) -> None:
-        why = failure.cause if failure else "its token file went away while it was read"
-        trace = f"; Trace ID {failure.trace_id}" if failure and failure.trace_id else ""
+        why = failure.traced if failure else "its token file went away while it was read"
         super().__init__(
-            f"no token for {identity_name}: {why}{trace}", hint=failure.remedy if failure else None
+            f"no token for {identity_name}: {why}", hint=failure.remedy if failure else None
         )
         self.identity_name = identity_name
         self.failure = failure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli.helping import Command
+from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.identities.options import asking_options, progress, wait_option
 from credentials_provider.cli.options import (
     DURATION,
@@ -110,10 +110,11 @@ def _rotate_one(settings: Settings, name: str, plan: Plan, *, quiet: bool) -> in
     try:
         step = rotate_identity(settings, name, plan, progress=progress)
     except CredentialsProviderError as error:
-        click.echo(f"{name}: {error.message}", err=True)
+        where = "" if error.identity_name else f"{name}: "
+        click.echo(f"{where}{error.message}", err=True)
         for line in (*(map(str, error.problems) if len(error.problems) > 1 else ()), error.hint):
             if line:
-                click.echo(f"  {line}", err=True)
+                click.echo(f"  {as_started(line, identity=name)}", err=True)
         return error.exit_code
     if not quiet or step.state not in {"young", "waiting"}:
         click.echo(f"{name}: {step.message}")
