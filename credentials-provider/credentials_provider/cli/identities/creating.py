@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 @click.option(
     "--assistant", type=click.Choice(list(CLIENTS)), help="Also configure this assistant."
 )
-@wait_option("10m")
+@wait_option(default="10m")
 @registry_options
 @identity_options
 @click.pass_obj

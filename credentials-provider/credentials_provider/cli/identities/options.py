@@ -94,18 +94,12 @@ CREDENTIAL_FIELDS = tuple(
     if each.part in {"credential", "companion"} and each.metavar
 )
 KINDS = tuple(name for name in CREDENTIAL_FIELDS if FIELDS[name].part == "credential")
-
-
-def wait_option(default: str) -> Decorator:
-    """How long to wait for Entra ID; a default of "0" is not shown."""
-    return click.option(
-        "--wait",
-        type=DURATION_OR_NONE,
-        default=default,
-        show_default=default != "0",
-        metavar="DURATION",
-        help="How long Entra ID may take to know what was made just now.",
-    )
+wait_option = functools.partial(
+    click.option,
+    "--wait",
+    type=DURATION_OR_NONE,
+    help="How long Entra ID may take to know what was made just now.",
+)
 
 
 @contextlib.contextmanager

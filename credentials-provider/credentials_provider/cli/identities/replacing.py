@@ -130,7 +130,7 @@ def _delete(
 @click.argument("name", shell_complete=identity_names)
 @click.option("--from-file", metavar="FILE", help="Read the new secret from a file's first line.")
 @click.option("--client-secret-expires-on", metavar="DATE", help="Its last day, YYYY-MM-DD.")
-@wait_option("0")
+@wait_option(default="0")
 @asking_options
 @click.pass_obj
 def secret(root: str, /, name: str, from_file: str | None, wait: float, **options: Any) -> int:

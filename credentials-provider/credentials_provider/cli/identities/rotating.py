@@ -9,12 +9,7 @@ import click
 
 from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.identities.options import asking_options, progress, wait_option
-from credentials_provider.cli.options import (
-    DURATION,
-    DURATION_OR_NONE,
-    identity_names,
-    settings_of,
-)
+from credentials_provider.cli.options import DURATION, DURATION_OR_NONE, identity_names, settings_of
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, CredentialsProviderError
 from credentials_provider.identities.fields import ROTATED, SECRETS_FOLDER
 from credentials_provider.identities.reading import read_entries
@@ -41,22 +36,15 @@ _BUSY = 30.0  # seconds to wait for another rotation
 )
 @click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=identity_names)
 @click.option("--all", "everyone", is_flag=True, help="All with a client secret or a certificate.")
-@click.option("--older-than", type=DURATION, metavar="DURATION", help="Only older ones, as 150d.")
-@click.option(
-    "--lifetime",
-    type=DURATION,
-    default="180d",
-    metavar="DURATION",
-    help="How long the new one is valid.",
-)
+@click.option("--older-than", type=DURATION, help="Only older ones, as 150d.")
+@click.option("--lifetime", type=DURATION, default="180d", help="How long the new one is valid.")
 @click.option(
     "--overlap",
     type=DURATION_OR_NONE,
     default="24h",
-    metavar="DURATION",
     help="How long the old one stays valid beside it.",
 )
-@wait_option("10m")
+@wait_option(default="10m")
 @click.option("--as", "caller", metavar="NAME", help="Another identity that asks Graph.")
 @click.option(
     "--finish", "finish_only", is_flag=True, help="Only remove old ones whose overlap is over."
