@@ -79,9 +79,7 @@ def create(
             asked = begun is not None and not begun.client_id
             _check_name(accounts, name, asked=asked)
             if asked:
-                progress(
-                    f"An earlier run asked for {name}, and the registry has none: asking again"
-                )
+                progress(f"An earlier run asked for {name}, which is not there: asking again")
             begun = _made(settings, name, accounts, groups, description)
         editing.add(settings, {**fields, "client_id": begun.client_id}, begun.client_secret)
     _ACCOUNTS.write(settings, name, replace(begun, client_secret=""))  # the identity has it

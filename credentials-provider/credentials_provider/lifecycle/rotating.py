@@ -8,10 +8,9 @@ way is written down first (`journal`), so that the next run finishes what a kill
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from credentials_provider.credentials.resolver import Credential, Resolver
@@ -189,7 +188,7 @@ class _Rotator:
             for entry in self._sharing():
                 changes = self._kind.changes(entry, rotation)
                 editing.update(self.settings, entry.name, changes)
-        switched = dataclasses.replace(rotation, remove_at=self.now() + self.plan.overlap)
+        switched = replace(rotation, remove_at=self.now() + self.plan.overlap)
         ROTATIONS.write(self.settings, self.name, switched)
         return switched
 
