@@ -92,7 +92,9 @@ class Folder:
         locked = lock_file(descriptor, exclusive=True)  # NFS locks only what is open for writing
         if locked:
             held.callback(os.close, descriptor)
-            held.callback(_unlock, descriptor)  # a fork may have inherited it
+            import fcntl
+
+            held.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # a fork may have inherited it
         else:
             os.close(descriptor)
         return locked is not False
@@ -392,9 +394,3 @@ def lock_file(descriptor: int, *, exclusive: bool, wait: bool = False) -> bool |
     except (OSError, ImportError):
         return None
     return True
-
-
-def _unlock(descriptor: int) -> None:
-    import fcntl
-
-    fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from credentials_provider.errors import StorageBusyError
+
 if TYPE_CHECKING:
-    from credentials_provider.errors import Problem
+    from credentials_provider.errors import CredentialsProviderError, Problem
 
 FailureKind = Literal[
     "rejected",
@@ -68,3 +70,14 @@ class Failure:
     def traced(self) -> str:
         """The cause, with the trace ID that Microsoft's support asks for."""
         return f"{self.cause}; Trace ID {self.trace_id}" if self.trace_id else self.cause
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether another run was at it, which renews as well."""
+        return self.kind == "storage" and self.transient
+
+
+def storage_failure(error: CredentialsProviderError) -> Failure:
+    """What could not be written or locked; trying again can help where another run was at it."""
+    busy = isinstance(error, StorageBusyError)
+    return Failure("storage", error.message, error.hint or "", transient=busy)

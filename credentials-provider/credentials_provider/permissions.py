@@ -11,12 +11,8 @@ import contextlib
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from credentials_provider.errors import ConfigurationError, printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 OTHERS = 0o077  # group and everybody
 EVERYBODY = 0o007
@@ -24,9 +20,8 @@ TRUST_OPTION = "--trust-owner"
 TRUST_VARIABLE = "CREDENTIALS_PROVIDER_TRUST_OWNER"
 MAXIMUM_SIZE = 1 << 20  # bytes of a file that is read whole; the largest real ones have a few KiB
 
-_OVERFLOW = (
-    65534  # how Linux shows an owner that a user namespace does not map (user_namespaces(7))
-)
+# How Linux shows an owner that a user namespace does not map (user_namespaces(7)).
+_OVERFLOW = 65534
 _MOST_LINKS = 40  # as Linux, path_resolution(7)
 _named: dict[str, int] = {}  # as they were given, and their numbers
 
@@ -177,20 +172,12 @@ def check_links(path: str) -> list[str]:
         UntrustedOwnerError: one was made by a user who is not trusted.
 
     """
-    followed = []
-    for link, found in _links(path):
-        check_owner(link, found)
-        followed.append(link)
-    return followed
-
-
-def _links(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    followed: list[str] = []
     here = os.sep
     if not os.path.isabs(path):  # else the working directory need not be there any more
         path = os.path.join(os.getcwd(), path)
     parts = path.split(os.sep)
-    links = 0
-    while parts and links <= _MOST_LINKS:
+    while parts and len(followed) <= _MOST_LINKS:
         part = parts.pop(0)
         if part in {"", os.curdir}:
             continue
@@ -205,12 +192,13 @@ def _links(path: str) -> Iterator[tuple[str, os.stat_result]]:
                 continue
             target = os.readlink(at)
         except (OSError, ValueError):  # opening the path reports it
-            return
-        yield at, found
-        links += 1
+            break
+        check_owner(at, found)
+        followed.append(at)
         parts[:0] = target.split(os.sep)
         if target.startswith(os.sep):
             here = os.sep
+    return followed
 
 
 def read_file(

@@ -8,16 +8,15 @@ import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.model import Observer, RunOptions
 from credentials_provider.permissions import TRUST_VARIABLE, trust_owner
-from credentials_provider.run.access import audit_for, only_name
+from credentials_provider.run.access import audit_for, only_name, resource_of
 from credentials_provider.run.source import TokenSource
 from credentials_provider.settings import CLOUDS, Flags, load_settings
-from credentials_provider.tokens.store import parse_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterator
@@ -32,7 +31,6 @@ _log = logging.getLogger("credentials_provider")
 _MIN_TTL = 300.0  # seconds
 _DEADLINE = 30.0  # seconds for a renewal in all
 _UNAUTHORIZED = 401
-_DEFAULT = "/.default"
 
 
 class _AzureToken:
@@ -41,10 +39,9 @@ class _AzureToken:
     __slots__ = ("expires_on", "refresh_on", "token", "token_type")
 
     def __init__(self, access: ValidToken) -> None:
-        record = parse_record(access.document)
         self.token = access.token
         self.expires_on = int(access.expires_on)
-        self.refresh_on = int(getattr(record, "refresh_at", access.expires_on))
+        self.refresh_on = int(access.refresh_at)
         self.token_type = "Bearer"  # noqa: S105  a kind of token
 
     def __iter__(self) -> Iterator[str | int]:
@@ -106,7 +103,7 @@ class Credential:
         settings = load_settings(flags, os.environ, "")
         file = read_entries(settings)
         self.identity_name = identity_name or only_name(file.entries, file.path)
-        (entry,) = select(file.entries, (self.identity_name,), file.path)
+        entry, *_ = select(file.entries, (self.identity_name,), file.path)
         self._scope = str(entry.fields.get("scope"))
         self._header = header_name
         options = RunOptions(settings, deadline=_DEADLINE, lock_timeout=_DEADLINE)
@@ -155,14 +152,14 @@ class Credential:
 
     def _azure_token(self, scopes: tuple[str, ...], claims: str | None) -> _AzureToken:
         for scope in scopes:
-            if _resource(scope) != _resource(self._scope):
+            if resource_of(scope) != resource_of(self._scope):
                 raise ConfigurationError(
                     f"{self.identity_name} has tokens for {self._scope}, not for {scope[:200]}",
                     hint="Add an identity with that scope.",
                 )
         access = self._access(_MIN_TTL)
         if claims is not None:
-            access = self._source.replaced(self.identity_name, access.token) or access
+            access = self._another(access.token) or access
         return _AzureToken(access)
 
     def close(self) -> None:
@@ -198,13 +195,10 @@ class Credential:
             return response
         same = _origin(request.url) == origin and request.headers.get(self._header) == sent
         body = request.body
-        if (
-            response.status_code != _UNAUTHORIZED
-            or not same
-            or not isinstance(body, (bytes, str, type(None)))
-        ):
+        stream = not isinstance(body, (bytes, str, type(None)))  # it cannot be sent again
+        if response.status_code != _UNAUTHORIZED or not same or stream:
             return response
-        access = self._source.replaced(self.identity_name, sent.removeprefix("Bearer "))
+        access = self._another(sent)
         if access is None:
             return response
         _ = response.content  # so that its connection is free again
@@ -234,11 +228,9 @@ class Credential:
         _check_encrypted(str(request.url))
         sent = self._put(request.headers, self._access(_MIN_TTL))
         response = yield request
-        if _refused(request, response):
-            access = self._source.replaced(self.identity_name, sent.removeprefix("Bearer "))
-            if access is not None:
-                self._put(request.headers, access)
-                yield request
+        if _refused(request, response) and (access := self._another(sent)):
+            self._put(request.headers, access)
+            yield request
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """The same without blocking the event loop: a renewal takes place in a thread."""
@@ -250,13 +242,9 @@ class Credential:
             access = await run_sync(self._access, _MIN_TTL)
         sent = self._put(request.headers, access)
         response = yield request
-        if _refused(request, response):
-            renewed = await run_sync(
-                self._source.replaced, self.identity_name, sent.removeprefix("Bearer ")
-            )
-            if renewed is not None:
-                self._put(request.headers, renewed)
-                yield request
+        if _refused(request, response) and (new := await run_sync(self._another, sent)):
+            self._put(request.headers, new)
+            yield request
 
     def _access(self, min_ttl: float) -> ValidToken:
         access = self._source.get(self.identity_name, min_ttl)
@@ -265,6 +253,10 @@ class Credential:
             message = "%s: not renewed, the token expires in %d s: %s"
             _log.warning(message, self.identity_name, left, access.kept.message)
         return access
+
+    def _another(self, refused: str) -> ValidToken | None:
+        """Another token than the one in this header, where there is one."""
+        return self._source.replaced(self.identity_name, refused.removeprefix("Bearer "))
 
     def _put(self, headers: Any, access: ValidToken) -> str:
         headers[self._header] = value = f"Bearer {access.token}"
@@ -294,13 +286,7 @@ def _refused(request: Any, response: Any) -> bool:
     return True
 
 
-def _resource(scope: str) -> str:
-    return scope.removesuffix(_DEFAULT).rstrip("/").lower()
-
-
 def _origin(url: str, base: str = "") -> tuple[str, str | None, int | None]:
-    from urllib.parse import urljoin
-
     try:
         parts = urlsplit(urljoin(base, url))
         port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)

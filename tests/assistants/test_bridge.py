@@ -278,9 +278,9 @@ def test_what_the_provider_refuses_is_told_with_its_cure(
         with pytest.raises(BaseException) as caught:  # noqa: PT011  a group of one
             async with bench.session(log=str(tmp_path / "log")):
                 pass
-        assert "the client secret has expired. Create a new client secret" in innermost(
-            caught.value
-        )
+        said = innermost(caught.value)
+        assert "the client secret has expired (invalid_client, AADSTS7000222); Trace ID " in said
+        assert ". Create a new client secret" in said
 
     during(work)
     assert_no_secret((tmp_path / "log").read_text(), [bench.app])

@@ -501,6 +501,44 @@ def test_a_session_that_is_lost_is_made_anew(forgotten: Reply) -> None:
     ]
 
 
+def test_the_stream_of_a_lost_session_is_left_for_the_new_one_s() -> None:
+    """Whatever the server says by itself comes by the stream of the session that lasts."""
+    names = iter(["one", "two"])
+    free = threading.Event()
+
+    def silence() -> Iterator[bytes]:
+        yield event("", id="1")
+        free.wait(60)
+
+    def answer(asked: Asked) -> Reply | Iterator[bytes]:
+        if asked.method == "GET":
+            return silence()
+        name, method = asked.headers.get("mcp-session-id"), asked.message.get("method")
+        if method == "initialize":
+            found = result(asked, {"protocolVersion": VERSION})
+            return Reply(body=found, headers={"mcp-session-id": next(names)})
+        if name == "one" and method == "tools/call":
+            return Reply(404)
+        return hello(asked) or Reply(body=result(asked))
+
+    with bridged(answer) as (server, bridge):
+        bridge.begin()
+        until(lambda: any(asked.method == "GET" for asked in server.asked))
+        assert "result" in bridge.ask("tools/call", 3, **CALL)
+        heard = [("one", None), ("two", None)]
+        until(
+            lambda: (
+                [
+                    (asked.headers["mcp-session-id"], asked.headers.get("last-event-id"))
+                    for asked in server.asked
+                    if asked.method == "GET"
+                ]
+                == heard
+            )
+        )
+        free.set()
+
+
 def test_a_session_that_is_lost_at_every_try_is_told() -> None:
     """Three tries; a server must not be asked for ever."""
 

@@ -209,6 +209,15 @@ def test_a_run_with_nothing_due_loads_no_library_but_click(project: Project) -> 
     assert "click" in modules
 
 
+def test_a_timer_s_run_loads_nothing_for_warnings_that_it_has_not(project: Project) -> None:
+    """What says each of them once a day reads and hashes when there is one."""
+    project.identities("ci")
+    project.token("ci", issued_at=int(time.time()), life=LONGEST_LIFE)
+    _, modules, _ = run(project, "--refresh-ahead")
+    _, quiet, _ = run(project, "--refresh-ahead", "--quiet")
+    assert quiet - modules == {f"{NAME}.run.daily"}
+
+
 def test_short_options_load_nothing_that_helps_with_mistakes(project: Project) -> None:
     """As a timer writes them; mistyped ones get their suggestion all the same."""
     project.identities("ci")

@@ -11,20 +11,21 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from credentials_provider.endpoint.answers import Answer
+from credentials_provider.endpoint.health import LIMITS, serving_health
 from credentials_provider.errors import ConfigurationError
-from credentials_provider.run.health import MOST, Response, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def answer() -> Response:
-    return Response(200, "text/plain", b"well\n")
+def answer() -> Answer:
+    return Answer(200, b"well\n")
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with serving({"--health-port": ("127.0.0.1", 0)}, {"/": answer}) as (url,):
+    with serving_health({"--health-port": ("127.0.0.1", 0)}, {"/": answer}) as (url,):
         found = urlsplit(url).port
         assert found is not None
         yield found
@@ -85,7 +86,7 @@ def test_one_that_drips_is_ended(port: int) -> None:
 
 
 def test_many_at_once_are_answered(port: int) -> None:
-    for _ in range(4 * MOST):
+    for _ in range(4 * LIMITS.most):
         assert ask(port)[0] == 200
 
 
@@ -94,5 +95,8 @@ def test_an_address_that_is_taken_is_told() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         addresses = {"--health-port": taken.getsockname()}
-        with pytest.raises(ConfigurationError, match="cannot be used"), serving(addresses, {}):
+        with (
+            pytest.raises(ConfigurationError, match="cannot be used"),
+            serving_health(addresses, {}),
+        ):
             pass

@@ -479,25 +479,21 @@ def test_no_object_shows_the_header_or_a_token() -> None:
 # Bounds
 
 
-def test_slow_and_idle_connections_end(
-    app: App, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_and_idle_connections_end(app: App, make: Callable[..., Any]) -> None:
     """One that says nothing, half a request, or one byte of it now and then, does not stay."""
     source = make(app.name)._source
     answers = Answers(source, source._options.settings, (), "secret")
     warnings: list[str] = []
-    with monkeypatch.context() as quick:
-        quick.setattr(server, "HEAD_TIMEOUT", 0.2)
-        quick.setattr(server, "IDLE_TIMEOUT", 0.2)
-        with server.serving(answers, warnings.append) as address:
-            for start in (b"", b"GET /msi"):
-                with socket.create_connection(place_of(address), PATIENCE) as client:
-                    client.sendall(start)
-                    assert end_of(client) == b""
-            with socket.create_connection(place_of(address), 0.05) as client:
-                assert drips(client) < PATIENCE
-    monkeypatch.setattr(server, "MAXIMUM_CONNECTIONS", 2)
-    with server.serving(answers, warnings.append) as address:
+    quick = server.Limits(patience=0.2, idle=0.2)
+    with server.serving(answers.handle, warnings.append, limits=quick) as address:
+        for start in (b"", b"GET /msi"):
+            with socket.create_connection(place_of(address), PATIENCE) as client:
+                client.sendall(start)
+                assert end_of(client) == b""
+        with socket.create_connection(place_of(address), 0.05) as client:
+            assert drips(client) < PATIENCE
+    few = server.Limits(most=2)
+    with server.serving(answers.handle, warnings.append, limits=few) as address:
         place = place_of(address)
         with (
             socket.create_connection(place, PATIENCE),

@@ -33,13 +33,15 @@ from credentials_provider.policy import parse_lead
 from credentials_provider.run import batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from credentials_provider.model import Observer, Report
     from credentials_provider.policy import Lead
 
-_OLD_FORM = "credentials_provider.old_form"  # in a context's meta: the value with a blank before it
-_NAME_OR_VALUE = "credentials_provider.name_or_value"  # … and what a value could have been meant by
+# In a context's meta: the word behind --refresh-ahead, a name, or a value as version 1 took it.
+_NAME_OR_VALUE = "credentials_provider.name_or_value"
+_SEEN_BY_ALL = (
+    "--entra-client-secret is visible to every user of this machine (ps): "
+    "set ENTRA_CLIENT_SECRET instead"
+)
 _WRITE_TIMEOUT = 1.0  # seconds that a renewal waits for the reader of its messages
 # What `RunOptions` calls as the options do.
 _SAME_NAME = (
@@ -65,9 +67,6 @@ class GenerateCommand(Command):
             following = ours[place + 1] if place + 1 < len(ours) else ""
             if word != "--refresh-ahead":
                 words.append(word)
-            elif following.endswith("%"):  # no name: the value, as version 1 had it
-                ctx.meta[_OLD_FORM] = following
-                words.append("--refresh-before")
             else:
                 ctx.meta[_NAME_OR_VALUE] = following
                 words.append("--refresh-ahead=auto")
@@ -227,11 +226,14 @@ def _run(run_options: RunOptions, console: Observer) -> Report:
     except (NoIdentitiesError, UnknownIdentityError) as error:
         value = click.get_current_context().meta.get(_NAME_OR_VALUE)
         if value in run_options.names and run_options.lead is None:
-            if _is_lead(value):
-                return _run(_with_lead(run_options, value), console)
-            error.hint = (
-                "--refresh-ahead takes its value with =: --refresh-ahead=auto, =10m or =25%."
-            )
+            try:
+                meant = _with_lead(run_options, value)
+            except ValueError:
+                error.hint = (
+                    "--refresh-ahead takes its value with =: --refresh-ahead=auto, =10m or =25%."
+                )
+            else:
+                return _run(meant, console)
         names = run_options.names
         if names and isinstance(error, NoIdentitiesError):
             error.message = (
@@ -242,23 +244,12 @@ def _run(run_options: RunOptions, console: Observer) -> Report:
 
 def _with_lead(run_options: RunOptions, value: str) -> RunOptions:
     """What is asked for if `value`, which names no identity, is the value of --refresh-ahead."""
+    note = f"--refresh-ahead takes its value with =; write --refresh-ahead={value}"
     return run_options._replace(
         names=tuple(name for name in run_options.names if name != value),
         lead=parse_lead(value),
-        warnings=(*run_options.warnings, _old_form(value)),
+        warnings=(*run_options.warnings, note),
     )
-
-
-def _old_form(value: str) -> str:
-    return f"--refresh-ahead takes its value with =; write --refresh-ahead={value}"
-
-
-def _is_lead(text: str) -> bool:
-    try:
-        parse_lead(text)
-    except ValueError:
-        return False
-    return True
 
 
 def options_of(root: str, options: dict[str, Any]) -> RunOptions:
@@ -279,7 +270,7 @@ def options_of(root: str, options: dict[str, Any]) -> RunOptions:
         refresh_ahead=refresh_ahead,
         lead=lead,
         deadline_given=source is not click.core.ParameterSource.DEFAULT,
-        warnings=tuple(_warnings(options)),
+        warnings=(_SEEN_BY_ALL,) if options["entra_client_secret"] else (),
         **{name: options[name] for name in _SAME_NAME},
     )
 
@@ -298,13 +289,3 @@ def _lead(options: dict[str, Any]) -> tuple[bool, Lead | None]:
         return value is not None, parse_lead(value) if value else None
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=f"'{option}'") from None
-
-
-def _warnings(options: dict[str, Any]) -> Iterator[str]:
-    if options["entra_client_secret"]:
-        yield (
-            "--entra-client-secret is visible to every user of this machine (ps): "
-            "set ENTRA_CLIENT_SECRET instead"
-        )
-    if value := click.get_current_context().meta.get(_OLD_FORM):
-        yield _old_form(value)

@@ -135,7 +135,7 @@ def _identity(name: str, settings: Settings, *, required: bool = False) -> Mappi
     """An identity's fields; none where they are not in order, unless they are `required`."""
     try:
         file = read_entries(settings)
-        (entry,) = select(file.entries, [name], file.path)
+        entry, *_ = select(file.entries, [name], file.path)  # two of a name have mistakes
         valid_identity(entry)
     except ConfigurationError:
         if required:

@@ -19,7 +19,7 @@ from credentials_provider.cli.options import (
     settings_of,
 )
 from credentials_provider.cli.signals import stoppable
-from credentials_provider.endpoint.answers import Answers
+from credentials_provider.endpoint.answers import PATH, Answers
 from credentials_provider.endpoint.server import serving
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError, quoted
 from credentials_provider.files import make_folders, write_whole
@@ -112,8 +112,8 @@ def endpoint(
     header = secrets.token_urlsafe(_HEADER_BYTES)
     audit = audit_for(settings, "endpoint")
     answers = Answers(source, settings, names, header, audit)
-    with serving(answers, warn, port=port, path=path) as address:
-        yield {"IDENTITY_ENDPOINT": address, "IDENTITY_HEADER": header}
+    with serving(answers.handle, warn, address=("127.0.0.1", port), path=path) as root:
+        yield {"IDENTITY_ENDPOINT": path or root + PATH, "IDENTITY_HEADER": header}
 
 
 @contextlib.contextmanager

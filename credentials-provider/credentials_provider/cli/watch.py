@@ -20,12 +20,12 @@ from credentials_provider.cli.options import ADDRESS
 from credentials_provider.cli.output import Console, local_time, show_report
 from credentials_provider.cli.signals import stoppable
 from credentials_provider.diagnostics.status import read_status
+from credentials_provider.endpoint.answers import Answer
 from credentials_provider.errors import CredentialsProviderError
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.model import Observer
 from credentials_provider.policy import shard_of
 from credentials_provider.run import batch
-from credentials_provider.run.health import Response, serving
 from credentials_provider.run.watching import LONGEST_SLEEP, Notifier, PassResult, Watch
 from credentials_provider.tokens.history import LastRun
 from credentials_provider.tokens.store import TokenStore
@@ -87,9 +87,12 @@ def command(root: str, /, **options: Any) -> int:
     service = _Service(run_options, options, notifier)
     streams.limit(timeout=_WRITE_TIMEOUT)
     answers = {"/": service.answer_health, "/metrics": service.answer_metrics}
-    with stoppable(), _sighup() as wait, serving(addresses, answers) as urls:
-        for url in urls:
-            log(f"health at {url}")
+    with stoppable(), _sighup() as wait, contextlib.ExitStack() as opened:
+        if addresses:
+            from credentials_provider.endpoint.health import serving_health  # asyncio
+
+            for url in opened.enter_context(serving_health(addresses, answers)):
+                log(f"health at {url}")
         try:
             Watch(
                 run_options,
@@ -168,19 +171,19 @@ class _Service:
         store = TokenStore(self.options.settings.output_dir)
         return Subject(store, entries, self.options.shard, run, _METRICS_INTERVAL)
 
-    def answer_metrics(self) -> Response:
+    def answer_metrics(self) -> Answer:
         from credentials_provider.run.metrics import metrics_text  # prometheus
 
         try:
             text = metrics_text(self._subject())
         except CredentialsProviderError as error:
-            return Response(503, "text/plain", f"{error.message}\n".encode())
-        return Response(200, "text/plain; version=0.0.4; charset=utf-8", text.encode())
+            return Answer(503, f"{error.message}\n".encode(), content_type="text/plain")
+        return Answer(200, text.encode(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
-    def answer_health(self) -> Response:
+    def answer_health(self) -> Answer:
         healthy, document = self.health()
         body = json.dumps(document).encode() + b"\n"
-        return Response(200 if healthy else 503, "application/json", body)
+        return Answer(200 if healthy else 503, body)
 
     def on_reload(self, begins: bool) -> None:
         if begins:

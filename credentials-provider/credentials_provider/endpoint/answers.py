@@ -9,16 +9,17 @@ import hmac
 import json
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError
 from credentials_provider.identities.reading import read_entries, select
+from credentials_provider.run.access import resource_of
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from credentials_provider.model import Entry
     from credentials_provider.run.access import ValidToken
@@ -52,6 +53,7 @@ class Answer:
     status: int
     body: bytes = field(repr=False)
     why: str = ""
+    content_type: str = "application/json"
 
 
 class Query(NamedTuple):
@@ -64,36 +66,18 @@ class Query(NamedTuple):
     client: Client | None = None
 
 
+@dataclass(repr=False)
 class Answers:
-    """Answers for some identities of one configuration.
+    """Answers for some identities of one configuration."""
 
-    Args:
-        source: their tokens.
-        settings: where the identities are.
-        names: the identities that are served; none: all.
-        secret: what the header must hold.
-        audit: gets a line for each answer with a token.
+    source: TokenSource
+    settings: Settings  # where the identities are
+    names: Sequence[str]  # of those that are served; none: all
+    secret: str  # what the header must hold
+    audit: Audit | None = None  # gets a line for each answer with a token
 
-    """
-
-    def __init__(
-        self,
-        source: TokenSource,
-        settings: Settings,
-        names: Sequence[str],
-        secret: str,
-        audit: Audit | None = None,
-    ) -> None:
-        self._audit = audit
-        self._source = source
-        self._settings = settings
-        self._names = tuple(names)
-        self._secret = secret.encode()
+    def __post_init__(self) -> None:
         self._known: tuple[object, list[Entry]] = (None, [])
-
-    def client(self, connection: socket.socket) -> Client | None:
-        """Who asks, where a line is written about it."""
-        return None if self._audit is None else self._audit.client(connection)
 
     def entries(self) -> list[Entry]:
         """The identities that are served, as their file has them now.
@@ -102,11 +86,18 @@ class Answers:
             ConfigurationError: it cannot be used.
 
         """
-        status = self._source.identities_status()
+        status = self.source.identities_status()
         if status is None or self._known[0] != status:
-            file = read_entries(self._settings)
-            self._known = (status, select(file.entries, self._names, file.path))
+            file = read_entries(self.settings)
+            self._known = (status, select(file.entries, self.names, file.path))
         return self._known[1]
+
+    def handle(self, call: Call, port: int | None) -> Answer | Callable[[], Answer]:
+        """What a request gets, at once or from a call that may renew a token first."""
+        found = self.check(call, port)
+        return (
+            found if isinstance(found, Answer) else self.ready(found) or partial(self.take, found)
+        )
 
     def check(self, call: Call, port: int | None) -> Query | Answer:
         """What a request asks for, or why it gets nothing. `port`: None on a unix socket."""
@@ -118,7 +109,7 @@ class Answers:
             return refusal(403, "the Host header names another host")
         if any(name in call.headers for name in _TELL_TALE):
             return refusal(403, "it comes from a web page or through a proxy")
-        if not hmac.compare_digest(given.encode(errors="replace"), self._secret):
+        if not hmac.compare_digest(given.encode(errors="replace"), self.secret.encode()):
             return refusal(401, "the X-IDENTITY-HEADER is missing or wrong")
         path, _, text = call.target.partition("?")
         if path != PATH:
@@ -146,10 +137,10 @@ class Answers:
         elif len(entries) != 1:
             return refusal(400, f"{len(entries)} identities are served: client_id must name one")
         of_resource = [
-            each for each in entries if _resource(_text(each, "scope")) == _resource(resource)
+            each for each in entries if resource_of(_text(each, "scope")) == resource_of(resource)
         ]
         if len(of_resource) != 1:
-            scopes = ", ".join(sorted(_resource(_text(each, "scope")) for each in entries))
+            scopes = ", ".join(sorted(resource_of(_text(each, "scope")) for each in entries))
             return refusal(400, f"resource must be that of the identity: {scopes}")
         forced = query.get("bypass_cache", "").lower() == "true"
         return Query(of_resource[0], resource, forced, query.get("token_sha256_to_refresh", ""))
@@ -158,7 +149,7 @@ class Answers:
         """The answer from memory; None where it may take a while."""
         if query.forced:
             return None
-        access = self._source.ready(query.entry.name, _MIN_TTL)
+        access = self.source.ready(query.entry.name, _MIN_TTL)
         if access is None or access.kept is not None or _refused(access, query):
             return None
         return self._hand_out(access, query)
@@ -167,9 +158,9 @@ class Answers:
         """The answer, after a renewal if it needs one; blocks."""
         name = query.entry.name
         try:
-            access = self._source.get(name, _MIN_TTL)
+            access = self.source.get(name, _MIN_TTL)
             if query.forced or _refused(access, query):
-                access = self._source.replaced(name, access.token) or access
+                access = self.source.replaced(name, access.token) or access
         except CredentialsProviderError as error:
             return refusal(500, " ".join((error.message, error.hint or "")).strip())
         left = access.expires_on - time.time()
@@ -179,9 +170,9 @@ class Answers:
         return self._hand_out(access, query)
 
     def _hand_out(self, access: ValidToken, query: Query) -> Answer:
-        if self._audit is not None:
+        if self.audit is not None:
             try:
-                self._audit.record(query.entry.name, access, query.client)
+                self.audit.record(query.entry.name, access, query.client)
             except CredentialsProviderError as error:
                 return refusal(500, error.message)
         return _answer(access, query)
@@ -207,10 +198,6 @@ def _refused(access: ValidToken, query: Query) -> bool:
     return (
         bool(query.refused) and sha256(access.token.encode()).hexdigest() == query.refused.lower()
     )
-
-
-def _resource(scope: str) -> str:
-    return scope.lower().removesuffix("/.default").rstrip("/")
 
 
 def _text(entry: Entry, name: str) -> str:

@@ -53,6 +53,11 @@ class ValidToken:
     def token(self) -> str:
         return str(self.document["access_token"])
 
+    @property
+    def refresh_at(self) -> float:
+        record = parse_record(self.document)
+        return record.refresh_at if isinstance(record, TokenRecord) else self.expires_on
+
     def __repr__(self) -> str:
         return f"ValidToken(expires_on={self.expires_on})"
 
@@ -81,13 +86,7 @@ def get_token(
 
     Tokens with a shorter life than that are given with half of their life or more. A token that
     could not be renewed is given for as long as it is valid, and the result says so.
-
-    Args:
-        options: settings and limits; `force` renews whatever is on disk.
-        name: the identity.
-        min_ttl: seconds.
-        observer: receives the warnings, if something is renewed.
-        now: epoch seconds.
+    `options.force` renews whatever is on disk; `now` gives epoch seconds.
 
     Raises:
         NoTokenError: there is no valid token.
@@ -100,8 +99,7 @@ def get_token(
     if not options.force:
         file = read_entries(options.settings)
         entry = next((each for each in file.entries if each.name == name), None)
-        found = _read(store, name) if entry is not None else None
-        if entry is not None and found is not None:
+        if entry is not None and (found := _read(store, name)):
             document, record = found
             (item,) = make_plan([entry], {name: record}, now(), lead=lead)
             if entry.obvious and not item.due:
@@ -133,7 +131,7 @@ def mint_token(
     from credentials_provider.identities.validation import validate  # to mint only
     from credentials_provider.minting import Minted
 
-    (entry,) = select(file.entries, (name,), file.path)
+    entry, *_ = select(file.entries, (name,), file.path)  # two of a name have mistakes
     identities, warnings = validate(file._replace(entries=[entry]))
     minter = batch.entra_minter(options, identities, time.monotonic() + options.deadline)
     try:
@@ -184,13 +182,15 @@ def only_name(entries: Sequence[Entry], path: str) -> str:
     )
 
 
+def resource_of(scope: str) -> str:
+    """What a scope is for, to compare: case, `/.default` and a slash at its end do not count."""
+    return scope.lower().removesuffix("/.default").rstrip("/")
+
+
 def _read(store: TokenStore, name: str) -> tuple[dict[str, Any], TokenRecord] | None:
-    """A token file's content and times, from one reading; None where there is nothing to use."""
-    document = store.document(f"{name}.json")
-    record = parse_record(document) if document is not None else None
-    if document is None or not isinstance(record, TokenRecord):
-        return None
-    return _checked(document, store.path(name)), record
+    if found := store.token(name):
+        _checked(found[0], store.path(name))
+    return found
 
 
 def _checked(document: dict[str, Any], source: str) -> dict[str, Any]:

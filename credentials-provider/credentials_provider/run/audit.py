@@ -96,19 +96,17 @@ class Audit:
         return Client(uid, pid)
 
     def _write(self, line: str) -> None:
-        for place, write in self._places:
-            _attempt(place, write, line)
-
-
-def _attempt(place: str, write: Callable[[str], None], line: str) -> None:
-    try:
-        write(line)
-    except (OSError, AttributeError, CredentialsProviderError) as error:  # Windows has no AF_UNIX
-        why = getattr(error, "strerror", None) or str(error)
-        raise StorageError(
-            f"no token is handed out: its audit line cannot be written to {place}: {why}",
-            hint=_CURE,
-        ) from None
+        place = ""
+        try:
+            for place, write in self._places:  # noqa: B007  the one that fails
+                write(line)
+        # Windows has no AF_UNIX.
+        except (OSError, AttributeError, CredentialsProviderError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise StorageError(
+                f"no token is handed out: its audit line cannot be written to {place}: {why}",
+                hint=_CURE,
+            ) from None
 
 
 def _append(path: str, line: str) -> None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from credentials_provider.run.renewal import Minter
     from credentials_provider.settings import Settings
 
+    MakeMinter = Callable[[RunOptions, Mapping[str, Identity], float], Minter]
+
 _FILES_A_CONNECTION = 5  # open at once: its socket, and the token files of its workers
 _FILES_BESIDES = 32  # those of the program itself
 
@@ -78,7 +80,7 @@ def run(
     options: RunOptions,
     observer: Observer,
     *,
-    make_minter: Callable[[RunOptions, Mapping[str, Identity], float], Minter] = entra_minter,
+    make_minter: MakeMinter = entra_minter,
     now: Callable[[], float] = time.time,
     read: Callable[[Settings], IdentitiesFile] = read_entries,
 ) -> Report:
@@ -95,14 +97,13 @@ def run(
         from credentials_provider.run.daily import OncePerDay  # a timer's run alone
 
         daily = OncePerDay(observer, TokenStore(options.settings.output_dir), now())
-        report = run(
-            options._replace(quiet=False), daily, make_minter=make_minter, now=now, read=read
-        )
+        options = options._replace(quiet=False)
+        report = run(options, daily, make_minter=make_minter, now=now, read=read)
         daily.remember()
         return report
-    current = _Run(options, observer, now)
+    current = _Run(options, observer, make_minter, now)
     try:
-        return current.report(make_minter, read)
+        return current.report(read(options.settings))
     except ConfigurationError:
         current.write_metrics(None, now(), EXIT_USAGE)
         raise
@@ -111,21 +112,23 @@ def run(
 class _Run:
     """One run, with what each of its steps needs."""
 
-    def __init__(self, options: RunOptions, observer: Observer, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        options: RunOptions,
+        observer: Observer,
+        make_minter: MakeMinter,
+        now: Callable[[], float],
+    ) -> None:
         self._options = options
         self._observer = observer
+        self._make_minter = make_minter
         self._now = now
         self._started_at = now()
         self._deadline = time.monotonic() + options.deadline
         self._store = TokenStore(options.settings.output_dir)
 
-    def report(
-        self,
-        make_minter: Callable[[RunOptions, Mapping[str, Identity], float], Minter],
-        read: Callable[[Settings], IdentitiesFile],
-    ) -> Report:
+    def report(self, file: IdentitiesFile) -> Report:
         options, store = self._options, self._store
-        file = read(options.settings)
         for warning in (*options.warnings, *options.settings.warnings, *file.warnings):
             self._observer.warn(warning)
         self._check_permissions(file.entries)
@@ -138,8 +141,7 @@ class _Run:
             identities, invalid = self._validated(file.path, plan)
             plan = [item for item in plan if item.entry.index not in invalid]
         if any(item.due for item in plan) and not options.dry_run:
-            known = {entry.name for entry in file.entries}
-            results = self._renewed(plan, identities, make_minter, known)
+            results = self._renewed(plan, identities, {entry.name for entry in file.entries})
         else:
             results = [
                 unchanged(item, store.path(item.entry.name), "due" if item.due else "fresh")
@@ -164,14 +166,14 @@ class _Run:
 
     def _check_permissions(self, entries: Sequence[Entry]) -> None:
         settings = self._options.settings
-        if not (self._options.strict_permissions or settings.environment.open_file):
-            return
-        from credentials_provider.run import child_environment  # seldom needed
+        strict = self._options.strict_permissions
+        if strict or settings.environment.open_file:
+            from credentials_provider.run import child_environment  # seldom needed
 
-        if self._options.strict_permissions:
-            child_environment.refuse_exposed(settings, entries)
-        if warning := child_environment.exposed_dotenv(settings, entries):
-            self._observer.warn(warning)
+            if strict:
+                child_environment.refuse_exposed(settings, entries)
+            if warning := child_environment.exposed_dotenv(settings, entries):
+                self._observer.warn(warning)
 
     def _plan(self, entries: Sequence[Entry]) -> tuple[list[PlanItem], bool]:
         """A plan from what is on disk now, and whether a killed run left something there."""
@@ -188,14 +190,11 @@ class _Run:
             ConfigurationError: all of them are invalid.
 
         """
-        from credentials_provider.identities.validation import (  # only where it is needed
-            mistakes,
-            validate_each,
-        )
+        from credentials_provider.identities import validation  # only where it is needed
 
-        validated = validate_each(item.entry for item in plan)
+        validated = validation.validate_each(item.entry for item in plan)
         if plan and not validated.identities:
-            raise mistakes(path, validated.problems.values())
+            raise validation.mistakes(path, validated.problems.values())
         for warning in validated.warnings:
             self._observer.warn(warning)
         return validated.identities, {
@@ -216,7 +215,6 @@ class _Run:
         self,
         plan: Sequence[PlanItem],
         identities: Mapping[str, Identity],
-        make_minter: Callable[[RunOptions, Mapping[str, Identity], float], Minter],
         known: Collection[str],
     ) -> list[Outcome]:
         from credentials_provider.run.renewal import Renewal
@@ -225,11 +223,11 @@ class _Run:
         options = self._options._replace(concurrency=concurrency)
         entries = [item.entry for item in plan]
         return Renewal(
-            options,
-            self._store,
-            self._observer,
+            options=options,
+            store=self._store,
+            observer=self._observer,
             replan=lambda: self._plan(entries)[0],
-            make_minter=lambda: make_minter(options, identities, self._deadline),
+            make_minter=lambda: self._make_minter(options, identities, self._deadline),
             deadline=self._deadline,
             now=self._now,
             known=known,
@@ -248,9 +246,7 @@ class _Run:
             from credentials_provider.run.hooks import Hooks  # only where there is one
 
             ends_at = self._deadline if options.deadline_given else float("inf")
-            hooks = Hooks(
-                options, self._store, mine, self._observer, now=self._now, ends_at=ends_at
-            )
+            hooks = Hooks(options, self._store, mine, self._observer, self._now, ends_at)
             report = report._replace(hook=hooks.renewed(report), failure_hook=hooks.failed(report))
         self.write_metrics(mine, report.finished_at, report.exit_code)
         return report

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from typing import TYPE_CHECKING
 
 from credentials_provider.errors import StorageError
 from credentials_provider.model import Observer, Outcome
-from credentials_provider.tokens.history import read_state, write_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,9 +30,13 @@ class OncePerDay(Observer):
         self._known: Mapping[str, float] | None = None
 
     def warn(self, message: str) -> None:
+        from hashlib import sha256  # most runs have no warning
+
+        from credentials_provider.tokens.history import read_state
+
         if self._known is None:
             self._known = read_state(self._store).warned
-        digest = hashlib.sha256(message.encode()).hexdigest()[:16]
+        digest = sha256(message.encode()).hexdigest()[:16]
         if digest not in self._new and not self._is_recent(self._known.get(digest, 0.0)):
             self._new[digest] = self._now
             self._observer.warn(message)
@@ -55,6 +57,8 @@ class OncePerDay(Observer):
         """Write down what was passed on; where another run has the folder, it comes once more."""
         if not self._new:
             return
+        from credentials_provider.tokens.history import read_state, write_state
+
         with contextlib.suppress(StorageError), self._store.lock(0):
             state = read_state(self._store)
             recent = {digest: at for digest, at in state.warned.items() if self._is_recent(at)}

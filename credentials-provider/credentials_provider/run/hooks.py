@@ -15,18 +15,26 @@ import signal
 import subprocess
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from credentials_provider.errors import StorageError
-from credentials_provider.model import HookResult, TokenRecord
+from credentials_provider.model import HookResult
 from credentials_provider.run.child_environment import allowed
 from credentials_provider.tokens.history import HookFailure, LastRun, read_state, write_state
-from credentials_provider.tokens.store import iso, parse_record
+from credentials_provider.tokens.store import iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from credentials_provider.model import Entry, Observer, Outcome, Report, RunOptions
+    from credentials_provider.model import (
+        Entry,
+        Observer,
+        Outcome,
+        Report,
+        RunOptions,
+        TokenRecord,
+    )
     from credentials_provider.tokens.store import TokenStore
 
 HOOK_LOCK = ".credentials-provider-hook.lock"
@@ -35,28 +43,16 @@ _LONGEST_LINE = 1 << 16  # bytes of its output that are shown as one
 _GRACE = 1.0  # seconds for its last output; a process that it left running may keep the pipe open
 
 
+@dataclass
 class Hooks:
-    """The hooks of one run, once its files are in place.
+    """The hooks of one run, once its files are in place."""
 
-    `ends_at` is a `time.monotonic()`: nothing here waits any longer.
-    """
-
-    def __init__(
-        self,
-        options: RunOptions,
-        store: TokenStore,
-        entries: Sequence[Entry],
-        observer: Observer,
-        *,
-        now: Callable[[], float],
-        ends_at: float,
-    ) -> None:
-        self._options = options
-        self._store = store
-        self._entries = entries
-        self._observer = observer
-        self._now = now
-        self._ends_at = ends_at
+    options: RunOptions
+    store: TokenStore
+    entries: Sequence[Entry]
+    observer: Observer
+    now: Callable[[], float]  # epoch seconds
+    ends_at: float  # a `time.monotonic()`: nothing here waits any longer
 
     def renewed(self, report: Report) -> HookResult | None:
         """Run `--on-renew` if there are tokens that it does not know; None if there are none.
@@ -64,21 +60,21 @@ class Hooks:
         Not under the folder's lock: the hook may take its time, and may itself ask for tokens. A
         lock of its own keeps two runs from telling it the same thing.
         """
-        command = self._options.on_renew
+        command, patience = self.options.on_renew, self.options.lock_timeout
         if not command or not self._pending():
             return None
         try:
-            with self._lock(HOOK_LOCK):
+            with self.store.lock(patience, HOOK_LOCK, ends_at=self.ends_at):
                 pending = self._pending()
                 if not pending:
                     return None
-                failed = _failed(report.results)
+                failed = [each for each in report.results if each.failure]
                 result = self._run(command, pending, failed)
                 try:
-                    with self._lock():
+                    with self.store.lock(patience, ends_at=self.ends_at):
                         self._remember(pending, report._replace(hook=result))
                 except StorageError as error:
-                    self._observer.warn(f"the hook will run once more: {error.message}")
+                    self.observer.warn(f"the hook will run once more: {error.message}")
                 return result
         except StorageError as error:
             return HookResult((), None, error.message)
@@ -88,33 +84,28 @@ class Hooks:
 
         A token that is kept because another run is renewing is not a failure.
         """
-        command = self._options.on_failure
+        command = self.options.on_failure
         failed = [
-            each for each in _failed(report.results) if not (each.kind == "kept" and _is_busy(each))
+            each
+            for each in report.results
+            if each.failure and not (each.kind == "kept" and each.failure.is_busy)
         ]
         return self._run(command, {}, failed) if command and failed else None
 
-    def _lock(self, *name: str) -> contextlib.AbstractContextManager[object]:
-        left = max(self._ends_at - time.monotonic(), 0.0)
-        return self._store.lock(min(self._options.lock_timeout, left), *name)
-
     def _pending(self) -> dict[str, _PendingToken]:
-        known = read_state(self._store).hooked
+        known = read_state(self.store).hooked
         pending = {}
-        for entry in self._entries:
-            document = self._store.document(f"{entry.name}.json")
-            record = parse_record(document) if document is not None else None
-            if document is None or not isinstance(record, TokenRecord) or not record.fingerprint:
-                continue
-            digest = hashlib.sha256(document["access_token"].encode()).hexdigest()[:32]
-            if known.get(entry.name) != digest:
-                pending[entry.name] = _PendingToken(record, digest)
+        for entry in self.entries:
+            if (found := self.store.token(entry.name)) and found[1].fingerprint:
+                digest = hashlib.sha256(found[0]["access_token"].encode()).hexdigest()[:32]
+                if known.get(entry.name) != digest:
+                    pending[entry.name] = _PendingToken(found[1], digest)
         return pending
 
     def _remember(self, pending: Mapping[str, _PendingToken], report: Report) -> None:
         """Under the folder's lock."""
-        state = read_state(self._store)
-        now, result = self._now(), report.hook
+        state = read_state(self.store)
+        now, result = self.now(), report.hook
         if result is not None and result.message is not None:
             since = state.hook_failure.since if state.hook_failure else now
             failure = HookFailure(now, result.message, since or now, len(pending))
@@ -123,19 +114,19 @@ class Hooks:
             hooked = {name: news.digest for name, news in pending.items()}
             state = state._replace(hooked={**state.hooked, **hooked}, hook_failure=None)
         last_run = LastRun(report.started_at, now, report.exit_code)
-        write_state(self._store, state._replace(last_run=last_run))
+        write_state(self.store, state._replace(last_run=last_run))
 
     def _run(
         self, command: str, pending: Mapping[str, _PendingToken], failed: Sequence[Outcome]
     ) -> HookResult:
         names = tuple(sorted(pending))
         environment = {
-            **allowed(os.environ, self._options.hook_env),
+            **allowed(os.environ, self.options.hook_env),
             **self._variables("RENEWED", names),
             **self._variables("FAILED", sorted(each.identity_name for each in failed)),
         }
-        left = max(self._ends_at - time.monotonic(), 0.0)
-        timeout = min(self._options.hook_timeout, left)
+        left = max(self.ends_at - time.monotonic(), 0.0)
+        timeout = min(self.options.hook_timeout, left)
         try:
             process = subprocess.Popen(  # noqa: S602  it is the user's own command line
                 command,
@@ -148,7 +139,7 @@ class Hooks:
             )
         except OSError as error:
             return HookResult(names, None, f"it cannot be started: {error.strerror}")
-        document = json.dumps(_document(self._store, pending, failed)).encode()
+        document = json.dumps(_document(self.store, pending, failed)).encode()
         try:
             reader = self._communicate(process, document)
             code = process.wait(timeout)
@@ -172,7 +163,7 @@ class Hooks:
         joined = " ".join(names)
         if len(joined.encode()) > _LONGEST_VARIABLE:
             joined = ""
-            self._observer.warn(
+            self.observer.warn(
                 f"{which}_IDENTITIES is empty: {len(names)} names do not fit into the environment. "
                 "The hook has them on its standard input."
             )
@@ -190,7 +181,7 @@ class Hooks:
             assert process.stdout is not None  # noqa: S101  a pipe
             with contextlib.suppress(OSError, ValueError), process.stdout as pipe:
                 while line := pipe.readline(_LONGEST_LINE):
-                    self._observer.hook_output(line.decode(errors="replace").rstrip("\r\n"))
+                    self.observer.hook_output(line.decode(errors="replace").rstrip("\r\n"))
 
         threads = [threading.Thread(target=each, daemon=True) for each in (write, read)]
         for thread in threads:
@@ -203,15 +194,6 @@ class _PendingToken(NamedTuple):
 
     record: TokenRecord
     digest: str
-
-
-def _failed(results: Iterable[Outcome]) -> list[Outcome]:
-    return [each for each in results if each.failure is not None]
-
-
-def _is_busy(outcome: Outcome) -> bool:
-    failure = outcome.failure
-    return failure is not None and failure.kind == "storage" and failure.transient
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -244,13 +226,14 @@ def _document(
             {
                 "identity_name": each.identity_name,
                 "outcome": each.kind,
-                "kind": each.failure.kind if each.failure else None,
-                "message": each.failure.message if each.failure else None,
-                "remedy": each.failure.remedy if each.failure else None,
+                "kind": each.failure.kind,
+                "message": each.failure.message,
+                "remedy": each.failure.remedy,
                 "expires_at": iso(each.expires_at)
                 if each.kind == "kept" and each.expires_at
                 else None,
             }
             for each in failed
+            if each.failure is not None
         ],
     }

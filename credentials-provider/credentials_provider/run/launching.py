@@ -85,15 +85,13 @@ def variables_not_passed(settings: Settings, entries: Iterable[Entry]) -> tuple[
     entries = list(entries)
     names = {*_ALWAYS, *_PROXIES} - ({"SSL_CERT_DIR"} if settings.ca_bundle else set())
     used = {value for entry in entries for value in entry.fields.values() if isinstance(value, str)}
-    scope = f"api://{settings.client_id}/.default"
-    for name, value, shown in (
-        ("ENTRA_TENANT_ID", settings.tenant_id, settings.tenant_id),
-        ("ENTRA_CLIENT_ID", settings.client_id, settings.client_id),
-        ("ENTRA_CLIENT_ID", settings.client_id, scope),
-        ("ENTRA_CLIENT_SECRET", settings.client_secret, settings.client_secret),
-    ):
-        if value and shown in used:
-            names.add(name)
+    values = (
+        ("ENTRA_TENANT_ID", settings.tenant_id),
+        ("ENTRA_CLIENT_ID", settings.client_id),
+        ("ENTRA_CLIENT_ID", f"api://{settings.client_id}/.default"),
+        ("ENTRA_CLIENT_SECRET", settings.client_secret),
+    )
+    names |= {name for name, value in values if value and value in used}
     for entry in entries:
         for field, value in entry.fields.items():
             if field == "managed_identity" or field.endswith("_keyvault"):

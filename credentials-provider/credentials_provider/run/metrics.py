@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -16,7 +16,7 @@ from credentials_provider import __version__
 from credentials_provider.files import write_whole
 from credentials_provider.identities.fields import secret_end
 from credentials_provider.model import TokenRecord
-from credentials_provider.tokens.history import read_state
+from credentials_provider.tokens.history import History, read_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -53,31 +53,18 @@ def write_metrics(path: str, subject: Subject) -> None:
 
 def metrics_text(subject: Subject) -> str:
     """The metrics in Prometheus' text format."""
-    registry = CollectorRegistry()
-    registry.register(_Run(subject))
-    return generate_latest(registry).decode()
+    return generate_latest(_Run(subject)).decode()
 
 
 class _Run(Collector):
     def __init__(self, subject: Subject) -> None:
-        state = read_state(subject.store)
-        self._state = state
-        self._run = subject.run
+        self._subject = subject
+        self._state = state = read_state(subject.store)
         entries = subject.entries
         # Without the file, those that are known from runs before: a series must not just vanish.
         self._names = sorted(
             state.identities if entries is None else {each.name for each in entries if each.name}
         )
-        # What the entry says is newer than what the last renewal saw in a certificate or vault.
-        seen = {name: each.credential_ends for name, each in state.identities.items()}
-        said = {each.name: end for each in entries or () if (end := secret_end(each.fields))}
-        ends = {name: said.get(name) or seen.get(name) for name in self._names}
-        self._ends = {name: end for name, end in ends.items() if end is not None}
-        self._interval = subject.interval
-        on_disk, _ = subject.store.read(self._names)
-        self._records = {
-            name: each for name, each in on_disk.items() if isinstance(each, TokenRecord)
-        }
         part = "" if subject.shard is None else f"{subject.shard[0]}/{subject.shard[1]}"
         self._labels = {"folder": os.path.abspath(subject.store.folder), "shard": part}
 
@@ -87,54 +74,59 @@ class _Run(Collector):
         yield from self._of_runs()
 
     def _of_tokens(self) -> Iterable[Metric]:
-        records = self._records
-        yield self._by_identity(
+        on_disk, _ = self._subject.store.read(self._names)
+        records = {name: each for name, each in on_disk.items() if isinstance(each, TokenRecord)}
+        yield self._gauge(
             "token_expiry_timestamp_seconds",
             "When the token on disk expires; 0: there is none.",
             {name: records[name].expires_on if name in records else 0 for name in self._names},
         )
         ours = {name: each for name, each in records.items() if each.fingerprint is not None}
-        yield self._by_identity(
+        yield self._gauge(
             "token_refresh_timestamp_seconds",
             "When the token on disk is due.",
             {name: each.refresh_at for name, each in ours.items()},
         )
-        yield self._by_identity(
+        yield self._gauge(
             "last_success_timestamp_seconds",
             "When the token on disk was requested.",
             {name: each.generated_at for name, each in ours.items()},
         )
-        yield self._by_identity(
+        # What the entry says is newer than what the last renewal saw in a certificate or vault.
+        said = {each.name: secret_end(each.fields) for each in self._subject.entries or ()}
+        ends = {name: said.get(name) or self._state.credential_end(name) for name in self._names}
+        yield self._gauge(
             "credential_expiry_timestamp_seconds",
             "When the identity's secret or certificate expires, where that is known.",
-            self._ends,
+            {name: end for name, end in ends.items() if end is not None},
         )
 
     def _of_renewals(self) -> Iterable[Metric]:
-        known = self._state.identities
-        renewals = CounterMetricFamily(
-            f"{_PREFIX}_renewals", "Tokens that were minted.", labels=self._names_of_labels()
-        )
-        failures = CounterMetricFamily(
-            f"{_PREFIX}_failures",
-            "Runs in which a token could not be renewed.",
-            labels=self._names_of_labels(),
-        )
-        refused = {}
-        for name in self._names:
-            history = known.get(name)
-            renewals.add_metric(self._values(name), history.renewals if history else 0)
-            failures.add_metric(self._values(name), history.failures if history else 0)
-            failure = history.failure if history else None
-            refused[name] = float(failure is not None and not failure.transient)
-        yield renewals
-        yield failures
+        known = {name: self._state.identities.get(name, History()) for name in self._names}
         yield self._by_identity(
-            "renewal_refused", "1: the last renewal was refused, and no retry can help.", refused
+            CounterMetricFamily,
+            "renewals",
+            "Tokens that were minted.",
+            {name: each.renewals for name, each in known.items()},
+        )
+        yield self._by_identity(
+            CounterMetricFamily,
+            "failures",
+            "Runs in which a token could not be renewed.",
+            {name: each.failures for name, each in known.items()},
+        )
+        yield self._gauge(
+            "renewal_refused",
+            "1: the last renewal was refused, and no retry can help.",
+            {
+                name: float(each.failure is not None and not each.failure.transient)
+                for name, each in known.items()
+            },
         )
 
     def _of_runs(self) -> Iterable[Metric]:
-        run, hook = self._run, self._state.hook_failure
+        run, hook, interval = self._subject.run, self._state.hook_failure, self._subject.interval
+        pending = max(hook.pending, 1) if hook else 0
         for name, about, value in (
             (
                 "last_run_timestamp_seconds",
@@ -147,32 +139,30 @@ class _Run(Collector):
                 run.finished_at - run.started_at,
             ),
             ("last_run_exit_code", "As in the documentation: 0, 1, 2, 75 or 78.", run.exit_code),
-            ("run_interval_seconds", "The time between two runs.", self._interval),
-            (
-                "hook_pending",
-                "Tokens that --on-renew does not know yet.",
-                max(hook.pending, 1) if hook else 0,
-            ),
+            ("run_interval_seconds", "The time between two runs.", interval),
+            ("hook_pending", "Tokens that --on-renew does not know yet.", pending),
         ):
-            family = GaugeMetricFamily(f"{_PREFIX}_{name}", about, labels=[*self._labels])
-            family.add_metric([*self._labels.values()], value)
-            yield family
-        info = GaugeMetricFamily(
-            f"{_PREFIX}_info",
-            "The program's version, and the time between two runs in seconds.",
-            labels=["version", "interval", *self._labels],
-        )
-        info.add_metric([__version__, f"{self._interval:.0f}", *self._labels.values()], 1)
-        yield info
+            yield self._one(name, about, value)
+        about = "The program's version, and the time between two runs in seconds."
+        yield self._one("info", about, 1, version=__version__, interval=f"{interval:.0f}")
 
-    def _by_identity(self, name: str, about: str, values: Mapping[str, float]) -> Metric:
-        family = GaugeMetricFamily(f"{_PREFIX}_{name}", about, labels=self._names_of_labels())
-        for identity, value in values.items():
-            family.add_metric(self._values(identity), value)
+    def _one(self, name: str, about: str, value: float, **labels: str) -> Metric:
+        all_labels = {**labels, **self._labels}
+        family = GaugeMetricFamily(f"{_PREFIX}_{name}", about, labels=[*all_labels])
+        family.add_metric([*all_labels.values()], value)
         return family
 
-    def _names_of_labels(self) -> list[str]:
-        return ["identity", *self._labels]
+    def _gauge(self, name: str, about: str, values: Mapping[str, float]) -> Metric:
+        return self._by_identity(GaugeMetricFamily, name, about, values)
 
-    def _values(self, identity: str) -> list[str]:
-        return [identity, *self._labels.values()]
+    def _by_identity(
+        self,
+        kind: type[CounterMetricFamily | GaugeMetricFamily],
+        name: str,
+        about: str,
+        values: Mapping[str, float],
+    ) -> Metric:
+        family = kind(f"{_PREFIX}_{name}", about, labels=["identity", *self._labels])
+        for identity, value in values.items():
+            family.add_metric([identity, *self._labels.values()], value)
+        return family

@@ -7,11 +7,12 @@ import queue
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from credentials_provider.entra.explanations import clock_skew_warning
-from credentials_provider.errors import LockBusyError, StorageError, unexpected
-from credentials_provider.minting import Failure
+from credentials_provider.errors import StorageError, unexpected
+from credentials_provider.minting import Failure, storage_failure
 from credentials_provider.model import Outcome, PlanItem, Report, RunOptions, unchanged
 from credentials_provider.policy import refresh_time
 from credentials_provider.run.workers import start_workers
@@ -48,35 +49,21 @@ class Minter(NamedTuple):
     pause: Callable[[Entry], float] = lambda _: 0.0
 
 
+@dataclass(kw_only=True)
 class Renewal:
-    """One run's renewals.
+    """One run's renewals."""
 
-    `replan` makes the plan from what is on disk now; `make_minter` is called once, and only if
-    something is still due once we hold the lock; `deadline` is a `time.monotonic()`; `known` has
-    the names of all identities, selected or not.
-    """
+    options: RunOptions
+    store: TokenStore
+    observer: Observer
+    replan: Callable[[], list[PlanItem]]  # from what is on disk now
+    make_minter: Callable[[], Minter]  # called if something is still due once we hold the lock
+    deadline: float  # a `time.monotonic()`
+    now: Callable[[], float]  # epoch seconds
+    known: Collection[str]  # the names of all identities, selected or not
 
-    def __init__(
-        self,
-        options: RunOptions,
-        store: TokenStore,
-        observer: Observer,
-        *,
-        replan: Callable[[], list[PlanItem]],
-        make_minter: Callable[[], Minter],
-        deadline: float,
-        now: Callable[[], float],
-        known: Collection[str] = (),
-    ) -> None:
-        self._options = options
-        self._store = store
-        self._observer = observer
-        self._read_plan = replan
-        self._make_minter = make_minter
-        self._deadline = deadline
-        self._now = now
-        self._known = known
-        self._started_at = now()
+    def __post_init__(self) -> None:
+        self._started_at = self.now()
         self._warned: set[str] = set()
         # No write begins once the run has ended, and it does not end within one.
         self._gate = threading.Condition()
@@ -86,24 +73,21 @@ class Renewal:
     def run(self) -> list[Outcome]:
         """What became of every selected identity."""
         try:
-            left = max(self._deadline - time.monotonic(), 0.0)
-            with self._store.lock(min(self._options.lock_timeout, left)) as in_place:
-                self._store.sweep()
+            patience = self.options.lock_timeout
+            with self.store.lock(patience, ends_at=self.deadline) as in_place:
+                self.store.sweep()
                 # The holder of the lock before us may have renewed what is due.
-                plan = self._read_plan()
+                plan = self.replan()
                 due = [item for item in plan if item.due]
                 done = self._renew(due) if due else {}
                 if done:
                     self._write_history(done.values())
                 if not in_place():
-                    self._warn_once("lock", f"the lock file in {self._store.folder} {_DELETED}")
+                    self._warn_once("lock", f"the lock file in {self.store.folder} {_DELETED}")
         except StorageError as error:
-            busy = isinstance(error, LockBusyError)
-            failure = Failure("storage", error.message, error.hint or "", transient=busy)
-            plan = self._read_plan()
-            done = {
-                item.entry.name: self._failed(item, failure, busy=busy) for item in plan if item.due
-            }
+            failure = storage_failure(error)
+            plan = self.replan()
+            done = {item.entry.name: self._failed(item, failure) for item in plan if item.due}
         return [
             done.get(item.entry.name) or unchanged(item, self._path(item), "fresh") for item in plan
         ]
@@ -113,14 +97,14 @@ class Renewal:
         from credentials_provider.tokens import history  # only where something was tried
 
         outcomes = tuple(results)
-        code = Report(self._started_at, self._now(), outcomes).exit_code
-        run = history.LastRun(self._started_at, self._now(), code)
-        before = history.read_state(self._store)
-        after = history.after_run(before, outcomes, run, self._known)
+        code = Report(self._started_at, self.now(), outcomes).exit_code
+        run = history.LastRun(self._started_at, self.now(), code)
+        before = history.read_state(self.store)
+        after = history.after_run(before, outcomes, run, self.known)
 
         def write() -> None:
             try:
-                history.write_state(self._store, after)
+                history.write_state(self.store, after)
             except StorageError as error:
                 self._warn_once("state", error.message)
 
@@ -134,50 +118,48 @@ class Renewal:
             writer.join()
 
     def _renew(self, due: Sequence[PlanItem]) -> dict[str, Outcome]:
-        minter = self._make_minter()
+        minter = self.make_minter()
         todo = _FairQueue(due, minter)
         finished: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
 
         def work() -> None:
             while not self._ended and (item := todo.next()):
-                finished.put(self._renew_one(item, minter))
+                began = time.monotonic()
+                outcome = self._renew_one(item, minter)
+                finished.put(outcome._replace(duration=time.monotonic() - began))
 
         done: dict[str, Outcome] = {}
-        self._observer.start(len(due))
+        self.observer.start(len(due))
         try:
-            wanted = min(len(due), self._options.concurrency * WORKERS_A_CONNECTION)
+            wanted = min(len(due), self.options.concurrency * WORKERS_A_CONNECTION)
             started = start_workers(wanted, work)
-            if started < min(wanted, self._options.concurrency):
+            if started < min(wanted, self.options.concurrency):
                 self._warn_once("threads", f"this process may start only {started} threads {_MORE}")
             while len(done) < len(due):
-                left = self._deadline + GRACE - time.monotonic()
+                left = self.deadline + GRACE - time.monotonic()
                 outcome = finished.get(timeout=max(left, 0.0))
                 done[outcome.identity_name] = outcome
-                self._observer.finish(outcome)
+                self.observer.finish(outcome)
         except RuntimeError:
             raise StorageError(
                 "this process may not start a single thread", hint=f"Raise its limits {_MORE}."
             ) from None
         except queue.Empty:
-            late = [item for item in due if item.entry.name not in done]
-            for item in late:
-                done[item.entry.name] = outcome = self._failed(item, _OUT_OF_TIME)
-                self._observer.finish(outcome)
+            for item in due:
+                if item.entry.name not in done:
+                    done[item.entry.name] = outcome = self._failed(item, _OUT_OF_TIME)
+                    self.observer.finish(outcome)
         finally:
             self._end()
             minter.close()
-            self._store.sync()
+            self.store.sync()
         return done
 
     def _renew_one(self, item: PlanItem, minter: Minter) -> Outcome:
-        began = time.monotonic()
-        outcome = self._try(item, minter)
-        return outcome._replace(duration=time.monotonic() - began)
-
-    def _try(self, item: PlanItem, minter: Minter) -> Outcome:
         try:
             minted = minter.mint(item.entry)
-            self._warn_of_clock(minted.clock_skew)
+            if message := clock_skew_warning(minted.clock_skew or 0.0):
+                self._warn_once("clock", message)
             for warning in minted.warnings:
                 self._warn_once(warning, warning)
             if isinstance(minted, Failure):
@@ -189,10 +171,9 @@ class Renewal:
                 refresh_in=minted.refresh_in,
             )
             with self._write_gate():
-                self._store.write(item.entry.name, token_document(item.entry, minted, refresh_at))
+                self.store.write(item.entry.name, token_document(item.entry, minted, refresh_at))
         except StorageError as error:
-            failure = Failure("storage", error.message, error.hint or "")
-            return self._failed(item, failure)
+            return self._failed(item, storage_failure(error))
         except Exception as error:  # noqa: BLE001  one identity's failure is its own
             return self._failed(item, Failure("bad_response", unexpected(error), _REPORT_IT))
         self._warn_of_lead(minted.expires_in)
@@ -209,16 +190,16 @@ class Renewal:
         )
 
     def _path(self, item: PlanItem) -> str:
-        return self._store.path(item.entry.name)
+        return self.store.path(item.entry.name)
 
-    def _failed(self, item: PlanItem, failure: Failure, *, busy: bool = False) -> Outcome:
+    def _failed(self, item: PlanItem, failure: Failure) -> Outcome:
         """Kept, where the old token is still valid and nobody insisted on a new one.
 
         A busy lock is not a failure: another run is renewing.
         """
         expires_on = item.record.expires_on if item.record else 0.0
-        valid = item.has_valid_token and expires_on > self._now()
-        kept = valid and (busy or not self._options.everything)
+        valid = item.has_valid_token and expires_on > self.now()
+        kept = valid and (failure.is_busy or not self.options.everything)
         return unchanged(item, self._path(item), "kept" if kept else "failed", failure)
 
     @contextlib.contextmanager
@@ -244,14 +225,10 @@ class Renewal:
             self._warned.add(about)
             # A standard error that nobody reads any more must cost no token.
             with contextlib.suppress(OSError):
-                self._observer.warn(message)
-
-    def _warn_of_clock(self, skew: float | None) -> None:
-        if skew is not None and (message := clock_skew_warning(skew)):
-            self._warn_once("clock", message)
+                self.observer.warn(message)
 
     def _warn_of_lead(self, life: float) -> None:
-        lead = self._options.lead
+        lead = self.options.lead
         if lead is not None and lead.of(life) >= life:
             self._warn_once(
                 "lead", "the lead is longer than the life of these tokens: every run renews them"

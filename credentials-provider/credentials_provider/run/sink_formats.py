@@ -62,17 +62,12 @@ def without_token(sink: Sink, old: str) -> str:
 
 
 def _with_variable(old: str, name: str, token: str) -> str:
-    seen = False
-
-    def change(found: re.Match[str]) -> str:
-        nonlocal seen
-        if found["name"] != name:
-            return found[0]
-        seen = True
-        return f"{found['before']}{token}{found['after']}"
-
-    new = _VARIABLE.sub(change, old)
-    return new if seen else _appended(old, f"{name}={token}")
+    if all(each["name"] != name for each in _VARIABLE.finditer(old)):
+        return _appended(old, f"{name}={token}")
+    return _VARIABLE.sub(
+        lambda each: f"{each['before']}{token}{each['after']}" if each["name"] == name else each[0],
+        old,
+    )
 
 
 def _appended(old: str, line: str) -> str:

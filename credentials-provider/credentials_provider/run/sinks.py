@@ -20,7 +20,6 @@ from credentials_provider.identities.sinks import Sink, sinks_of
 from credentials_provider.permissions import EVERYBODY, check_links, is_open, is_trusted, read_file
 from credentials_provider.run.sink_formats import with_token, without_token
 from credentials_provider.tokens.plan import make_plan
-from credentials_provider.tokens.store import parse_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,8 +49,8 @@ def deliver(
     identities that use up each run's time must not keep the others' tokens from their sinks.
     """
     file = options.settings.identities_file
-    sinks = {entry.name: sinks_of(entry, file) for entry in entries if entry.fields.get("sinks")}
-    wanted = {entry.name: entry for entry in entries if sinks.get(entry.name)}
+    wanted = {entry.name: entry for entry in entries if entry.fields.get("sinks")}
+    sinks = {name: sinks_of(entry, file) for name, entry in wanted.items()}
     cluster = None
     if any(sink.secret for each in sinks.values() for sink in each):
         from credentials_provider.run.cluster import Cluster  # only where there is such a sink
@@ -71,12 +70,12 @@ def deliver(
         return list(results)
     wrong: dict[str, CredentialsProviderError] = {}
     try:
-        left = max(ends_at - time.monotonic(), 0.0)
-        with store.lock(min(options.lock_timeout, left)):
+        with store.lock(options.lock_timeout, ends_at=ends_at):
             for name, late in behind().items():
                 if document := valid_token(store, wanted[name], now()):
-                    errors = [error for sink in late if (error := _try(sink, document, cluster))]
-                    wrong.update((name, error) for error in errors[:1])
+                    for sink in late:
+                        if error := _try(sink, document, cluster):
+                            wrong.setdefault(name, error)
     except StorageError as error:
         wrong = dict.fromkeys(behind(), error)
     return [_with_failure(each, wrong.get(each.identity_name), options) for each in results]
@@ -102,7 +101,7 @@ def state(sink: Sink, document: Mapping[str, Any], cluster: Cluster | None = Non
         if content is None:
             return "missing"
         as_asked = (sink.mode is None or stat.S_IMODE(found.st_mode) == sink.mode) and all(
-            wanted in {None, there}
+            wanted in {-1, there}
             for wanted, there in zip(_ids(sink), (found.st_uid, found.st_gid), strict=True)
         )
         text = content.data.decode()
@@ -122,9 +121,9 @@ def readers(sink: Sink) -> dict[str, tuple[int, int] | None]:
         return {"this user": None}
     owner, group = _ids(sink)
     found: dict[str, tuple[int, int] | None] = {}
-    if owner is not None:
+    if owner >= 0:
         found[f"the user {sink.owner}"] = (owner, _NOBODY)
-    if group is not None:
+    if group >= 0:
         found[f"the group {sink.group}"] = (_NOBODY, group)
     return found
 
@@ -165,14 +164,10 @@ def withdraw(sink: Sink, document: Mapping[str, Any]) -> bool:
 
 def valid_token(store: TokenStore, entry: Entry, now: float) -> dict[str, Any] | None:
     """The content of an identity's token file, if its token is valid."""
-    document = store.document(f"{entry.name}.json")
-    if document is None:
+    if (found := store.token(entry.name)) is None:
         return None
-    return (
-        document
-        if make_plan([entry], {entry.name: parse_record(document)}, now)[0].has_valid_token
-        else None
-    )
+    (item,) = make_plan([entry], {entry.name: found[1]}, now)
+    return found[0] if item.has_valid_token else None
 
 
 def _with_failure(
@@ -180,11 +175,10 @@ def _with_failure(
 ) -> Outcome:
     if error is None or result.failure is not None:
         return result
-    from credentials_provider.minting import Failure  # only where something fails
+    from credentials_provider.minting import storage_failure  # only where something fails
 
-    busy = isinstance(error, StorageBusyError)  # another run is at it
-    failure = Failure("storage", error.message, error.hint or "", transient=busy)
-    kept = busy or not options.everything
+    failure = storage_failure(error)
+    kept = failure.is_busy or not options.everything
     return result._replace(kind="kept" if kept else "failed", failure=failure)
 
 
@@ -216,8 +210,8 @@ def _replace(sink: Sink, change: Callable[[str], str]) -> None:
         found = os.stat(path)
         _check_owner(path, found, owner)
         mode = stat.S_IMODE(found.st_mode) & ~EVERYBODY
-        owner = found.st_uid if owner is None else owner
-        group = found.st_gid if group is None else group
+        owner = found.st_uid if owner < 0 else owner
+        group = found.st_gid if group < 0 else group
         try:
             text = content.data.decode()
         except UnicodeDecodeError:
@@ -229,15 +223,11 @@ def _replace(sink: Sink, change: Callable[[str], str]) -> None:
             f"there is no folder {folder}",
             hint="Create it, with the permissions that its readers need.",
         )
-    ids = (
-        None
-        if owner is group is None
-        else (-1 if owner is None else owner, -1 if group is None else group)
-    )
-    write_whole(path, change(text), sink.mode or mode, ids)
+    is_named = owner >= 0 or group >= 0
+    write_whole(path, change(text), sink.mode or mode, (owner, group) if is_named else None)
 
 
-def _check_owner(path: str, found: os.stat_result, owner: int | None) -> None:
+def _check_owner(path: str, found: os.stat_result, owner: int) -> None:
     """Keep a token out of a file that somebody else put there."""
     if found.st_uid == owner or is_trusted(found.st_uid):
         return
@@ -248,15 +238,15 @@ def _check_owner(path: str, found: os.stat_result, owner: int | None) -> None:
         )
 
 
-def _ids(sink: Sink) -> tuple[int | None, int | None]:
-    """The numbers of owner and group; None where nobody is named.
+def _ids(sink: Sink) -> tuple[int, int]:
+    """The numbers of owner and group; -1 where nobody is named, as chown(2) has it.
 
     Raises:
         StorageError: this machine has no such user or group.
 
     """
     if os.name != "posix" or sink.owner is sink.group is None:
-        return None, None
+        return -1, -1
     import grp  # Windows has none
     import pwd
 
@@ -270,7 +260,7 @@ def _ids(sink: Sink) -> tuple[int | None, int | None]:
         ) from None
 
 
-def _number(name: str | None, look_up: Callable[[str], int]) -> int | None:
+def _number(name: str | None, look_up: Callable[[str], int]) -> int:
     if name is None:
-        return None
+        return -1
     return int(name) if name.isascii() and name.isdigit() else look_up(name)

@@ -10,8 +10,6 @@ import threading
 from typing import TYPE_CHECKING
 
 from credentials_provider.errors import CredentialsProviderError, unexpected
-from credentials_provider.model import TokenRecord
-from credentials_provider.tokens.store import parse_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -120,19 +118,14 @@ def keep_fresh(
 ) -> None:
     """Renew an identity's token ahead of its expiry, from a thread that ends with the process.
 
-    Args:
-        source: the tokens.
-        name: the identity.
-        access: its token so far.
-        renewed: called with each new token, also where another process has renewed it.
-        warn: called with why a token was not renewed, once for each reason.
-
+    `access` is its token so far. `renewed` is called with each new token, also where another
+    process has renewed it; `warn` with why a token was not renewed, once for each reason.
     """
     known = ""  # the problem of the last look
 
     def look(current: ValidToken) -> tuple[ValidToken, str]:
         try:
-            new = source.get(name, _lead(current))
+            new = source.get(name, current.expires_on - current.refresh_at)
         except CredentialsProviderError as error:
             return current, f"{error.message} {error.hint or ''}".strip()
         except Exception as error:  # noqa: BLE001  the next look may fare better
@@ -152,9 +145,3 @@ def keep_fresh(
                 renewed(new)
 
     threading.Thread(target=work, daemon=True).start()
-
-
-def _lead(access: ValidToken) -> float:
-    """Seconds before its expiry at which a token is due."""
-    record = parse_record(access.document)
-    return record.expires_on - record.refresh_at if isinstance(record, TokenRecord) else 0.0

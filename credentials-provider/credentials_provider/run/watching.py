@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError, unexpected
@@ -53,41 +54,21 @@ class PassResult(NamedTuple):
     next_at: float  # epoch seconds
 
 
+@dataclass
 class Watch:
-    """Renews what is due, waits, and begins again.
+    """Renews what is due, waits, and begins again."""
 
-    Args:
-        options: those of each pass; it renews what is due.
-        run: makes a pass, with the identities file that it is given a way to read.
-        reload: the options anew, settings and all; called after a SIGHUP.
-        now: epoch seconds.
-        wait: waits that number of seconds; True if a SIGHUP ended it.
-        on_pass: gets the result of each pass.
-        heartbeat: called at each wait.
-        on_reload: called with True before the options are read again, with False after it.
+    options: RunOptions  # those of each pass, which renews what is due
+    run: Callable[[RunOptions, Read], Report]  # a pass, with a way to read the identities file
+    reload: Callable[[], RunOptions]  # the options anew, settings and all; after a SIGHUP
+    now: Callable[[], float]  # epoch seconds
+    wait: Callable[[float], bool]  # for that number of seconds; True if a SIGHUP ended it
+    on_pass: Callable[[PassResult], None]
+    heartbeat: Callable[[], None]  # called at each wait
+    on_reload: Callable[[bool], None] = lambda _: None  # True before the reload, False after it
 
-    """
-
-    def __init__(
-        self,
-        options: RunOptions,
-        *,
-        run: Callable[[RunOptions, Read], Report],
-        reload: Callable[[], RunOptions],
-        now: Callable[[], float],
-        wait: Callable[[float], bool],
-        on_pass: Callable[[PassResult], None],
-        heartbeat: Callable[[], None],
-        on_reload: Callable[[bool], None] = lambda _: None,
-    ) -> None:
-        self._options = _renewing(options)
-        self._run = run
-        self._reload = reload
-        self._now = now
-        self._wait = wait
-        self._on_pass = on_pass
-        self._heartbeat = heartbeat
-        self._on_reload = on_reload
+    def __post_init__(self) -> None:
+        self.options = _renewing(self.options)
         self._backing_off: dict[str, Backoff] = {}
         self._selected: tuple[str, ...] = ()
         self._due: dict[str, float] = {}  # by identity, when its token is
@@ -116,14 +97,14 @@ class Watch:
 
     def _sleep(self, file: object) -> Literal["due", "SIGHUP", "change"]:
         """Until a pass is needed, and why it is."""
-        while (left := self._next_at - (before := self._now())) > 0:
+        while (left := self._next_at - (before := self.now())) > 0:
             length = min(left, LONGEST_SLEEP)
-            hung_up = self._wait(length)
-            self._heartbeat()
+            hung_up = self.wait(length)
+            self.heartbeat()
             if hung_up:
                 return "SIGHUP"
             # A wait may end early; that much too late, and the machine slept or the clock was set.
-            passed = self._now() - before
+            passed = self.now() - before
             if not -LEAP < passed < length + LEAP or self._file() != file:
                 return "change"
             if self._is_folder_changed():
@@ -132,19 +113,19 @@ class Watch:
 
     def _is_folder_changed(self) -> bool:
         """Whether a file came or went since the last pass; looked at once a minute."""
-        if 0 <= self._now() - self._looked_at < LOOK_INTERVAL:
+        if 0 <= self.now() - self._looked_at < LOOK_INTERVAL:
             return False
-        self._looked_at = self._now()
-        return stamp(self._options.settings.output_dir) != self._folder
+        self._looked_at = self.now()
+        return stamp(self.options.settings.output_dir) != self._folder
 
     def _reload_settings(self) -> None:
-        self._on_reload(True)
+        self.on_reload(True)
         self._reset()
         try:
-            self._options = _renewing(self._reload())
+            self.options = _renewing(self.reload())
         except CredentialsProviderError as error:
-            self._on_pass(PassResult(None, error, self._now()))
-        self._on_reload(False)
+            self.on_pass(PassResult(None, error, self.now()))
+        self.on_reload(False)
 
     def _reset(self) -> None:
         self._backing_off.clear()
@@ -152,8 +133,8 @@ class Watch:
         self._selected = ()
 
     def _pass(self, *, first: bool = False) -> None:
-        options = self._options
-        now = self._now()
+        options = self.options
+        now = self.now()
         backing_off = {name for name, backoff in self._backing_off.items() if backoff.until > now}
         if backing_off and self._selected:
             names = tuple(name for name in self._selected if name not in backing_off)
@@ -163,20 +144,18 @@ class Watch:
         if options.names or not (backing_off and self._selected):
             try:
                 report, error = self._run_with_last_good_file(options)
-            except ConfigurationError as problem:
-                if first:
-                    raise
-                error = problem
             except CredentialsProviderError as problem:
+                if first and isinstance(problem, ConfigurationError):
+                    raise
                 error = problem
             except Exception as problem:  # noqa: BLE001  a service outlives what nobody foresaw
                 error = unexpected(problem)
         self._plan(report, failed=report is None and error is not None)
-        self._folder = stamp(self._options.settings.output_dir)
-        self._looked_at = self._now()
-        self._heartbeat()
+        self._folder = stamp(self.options.settings.output_dir)
+        self._looked_at = self.now()
+        self.heartbeat()
         if report is not None or error is not None:
-            self._on_pass(PassResult(report, error, self._next_at))
+            self.on_pass(PassResult(report, error, self._next_at))
 
     def _run_with_last_good_file(
         self, options: RunOptions
@@ -189,18 +168,18 @@ class Watch:
             return found[0]
 
         try:
-            report = self._run(options, read)
+            report = self.run(options, read)
         except ConfigurationError as error:
             good = self._file_read
             if good is None:
                 raise
-            return self._run(options, lambda _: good), error
+            return self.run(options, lambda _: good), error
         self._file_read = found[-1] if found else None
         return report, None
 
     def _plan(self, report: Report | None, *, failed: bool) -> None:
         """When the next pass is due."""
-        now = self._now()
+        now = self.now()
         entries = self._file_read.entries if self._file_read else ()
         with_sinks = any(each.fields.get("sinks") for each in entries)
         times = [now + (SINK_INTERVAL if with_sinks else LONGEST_PAUSE)]
@@ -211,7 +190,11 @@ class Watch:
             return
         if report is not None:
             # One with a mistake in its entry waits for the file to change.
-            valid = [each for each in report.results if not _is_invalid(each)]
+            valid = [
+                each
+                for each in report.results
+                if each.failure is None or each.failure.kind != "configuration"
+            ]
             names = tuple(each.identity_name for each in valid)
             self._selected = tuple(dict.fromkeys((*self._selected, *names)))
             if report.hook is not None and report.hook.message is not None:
@@ -236,7 +219,7 @@ class Watch:
         self._backing_off[name] = Backoff(now + pause, failures)
 
     def _file(self) -> object:
-        return stamp(self._options.settings.identities_file)
+        return stamp(self.options.settings.identities_file)
 
 
 def _is_urgent(result: Outcome, now: float) -> bool:
@@ -246,10 +229,6 @@ def _is_urgent(result: Outcome, now: float) -> bool:
         return False
     left = (result.expires_at or 0.0) - now
     return result.kind == "failed" or left < ABOUT_TO_EXPIRE
-
-
-def _is_invalid(result: Outcome) -> bool:
-    return result.failure is not None and result.failure.kind == "configuration"
 
 
 def _renewing(options: RunOptions) -> RunOptions:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import threading
+from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
@@ -59,14 +59,12 @@ def _within_address_space(count: int) -> int:
 def each_of(items: Sequence[T], ask: Callable[[T], R], workers: int) -> Iterator[tuple[T, R]]:
     """Call `ask` for every item, in threads; the items with its answers, in order."""
     asked: list[tuple[T, Future[R]]] = [(item, Future()) for item in items]
-    todo: queue.SimpleQueue[tuple[T, Future[R]]] = queue.SimpleQueue()
-    for each in asked:
-        todo.put(each)
+    todo = deque(asked)
 
     def work() -> None:
-        with contextlib.suppress(queue.Empty):
+        with contextlib.suppress(IndexError):
             while True:
-                item, answer = todo.get_nowait()
+                item, answer = todo.popleft()
                 try:
                     answer.set_result(ask(item))
                 except Exception as error:  # noqa: BLE001  raised where it is waited for

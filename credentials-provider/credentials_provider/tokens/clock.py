@@ -62,4 +62,4 @@ def expires_on(reckoned: float, exp: float | None, skew: float, set_by: float | 
         # The clock is as wrong as it was: it is still ahead by as much.
         return reckoned if exp is None else min(reckoned, exp + ahead)
     by_provider = reckoned - ahead if exp is None else min(reckoned - ahead, exp)
-    return min(by_provider, reckoned + min(set_by or 0.0, 0.0))
+    return min(by_provider, reckoned + (set_by or 0.0))

@@ -93,18 +93,17 @@ def write_state(store: TokenStore, state: State) -> None:
         StorageError: it could not be written.
 
     """
-    document = {
-        "version": VERSION,
-        "last_run": state.last_run and state.last_run._asdict(),
-        "identities": {
-            name: {**history._asdict(), "failure": history.failure and history.failure._asdict()}
-            for name, history in state.identities.items()
-        },
-        "hooked": dict(state.hooked),
-        "hook_failure": state.hook_failure and state.hook_failure._asdict(),
-        "warned": dict(state.warned),
-    }
+    document = {"version": VERSION, **_plain(state)}
     store.write_text(STATE_NAME, json.dumps(document) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: objects with names in place of tuples."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    return (
+        {name: _plain(each) for name, each in value.items()} if isinstance(value, dict) else value
+    )
 
 
 def after_run(
@@ -133,10 +132,8 @@ def after_run(
 
 _FAILURE_FIELDS = tuple(name for name in LastFailure._fields if name not in {"at", "runs"})
 _LARGEST = 253_402_300_799  # the last second of the year 9999: what can be shown as a time
-_NUMBERS = {
-    *("at", "started_at", "finished_at", "exit_code", "renewals", "failures", "runs"),
-    *("since", "pending"),
-}
+_NUMBERS = {"at", "started_at", "finished_at", "exit_code", "renewals", "failures", "runs"}
+_NUMBERS |= {"since", "pending"}
 
 
 def _state(document: dict[str, Any]) -> State:
@@ -163,9 +160,7 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
             _number(value)
         if isinstance(value, str) and not value.isprintable():
             raise ValueError
-    if not isinstance(fields.get("message", ""), str) or not isinstance(
-        fields.get("remedy", ""), str
-    ):
+    if not all(isinstance(fields.get(name, ""), str) for name in ("message", "remedy")):
         raise TypeError
     return fields
 

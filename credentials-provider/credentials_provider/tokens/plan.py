@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from credentials_provider.model import Entry, PlanItem, Reason, TokenRecord
 from credentials_provider.policy import LONGEST_LIFE
@@ -15,11 +15,8 @@ if TYPE_CHECKING:
     from credentials_provider.policy import Lead
 
 
-class Unreadable:
-    """Stands where a token file is there but cannot be understood."""
-
-
-UNREADABLE = Unreadable()
+Unreadable = Literal["unreadable"]  # a token file that is there but cannot be understood
+UNREADABLE: Unreadable = "unreadable"
 OnDisk = TokenRecord | Unreadable | None  # None: no file
 
 
@@ -51,8 +48,8 @@ def make_plan(
 def _reason(entry: Entry, found: OnDisk, now: float, lead: Lead | None) -> Reason | None:
     if found is None:
         return "missing"
-    if isinstance(found, Unreadable):
-        return "unreadable"
+    if found == UNREADABLE:
+        return found
     if found.fingerprint != entry.fingerprint:
         return "changed"
     if found.generated_at > now + CLOCK_TOLERANCE:

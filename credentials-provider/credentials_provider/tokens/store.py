@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import stat
 import time
@@ -139,14 +140,25 @@ class TokenStore:
             return UNREADABLE if self._opened and self._opened.has(name) else None
         return parse_record(document)
 
+    def token(self, identity_name: str) -> tuple[dict[str, Any], TokenRecord] | None:
+        """A token file's content and times, from one reading; None where none can be used."""
+        document = self.document(f"{identity_name}.json")
+        record = parse_record(document) if document is not None else None
+        if document is None or not isinstance(record, TokenRecord):
+            return None
+        return document, record
+
     @contextlib.contextmanager
-    def lock(self, timeout: float, name: str = LOCK_NAME) -> Iterator[Callable[[], bool]]:
+    def lock(
+        self, timeout: float, name: str = LOCK_NAME, *, ends_at: float = math.inf
+    ) -> Iterator[Callable[[], bool]]:
         """Hold the folder's one lock (or another of that name), creating the folder if need be.
 
         Yields whether the lock's file is still in its place.
 
         Raises:
-            LockBusyError: it stayed busy for `timeout` seconds.
+            LockBusyError: it stayed busy for `timeout` seconds, or until `ends_at`, a
+                `time.monotonic()`.
             StorageError: the folder or the lock cannot be made.
 
         """
@@ -154,12 +166,13 @@ class TokenStore:
 
         folder = self._make()
         path = os.path.join(self.folder, name)
+        began = time.monotonic()
+        timeout = min(timeout, max(ends_at - began, 0.0))
         # In place of flock filelock would make do with the file's existence: such a lock survives
         # its holder, and a run with the other kind knows nothing of it.
         lock = FileLock(
             path, mode=0o600, timeout=timeout, thread_local=False, fallback_to_soft=False
         )
-        began = time.monotonic()
         with contextlib.ExitStack() as held:
             try:
                 made = folder.ensure_file(name)
@@ -167,7 +180,10 @@ class TokenStore:
                 held.callback(lock.release)
                 if name == LOCK_NAME:
                     _lock_folder(folder, held, began + timeout)
-                _log_wait(path, time.monotonic() - began)
+                if (waited := time.monotonic() - began) > _LONG_WAIT:
+                    import logging  # filelock has loaded it
+
+                    logging.getLogger(__name__).debug("waited %.1f s for %s", waited, path)
                 self._check_place(folder)
             except Timeout:
                 raise LockBusyError(
@@ -295,13 +311,8 @@ def parse_record(document: dict[str, Any], boot: Boot | None = None) -> TokenRec
     """What a token file's content says of its token, on this machine as it runs now."""
     try:
         return _record(document, boot or this_boot())
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        OSError,
-    ):  # OSError: Windows, before 1970
+    # OSError: Windows, before 1970
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
         return UNREADABLE
 
 
@@ -361,10 +372,3 @@ def _lock_folder(folder: Folder, held: contextlib.ExitStack, ends_at: float) -> 
                 f"another run uses {folder.path}, and its lock file was deleted", hint=_BUSY_HINT
             )
         time.sleep(_POLL)
-
-
-def _log_wait(path: str, seconds: float) -> None:
-    import logging  # filelock has loaded it
-
-    if seconds > _LONG_WAIT:
-        logging.getLogger(__name__).debug("waited %.1f s for %s", seconds, path)

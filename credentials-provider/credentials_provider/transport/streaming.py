@@ -103,11 +103,10 @@ class Stream:
         try:
             while chunk := self._response.read1(CHUNK, decode_content=True):
                 yield chunk
-            self._response.release_conn()
         except _ERRORS as error:
             raise BrokenStreamError(trouble_of(error)) from None
         finally:
-            self._response.close()  # without effect on a connection that went back to the pool
+            self._response.close()  # no effect on a connection whose answer was read whole
 
     def read(self, most: int | None = None) -> bytearray:
         """The whole body, or its first `most` bytes.
