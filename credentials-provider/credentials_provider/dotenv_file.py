@@ -34,12 +34,11 @@ def parsed(path: str, text: str) -> tuple[dict[str, str], tuple[str, ...], dict[
     values, bindings = _values(text), list(parse_stream(io.StringIO(text)))
     bad = ", ".join(str(each.original.line) for each in bindings if each.error)
     warnings = (f"{path}: line {bad} is ignored: write NAME=value",) if bad else ()
-    last = {each.key: each for each in bindings if each.key and each.value is not None}
-    changes = {name: _change(binding, values.get(name)) for name, binding in last.items()}
+    last = {each.key: each for each in bindings if each.key}
     notes = {
-        name: f"{path}: line {_line(last[name])}: {name} {change}"
-        for name, change in changes.items()
-        if change is not None
+        name: f"{path}: line {_line(binding)}: {name} {change}"
+        for name, binding in last.items()
+        if (change := _change(binding, values.get(name)))
     }
     return {name: value for name, value in values.items() if value is not None}, warnings, notes
 
@@ -56,7 +55,7 @@ def _line(binding: Binding) -> int:
 
 def _change(binding: Binding, value: str | None) -> str | None:
     read = binding.value or ""
-    if value != read:
+    if value is not None and value != read:
         names = ", ".join(f"${{{name}}}" for name in _REFERENCE.findall(read))
         return (
             f"holds {names or '${…}'}, which is replaced by the value of that variable, or by "

@@ -161,7 +161,7 @@ def append(text: str, content: Any) -> str:
     member = next(document.children(first), None)
     within = text[first.begin + 1 : member.begin] if member else newline
     if "\n" in within:
-        unit = within.rpartition("\n")[2].removeprefix(outer) or _INDENTATION
+        unit = within.rpartition("\n")[2].removeprefix(outer)
         shown = _rendered(text, content, outer, unit)
     else:
         shown = json.dumps(content, ensure_ascii=False)

@@ -39,7 +39,7 @@ class Entry:
         self.name = name
         self.fields = fields
         self.fingerprint = fingerprint
-        # Nothing about it needs a second look once its fingerprint is known.
+        # It is valid, and there is nothing to warn of in it.
         self.obvious = obvious
         self.problems = problems
         self.is_object = is_object  # a JSON object, and nothing else

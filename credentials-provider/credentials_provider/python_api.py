@@ -14,7 +14,7 @@ from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.model import Observer, RunOptions
 from credentials_provider.permissions import TRUST_VARIABLE, trust_owner
-from credentials_provider.run.access import audit_for, only_name
+from credentials_provider.run.access import audit_for, only_name, resource_of
 from credentials_provider.run.source import TokenSource
 from credentials_provider.settings import CLOUDS, Flags, load_settings
 
@@ -31,7 +31,6 @@ _log = logging.getLogger("credentials_provider")
 _MIN_TTL = 300.0  # seconds
 _DEADLINE = 30.0  # seconds for a renewal in all
 _UNAUTHORIZED = 401
-_DEFAULT = "/.default"
 
 
 class _AzureToken:
@@ -104,7 +103,7 @@ class Credential:
         settings = load_settings(flags, os.environ, "")
         file = read_entries(settings)
         self.identity_name = identity_name or only_name(file.entries, file.path)
-        (entry,) = select(file.entries, (self.identity_name,), file.path)
+        entry, *_ = select(file.entries, (self.identity_name,), file.path)
         self._scope = str(entry.fields.get("scope"))
         self._header = header_name
         options = RunOptions(settings, deadline=_DEADLINE, lock_timeout=_DEADLINE)
@@ -153,7 +152,7 @@ class Credential:
 
     def _azure_token(self, scopes: tuple[str, ...], claims: str | None) -> _AzureToken:
         for scope in scopes:
-            if _resource(scope) != _resource(self._scope):
+            if resource_of(scope) != resource_of(self._scope):
                 raise ConfigurationError(
                     f"{self.identity_name} has tokens for {self._scope}, not for {scope[:200]}",
                     hint="Add an identity with that scope.",
@@ -285,10 +284,6 @@ def _refused(request: Any, response: Any) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _resource(scope: str) -> str:
-    return scope.removesuffix(_DEFAULT).rstrip("/").lower()
 
 
 def _origin(url: str, base: str = "") -> tuple[str, str | None, int | None]:

@@ -221,3 +221,59 @@ def test_a_key_goes_into_an_object_alone() -> None:
 def test_a_key_that_stands_twice_is_removed_with_its_own_comma() -> None:
     """The last of the two, which is the one that counts for most readers."""
     assert json_text.remove('{"a": 1, "b": 2, "a": 3}', ("a",)) == '{"a": 1, "b": 2}'
+
+
+def test_null_is_an_object_that_is_yet_to_be() -> None:
+    """As assistants write it where they have no servers."""
+    text = json_text.put('{"mcpServers": null, "x": 1}\n', ("mcpServers", "one"), {"b": 1})
+    assert json_text.parse(text) == {"mcpServers": {"one": {"b": 1}}, "x": 1}
+
+
+def test_what_is_there_already_stays_as_it_was_written() -> None:
+    """To the letter."""
+    text = '{"a":[ 1,2 ], "b": 1.0}'
+    assert json_text.put(text, ("a",), [1, 2]) == text
+    assert json_text.put(text, ("b",), 1) == text
+
+
+def test_an_element_is_added_in_the_layout_of_the_last_two() -> None:
+    """The first one can stand beside the bracket."""
+    text = '[{"a": 1},\n  {"b": 2}]\n'
+    assert json_text.append(text, {"c": 3}) == '[{"a": 1},\n  {"b": 2},\n  {"c": 3}]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "left"),
+    [
+        ('{\r\n  "a": 1,\r\n  "b": 2\r\n}', "b", '{\r\n  "a": 1\r\n}'),
+        ('{\r\n  "a": 1,\r\n  "b": 2\r\n}', "a", '{\r\n  "b": 2\r\n}'),
+        ('{\n  "a": 1\n}\n', "a", "{}\n"),
+        ('{"x": {\n    "a": 1,\n  }\n}', "x", "{}"),
+    ],
+)
+def test_a_removed_member_leaves_no_line_behind(text: str, key: str, left: str) -> None:
+    """Nor half of a line's end."""
+    assert json_text.remove(text, (key,)) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "content", "expected"),
+    [
+        ('{"a": {}}', ("a",), {"b": 1}, '{"a": {\n  "b": 1\n}}'),
+        ('{"a": {"b": 1}}', ("a",), {"c": 2}, '{"a": {"c": 2}}'),
+        ('{\n "a": {\n  "b": 1\n }\n}', ("a",), {"c": 2}, '{\n "a": {\n  "c": 2\n }\n}'),
+        ('{"a": 1,}', ("b",), 2, '{"a": 1, "b": 2}'),
+        ('{\n    "a": {}\n}', ("a", "b"), 1, '{\n    "a": {\n        "b": 1\n    }\n}'),
+    ],
+)
+def test_a_value_is_written_in_the_layout_around_it(
+    text: str, path: tuple[str, ...], content: object, expected: str
+) -> None:
+    """On one line where the old value was, else indented as the rest."""
+    assert json_text.put(text, path, content) == expected
+
+
+def test_a_text_of_comments_alone_is_empty() -> None:
+    """Whatever its comments hold."""
+    assert json_text.is_empty("// {}\n/* x\n*/ \n")
+    assert not json_text.is_empty("// x\n{}")

@@ -147,11 +147,13 @@ def test_what_is_no_proxys_address_is_refused(value: str, problem: str) -> None:
         assert "proxy:3128" not in told
 
 
-def test_a_web_servers_request_names_no_proxy() -> None:
-    """HTTP_PROXY may be its header `Proxy` (CVE-2016-1000110)."""
-    environment = {"HTTP_PROXY": "http://evil:1", "REQUEST_METHOD": "GET"}
-    assert proxy_for("http://registry.example.com", environment) is None
-    assert proxy_for("http://registry.example.com", {"HTTP_PROXY": "http://good:1"}) is not None
+def test_http_proxy_counts_for_nothing() -> None:
+    """It may be a web request's header `Proxy` (CVE-2016-1000110), and plain HTTP takes none."""
+    for name in ("HTTP_PROXY", "http_proxy"):
+        for url in (URL, "http://registry.example.com"):
+            assert proxy_for(url, {name: "http://evil:1", "REQUEST_METHOD": "GET"}) is None
+            assert proxy_for(url, {name: "http://evil:1"}) is None
+    assert proxy_for("http://registry.example.com", {"ALL_PROXY": "http://proxy:1"}) is None
 
 
 @given(st.text(), st.text(max_size=40))

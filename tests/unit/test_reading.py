@@ -18,7 +18,7 @@ from credentials_provider.identities.problems import Model
 from credentials_provider.identities.reading import make_entry, read_entries
 from credentials_provider.identities.rules import is_placeholder
 from credentials_provider.identities.validation import validate, validate_each
-from credentials_provider.settings import CLOUDS
+from credentials_provider.settings import CLOUDS, Flags, load_settings
 from unit.making import CLIENT, GATEWAY, SECRET, TENANT, Project, sample_fields
 
 if TYPE_CHECKING:
@@ -211,6 +211,22 @@ def test_a_file_that_was_named_must_be_there_whatever_the_environment_says(
         read_entries(settings)
 
 
+def test_where_the_files_of_version_1_lie_is_the_hint_for_a_default_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a path that was typed, nothing of the working directory counts."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("")
+    home = {"CREDENTIALS_PROVIDER_HOME": str(tmp_path / "home")}
+    for flags, words in (
+        (Flags(), "is not read"),
+        (Flags(identities_file=str(tmp_path / "mine.json")), "identities init"),
+    ):
+        with pytest.raises(ConfigurationError, match="there is no identities file") as error:
+            read_entries(load_settings(flags, home, ""))
+        assert words in str(error.value.hint)
+
+
 def test_a_folder_in_place_of_the_file_is_told(project: Project, tmp_path: Path) -> None:
     """And so is a file in place of its folder."""
     with pytest.raises(ConfigurationError, match="cannot be read"):
@@ -294,6 +310,36 @@ def test_an_obvious_entry_is_valid(
 def test_an_ordinary_entry_is_obvious(project: Project, changes: dict[str, Any]) -> None:
     """Else every run would pay for its validation."""
     assert make_entry(1, sample_fields(**changes), project.settings()).obvious
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [sample_fields("ci"), sample_fields("CI")],
+        [sample_fields("entra-identities")],
+        [sample_fields(login_base_url="https://login.example")],
+        [sample_fields(sinks=[{"path": "x"}]), sample_fields("other", sinks=[{"path": "x"}])],
+        [sample_fields(owner="me")],
+        [sample_fields(tenant_id=...)],
+        [sample_fields(client_secret_env="SECRET")],
+        [sample_fields(scope="api://x")],
+        ["ci"],
+    ],
+)
+def test_an_entry_with_anything_to_say_of_it_is_not_obvious(
+    project: Project, entries: list[object]
+) -> None:
+    """Be it a mistake of its place in the file, or a warning: a run has to look closer."""
+    project.content(json.dumps(entries))
+    file = read_entries(project.settings())
+    assert not any(entry.obvious for entry in file.entries)
+
+
+def test_a_field_that_stands_twice_is_not_obvious(project: Project) -> None:
+    """JSON takes the last one, the author perhaps meant the first."""
+    twice = json.dumps(sample_fields()).replace('"scope"', '"scope": "api://x/.default", "scope"')
+    project.content(f"[{twice}]")
+    assert not read_entries(project.settings()).obvious
 
 
 @pytest.mark.parametrize(

@@ -520,6 +520,8 @@ def test_no_value_that_holds_a_secret_is_a_tuple(tmp_path: Path) -> None:
         ('export ENTRA_CLIENT_SECRET="abc" # mine', "abc", None),
         ("ENTRA_CLIENT_SECRET=  abc  ", "abc", None),
         ("SOMEBODY_ELSES=abc${NOPE}def", None, None),
+        ("ENTRA_CLIENT_SECRET=abc\nENTRA_CLIENT_SECRET", None, None),
+        ("ENTRA_CLIENT_SECRET", None, None),
     ],
 )
 def test_a_value_that_is_read_otherwise_than_written_is_told(

@@ -167,8 +167,9 @@ def test_pruning_refuses_while_the_identities_file_has_mistakes(project: Project
 def test_the_outage_budget_names_the_first_to_go_and_the_tries_until_then(
     project: Project,
 ) -> None:
-    project.identities("late", "soon", "dead")
+    project.identities("late", "soon", "dead", "expired")
     project.token("late", issued_at=NOW - 60)
+    project.token("expired", issued_at=NOW - LIFE)
     project.token("soon", issued_at=NOW - 60, life=1800, refresh_at=NOW + 1740 - 1290)
     outage = status(project).outage
     assert outage is not None
@@ -195,7 +196,8 @@ def test_tries_are_counted_with_the_timers_jitter(
 
 
 def test_a_lead_shorter_than_two_intervals_and_the_jitter_is_warned_of(project: Project) -> None:
-    project.identities("fits", "tight")
+    project.identities("fits", "tight", "foreign")
+    project.token("foreign", refresh_at=NOW - 60 + LIFE - 629, definition=...)
     project.token("fits", refresh_at=NOW - 60 + LIFE - 630)
     project.token("tight", refresh_at=NOW - 60 + LIFE - 629)
     assert status(project).too_late_for_timer == ["tight"]

@@ -167,6 +167,20 @@ def test_what_cannot_be_used_is_refused_at_once(
             make(**wrong)
 
 
+def test_two_entries_of_a_name_are_a_mistake_that_is_told(
+    app: App, project: Project, run: Command, make: Callable[..., Credential]
+) -> None:
+    """Also where the token is written nowhere."""
+    project.write(project.entries() * 2)
+    with pytest.raises(CredentialsProviderError, match="mistake") as error:
+        make(app.name).token()
+    assert any("the same name" in str(each) for each in getattr(error.value, "problems", ()))
+    for words in ((), ("--no-store",)):
+        ran = run("token", *words, app.name)
+        assert (ran.code, "the same name" in ran.stderr) == (2, True), ran.stderr
+    assert minted(project) == 0
+
+
 # requests
 
 

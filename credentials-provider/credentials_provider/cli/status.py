@@ -64,10 +64,7 @@ _REST_SHARE = 19  # times as long as a look takes: a twentieth of the time is sp
 @click.option("--prune", "prunes", is_flag=True, help="Remove tokens whose identity is gone.")
 @click.option("-y", "--yes", is_flag=True, help="With --prune: do not ask.")
 @click.option(
-    "--interval",
-    type=DURATION,
-    default="5m",
-    help="Time between the runs of your timer.",
+    "--interval", type=DURATION, default="5m", help="Time between the runs of your timer."
 )
 @settings_options
 @click.pass_obj

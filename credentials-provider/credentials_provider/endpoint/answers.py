@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError
 from credentials_provider.identities.reading import read_entries, select
+from credentials_provider.run.access import resource_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -136,10 +137,10 @@ class Answers:
         elif len(entries) != 1:
             return refusal(400, f"{len(entries)} identities are served: client_id must name one")
         of_resource = [
-            each for each in entries if _resource(_text(each, "scope")) == _resource(resource)
+            each for each in entries if resource_of(_text(each, "scope")) == resource_of(resource)
         ]
         if len(of_resource) != 1:
-            scopes = ", ".join(sorted(_resource(_text(each, "scope")) for each in entries))
+            scopes = ", ".join(sorted(resource_of(_text(each, "scope")) for each in entries))
             return refusal(400, f"resource must be that of the identity: {scopes}")
         forced = query.get("bypass_cache", "").lower() == "true"
         return Query(of_resource[0], resource, forced, query.get("token_sha256_to_refresh", ""))
@@ -197,10 +198,6 @@ def _refused(access: ValidToken, query: Query) -> bool:
     return (
         bool(query.refused) and sha256(access.token.encode()).hexdigest() == query.refused.lower()
     )
-
-
-def _resource(scope: str) -> str:
-    return scope.lower().removesuffix("/.default").rstrip("/")
 
 
 def _text(entry: Entry, name: str) -> str:

@@ -12,6 +12,7 @@ import socket
 import stat
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -163,27 +164,17 @@ class _Connection(asyncio.Protocol):
 
     def _in_thread(self, make: Callable[[], Answer]) -> asyncio.Future[Answer]:
         """An answer from a thread that holds up no end, as those of an executor would."""
-        found: asyncio.Future[Answer] = self._loop.create_future()
-
-        def done(answer: Answer | Exception) -> None:
-            if found.done():
-                return
-            if isinstance(answer, Answer):
-                found.set_result(answer)
-            else:
-                found.set_exception(answer)
+        found: Future[Answer] = Future()
+        found.set_running_or_notify_cancel()  # who no longer waits for it cannot cancel it
 
         def work() -> None:
-            answer: Answer | Exception
             try:
-                answer = make()
+                found.set_result(make())
             except Exception as error:  # noqa: BLE001  raised where it is waited for
-                answer = error
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                self._loop.call_soon_threadsafe(done, answer)
+                found.set_exception(error)
 
         threading.Thread(target=work, daemon=True).start()
-        return found
+        return asyncio.wrap_future(found, loop=self._loop)
 
     def close(self) -> None:
         """End at once."""

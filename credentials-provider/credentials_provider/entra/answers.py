@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.entra import explanations
@@ -144,15 +145,12 @@ def explain(trouble: Trouble, host: str, peer: str = explanations.LOGIN_HOST) ->
         transient = True
     if trouble.out_of_time and trouble.kind != "untrusted":
         cause += "; another try would have passed the run's deadline"
-    return Failure(
-        trouble.kind,
-        cause,
-        cure,
-        error=refused.error if refused else None,
-        aadsts=refused.aadsts if refused else None,
+    return replace(
+        refused or Failure(trouble.kind, cause, cure),
+        kind=trouble.kind,
+        message=cause,
+        remedy=cure,
         transient=transient,
-        trace_id=refused.trace_id if refused else None,
-        correlation_id=refused.correlation_id if refused else None,
         clock_skew=trouble.answer.clock_skew if trouble.answer else None,
     )
 

@@ -307,10 +307,7 @@ def identity_of_options(settings: Settings) -> IdentitiesFile:
 
 _PARTS = 3  # tenant, client, credential
 # The variable of a job that may have a token of its platform.
-_JOBS = {
-    "github": "ACTIONS_ID_TOKEN_REQUEST_URL",
-    "azure-pipelines": "SYSTEM_OIDCREQUESTURI",
-}
+_JOBS = {"github": "ACTIONS_ID_TOKEN_REQUEST_URL", "azure-pipelines": "SYSTEM_OIDCREQUESTURI"}
 
 
 def _missing(settings: Settings) -> list[str]:

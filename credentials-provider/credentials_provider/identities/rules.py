@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import date
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.settings import CLOUDS
@@ -160,6 +161,7 @@ def _plain(value: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=16)  # of many identities' tenants and scopes, most are the same
 def tenant_id(value: str) -> str | None:
     """One tenant, by its GUID or domain; it becomes a part of a URL."""
     if problem := _plain(value):
@@ -180,6 +182,7 @@ def client_id(value: str) -> str | None:
     return "must be an application (client) ID (App registrations, Overview)"
 
 
+@lru_cache(maxsize=16)
 def scope(value: str) -> str | None:
     """One resource, by its Application ID URI."""
     if len(value.split()) > 1:

@@ -99,8 +99,7 @@ def get_token(
     if not options.force:
         file = read_entries(options.settings)
         entry = next((each for each in file.entries if each.name == name), None)
-        found = _read(store, name) if entry is not None else None
-        if entry is not None and found is not None:
+        if entry is not None and (found := _read(store, name)):
             document, record = found
             (item,) = make_plan([entry], {name: record}, now(), lead=lead)
             if entry.obvious and not item.due:
@@ -132,7 +131,7 @@ def mint_token(
     from credentials_provider.identities.validation import validate  # to mint only
     from credentials_provider.minting import Minted
 
-    (entry,) = select(file.entries, (name,), file.path)
+    entry, *_ = select(file.entries, (name,), file.path)  # two of a name have mistakes
     identities, warnings = validate(file._replace(entries=[entry]))
     minter = batch.entra_minter(options, identities, time.monotonic() + options.deadline)
     try:
@@ -181,6 +180,11 @@ def only_name(entries: Sequence[Entry], path: str) -> str:
         f"{path} has {len(entries)} identities: name one",
         problems=[Problem("is one of them", each.index, each.name[:64]) for each in entries[:10]],
     )
+
+
+def resource_of(scope: str) -> str:
+    """What a scope is for, to compare: case, `/.default` and a slash at its end do not count."""
+    return scope.lower().removesuffix("/.default").rstrip("/")
 
 
 def _read(store: TokenStore, name: str) -> tuple[dict[str, Any], TokenRecord] | None:

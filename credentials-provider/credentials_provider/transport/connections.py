@@ -158,13 +158,13 @@ class Connections:
 def make_pool(
     url: str, tls: ssl.SSLContext | None, connections: int, *, direct: bool = False
 ) -> urllib3.PoolManager:
-    """A pool, through the proxy for this URL; plain HTTP never leaves for one.
+    """A pool, through the proxy for this URL.
 
     Raises:
         ProxySettingError: no proxy can be used by that setting.
 
     """
-    proxy = None if direct or urlsplit(url).scheme == "http" else proxy_for(url)
+    proxy = None if direct else proxy_for(url)
     if proxy is None:
         pool = urllib3.PoolManager(maxsize=connections, ssl_context=tls)
     else:

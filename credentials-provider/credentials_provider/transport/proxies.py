@@ -21,7 +21,7 @@ from credentials_provider.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
 _SYSTEM = "the system's proxy settings"
 
@@ -83,19 +83,18 @@ class Proxy:
 
 
 def proxy_for(url: str, environment: Mapping[str, str] = os.environ) -> Proxy | None:
-    """The proxy for a URL, None where it is reached directly.
+    """The proxy for a URL, None where it is reached directly, as plain HTTP always is.
 
     Raises:
         ProxySettingError: the setting names no proxy that can be used.
 
     """
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
-    where, value = _setting(parts.scheme, environment)
-    if not value or is_loopback(host) or is_direct(host, port, environment):
+    host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS["https"]
+    where, value = _setting(environment)
+    if not value or parts.scheme != "https" or is_loopback(host):
         return None
-    return _checked(where, value)
+    return None if is_direct(host, port, environment) else _checked(where, value)
 
 
 def is_direct(host: str, port: int, environment: Mapping[str, str] = os.environ) -> bool:
@@ -117,18 +116,13 @@ def is_loopback(host: str) -> bool:
     return address is not None and address.is_loopback
 
 
-def _setting(scheme: str, environment: Mapping[str, str]) -> tuple[str, str]:
+def _setting(environment: Mapping[str, str]) -> tuple[str, str]:
     """The name and the value of what names the proxy; small letters win, as in curl."""
-    for kind in (scheme, "all"):
-        names = [f"{kind}_proxy"]
-        # HTTP_PROXY may come from a request's header where a web server runs this (httpoxy).
-        if kind != "http" or "REQUEST_METHOD" not in environment:
-            names.append(f"{kind}_proxy".upper())
-        for name in names:
-            if name in environment:
-                return name, environment[name].strip()
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        if name in environment:
+            return name, environment[name].strip()
     found = urllib.request.getproxies() if environment is os.environ else {}
-    return _SYSTEM, found.get(scheme) or found.get("all") or ""
+    return _SYSTEM, found.get("https") or found.get("all") or ""
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
@@ -168,11 +162,11 @@ def _in_range(address: ipaddress.IPv4Address | ipaddress.IPv6Address, name: str)
 def _checked(where: str, value: str) -> Proxy:
     address = value if "://" in value else f"http://{value}"
     scheme = address.partition("://")[0].lower()
-    if scheme not in DEFAULT_PORTS:
+    if scheme not in _DEFAULT_PORTS:
         raise ProxySettingError(where, "proxy_scheme")
     try:
         parts = urlsplit(address)
-        host, port = parts.hostname or "", parts.port or DEFAULT_PORTS[scheme]
+        host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[scheme]
     except ValueError:  # no number where the port is
         raise ProxySettingError(where, "proxy_url") from None
     rest = parts.path.strip("/") or parts.query or parts.fragment
