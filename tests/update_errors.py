@@ -242,7 +242,7 @@ def document() -> str:
         "By the HTTP status of the cluster's API; 409, 429 and 5xx count as busy.",
         _pairs("HTTP", cluster.REFUSALS),
         "## The MCP server behind the bridge",
-        "By HTTP status; each begins with the server's name, and ends with its own reason if it gives one.",
+        "By HTTP status. Each begins with the server's name, and ends with its reason, if any.",
         _diagnoses("HTTP", explanations.rows("mcp_server")),
         "## In an entry of the identities file",
         (
