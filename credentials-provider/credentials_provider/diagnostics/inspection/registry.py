@@ -122,7 +122,8 @@ def _issuer_cure(tenant: str, validator: Validator) -> str:
     """Which setting to change; the registry compares it letter by letter with the token."""
     written, base = validator.tenant_id or "", validator.login_base_url
     if not is_guid(written):
-        return f"ENTRA_TENANT_ID is not a GUID. The registry needs it: set it to {shown(tenant)}."
+        guid = tenant if is_guid(tenant) else "the one in Microsoft Entra ID > Overview"
+        return f"ENTRA_TENANT_ID is not a GUID. The registry needs it: set it to {guid}."
     if written.lower() == tenant != written:
         return f"Write ENTRA_TENANT_ID in small letters: {tenant}."
     if base.endswith("/"):
