@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
+import sys
 
 
 def main(args: list[str] | None = None, root: str = "", *, script: bool = False) -> None:
@@ -15,7 +17,31 @@ def main(args: list[str] | None = None, root: str = "", *, script: bool = False)
     gc.set_threshold(10_000, 5, 2)
     from credentials_provider.cli import main as run  # only now
 
-    run(args, root, script=script)
+    try:
+        run(args, root, script=script)
+    except SystemExit as end:
+        _leave_threads(end.code)
+        raise
+
+
+def _leave_threads(code: str | int | None) -> None:
+    """End the process here if a daemon thread is left.
+
+    Python's own end lets OpenSSL clear itself away; a thread that is at work in it would crash the
+    process then (exit code 139). Other threads write files, and are waited for.
+    """
+    threading = sys.modules.get("threading")
+    if threading is None or not any(each.daemon for each in threading.enumerate()):
+        return
+    import contextlib  # only now
+
+    for each in threading.enumerate():
+        if not each.daemon and each is not threading.main_thread():
+            each.join()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 1)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from credentials_provider.errors import StorageError, printable
 from credentials_provider.permissions import (
-    MAXIMUM_SIZE,
     Content,
     check_links,
     check_owner,
@@ -117,9 +116,7 @@ class Folder:
             descriptor = open_to_read(self._at(name), _NOFOLLOW, self._descriptor)
         except FileNotFoundError:
             return None
-        return read_descriptor(
-            descriptor, os.path.join(self.path, name), maximum=MAXIMUM_SIZE, owned=True
-        )
+        return read_descriptor(descriptor, os.path.join(self.path, name))
 
     def write(
         self, name: str, text: str, mode: int = 0o600, owner: tuple[int, int] | None = None

@@ -246,7 +246,9 @@ def open_to_read(path: str, flags: int = 0, dir_fd: int | None = None) -> int:
     return os.open(path, flags | getattr(os, "O_BINARY", 0), dir_fd=dir_fd)
 
 
-def read_descriptor(descriptor: int, shown: str, *, maximum: int, owned: bool) -> Content:
+def read_descriptor(
+    descriptor: int, shown: str, *, maximum: int = MAXIMUM_SIZE, owned: bool = True
+) -> Content:
     """As `read_file`, for an open descriptor, which is closed.
 
     Raises:

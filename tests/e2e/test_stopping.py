@@ -43,6 +43,19 @@ def test_a_signal_in_the_first_moments_brings_no_traceback(
         assert ran.code in {0, 130, 143, -number, -signal.SIGTERM}
 
 
+def test_a_thread_that_is_left_behind_crashes_no_end(run: Command) -> None:
+    """At a process's end OpenSSL clears itself away, also under a thread that is at work in it."""
+    left_behind = (
+        "import ssl, sys, threading, time; from credentials_provider.__main__ import main\n"
+        "def work():\n    while True: ssl.create_default_context()\n"
+        "threading.Thread(target=work, daemon=True).start(); time.sleep(0.05); main(['--version'])"
+    )
+    for _ in range(12):
+        ran = wait(run.start_line([sys.executable, "-c", left_behind]))
+        assert (ran.code, ran.stderr) == (0, "")
+        assert ran.stdout.startswith("credentials-provider")
+
+
 def _hanging(project: Project, idp: Emulator, count: int = 4) -> list[App]:
     """Identities of which the first one's request hangs."""
     many = apps(count)

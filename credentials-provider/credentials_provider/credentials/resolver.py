@@ -257,10 +257,10 @@ class Resolver:
     def _certificate(self, field: str, place: str, identity: Identity) -> Credential:
         path = self._path(place, field)
         content, warnings = _read(path, field, strict=False)
-        if not identity.certificate_key_file or _KEY in content:
-            content, warnings = _read(path, field, strict=self._strict)
-        else:
+        if identity.certificate_key_file and _KEY not in content:
             warnings = ()  # a certificate without its key is not secret
+        elif self._strict:
+            content, warnings = _read(path, field, strict=True)
         what = f"{path} ({field})"
         if identity.certificate_key_file:
             theirs = self._path(identity.certificate_key_file, "certificate_key_file")

@@ -82,27 +82,23 @@ class _HttpClient:
         self._about = f"{identity.identity_name} ({credential.field})"
         secret = credential.for_msal
         self._secrets = [secret] if isinstance(secret, str) else []
-        self._authority = authority
+        self._discovery = f"{authority}/v2.0/.well-known/openid-configuration"
+        self._endpoints = {
+            "issuer": f"{authority}/v2.0",
+            "authorization_endpoint": f"{authority}/oauth2/v2.0/authorize",
+            "token_endpoint": f"{authority}/oauth2/v2.0/token",
+        }
         self._tenant = identity.tenant_id
         self.host = urlsplit(authority).netloc
         self.answer: Answer | None = None
         self.token_response: dict[str, Any] = {}
         self.attempts = 0
 
-    @property
-    def token_endpoint(self) -> str:
-        return f"{self._authority}/oauth2/v2.0/token"
-
     def get(self, url: str, **_: object) -> Response:
         """The discovery document, which follows from the authority; nothing else is asked for."""
-        if url != f"{self._authority}/v2.0/.well-known/openid-configuration":
+        if url != self._discovery:
             raise AssertionError("msal asked for an endpoint that this program does not use")
-        document = {
-            "issuer": f"{self._authority}/v2.0",
-            "authorization_endpoint": f"{self._authority}/oauth2/v2.0/authorize",
-            "token_endpoint": self.token_endpoint,
-        }
-        return Response(document)
+        return Response(self._endpoints)
 
     def post(
         self,
@@ -113,7 +109,7 @@ class _HttpClient:
         params: Mapping[str, str] | None = None,
     ) -> Response:
         """The token request; raises `GivenUpError` for an answer that msal cannot handle."""
-        if url != self.token_endpoint or params:
+        if url != self._endpoints["token_endpoint"] or params:
             raise AssertionError("msal asked for an endpoint that this program does not use")
         form = {"Content-Type": "application/x-www-form-urlencoded", "Accept-Encoding": "identity"}
         reply = self._transport.send(

@@ -36,6 +36,19 @@ IDLE_CONNECTIONS = 16
 # that meets the close may not be repeated, so it takes a connection that is younger.
 LONGEST_IDLE = 4.0  # seconds
 ASLEEP = 5.0  # seconds by which the two clocks part where a machine slept
+# So that a connection whose other side went away without a word is noticed in a minute.
+_KEEP_ALIVE = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (
+            *(("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)),  # seconds
+            ("TCP_USER_TIMEOUT", 30_000),  # milliseconds
+        )
+        if hasattr(socket, name)
+    ),
+]
 _ERRORS = (exceptions.HTTPError, OSError, ValueError, AttributeError)
 
 
@@ -146,16 +159,12 @@ class Channel:
 
     def __init__(self, url: str, ca_bundle: str | None) -> None:
         self._url = url
-        self._tls = None if urlsplit(url).scheme == "http" else tls_context(ca_bundle)
+        tls = None if urlsplit(url).scheme == "http" else tls_context(ca_bundle)
         self._lock = threading.Lock()
-        self._pool = self._make_pool()
+        self._pool = make_pool(url, tls, IDLE_CONNECTIONS)
+        self._pool.connection_pool_kw["socket_options"] = _KEEP_ALIVE
         self._clocks = time.time() - time.monotonic()
         self._used_at = time.monotonic()
-
-    def _make_pool(self) -> urllib3.PoolManager:
-        pool = make_pool(self._url, self._tls, IDLE_CONNECTIONS)
-        pool.connection_pool_kw["socket_options"] = _KEEP_ALIVE
-        return pool
 
     def open(
         self,
@@ -220,23 +229,3 @@ class Channel:
     def close(self) -> None:
         """Close the connections that are idle."""
         self._pool.clear()
-
-
-def _keep_alive() -> list[tuple[int, int, int]]:
-    """So that a connection whose other side went away without a word is noticed in a minute."""
-    options = [
-        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    ]
-    for name, value in (
-        ("TCP_KEEPIDLE", 20),
-        ("TCP_KEEPINTVL", 10),
-        ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", 30_000),
-    ):
-        if hasattr(socket, name):
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    return options
-
-
-_KEEP_ALIVE = _keep_alive()

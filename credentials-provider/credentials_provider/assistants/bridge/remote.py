@@ -51,14 +51,14 @@ class Remote:
         header: str,
         tokens: Tokens,
         channel: Channel,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep,
     ) -> None:
         self.url = url
         self.header = header
         self.agent = "credentials-provider"
         self._tokens = tokens
         self._channel = channel
-        self._sleep = sleep
+        self.sleep = sleep
         self._has_answered = False
         self._paused_until = float("-inf")
 
@@ -122,7 +122,7 @@ class Remote:
             if pause > 0:
                 if time.monotonic() + pause > end:
                     raise throttled(url, pause)
-                self._sleep(pause)
+                self.sleep(pause)
             result = self._send(send, url)
             wait = self._wait_after(result, wait, once=once, url=url)
             is_late = time.monotonic() + wait > end
@@ -133,7 +133,7 @@ class Remote:
                 return result
             else:
                 result.close()
-            if (handle is not None and handle.ended) or self._sleep(wait):
+            if (handle is not None and handle.ended) or self.sleep(wait):
                 raise broken(url)
             wait = min(2 * wait, LONGEST_BACKOFF)
 
