@@ -241,6 +241,9 @@ def document() -> str:
         "## Kubernetes Secrets",
         "By the HTTP status of the cluster's API; 409, 429 and 5xx count as busy.",
         _pairs("HTTP", cluster.REFUSALS),
+        "## The MCP server behind the bridge",
+        "By HTTP status. Each begins with the server's name, and ends with its reason, if any.",
+        _diagnoses("HTTP", explanations.rows("mcp_server")),
         "## In an entry of the identities file",
         (
             "Each is shown with entry number, identity and field. A mistake costs its own entry; "

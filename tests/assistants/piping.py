@@ -196,7 +196,7 @@ class Line:
             Channel(url, ca_bundle),
             self._ending.wait,
         )
-        self.pump = Pump(remote, Output(write_end), self._ending.wait)
+        self.pump = Pump(remote, Output(write_end))
         self._threads = [
             threading.Thread(target=self._run, daemon=True),
             threading.Thread(target=self._read, daemon=True),

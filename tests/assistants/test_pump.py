@@ -691,7 +691,7 @@ def test_the_pause_before_a_rest_is_the_stream_s_and_ends_with_the_program() -> 
     server = LittleServer(lambda _: iter([event("", id="4", retry="70")]))
     channel = Channel(server.url, None)
     remote = Remote(server.url, "Authorization", cast("Tokens", NoTokens()), channel, sleep)
-    transport = HttpTransport(remote, lambda _: None, sleep)
+    transport = HttpTransport(remote, lambda _: None)
     call = transport.calls.open({"id": 1, "method": "tools/call"}, b"{}")
     assert call is not None
     transport.ask(call)

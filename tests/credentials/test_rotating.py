@@ -16,7 +16,8 @@ from credentials.making import certificate, key_pem, pem
 from credentials_provider.emulator import App, Emulator
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.lifecycle import graph_credentials, journal, rotating
+from credentials_provider.lifecycle import graph_credentials, rotating
+from credentials_provider.lifecycle.journal import ROTATIONS, Journal, Rotation
 from credentials_provider.lifecycle.proving import LifecycleError
 from credentials_provider.lifecycle.rotating import Plan, Step
 from support import Listener, Project, apps, assert_no_secret, entry, renew
@@ -182,9 +183,9 @@ def test_a_new_certificate_that_graph_did_not_list_yet_is_not_removed(rotate: Ro
     """Its key id is then unknown, and it has the name of what a run that ended has left."""
     certified(rotate, "ci")
     rotate()
-    rotation = journal.read(rotate.settings, "ci")
+    rotation = ROTATIONS.read(rotate.settings, "ci")
     assert rotation is not None
-    journal.write(rotate.settings, "ci", replace(rotation, new_key_id=None))
+    ROTATIONS.write(rotate.settings, "ci", replace(rotation, new_key_id=None))
     rotate.later = DAY + 60
     assert rotate().state == "finished"
     assert renew(rotate.project).exit_code == 0
@@ -291,9 +292,9 @@ def test_all_finishes_what_was_begun_for_one_of_those_that_share(
     """Though another of them comes first in the file."""
     rotate.project.write([entry(rotate.app, identity_name=name) for name in ("a", "ci")])
     rotate()
-    rotation = journal.read(rotate.settings, "ci")
+    rotation = ROTATIONS.read(rotate.settings, "ci")
     assert rotation is not None
-    journal.write(rotate.settings, "ci", replace(rotation, remove_at=1.0))
+    ROTATIONS.write(rotate.settings, "ci", replace(rotation, remove_at=1.0))
     ran = tell("rotate", "--all")
     assert (ran.code, ran.stdout) == (0, "ci: the old credential is removed\n"), ran.stderr
 
@@ -352,6 +353,38 @@ def test_an_old_credential_that_an_identity_still_uses_is_not_removed(
         [1, 1] if where == "certificate" else [1, 0]
     )
     assert renew(rotate.project, force=True).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "now", [{"managed_identity": True}, {"certificate_file": "c.pem"}], ids=str
+)
+def test_the_old_secret_is_removed_where_the_identity_has_another_kind_of_credential_by_then(
+    rotate: Rotations, monkeypatch: pytest.MonkeyPatch, now: dict[str, Any]
+) -> None:
+    """Nobody uses it any more; a rotation that has not come so far says what is in its way."""
+    monkeypatch.setattr(rotating, "prove", lambda *_, **__: None)  # there is no such machine here
+    _, admin = apps(2)
+    admin = replace(admin, name="admin", roles=("Application.ReadWrite.OwnedBy",))
+    rotate.project.idp.add_app(admin)
+    mine = pem(certificate())
+    rotate.app = replace(rotate.app, owners=(admin.client_id,), certificates=(mine,))
+    rotate.project.idp.add_app(rotate.app)
+    rotate.project.private(os.path.join(rotate.project.output, "c.pem"), key_pem() + mine)
+    rotate.project.write([entry(rotate.app, identity_name="ci"), entry(admin)])
+    assert rotate(caller="admin").state == "rotated"
+    changed = entry(rotate.app, identity_name="ci", client_secret=None, **now)
+    rotate.project.write([changed, entry(admin)])
+    rotation = ROTATIONS.read(rotate.settings, "ci")
+    assert rotation is not None
+
+    ROTATIONS.write(rotate.settings, "ci", replace(rotation, remove_at=None))
+    with pytest.raises(ConfigurationError, match="another kind of credential"):
+        rotate(caller="admin")
+    ROTATIONS.write(rotate.settings, "ci", rotation)
+    rotate.later = DAY + 60
+    assert rotate(caller="admin").state == "finished"
+    assert [each.name for each in rotate.at_graph().all_passwords] == [rotation.label]
+    assert len(rotate.at_graph().all_keys) == 1
 
 
 def test_another_kind_of_credential_of_the_same_application_is_no_obstacle(
@@ -423,8 +456,8 @@ def test_a_journal_that_nobody_can_read_is_an_error(rotate: Rotations) -> None:
 
 
 STEPS = [
-    (journal, "write"),
-    (journal, "close"),
+    (Journal, "write"),
+    (Journal, "close"),
     (editing, "keep"),
     (editing, "update"),
     (editing, "discard"),
@@ -483,17 +516,17 @@ def test_of_two_secrets_that_were_made_the_one_in_use_stays(
     rotate: Rotations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs that were killed made both, and Graph shows first the one that no file has."""
-    real = journal.write
+    real = Journal.write
 
-    def killed(settings: Settings, name: str, rotation: journal.Rotation) -> None:
+    def killed(kept: Journal[Rotation], settings: Settings, name: str, rotation: Rotation) -> None:
         if rotation.new_key_id:
             raise _KilledError
-        real(settings, name, rotation)
+        real(kept, settings, name, rotation)
 
-    monkeypatch.setattr(journal, "write", killed)
+    monkeypatch.setattr(Journal, "write", killed)
     with pytest.raises(_KilledError):
         rotate()
-    monkeypatch.setattr(journal, "write", real)
+    monkeypatch.setattr(Journal, "write", real)
     app = rotate.at_graph()
     (made,) = app.passwords
     lost = replace(made, key_id="00000000-0000-0000-0000-000000000001", content="lost")

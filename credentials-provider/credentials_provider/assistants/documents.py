@@ -150,14 +150,14 @@ def _toml(text: str, change: Change) -> str:
                     del document[key]
         elif servers is None:
             document[key] = tomlkit.table(is_super_table=True)
-            document[key][name] = _toml_table(entry)
+            document[key][name] = tomlkit.item(dict(entry))
         elif name in servers:
             _update(servers[name], entry)
         elif isinstance(servers, tomlkit.items.InlineTable):
             servers[name] = tomlkit.inline_table()
             servers[name].update(entry)
         else:
-            servers[name] = table = _toml_table(entry)
+            servers[name] = table = tomlkit.item(dict(entry))
             if list(document)[-1] != key:
                 table.add(tomlkit.nl())
     after = tomlkit.dumps(document)
@@ -171,14 +171,6 @@ def _update(table: Any, entry: Mapping[str, Any]) -> None:
     for field, value in entry.items():
         if table.get(field) != value:
             table[field] = value
-
-
-def _toml_table(entry: Mapping[str, Any]) -> Any:
-    import tomlkit
-
-    table = tomlkit.table()
-    table.update(entry)
-    return table
 
 
 def _parse_yaml(text: str) -> Any:

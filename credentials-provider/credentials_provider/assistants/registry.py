@@ -86,8 +86,7 @@ class Registry:
     def is_registry(self) -> bool:
         """Whether an address has a registry's list of servers."""
         answer = self._get("/api/servers", limit=1, include_tools="false")
-        document = _json_object(answer)
-        return document is not None and isinstance(document.get("servers"), list)
+        return isinstance(_json_object(answer).get("servers"), list)
 
     def _listed(self, path: str, key: str, *, needed: bool = False) -> Iterator[dict[str, Any]]:
         """The objects of a list, page by page."""
@@ -95,7 +94,7 @@ class Registry:
         for _ in range(_MOST_PAGES):
             answer = self._get(path, limit=PAGE, offset=offset, include_tools="false")
             document = self._checked(answer) if needed else _json_object(answer)
-            page = document.get(key) if document is not None else None
+            page = document.get(key)
             if not isinstance(page, list):
                 if needed:
                     raise RegistryError(
@@ -106,10 +105,8 @@ class Registry:
                 return
             yield from (each for each in page if isinstance(each, dict))
             offset += len(page)
-            total = document.get("total_count") if document else None
-            more = (
-                offset < total if isinstance(total, int) else document and document.get("has_next")
-            )
+            total = document.get("total_count")
+            more = offset < total if isinstance(total, int) else document.get("has_next")
             if not page or not more:
                 return
 
@@ -136,7 +133,7 @@ class Registry:
         path = quote(str(server["path"]).strip("/"), safe="/")
         settings = server
         if "append_mcp_path" not in server and not path.startswith("virtual/"):
-            settings = _json_object(self._get(f"/api/servers/{path}/connect-config")) or {}
+            settings = _json_object(self._get(f"/api/servers/{path}/connect-config"))
         return f"{self.base}/{path}" + ("" if settings.get("append_mcp_path") is False else "/mcp")
 
     def _check_gateway(self, address: str) -> None:
@@ -158,8 +155,8 @@ class Registry:
         request = HttpRequest("GET", f"{self.base}{path}{asked}", self._headers)
         return self._transport.send(request).result
 
-    def _checked(self, result: Answer | Trouble) -> dict[str, Any] | None:
-        """An answer's JSON object; None where there is none."""
+    def _checked(self, result: Answer | Trouble) -> dict[str, Any]:
+        """An answer's JSON object, as `_json_object` gives it."""
         if not isinstance(result, Answer):
             explained = explanations.explain_trouble(result, self._host, explanations.REGISTRY)
             raise RegistryError(
@@ -180,9 +177,11 @@ class Registry:
         return _json_object(result)
 
 
-def _json_object(answer: Answer | Trouble) -> dict[str, Any] | None:
-    """The JSON object of a successful answer; None where there is none."""
-    return json_object(answer) if isinstance(answer, Answer) and answer.status == _OK else None
+def _json_object(answer: Answer | Trouble) -> dict[str, Any]:
+    """The JSON object of a successful answer; empty where there is none."""
+    if not isinstance(answer, Answer) or answer.status != _OK:
+        return {}
+    return json_object(answer) or {}
 
 
 def _named(servers: list[dict[str, Any]], addresses: list[str]) -> dict[str, str]:

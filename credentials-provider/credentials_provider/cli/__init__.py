@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from credentials_provider import __version__
-from credentials_provider.cli import streams
+from credentials_provider.cli import process
 from credentials_provider.cli.helping import (
     LOG_FORMAT,
     PARSED,
@@ -158,8 +158,7 @@ def main(args: Sequence[str] | None = None, root: str = "", *, script: bool = Fa
     arguments = list(sys.argv[1:] if args is None else args)
     if script:
         arguments = _with_default_command(arguments)
-    _open_closed_streams()
-    streams.install()
+    process.install()
     early = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     if early:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -169,7 +168,7 @@ def main(args: Sequence[str] | None = None, root: str = "", *, script: bool = Fa
         code = answer(group, root)
     else:
         code = _run(arguments, root)
-    if failure := streams.output_failure():
+    if failure := process.output_failure():
         message = f"standard output cannot be written: {failure}"
         if _wants_json_log(arguments):
             _log_event("warning", message)
@@ -189,13 +188,6 @@ def _with_default_command(arguments: list[str]) -> list[str]:
         return ["demo", *arguments[1:]]
     known = (*COMMANDS, "help", "version", "--version")
     return arguments if first in known else ["generate", *arguments]
-
-
-def _open_closed_streams() -> None:
-    """Started without them, as some supervisors do, the streams lead nowhere."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  till the end
 
 
 def colour() -> bool | None:

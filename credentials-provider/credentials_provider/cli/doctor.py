@@ -11,7 +11,7 @@ import click
 
 from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.options import flags_of, identity_names, settings_of, settings_options
-from credentials_provider.cli.signals import stoppable
+from credentials_provider.cli.process import stoppable
 from credentials_provider.cli.table import marked, terminal, wrapped
 from credentials_provider.diagnostics import doctor
 from credentials_provider.diagnostics.doctor.tokens import curl

@@ -14,7 +14,7 @@ import click
 
 from credentials_provider.cli.helping import PROGRAM, Command
 from credentials_provider.cli.options import DURATION, DURATION_OR_NONE, Parsed
-from credentials_provider.cli.signals import stoppable
+from credentials_provider.cli.process import stoppable
 from credentials_provider.credentials.resolver import Resolver
 from credentials_provider.errors import ConfigurationError, StoppedError, StorageError
 from credentials_provider.extras import cure

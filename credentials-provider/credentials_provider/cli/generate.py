@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli import streams
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import JsonLog, is_json, set_shard, show_requests
 from credentials_provider.cli.options import (
@@ -26,7 +25,7 @@ from credentials_provider.cli.options import (
     trust_option,
 )
 from credentials_provider.cli.output import Console, show_report
-from credentials_provider.cli.signals import stoppable
+from credentials_provider.cli.process import limit_writing, stoppable
 from credentials_provider.errors import EXIT_CODES, NoIdentitiesError, UnknownIdentityError
 from credentials_provider.model import RunOptions
 from credentials_provider.policy import parse_lead
@@ -208,10 +207,10 @@ def command(root: str, /, **options: Any) -> int:
     quiet, verbose = options["quiet"], bool(options["verbose"])
     console = JsonLog(quiet=quiet) if is_json() else Console(quiet=quiet, verbose=verbose)
     ends_at = time.monotonic() + run_options.deadline
-    streams.limit(until=ends_at, timeout=_WRITE_TIMEOUT)
+    limit_writing(until=ends_at, timeout=_WRITE_TIMEOUT)
     with stoppable(), contextlib.closing(console):
         report = _run(run_options, console)
-    streams.limit(until=max(ends_at, time.monotonic() + _WRITE_TIMEOUT))
+    limit_writing(until=max(ends_at, time.monotonic() + _WRITE_TIMEOUT))
     if not isinstance(console, Console):
         console.report(report)
         if not options["as_json"]:

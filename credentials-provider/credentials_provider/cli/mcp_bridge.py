@@ -16,7 +16,7 @@ from credentials_provider.cli.options import (
     renewing_options,
     settings_of,
 )
-from credentials_provider.cli.signals import stoppable
+from credentials_provider.cli.process import stoppable
 from credentials_provider.cli.token import check_header_names
 
 if TYPE_CHECKING:

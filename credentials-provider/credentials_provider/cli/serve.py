@@ -18,7 +18,7 @@ from credentials_provider.cli.options import (
     renewing_options,
     settings_of,
 )
-from credentials_provider.cli.signals import stoppable
+from credentials_provider.cli.process import stoppable
 from credentials_provider.endpoint.answers import PATH, Answers
 from credentials_provider.endpoint.server import serving
 from credentials_provider.errors import ConfigurationError, CredentialsProviderError, quoted

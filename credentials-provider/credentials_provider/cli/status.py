@@ -18,7 +18,7 @@ from credentials_provider.cli.options import (
     settings_options,
     utc_option,
 )
-from credentials_provider.cli.signals import stoppable
+from credentials_provider.cli.process import stoppable
 from credentials_provider.cli.status_text import screen_lines, status_lines, warning
 from credentials_provider.cli.table import terminal, wrapped
 from credentials_provider.diagnostics.endings import ending, find_rotations

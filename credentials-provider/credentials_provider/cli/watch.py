@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from credentials_provider.cli import generate, streams
+from credentials_provider.cli import generate
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import JsonLog, event, is_json, log, set_shard, show_requests
 from credentials_provider.cli.options import ADDRESS
 from credentials_provider.cli.output import Console, local_time, show_report
-from credentials_provider.cli.signals import stoppable
+from credentials_provider.cli.process import limit_writing, stoppable
 from credentials_provider.diagnostics.status import read_status
 from credentials_provider.endpoint.answers import Answer
 from credentials_provider.errors import CredentialsProviderError
@@ -85,7 +85,7 @@ def command(root: str, /, **options: Any) -> int:
         show_requests()
     notifier = Notifier(os.environ)
     service = _Service(run_options, options, notifier)
-    streams.limit(timeout=_WRITE_TIMEOUT)
+    limit_writing(timeout=_WRITE_TIMEOUT)
     answers = {"/": service.answer_health, "/metrics": service.answer_metrics}
     with stoppable(), _sighup() as wait, contextlib.ExitStack() as opened:
         if addresses:

@@ -112,10 +112,10 @@ def _rotated_by(settings: Settings, entry: Entry, found: Sequence[Timer]) -> str
 
 
 def _old_until(settings: Settings, entry: Entry) -> float | None:
-    from credentials_provider.lifecycle import journal  # editing
+    from credentials_provider.lifecycle.journal import ROTATIONS  # editing
 
     try:
-        rotation = journal.read(settings, entry.name)
+        rotation = ROTATIONS.read(settings, entry.name)
     except CredentialsProviderError:
         return None  # the next `rotate` says what is wrong with it
     return rotation.remove_at if rotation else None

@@ -34,9 +34,10 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_~."
 
 @dataclass(frozen=True)
 class Federated:
-    """A federated credential of an app: whose tokens it trusts. `public_key` (PEM, RSA) signs them;
-    Entra ID fetches it from the issuer.
-    """  # noqa: D205 - the fields' meaning, all of it
+    """A federated credential of an app: whose tokens it trusts.
+
+    `public_key` (PEM, RSA) verifies them; Entra ID fetches it from the issuer.
+    """
 
     issuer: str
     subject: str

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Service = Callable[["Call"], "Reply | None"]
 """Something else at the same place: an answer, or None where the call is not for it."""
 
+_NO_TENANT = {"common": 9001023, "consumers": 9001023, "organizations": 50059}
 _VERSIONS: tuple[list[str], ...] = ([], ["v2.0"])  # as a part of a path: 1, 2
 _CONFIGURATION = {
     "token_endpoint_auth_methods_supported": [
@@ -80,7 +81,9 @@ class Endpoints:
         request = call.request
         if request.method != "POST":
             raise EntraError(900561)
-        tenant = self._tenant(call)
+        if call.tenant in _NO_TENANT:
+            raise EntraError(_NO_TENANT[call.tenant])
+        tenant = self._directory.tenant_guid(call.tenant)
         _check_grant(request)
         credentials = request.credentials()
         if credentials is None:
@@ -109,13 +112,6 @@ class Endpoints:
             document["refresh_in"] = lifetime // 2
         return call.json(200, document)
 
-    def _tenant(self, call: Call) -> str:
-        if call.tenant in ("common", "consumers"):
-            raise EntraError(9001023)
-        if call.tenant == "organizations":
-            raise EntraError(50059)
-        return self._directory.tenant_guid(call.tenant)
-
     def token(
         self, call: Call, app: App, tenant: str, resource: str, *, acr: str
     ) -> tuple[str, int]:
@@ -136,7 +132,7 @@ class Endpoints:
         return call.json(200, {"keys": [signing_key().jwk(issuer(call.base_url, guid, 2))]})
 
     def _configuration(self, call: Call, tenant: str, part: list[str]) -> Reply:
-        named = tenant not in ("common", "organizations", "consumers")
+        named = tenant not in _NO_TENANT
         guid = self._directory.tenant_guid(tenant) if named else "{tenantid}"
         place = f"{call.base_url}/{guid if named else tenant}"
         oauth2 = "/".join((place, "oauth2", *part))

@@ -38,10 +38,6 @@ if TYPE_CHECKING:
 
     Change = Callable[[Callable[[App], App]], None]
 
-WRITE_ROLES = frozenset({"Application.ReadWrite.All"})
-READ_ROLES = WRITE_ROLES | {"Application.Read.All"}
-OWN_ROLE = "Application.ReadWrite.OwnedBy"
-
 _APPLICATION = re.compile(r"/(?:v1\.0|beta)/applications\(appId='([^']*)'\)(?:/(\w+))?")
 
 
@@ -155,11 +151,11 @@ def _remove_password(call: Call, app: App, change: Change) -> Reply:
 
 def _may(claims: Mapping[str, Any], app: App | None, *, writes: bool) -> bool:
     roles = set(claims.get("roles", ()))
-    if roles & (WRITE_ROLES if writes else READ_ROLES):
+    if "Application.ReadWrite.All" in roles or (not writes and "Application.Read.All" in roles):
         return True
     caller = str(claims.get("azp", claims.get("appid"))).lower()
     owns = app is not None and caller in {each.lower() for each in app.owners}
-    return OWN_ROLE in roles and owns
+    return "Application.ReadWrite.OwnedBy" in roles and owns
 
 
 def _check_policy(app: App, life: float) -> None:

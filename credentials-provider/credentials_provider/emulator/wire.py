@@ -35,9 +35,11 @@ Endpoint = Literal["token", "keys", "discovery"]
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """One request as it arrived. `at` is `time.monotonic()`; `connection` counts from 1; `tenant`
-    is the path's first segment; `client_id` is "" where none was sent. Nothing secret is kept.
-    """  # noqa: D205 - the fields' meaning, all of it
+    """One request as it arrived; nothing secret is kept.
+
+    `tenant` is the path's first segment, `client_id` "" where none was sent, `at` from
+    `time.monotonic()`. `connection` counts from 1.
+    """
 
     method: str
     path: str

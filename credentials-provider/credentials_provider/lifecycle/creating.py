@@ -6,20 +6,18 @@ run that is killed at any point is finished by the next, or that says what is wh
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
-from credentials_provider.identities.fields import SECRETS_FOLDER
 from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import make_entry, read_entries
-from credentials_provider.identities.rules import composed, name_key
+from credentials_provider.identities.rules import name_key
 from credentials_provider.identities.validation import validate_entry
-from credentials_provider.lifecycle import journal
 from credentials_provider.lifecycle.accounts import Account, UncertainError
+from credentials_provider.lifecycle.journal import Journal
 from credentials_provider.lifecycle.proving import LifecycleError
 
 if TYPE_CHECKING:
@@ -29,7 +27,12 @@ if TYPE_CHECKING:
     from credentials_provider.settings import Settings
 
 _NO_CLIENT = "00000000-0000-0000-0000-000000000000"
-_VERSION = "account 1"
+_ACCOUNTS = Journal(
+    Account,
+    "account",
+    "account 1",
+    "It may hold the secret of an account that was made. Look at it, then delete it.",
+)
 
 
 def create(
@@ -60,7 +63,7 @@ def create(
         ConfigurationError: the name is taken, or the entry has mistakes; nothing was asked for.
 
     """
-    begun = _read(settings, name)
+    begun = _ACCOUNTS.read(settings, name)
     entries = read_entries(settings).entries if os.path.exists(settings.identities_file) else []
     entry = next((each for each in entries if name_key(each.name) == name_key(name)), None)
     if entry is not None:
@@ -73,18 +76,37 @@ def create(
     else:
         _check(settings, name, fields)
         if begun is None or not begun.client_secret:
-            asked = begun if begun is None or not begun.client_id else None
-            begun = _made(
-                settings, name, accounts, groups, description, begun=asked, progress=progress
-            )
+            asked = begun is not None and not begun.client_id
+            _check_name(accounts, name, asked=asked)
+            if asked:
+                progress(f"An earlier run asked for {name}, which is not there: asking again")
+            begun = _made(settings, name, accounts, groups, description)
         editing.add(settings, {**fields, "client_id": begun.client_id}, begun.client_secret)
-    _write(settings, name, dataclasses.replace(begun, client_secret=""))  # the identity has it
+    _ACCOUNTS.write(settings, name, replace(begun, client_secret=""))  # the identity has it
     return tuple(begun.groups)
 
 
 def finish(settings: Settings, name: str) -> None:
     """Forget that an account was begun: its identity is complete."""
-    editing.discard([editing.full_path(settings, _place(name))])
+    _ACCOUNTS.close(settings, name)
+
+
+def _check_name(accounts: Accounts, name: str, *, asked: bool) -> None:
+    """Refuse a name that the registry has; it may be that an earlier run `asked` for it."""
+    there = accounts.called(name)
+    if there and asked:
+        raise LifecycleError(
+            f"the registry made the account {name} (client ID {there[0]}) for an earlier run, "
+            "which did not get the answer: its secret is lost",
+            f"Delete the account: identities remove {name} --at-registry, with the options of "
+            "this command. Then run this again.",
+        )
+    if there:
+        raise ConfigurationError(
+            f"the registry has an account {name} already: client ID {there[0]}",
+            hint="Choose another NAME, or give its secret to `credentials-provider identities "
+            f"add NAME --client-id {there[0]}`.",
+        )
 
 
 def _made(
@@ -93,27 +115,9 @@ def _made(
     accounts: Accounts,
     groups: Sequence[str],
     description: str | None,
-    *,
-    begun: Account | None,
-    progress: Callable[[str], None],
 ) -> Account:
-    """The account, made now. An earlier run may have asked for it and not heard the answer."""
-    if there := accounts.called(name):
-        if begun is None:
-            raise ConfigurationError(
-                f"the registry has an account {name} already: client ID {there[0]}",
-                hint="Choose another NAME, or give its secret to `credentials-provider identities "
-                f"add NAME --client-id {there[0]}`.",
-            )
-        raise LifecycleError(
-            f"the registry made the account {name} (client ID {there[0]}) for an earlier run, "
-            "which did not get the answer: its secret is lost",
-            f"Delete the account: identities remove {name} --at-registry, with the options of "
-            "this command. Then run this again.",
-        )
-    if begun is not None:
-        progress(f"An earlier run asked for {name}; the registry has no such account: asking again")
-    _write(settings, name, Account(accounts.url))
+    """The account, made now. What is asked for is written down before, and the answer after."""
+    _ACCOUNTS.write(settings, name, Account(accounts.url))
     try:
         made = accounts.make(name, groups, description)
     except UncertainError as error:
@@ -123,9 +127,9 @@ def _made(
             transient=True,
         ) from None
     except LifecycleError:
-        finish(settings, name)
+        _ACCOUNTS.close(settings, name)
         raise
-    _write(settings, name, made)
+    _ACCOUNTS.write(settings, name, made)
     return made
 
 
@@ -135,16 +139,3 @@ def _check(settings: Settings, name: str, fields: Mapping[str, Any]) -> None:
     found = validate_entry(make_entry(1, sample, settings))
     if not isinstance(found, Identity):
         raise ConfigurationError("the identity has mistakes; nothing was made", problems=found)
-
-
-def _place(name: str) -> str:
-    return f"{SECRETS_FOLDER}/{composed(name)}~account"
-
-
-def _read(settings: Settings, name: str) -> Account | None:
-    cure = "It may hold the secret of an account that was made. Look at it, then delete it."
-    return journal.load(settings, _place(name), _VERSION, Account, cure)
-
-
-def _write(settings: Settings, name: str, begun: Account) -> None:
-    editing.keep(settings, _place(name), json.dumps({_VERSION: dataclasses.asdict(begun)}))

@@ -4,16 +4,16 @@ Both answer the same questions:
 
 - `in_use`: those at Graph that can be a credential of an entry;
 - `make`: make the new one at Graph and in its file, or go on where that was interrupted;
-- `changes`: of an entry, so that it uses the new one, which `field` then names;
+- `changes`: of an entry, so that it uses the new one;
 - `remove`: remove some at Graph.
 """
 
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import os
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -51,28 +51,26 @@ _LONGEST_NAME = 64  # bytes of a common name; RFC 5280 appendix A.1 says charact
 _EARLY = timedelta(minutes=5)  # for clocks that are behind
 
 
+@dataclass(frozen=True)
 class Secrets:
     """Client secrets: the old one stays in the entry as `…_previous` until it is removed."""
 
-    field = "client_secret_file"
+    settings: Settings
     suffix = ""
-    alike: Sequence[str] = SECRET_KINDS
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    alike = SECRET_KINDS
 
     def in_use(
         self, known: Credentials, credential: Credential, entry: Entry
     ) -> Sequence[Password | Key]:
         hint = str(credential.for_msal)[:HINT_LENGTH]
         found = [each for each in known.passwords if each.hint == hint]
-        place = str(entry.fields.get(self.field))  # a rotation's ends as its name does
+        place = str(entry.fields.get("client_secret_file"))  # a rotation's ends as its name does
         return [
             each for each in found if place.endswith(f"~{each.name.rpartition(' ')[2]}")
         ] or found
 
     def make(self, application: Application, rotation: Rotation, end: float) -> Rotation:
-        path = editing.full_path(self._settings, rotation.place)
+        path = editing.full_path(self.settings, rotation.place)
         if os.path.exists(path) and rotation.new_key_id:
             return rotation
         known = checked(application.credentials(to_change=True))
@@ -80,8 +78,8 @@ class Secrets:
         lost = {each.key_id for each in known.passwords if each.name == rotation.label}
         self.remove(application, lost)
         made = checked(application.add_password(rotation.label, end))
-        editing.keep(self._settings, rotation.place, made.secret)
-        return dataclasses.replace(rotation, new_key_id=made.key_id, ends_at=made.end)
+        editing.keep(self.settings, rotation.place, made.secret)
+        return replace(rotation, new_key_id=made.key_id, ends_at=made.end)
 
     def changes(self, entry: Entry, rotation: Rotation) -> dict[str, Any]:
         field = next(kind for kind in SECRET_KINDS if kind in entry.fields)
@@ -89,7 +87,7 @@ class Secrets:
         return {
             previous: entry.fields[field],
             field: None,
-            self.field: rotation.place,
+            rotation.field: rotation.place,
             EXPIRY_FIELD: day_of(rotation.ends_at) if rotation.ends_at else None,
         }
 
@@ -98,17 +96,15 @@ class Secrets:
             checked(application.remove_password(key_id))
 
 
+@dataclass(frozen=True)
 class Certificates:
     """Certificates: made here, and only the certificate goes to Graph."""
 
-    field = "certificate_file"
+    settings: Settings
+    name: str  # of the identity
+    now: float  # epoch seconds
     suffix = ".pem"
-    alike: Sequence[str] = (field,)
-
-    def __init__(self, settings: Settings, name: str, now: float) -> None:
-        self._settings = settings
-        self._name = name
-        self._now = now
+    alike = ("certificate_file",)
 
     def in_use(
         self, known: Credentials, credential: Credential, entry: Entry
@@ -119,10 +115,10 @@ class Certificates:
         return [each for each in known.keys if _same(each, der)]
 
     def make(self, application: Application, rotation: Rotation, end: float) -> Rotation:
-        content = read_file(editing.full_path(self._settings, rotation.place))
+        content = read_file(editing.full_path(self.settings, rotation.place))
         if content is None:
-            pem = make_certificate(self._name, self._now, end)
-            editing.keep(self._settings, rotation.place, pem)
+            pem = make_certificate(self.name, self.now, end)
+            editing.keep(self.settings, rotation.place, pem)
         else:
             pem = content.text()
         der, ends_at = _read(pem)
@@ -131,11 +127,11 @@ class Certificates:
             checked(application.set_keys(known.keys, der, rotation.label))
             known = checked(application.credentials(to_change=True))
         key_id = next((each.key_id for each in known.keys if _same(each, der)), None)
-        return dataclasses.replace(rotation, new_key_id=key_id, ends_at=ends_at)
+        return replace(rotation, new_key_id=key_id, ends_at=ends_at)
 
     def changes(self, entry: Entry, rotation: Rotation) -> dict[str, Any]:
         del entry
-        return {self.field: rotation.place, **dict.fromkeys(CERTIFICATE_FIELDS)}
+        return {rotation.field: rotation.place, **dict.fromkeys(CERTIFICATE_FIELDS)}
 
     def remove(self, application: Application, key_ids: set[str]) -> None:
         known = checked(application.credentials(to_change=True))
@@ -152,7 +148,7 @@ def kind_of(settings: Settings, entry: Entry, field: str, now: float) -> Secrets
 
     """
     if field in ROTATED:
-        certificate = field == Certificates.field
+        certificate = field == "certificate_file"
         return Certificates(settings, entry.name, now) if certificate else Secrets(settings)
     raise ConfigurationError(
         f"{entry.name} has {field}: there is nothing to rotate",

@@ -3,21 +3,74 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.identities.fields import SECRETS_FOLDER
+from credentials_provider.identities.rules import composed
 from credentials_provider.permissions import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from credentials_provider.settings import Settings
 
 Kept = TypeVar("Kept")
-_VERSION = "rotation 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Journal(Generic[Kept]):
+    """The private files, one for each identity, that hold the fields of one dataclass.
+
+    `what` is in the file's name, `version` in the file, and `cure` where it cannot be read.
+    """
+
+    make: Callable[..., Kept]
+    what: str
+    version: str
+    cure: str
+
+    def read(self, settings: Settings, name: str) -> Kept | None:
+        """What is under way; None where nothing is.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or is not of this version.
+
+        """
+        path = self._path(settings, name)
+        content = read_file(path)
+        if content is None:
+            return None
+        try:
+            return self.make(**json.loads(content.text())[self.version])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            message = f"{path} is not what this program wrote"
+            raise ConfigurationError(message, hint=self.cure) from None
+
+    def write(self, settings: Settings, name: str, kept: Any) -> None:
+        """Write down how far it has come.
+
+        Raises:
+            StorageError: it cannot be written.
+
+        """
+        text = json.dumps({self.version: asdict(kept)})
+        editing.keep(settings, self._path(settings, name), text)
+
+    def close(self, settings: Settings, name: str) -> None:
+        """Forget what is over.
+
+        Raises:
+            StorageError: its file cannot be deleted.
+
+        """
+        editing.discard([self._path(settings, name)])
+
+    def _path(self, settings: Settings, name: str) -> str:
+        place = f"{SECRETS_FOLDER}/{composed(name)}~{self.what}"  # no identity can be called so
+        return editing.full_path(settings, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,64 +85,21 @@ class Rotation:
     label: str
     place: str
     old_key_id: str | None
-    old_files: list[str] = field(default_factory=list)
+    old_files: Sequence[str] = ()
     new_key_id: str | None = None
     ends_at: float | None = None
     remove_at: float | None = None
 
-
-def _place(name: str) -> str:
-    return f"{SECRETS_FOLDER}/{name}~rotation"  # no identity can be called so
-
-
-def read(settings: Settings, name: str) -> Rotation | None:
-    """The rotation of an identity that is under way.
-
-    Raises:
-        ConfigurationError: it cannot be read.
-
-    """
-    cure = (
-        "It says which rotation is under way. Compare the application's secrets with the "
-        "identity's, then delete the file."
-    )
-    return load(settings, _place(name), _VERSION, Rotation, cure)
+    @property
+    def field(self) -> str:
+        """The field that names its credential in an entry."""
+        return "certificate_file" if self.place.endswith(".pem") else "client_secret_file"
 
 
-def load(
-    settings: Settings, place: str, version: str, make: Callable[..., Kept], cure: str
-) -> Kept | None:
-    """What `make` makes of the fields in a file of ours; None where there is no file.
-
-    Raises:
-        ConfigurationError: it cannot be read, or is not of that version.
-
-    """
-    path = editing.full_path(settings, place)
-    content = read_file(path)
-    if content is None:
-        return None
-    try:
-        return make(**json.loads(content.text())[version])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ConfigurationError(f"{path} is not what this program wrote", hint=cure) from None
-
-
-def write(settings: Settings, name: str, rotation: Rotation) -> None:
-    """Write down how far a rotation has come.
-
-    Raises:
-        StorageError: it cannot be written.
-
-    """
-    editing.keep(settings, _place(name), json.dumps({_VERSION: asdict(rotation)}))
-
-
-def close(settings: Settings, name: str) -> None:
-    """Forget a rotation that is over.
-
-    Raises:
-        StorageError: its file cannot be deleted.
-
-    """
-    editing.discard([editing.full_path(settings, _place(name))])
+ROTATIONS = Journal(
+    Rotation,
+    "rotation",
+    "rotation 1",
+    "It says which rotation is under way. Compare the application's secrets with the identity's, "
+    "then delete the file.",
+)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from credentials_provider.errors import ConfigurationError
 from credentials_provider.identities import editing, rules
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from credentials_provider.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Replaced:
+class Replaced(NamedTuple):
     """Where a secret is now, and the field and value that named the old one and is left."""
 
     place: str
@@ -59,7 +57,10 @@ def replace_secret(
         raise ConfigurationError(f"the client secret {problem}", hint=editing.VALUE_HINT)
     entry = find(settings, name)
     field = _secret_field(entry)
-    prove(settings, _with_secret(settings, entry, secret), wait=wait, progress=progress)
+    left_out = {*SECRET_KINDS, *PREVIOUS_KINDS}
+    fields = {name: value for name, value in entry.fields.items() if name not in left_out}
+    new = make_entry(entry.index, {**fields, "client_secret": secret}, settings)
+    prove(settings, new, wait=wait, progress=progress)
     value = entry.fields[field]
     if field == "client_secret_file" and editing.is_own_alone(settings, value, name):
         editing.keep(settings, value, secret)  # the entry names it already
@@ -101,10 +102,3 @@ def _secret_field(entry: Entry) -> str:
             hint="To change the kind of its credential, remove the identity and add it again.",
         )
     return field
-
-
-def _with_secret(settings: Settings, entry: Entry, secret: str) -> Entry:
-    """The entry with this secret alone."""
-    left_out = {*SECRET_KINDS, *PREVIOUS_KINDS}
-    fields = {name: value for name, value in entry.fields.items() if name not in left_out}
-    return make_entry(entry.index, {**fields, "client_secret": secret}, settings)

@@ -8,9 +8,9 @@ way is written down first (`journal`), so that the next run finishes what a kill
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import secrets
 import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from credentials_provider.credentials.resolver import Credential, Resolver
@@ -21,8 +21,8 @@ from credentials_provider.identities.fields import PREVIOUS_KINDS, SECRETS_FOLDE
 from credentials_provider.identities.identity import Identity
 from credentials_provider.identities.reading import authority_base, make_entry, read_entries
 from credentials_provider.identities.validation import valid_identity, validate_entry
-from credentials_provider.lifecycle import journal
 from credentials_provider.lifecycle.graph_credentials import kind_of
+from credentials_provider.lifecycle.journal import ROTATIONS, Rotation
 from credentials_provider.lifecycle.proving import LifecycleError, checked, prove
 from credentials_provider.lifecycle.replacing import find
 from credentials_provider.minting import Failure
@@ -32,14 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from credentials_provider.entra.graph import Application, Credentials, Key, Password
-    from credentials_provider.lifecycle.journal import Rotation
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
 LOCK = ".credentials-provider-rotation.lock"
 _DEADLINE = 120.0  # seconds for all questions to Graph about one identity
 _TIMEOUT = 20.0  # seconds for one request
-_DAY = 86400.0
 
 State = Literal["rotated", "finished", "waiting", "young", "planned"]
 
@@ -50,7 +48,7 @@ class Plan(NamedTuple):
     lifetime: float
     overlap: float
     wait: float  # for Entra ID to know the new credential
-    older_than: float = 0.0
+    older_than: float | None = None
     caller: str | None = None  # the identity that asks Graph; None: each for itself
     dry_run: bool = False
     finish_only: bool = False
@@ -59,7 +57,6 @@ class Plan(NamedTuple):
 class Step(NamedTuple):
     """What became of one identity, with a sentence for people."""
 
-    identity_name: str
     state: State
     message: str
 
@@ -90,60 +87,55 @@ def rotate(
     return _Rotator(settings, name, plan, progress, now).run()
 
 
+@dataclass
 class _Rotator:
-    def __init__(
-        self,
-        settings: Settings,
-        name: str,
-        plan: Plan,
-        progress: Callable[[str], None],
-        now: Callable[[], float],
-    ) -> None:
-        self._settings = settings
-        self._name = name
-        self._plan = plan
-        self._progress = progress
-        self._now = now
-        self._resolver = Resolver(settings, now, timeout=_TIMEOUT)
+    settings: Settings
+    name: str
+    plan: Plan
+    progress: Callable[[str], None]
+    now: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self._resolver = Resolver(self.settings, self.now, timeout=_TIMEOUT)
         self._transport = Transport(
             timeout=_TIMEOUT,
             max_attempts=3,
-            deadline=time.monotonic() + _DEADLINE + plan.wait,
+            deadline=time.monotonic() + _DEADLINE + self.plan.wait,
             connections=1,
-            ca_bundle=settings.ca_bundle,
+            ca_bundle=self.settings.ca_bundle,
         )
-        self._entry = find(settings, name)
+        self._entry = find(self.settings, self.name)
         self._identity = valid_identity(self._entry)
-        self._kind = kind_of(settings, self._entry, self._identity.credential, now())
+        self._rotation = ROTATIONS.read(self.settings, self.name)
+        field = self._rotation.field if self._rotation else self._identity.credential
+        self._kind = kind_of(self.settings, self._entry, field, self.now())
 
     def run(self) -> Step:
         with contextlib.closing(self._transport):
-            rotation = journal.read(self._settings, self._name)
+            rotation = self._rotation
             if rotation is None:
-                if self._plan.finish_only:
-                    return self._step("young", "no rotation is under way")
+                if self.plan.finish_only:
+                    return Step("young", "no rotation is under way")
                 begun = self._begin()
                 if isinstance(begun, Step):
                     return begun
                 rotation = begun
-            elif self._plan.dry_run:
-                return self._step(
-                    "planned", f"a rotation is under way: {self._description(rotation)}"
-                )
+            elif self.plan.dry_run:
+                return Step("planned", f"a rotation is under way: {self._description(rotation)}")
             state: State = "waiting"
             if rotation.remove_at is None:
                 state, rotation = "rotated", self._switch(self._make(rotation))
-            if rotation.remove_at is not None and self._now() < rotation.remove_at:
-                return self._step(state, self._description(rotation))
+            if rotation.remove_at is not None and self.now() < rotation.remove_at:
+                return Step(state, self._description(rotation))
             return self._finish(rotation)
 
     def _begin(self) -> Rotation | Step:
         """Look at the present state, and write down what will be done."""
         if owner := self._shares_with():
-            return self._step("waiting", f"its credential is that of {owner}, which is rotated now")
+            return Step("waiting", f"its credential is that of {owner}, which is rotated now")
         if self._identity.previous is not None:
             raise ConfigurationError(
-                f"{self._name} has {self._identity.previous} already",
+                f"{self.name} has {self._identity.previous} already",
                 hint="Somebody rotates it by hand. Once nobody needs the previous secret, delete "
                 "it in App registrations and take the field out of the entry.",
             )
@@ -152,33 +144,38 @@ class _Rotator:
         credential = checked(self._resolver.resolve(self._identity, field))
         used = self._kind.in_use(known, credential, self._entry)
         self._check_others(credential)
-        if self._plan.older_than and not self._is_old(used):
-            return self._step("young", f"its {field} is younger than that")
-        if self._plan.dry_run:
+        if self.plan.older_than and not self._is_old(used, self.plan.older_than):
+            return Step("young", f"its {field} is younger than that")
+        if self.plan.dry_run:
             ends = f", ends on {day_of(min(each.end for each in used))}" if used else ""
-            return self._step("planned", f"its {field}{ends}; a new one would be made")
+            return Step("planned", f"its {field}{ends}; a new one would be made")
         nonce = secrets.token_hex(4)
-        rotation = journal.Rotation(
-            label=f"credentials-provider {self._name} {nonce}",
-            place=f"{SECRETS_FOLDER}/{self._name}~{nonce}{self._kind.suffix}",
+        rotation = Rotation(
+            label=f"credentials-provider {self.name} {nonce}",
+            place=f"{SECRETS_FOLDER}/{self.name}~{nonce}{self._kind.suffix}",
             old_key_id=used[0].key_id if len(used) == 1 else None,
             old_files=[
                 value for name, value in self._entry.fields.items() if name.endswith("_file")
             ],
         )
-        journal.write(self._settings, self._name, rotation)
+        ROTATIONS.write(self.settings, self.name, rotation)
         return rotation
 
-    def _is_old(self, used: Sequence[Password | Key]) -> bool:
-        """Whether the present credential is older than asked; one of unknown age is."""
-        begun = [each.start for each in used]
-        limit = self._now() - self._plan.older_than
-        return not begun or any(each is None or each < limit for each in begun)
+    def _is_old(self, used: Sequence[Password | Key], age: float) -> bool:
+        """Whether the present credential is older than that; one of unknown age is."""
+        limit = self.now() - age
+        return not used or any(each.start is None or each.start < limit for each in used)
 
     def _make(self, rotation: Rotation) -> Rotation:
-        end = self._now() + self._plan.lifetime
+        if self._identity.credential not in self._kind.alike:
+            raise ConfigurationError(
+                f"{self.name} has another kind of credential than when its rotation began",
+                hint="Delete what it made: in App registrations > (the app) > Certificates & "
+                f"secrets “{rotation.label}”, and here {SECRETS_FOLDER}/{self.name}~rotation.",
+            )
+        end = self.now() + self.plan.lifetime
         made = self._kind.make(self._application(), rotation, end)
-        journal.write(self._settings, self._name, made)
+        ROTATIONS.write(self.settings, self.name, made)
         return made
 
     def _switch(self, rotation: Rotation) -> Rotation:
@@ -187,14 +184,14 @@ class _Rotator:
             self._prove({**self._entry.fields, **self._kind.changes(self._entry, rotation)})
             for entry in self._sharing():
                 changes = self._kind.changes(entry, rotation)
-                editing.update(self._settings, entry.name, changes)
-        switched = dataclasses.replace(rotation, remove_at=self._now() + self._plan.overlap)
-        journal.write(self._settings, self._name, switched)
+                editing.update(self.settings, entry.name, changes)
+        switched = replace(rotation, remove_at=self.now() + self.plan.overlap)
+        ROTATIONS.write(self.settings, self.name, switched)
         return switched
 
     def _finish(self, rotation: Rotation) -> Step:
         """Remove the old credential: at Graph, in the entries, and its file."""
-        self._entry = find(self._settings, self._name)
+        self._entry = find(self.settings, self.name)
         self._identity = valid_identity(self._entry)
         self._prove(self._entry.fields)
         app = self._application()
@@ -211,21 +208,21 @@ class _Rotator:
         self._kind.remove(app, stale)
         for entry in self._same_application():
             if rotation.place in entry.fields.values():
-                editing.update(self._settings, entry.name, dict.fromkeys(PREVIOUS_KINDS))
+                editing.update(self.settings, entry.name, dict.fromkeys(PREVIOUS_KINDS))
         unused = [
-            editing.full_path(self._settings, each)
+            editing.full_path(self.settings, each)
             for each in rotation.old_files
-            if editing.is_own_alone(self._settings, each, "")
+            if editing.is_own_alone(self.settings, each, "")
         ]
         editing.discard(unused)
-        journal.close(self._settings, self._name)
+        ROTATIONS.close(self.settings, self.name)
         if rotation.old_key_id is None:
-            return self._step(
+            return Step(
                 "finished",
                 "the new credential is in use. Which one at Entra ID was the old one is not "
                 "certain: delete it in App registrations > (the app) > Certificates & secrets",
             )
-        return self._step("finished", "the old credential is removed")
+        return Step("finished", "the old credential is removed")
 
     # All identities of the application
 
@@ -233,7 +230,7 @@ class _Rotator:
         client_id = self._identity.client_id.lower()
         return [
             entry
-            for entry in read_entries(self._settings).entries
+            for entry in read_entries(self.settings).entries
             if str(entry.fields.get("client_id")).lower() == client_id
         ]
 
@@ -245,15 +242,15 @@ class _Rotator:
         field = self._identity.credential
         own = self._entry.fields[field]
         found = [each for each in self._same_application() if each.fields.get(field) == own]
-        return sorted(found, key=lambda each: each.name == self._name)
+        return sorted(found, key=lambda each: each.name == self.name)
 
     def _shares_with(self) -> str | None:
         """The identity whose rotation made the credential of this one, while it is under way."""
         place = str(self._entry.fields.get(self._identity.credential))
         owner = place.removeprefix(f"{SECRETS_FOLDER}/").partition("~")[0]
-        if not place.startswith(f"{SECRETS_FOLDER}/") or owner == self._name:
+        if not place.startswith(f"{SECRETS_FOLDER}/") or owner == self.name:
             return None
-        rotation = journal.read(self._settings, owner)
+        rotation = ROTATIONS.read(self.settings, owner)
         return owner if rotation and rotation.place == place else None
 
     def _credential_of(self, entry: Entry) -> Credential | Failure | None:
@@ -269,10 +266,11 @@ class _Rotator:
         for entry in self._same_application():
             theirs = None if entry.name in along else self._credential_of(entry)
             if isinstance(theirs, Failure) or (theirs and theirs.for_msal == credential.for_msal):
+                other = entry.name
                 raise ConfigurationError(
-                    f"{entry.name} has the same application, and perhaps the same secret from "
-                    "another place: it would lose it",
-                    hint=f"Let {entry.name} name its credential as {self._name} does.",
+                    f"{other} has the same application, and perhaps the same secret from another "
+                    "place: it would lose it",
+                    hint=f"Let {other} name its credential as {self.name} does.",
                 )
 
     def _check_switched(self, rotation: Rotation, known: Credentials) -> None:
@@ -289,7 +287,7 @@ class _Rotator:
                 raise LifecycleError(
                     f"{entry.name} has the same application, and perhaps still the old "
                     "credential, which stays valid",
-                    f'In the entry of {entry.name}, put "{self._kind.field}": "{rotation.place}" '
+                    f'In the entry of {entry.name}, put "{rotation.field}": "{rotation.place}" '
                     "in the place of its credential. Then run this again.",
                 )
 
@@ -302,14 +300,14 @@ class _Rotator:
             for name, value in fields.items()
             if value is not None and "_previous" not in name
         }
-        entry = make_entry(self._entry.index, alone, self._settings)
-        prove(self._settings, entry, wait=self._plan.wait, progress=self._progress)
+        entry = make_entry(self._entry.index, alone, self.settings)
+        prove(self.settings, entry, wait=self.plan.wait, progress=self.progress)
 
     def _application(self) -> Application:
         """The identity's application at Graph, asked by itself or by the caller."""
-        entry = find(self._settings, self._plan.caller or self._name)
+        entry = find(self.settings, self.plan.caller or self.name)
         caller = valid_identity(entry)
-        base = authority_base(entry.fields, self._settings)
+        base = authority_base(entry.fields, self.settings)
 
         def asked(field: str) -> Application | Failure:
             credential = checked(self._resolver.resolve(caller, field))
@@ -323,15 +321,12 @@ class _Rotator:
     def _description(self, rotation: Rotation) -> str:
         if rotation.remove_at is None:
             return "the new credential is not proven yet: run this again"
-        left = max((rotation.remove_at - self._now()) / 3600, 0)
+        left = max((rotation.remove_at - self.now()) / 3600, 0)
         ends = f", ends on {day_of(rotation.ends_at)}" if rotation.ends_at else ""
         return (
             f"the new credential is in use{ends}; the old one is removed by the next `rotate` in "
             f"{left:.0f} h or later"
         )
-
-    def _step(self, state: State, message: str) -> Step:
-        return Step(self._name, state, message)
 
 
 def _all(known: Credentials) -> list[Password | Key]:

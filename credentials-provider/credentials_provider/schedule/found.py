@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from credentials_provider.errors import ConfigurationError
@@ -43,12 +44,11 @@ class Timer(NamedTuple):
     def rotates(self, name: str, identities_file: str) -> bool:
         """Whether it rotates the credential of this identity of this file."""
         words = self.rotation or ()
-        files = [
-            words[number + 1]
-            for number, word in enumerate(words[:-1])
-            if word in {"-i", "--identities-file"}
+        there = [
+            os.path.realpath(file)
+            for option, file in pairwise(words)
+            if option in {"-i", "--identities-file"}
         ]
-        there = [os.path.realpath(file) for file in files]
         of_file = not there or os.path.realpath(identities_file) in there
         return of_file and ("--all" in words or name in words)
 
@@ -115,14 +115,13 @@ def _units(folder: str, root: str) -> Iterator[tuple[str, tuple[str, ...]]]:
             continue
         try:
             with open(os.path.join(folder, file), encoding="utf-8", errors="replace") as unit:
-                lines = unit.read(1 << 16).splitlines()
+                text = unit.read(1 << 16).replace("%%", "%").replace("$$", "$")
         except OSError:
             continue
-        commands = [line.partition("=")[2] for line in lines if line.startswith("ExecStart=")]
-        plain = (each.replace("%%", "%").replace("$$", "$") for each in commands)
-        found = (_arguments(command, root) for command in plain)
-        for arguments in filter(_counts, found):
-            yield name, arguments or ()
+        for line in text.splitlines():
+            arguments = _arguments(line.removeprefix("ExecStart="), root)
+            if line.startswith("ExecStart=") and _counts(arguments):
+                yield name, arguments or ()
 
 
 def _crontab(process: Mapping[str, str], root: str) -> Iterator[Timer]:

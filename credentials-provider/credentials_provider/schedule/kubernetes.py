@@ -28,6 +28,7 @@ _CA = "/ca"
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _METADATA = "169.254.169.254/32"  # Azure's, for managed identities
 _DNS, _HTTPS, _API = 53, 443, 6443
+_RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 # Exit 75: not renewed, but every token is still valid. A Job knows no "try later": its
 # podFailurePolicy ignores such a failure, but starts another pod at once.
@@ -78,9 +79,7 @@ def manifests(form: Form, needs: Needs) -> str:
         _service_account(form, needs),
         *(_role(form, needs) if needs.secrets else ()),
         *([_network_policy(form, needs)] if form.kind != "sidecar" else ()),
-        *{"cronjob": _cronjob, "fleet": _fleet, "deployment": _watch, "sidecar": _watch}[form.kind](
-            form, needs
-        ),
+        *{"cronjob": _cronjob, "fleet": _fleet}.get(form.kind, _watch)(form, needs),
     ]
     if form.namespace:
         for document in documents:
@@ -103,11 +102,9 @@ def _unmistakable(node: Any) -> Any:
         return {name: _unmistakable(each) for name, each in node.items()}
     if isinstance(node, (list, tuple)):
         return [_unmistakable(each) for each in node]
-    return SingleQuotedScalarString(node) if _is_truth(node) else node
-
-
-def _is_truth(value: object) -> bool:
-    return isinstance(value, str) and value.lower() in {"y", "n", "yes", "no", "on", "off"}
+    if isinstance(node, str) and node.lower() in {"y", "n", "yes", "no", "on", "off"}:
+        return SingleQuotedScalarString(node)
+    return node
 
 
 def _head(form: Form, needs: Needs) -> str:
@@ -287,10 +284,7 @@ def _watch(form: Form, needs: Needs) -> list[dict[str, Any]]:
         app = {
             "name": "app",
             "image": "your-app:latest",
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "capabilities": {"drop": ["ALL"]},
-            },
+            "securityContext": _RESTRICTED,
             "volumeMounts": [{"name": "tokens", "mountPath": _TOKENS, "readOnly": True}],
         }
         template = _pod(form, needs, [app], volume)
@@ -330,11 +324,7 @@ def _container(form: Form, needs: Needs, command: list[str]) -> dict[str, Any]:
             "requests": {"cpu": "20m", "memory": "64Mi"},
             "limits": {"memory": "256Mi"},
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": {**_RESTRICTED, "readOnlyRootFilesystem": True},
         "volumeMounts": [
             *(
                 {"name": name, "mountPath": path, "readOnly": True}

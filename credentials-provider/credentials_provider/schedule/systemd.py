@@ -10,13 +10,7 @@ from credentials_provider.errors import ConfigurationError, StorageError
 from credentials_provider.files import make_folders, write_whole
 from credentials_provider.policy import TIMER_JITTER
 from credentials_provider.schedule import names_of
-from credentials_provider.schedule.calling import (
-    FirstRun,
-    call,
-    last_lines,
-    run,
-    timeout_of,
-)
+from credentials_provider.schedule.calling import FirstRun, call, last_lines, run, timeout_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +27,6 @@ _HIDDEN_OWNER = "belongs to the user nobody"
 _PLAIN = re.compile(r"[A-Za-z0-9_./:=@,+-]+", re.ASCII)
 
 _SERVICE = """\
-{made_by}
 [Unit]
 Description={purpose}
 {unit}
@@ -106,7 +99,6 @@ RemoveIPC=yes
 _NETWORK = "Wants=network-online.target\nAfter=network-online.target\n"
 
 _TIMER = """\
-{made_by}
 [Unit]
 Description={purpose}, every {every}
 
@@ -135,46 +127,46 @@ class Form(NamedTuple):
 
 def units(plan: Plan, form: Form) -> dict[str, str]:
     """Path to text: a service, its timer unless it stays, its environment where it has one."""
-    folder = unit_folder(of_user=form.of_user)
-    target = "default.target" if form.of_user else "multi-user.target"
-    environment = os.path.join(folder, f"{plan.name}.env")
-    unit = "" if form.of_user else _NETWORK
-    service = "" if form.of_user or form.run_as is None else f"User={form.run_as}\n"
-    if form.on_failure:
-        unit += f"OnFailure={form.on_failure}\n"
-    for name, path in form.credentials:
-        service += f"LoadCredential={name}:{_specifiers(path)}\n"
-    if plan.environment:
-        service += f"EnvironmentFile={_specifiers(environment)}\n"
-    texts = {
-        f"{plan.name}.service": _SERVICE.format(
-            made_by=MADE_BY,
-            purpose=plan.purpose,
-            unit=unit,
-            kind=_TIMED.format(patience="1h" if plan.rotates else "5min")
-            if plan.every
-            else _STAYING.format(notify=_NOTIFY_RELOAD if form.notify_reload else _NOTIFY),
-            command=_line(plan.command),
-            service=service,
-            sandbox=_SANDBOX.format(writes=" ".join(map(_word, plan.writes)))
-            if form.sandbox
-            else "",
-            install="" if plan.every else f"\n[Install]\nWantedBy={target}\n",
-        )
-    }
+    base = os.path.join(unit_folder(of_user=form.of_user), plan.name)
+    made = {f"{base}.service": _service(plan, form, f"{base}.env")}
     if plan.every:
-        texts[f"{plan.name}.timer"] = _TIMER.format(
-            made_by=MADE_BY,
+        made[f"{base}.timer"] = _TIMER.format(
             purpose=plan.purpose,
             every="day" if plan.rotates else f"{plan.every} min",
             calendar="daily" if plan.rotates else f"*:0/{plan.every}",
             jitter="1h" if plan.rotates else TIMER_JITTER,
         )
-    made = {os.path.join(folder, name): text for name, text in texts.items()}
     if plan.environment:
         lines = (f"{name}={_value(value)}\n" for name, value in plan.environment.items())
-        made[environment] = f"{MADE_BY}\n{''.join(lines)}"
-    return made
+        made[f"{base}.env"] = "".join(lines)
+    return {path: f"{MADE_BY}\n{text}" for path, text in made.items()}
+
+
+def _service(plan: Plan, form: Form, environment: str) -> str:
+    unit = "" if form.of_user else _NETWORK
+    if form.on_failure:
+        unit += f"OnFailure={form.on_failure}\n"
+    service = "" if form.of_user or form.run_as is None else f"User={form.run_as}\n"
+    for name, path in form.credentials:
+        service += f"LoadCredential={name}:{_specifiers(path)}\n"
+    if plan.environment:
+        service += f"EnvironmentFile={_specifiers(environment)}\n"
+    if plan.every:
+        kind, install = _TIMED.format(patience="1h" if plan.rotates else "5min"), ""
+    else:
+        kind = _STAYING.format(notify=_NOTIFY_RELOAD if form.notify_reload else _NOTIFY)
+        target = "default.target" if form.of_user else "multi-user.target"
+        install = f"\n[Install]\nWantedBy={target}\n"
+    sandbox = _SANDBOX.format(writes=" ".join(map(_word, plan.writes))) if form.sandbox else ""
+    return _SERVICE.format(
+        purpose=plan.purpose,
+        unit=unit,
+        kind=kind,
+        command=_line(plan.command),
+        service=service,
+        sandbox=sandbox,
+        install=install,
+    )
 
 
 def knows_notify_reload() -> bool:
@@ -248,16 +240,15 @@ def _first_run(plan: Plan, form: Form, manager: Sequence[str]) -> FirstRun:
         return FirstRun(True, what if plan.every else "It runs.")
     journal = ["journalctl", *(["--user"] if form.of_user else []), "-u", service]
     said = run([*journal, "-n", "12", "-o", "cat", "--no-pager"]).stdout
+    cure = "Install it with --no-sandbox."
     if form.sandbox and code in _SANDBOX_CODES:
-        what = (
-            f"systemd cannot close the service in on this machine ({code}/{_SANDBOX_CODES[code]})"
-        )
-        return FirstRun(False, what, last_lines(said), "Install it with --no-sandbox.")
-    if form.of_user and form.sandbox and _HIDDEN_OWNER in said:
+        what = f"systemd cannot isolate the service on this machine ({code}/{_SANDBOX_CODES[code]})"
+    elif form.of_user and form.sandbox and _HIDDEN_OWNER in said:
         what = "In its sandbox the service cannot see that files of root's are root's."
-        return FirstRun(False, what, last_lines(said), "Install it with --no-sandbox.")
-    what = f"The first {plan.act} failed: {status.get('Result', 'unknown')}, exit code {code}."
-    return FirstRun(False, what, last_lines(said), f"See more: {' '.join(journal)}")
+    else:
+        what = f"The first {plan.act} failed: {status.get('Result', 'unknown')}, exit code {code}."
+        cure = f"See more: {' '.join(journal)}"
+    return FirstRun(False, what, last_lines(said), cure)
 
 
 def _manager(*, of_user: bool) -> list[str]:

@@ -46,7 +46,7 @@ def run(
     ending = threading.Event()
     channel = Channel(url, options.settings.ca_bundle)
     remote = Remote(url, header, tokens, channel, ending.wait)
-    pump = Pump(remote, Output(sys.stdout.fileno()), ending.wait)
+    pump = Pump(remote, Output(sys.stdout.fileno()))
     try:
         pump.run(iter(sys.stdin.buffer.readline, b""))
     finally:

@@ -43,7 +43,7 @@ from credentials_provider.transport.streaming import BrokenStreamError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credentials_provider.assistants.bridge.remote import Remote, Sleep
+    from credentials_provider.assistants.bridge.remote import Remote
     from credentials_provider.transport.streaming import Stream
 
 REST_OF_STREAM = 2.0  # seconds for a stream to end after its answer
@@ -69,15 +69,12 @@ _MOST_PAGES = 100
 class HttpTransport:
     """The server, as calls and notices see it; `write` sends a line to the client."""
 
-    def __init__(
-        self, remote: Remote, write: Callable[[bytes | bytearray], None], sleep: Sleep
-    ) -> None:
+    def __init__(self, remote: Remote, write: Callable[[bytes | bytearray], None]) -> None:
         self._remote = remote
-        self._sleep = sleep
         self._tools = Tools()
         self.calls = Calls(write, self._inspect_result)
         self._session = Session(remote)
-        self._listener = Listener(remote, self._session, self.calls, sleep)
+        self._listener = Listener(remote, self._session, self.calls)
         self._session.renewed = self._listener.restart
         self._sse = SseTransport(remote, self.calls, self._session)
 
@@ -190,7 +187,7 @@ class HttpTransport:
                 if call.method in _REREADABLE and not whole:
                     return False
                 raise unanswered(self._remote.url) if whole else broken(self._remote.url)
-            if self._sleep(position.retry or RESUME_DELAY):
+            if self._remote.sleep(position.retry or RESUME_DELAY):
                 return True
             stream = self._resumed(call, position.event_id)
 

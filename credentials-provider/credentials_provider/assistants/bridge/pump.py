@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from credentials_provider.assistants.bridge.calls import Call
-    from credentials_provider.assistants.bridge.remote import Remote, Sleep
+    from credentials_provider.assistants.bridge.remote import Remote
 
 DRAIN_TIMEOUT = 3.0  # seconds for answers that are under way when the client hangs up
 _SHORT_LINE = 1 << 16  # bytes; a longer one is not copied for its newline
@@ -71,10 +71,10 @@ class Output:
 class Pump:
     """One client's messages and one server's."""
 
-    def __init__(self, remote: Remote, output: Output, sleep: Sleep) -> None:
+    def __init__(self, remote: Remote, output: Output) -> None:
         self._remote = remote
         self._output = output
-        self._server = HttpTransport(remote, output.write, sleep)
+        self._server = HttpTransport(remote, output.write)
         self._modern: str | None = None  # the version that the client's messages state
         self._notices: queue.SimpleQueue[Notice | threading.Event] = queue.SimpleQueue()
         self._last = threading.Event()  # what all that comes must follow

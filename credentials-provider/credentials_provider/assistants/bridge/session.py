@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from credentials_provider.assistants.bridge.calls import Calls
     from credentials_provider.assistants.bridge.messages import Message
-    from credentials_provider.assistants.bridge.remote import Remote, Sleep
+    from credentials_provider.assistants.bridge.remote import Remote
 
 HEADER = "mcp-session-id"
 EVENT_HEADER = "last-event-id"
@@ -138,11 +138,10 @@ class Listener:
     One GET at a time. A server without such a stream says so, and is not asked again.
     """
 
-    def __init__(self, remote: Remote, session: Session, calls: Calls, sleep: Sleep) -> None:
+    def __init__(self, remote: Remote, session: Session, calls: Calls) -> None:
         self._remote = remote
         self._session = session
         self._calls = calls
-        self._sleep = sleep
         self._handle = Handle()
         self._started = False
 
@@ -182,6 +181,6 @@ class Listener:
                 pass  # a message would say why
             if name != session.id:
                 position, wait = StreamPosition(), FIRST_BACKOFF
-            if self._sleep(max(wait, position.retry or 0.0)):
+            if self._remote.sleep(max(wait, position.retry or 0.0)):
                 return
             wait = min(2 * wait, LONGEST_BACKOFF)

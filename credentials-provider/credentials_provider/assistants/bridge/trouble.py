@@ -25,34 +25,11 @@ if TYPE_CHECKING:
     from credentials_provider.transport.streaming import Stream
 
 LONGEST_REASON = 1 << 16  # bytes of an error's body that are read
-UNAUTHORIZED, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_MANY = 401, 403, 404, 405, 429
-BAD_REQUEST, UNAVAILABLE = 400, 503
+BAD_REQUEST, UNAUTHORIZED, NOT_FOUND, NOT_ALLOWED = 400, 401, 404, 405
+TOO_MANY, UNAVAILABLE = 429, 503
 _REDIRECTS = range(300, 400)
 
 CHECK_FIRST = "The server may have done it already: check before you try again."
-_WRONG_HEADER = (
-    "Check that the server reads the token from the header {header} (--header-name), and that the "
-    "identity's scope is the server's application."
-)
-_NO_SERVER = "has no MCP server at this path ({status})", "Check {url}"
-_NO_ANSWER = (
-    "gave no MCP answer (status {status})",
-    "Try again. If it lasts, ask the server's administrator.",
-)
-_REDIRECTED = (
-    "redirects to another address ({status})",
-    "Use the address that it leads to in the configuration, if you trust it.",
-)
-_REFUSED = {  # what a status says, and what to do
-    UNAUTHORIZED: ("refuses a new token of this identity (401)", _WRONG_HEADER),
-    FORBIDDEN: (
-        "denies access to this identity (403)",
-        "Ask its administrator for access for the identity's group or role.",
-    ),
-    NOT_FOUND: _NO_SERVER,
-    NOT_ALLOWED: _NO_SERVER,
-    TOO_MANY: ("has had too many requests (429)", "Try again in a while."),
-}
 _CURES = {  # where the login host's would mislead
     "reset": "Check that the server's address begins with the right http:// or https://, then try "
     "again.",
@@ -144,13 +121,13 @@ def throttled(url: str, seconds: float) -> TroubleError:
 def refused(stream: Stream, body: bytes, url: str, header: str) -> TroubleError:
     """An answer that is not a message: its status, the server's own reason, and what to do."""
     status = stream.status
-    what, cure = _REDIRECTED if status in _REDIRECTS else _REFUSED.get(status, _NO_ANSWER)
     reason = "" if status in _REDIRECTS else reason_in(body) or _challenge(stream)
-    said = f': "{reason}"' if reason else ""
-    return TroubleError(
-        f"{urlsplit(url).hostname} {what.format(status=status)}{said}",
-        cure.format(header=header, url=redacted(url)),
+    names = str(status), f"{status // 100}xx"
+    told = explanations.diagnosis(
+        "mcp_server", *names, status=status, header=header, url=redacted(url)
     )
+    said = f': "{reason}"' if reason else ""
+    return TroubleError(f"{urlsplit(url).hostname} {told.cause}{said}", told.cure)
 
 
 def _challenge(stream: Stream) -> str:

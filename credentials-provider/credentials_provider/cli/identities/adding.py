@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command, as_started
-from credentials_provider.cli.identities.options import (
-    CREDENTIAL_FIELDS,
-    KINDS,
-    client_option,
-    credential_options,
-    file_options,
-    identity_options,
-)
-from credentials_provider.cli.options import settings_of, with_options
+from credentials_provider.cli.identities.options import CREDENTIAL_FIELDS, KINDS, new_options
+from credentials_provider.cli.options import settings_of
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.identities.fields import FIELDS
@@ -51,7 +44,7 @@ _QUESTIONS = {
     """,
 )
 @click.argument("name", required=False)
-@with_options(client_option, identity_options, credential_options, file_options)
+@new_options
 @click.pass_obj
 def init(root: str, /, name: str | None, **options: Any) -> int:
     """Make an identities file with a first identity: from questions, or from options."""
@@ -78,7 +71,7 @@ def init(root: str, /, name: str | None, **options: Any) -> int:
     """,
 )
 @click.argument("name")
-@with_options(client_option, identity_options, credential_options, file_options)
+@new_options
 @click.pass_obj
 def add(root: str, /, name: str, **options: Any) -> int:
     """Add an identity. Its secret is asked for, unless an option says where it is."""
@@ -89,25 +82,21 @@ def _add(settings: Settings, options: dict[str, Any]) -> int:
     if options["managed_identity"] not in {None, "true"} and not options["client_id"]:
         options["client_id"] = options["managed_identity"]
     fields = entry_fields(settings, options)
-    if not options["client_secret_stdin"] and not any(options[kind] for kind in KINDS):
-        _ask_kind(options)
-    folder = os.path.dirname(os.path.abspath(settings.identities_file))
+    typed = options["client_secret_stdin"]
+    if not typed and not any(options[kind] for kind in KINDS):
+        typed = _ask_kind(options)
     for field in CREDENTIAL_FIELDS:
-        if options[field]:
-            is_path = field.endswith("_file")
-            fields[field] = stored_path(options[field], folder) if is_path else options[field]
+        if value := options[field]:
+            fields[field] = stored_path(settings, value) if field.endswith("_file") else value
     if fields.get("managed_identity") == "true":
         fields["managed_identity"] = True
     if "certificate_file" in fields:
         _check_certificate(settings, fields)
-    secret = None
-    if options["client_secret_stdin"] or not any(options[kind] for kind in KINDS):
-        secret = read_secret()
-    return added(settings, fields, secret)
+    return added(settings, fields, read_secret() if typed else None)
 
 
-def _ask_kind(options: dict[str, Any]) -> None:
-    """Ask where the credential is; the answer goes into the options. No answer: a typed secret."""
+def _ask_kind(options: dict[str, Any]) -> bool:
+    """Ask where the credential is; it goes into the options, unless it is a secret to be typed."""
     if not sys.stdin.isatty():
         raise click.UsageError(
             "Say where the secret is: --client-secret-stdin reads it from standard input, "
@@ -120,7 +109,7 @@ def _ask_kind(options: dict[str, Any]) -> None:
         "Number", default=1, type=click.IntRange(1, len(KINDS) + 1), err=True
     )
     if choice == 1:
-        return
+        return True
     kind = KINDS[choice - 2]
     options[kind] = _ask(kind, kind, "true" if kind == "managed_identity" else None)
     if kind == "certificate_file":
@@ -128,6 +117,7 @@ def _ask_kind(options: dict[str, Any]) -> None:
             "Private key, where it is not in that file", default="", show_default=False, err=True
         )
         options["certificate_key_file"] = key or None
+    return False
 
 
 def _check_certificate(settings: Settings, fields: dict[str, Any]) -> None:
@@ -143,10 +133,11 @@ def _check_certificate(settings: Settings, fields: dict[str, Any]) -> None:
         raise ConfigurationError(f"{found.message}; nothing was added", hint=found.remedy)
 
 
-def stored_path(typed: str, folder: str) -> str:
+def stored_path(settings: Settings, typed: str) -> str:
     """A path as the identities file has it, from one that was typed in the working directory."""
     if typed.startswith(("~", "$")) or os.path.isabs(typed):
         return typed
+    folder = os.path.dirname(os.path.abspath(settings.identities_file))
     full = os.path.abspath(typed)
     return os.path.relpath(full, folder) if full.startswith(folder + os.sep) else full
 
@@ -161,7 +152,7 @@ def entry_fields(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
             value = _ask(field, question, defaults.get(field))
         value = value or defaults.get(field)
         if not value:
-            where = "NAME" if field == "identity_name" else f"--{field.replace('_', '-')}"
+            where = "NAME" if field == "identity_name" else FIELDS[field].option
             raise click.UsageError(f"Missing {where}.")
         fields[field] = value
     for field in ("login_base_url", "cloud"):

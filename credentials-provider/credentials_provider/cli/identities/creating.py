@@ -11,22 +11,19 @@ from credentials_provider.assistants.clients import CLIENTS
 from credentials_provider.cli.helping import Command, as_started
 from credentials_provider.cli.identities.adding import added, entry_fields, read_secret
 from credentials_provider.cli.identities.options import (
-    file_options,
     identity_options,
     progress,
+    registry_accounts,
+    registry_options,
     wait_option,
 )
-from credentials_provider.cli.identities.registry import registry_accounts, registry_options
-from credentials_provider.cli.options import (
-    ca_bundle_option,
-    output_dir_option,
-    settings_of,
-    with_options,
-)
+from credentials_provider.cli.logs import warn
+from credentials_provider.cli.options import settings_of
 from credentials_provider.errors import EXIT_OK, quoted
 from credentials_provider.identities.fields import FIELDS
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.model import Observer, RunOptions
+from credentials_provider.run.launching import options_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,8 +55,9 @@ if TYPE_CHECKING:
 @click.option(
     "--assistant", type=click.Choice(list(CLIENTS)), help="Also configure this assistant."
 )
-@wait_option("10m")
-@with_options(output_dir_option, registry_options, identity_options, ca_bundle_option, file_options)
+@wait_option(default="10m")
+@registry_options
+@identity_options
 @click.pass_obj
 def create(root: str, /, name: str, groups: str, **options: Any) -> int:
     """Make a machine account at an MCP Gateway Registry, and the identity that uses it.
@@ -84,37 +82,30 @@ def create(root: str, /, name: str, groups: str, **options: Any) -> int:
     else:
         _create(settings, name, wanted, options)
     _first_token(settings, name, options["wait"])
-    code = _configure(root, name, options) if options["assistant"] else EXIT_OK
+    if not options["assistant"]:
+        finish(settings, name)
+        then = f"Next: `credentials-provider mcp-config CLIENT --identity {quoted(name)}`"
+        progress(as_started(then))
+        return EXIT_OK
+    code = _configure(root, settings, name, options)
     if code == EXIT_OK:
         finish(settings, name)
-    if not options["assistant"]:
-        then = f"Next: `credentials-provider mcp-config CLIENT --identity {quoted(name)}`"
-        click.echo(as_started(then), err=True)
     return code
 
 
 def _create(settings: Settings, name: str, groups: Sequence[str], options: dict[str, Any]) -> None:
     from credentials_provider.lifecycle.creating import create as make  # urllib3
 
-    given = {**options, "identity_name": name, "client_id": "-"}
-    fields = entry_fields(settings, given)
+    fields = entry_fields(settings, {**options, "identity_name": name, "client_id": "-"})
     del fields["client_id"]
+    text = options["description"]
     with registry_accounts(settings, options) as accounts:
         granted = make(
-            settings,
-            name,
-            fields,
-            accounts,
-            groups,
-            description=options["description"],
-            progress=progress,
+            settings, name, fields, accounts, groups, description=text, progress=progress
         )
     click.echo(f"{name} made at {accounts.url} and added to {settings.identities_file}")
-    if missing := [each for each in groups if each not in granted]:
-        progress(
-            f"warning: the registry does not know the groups {', '.join(missing)}: {name} is not "
-            "in them"
-        )
+    if missing := ", ".join(each for each in groups if each not in granted):
+        warn(f"the registry does not know the groups {missing}: {name} is not in them")
 
 
 def _register(
@@ -143,14 +134,12 @@ def _first_token(settings: Settings, name: str, wait: float) -> None:
     click.echo(f"{name} has its first token")
 
 
-def _configure(root: str, name: str, options: dict[str, Any]) -> int:
+def _configure(root: str, settings: Settings, name: str, options: dict[str, Any]) -> int:
     """Write and prove the assistant's configuration, as `mcp-config` does."""
     from credentials_provider.cli import mcp_config  # only where it is asked for
 
-    words = [options["assistant"], "--identity", name, "--write"]
-    names = ("registry_url", "identities_file", "env_file", "output_dir", "ca_bundle")
-    for option in (*names, "login_base_url", "cloud"):
-        if options[option]:
-            words += ["--" + option.replace("_", "-"), str(options[option])]
+    words = [options["assistant"], "--identity", name, "--write", *options_of(settings)]
+    if options["registry_url"]:
+        words += ["--registry-url", options["registry_url"]]
     code: int = mcp_config.command.main(words, standalone_mode=False, obj=root)
     return code or EXIT_OK

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.identities.options import file_options
-from credentials_provider.cli.identities.registry import registry_accounts, registry_options
-from credentials_provider.cli.identities.sinks import withdrawn
-from credentials_provider.cli.options import (
-    ca_bundle_option,
-    identity_names,
-    output_dir_option,
-    settings_of,
-    with_options,
+from credentials_provider.cli.identities.options import (
+    file_options,
+    registry_accounts,
+    registry_options,
 )
+from credentials_provider.cli.identities.sinks import withdraw
+from credentials_provider.cli.options import identity_names, settings_of
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.identities.reading import read_entries, select
@@ -53,7 +50,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Delete its account at the registry first. Needs --as or --token-file.",
 )
-@with_options(output_dir_option, registry_options, ca_bundle_option, file_options)
+@registry_options
+@file_options
 @click.pass_obj
 def remove(
     root: str, /, names: Sequence[str], *, purge: bool, at_registry: bool, **options: Any
@@ -77,8 +75,7 @@ def remove(
         click.echo(f"{name} removed from {settings.identities_file}")
     if purge:
         for entry in entries:
-            for line in withdrawn(settings, entry, sinks_of(entry, settings.identities_file)):
-                click.echo(line)
+            withdraw(settings, entry, sinks_of(entry, settings.identities_file))
         editing.discard(files)
     for path in files:
         click.echo(f"  {path} {'deleted' if purge else 'is still there'}")
@@ -99,15 +96,13 @@ def _delete_accounts(
     with registry_accounts(settings, options) as accounts:
         for name in names:
             client_id = clients.get(name)
-            if not isinstance(client_id, str):
-                found = accounts.called(name)
-                if len(found) > 1:
-                    raise ConfigurationError(
-                        f"the registry has {len(found)} accounts called {name}",
-                        hint="Delete the right one there.",
-                    )
-                client_id = found[0] if found else None
-            gone = client_id is not None and accounts.remove(client_id)
+            found = [client_id] if isinstance(client_id, str) else accounts.called(name)
+            if len(found) > 1:
+                raise ConfigurationError(
+                    f"the registry has {len(found)} accounts called {name}",
+                    hint="Delete the right one there.",
+                )
+            gone = found and accounts.remove(found[0])
             click.echo(f"{name}: {'account deleted' if gone else 'no account'} at {accounts.url}")
 
 
@@ -128,7 +123,7 @@ def _delete_accounts(
     default="files",
     help="Private files in .secrets beside the identities file, or the .env file.",
 )
-@with_options(file_options)
+@file_options
 @click.pass_obj
 def migrate(root: str, /, to: str, **options: Any) -> int:
     """Move secrets out of the identities file, and let it say where they are."""

@@ -11,31 +11,24 @@ import click
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.identities.adding import added, entry_fields, read_secret
 from credentials_provider.cli.identities.options import (
-    file_options,
+    asking_options,
     identity_options,
     progress,
     wait_option,
 )
-from credentials_provider.cli.options import (
-    ca_bundle_option,
-    identity_names,
-    provider_options,
-    settings_of,
-    with_options,
-)
+from credentials_provider.cli.options import ca_bundle_option, identity_names, settings_of
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.permissions import read_file
 
 if TYPE_CHECKING:
     from credentials_provider.identities.registration import Registration
+    from credentials_provider.lifecycle.replacing import Replaced
     from credentials_provider.settings import Settings
 
 _STDIN = "<stdin>"  # as Python calls it
 _MAXIMUM_SIZE = 1 << 16  # bytes of an answer
-_PROPAGATION_TIMEOUT = (
-    180.0  # seconds that Entra ID may take to know what the registry made just now
-)
+_PROPAGATION = 180.0  # seconds that Entra ID may take to know what the registry made just now
 
 
 @click.command(
@@ -59,7 +52,8 @@ _PROPAGATION_TIMEOUT = (
     help="Replace the secret of NAME, which exists, once the new one is proven.",
 )
 @click.option("--delete", is_flag=True, help="Delete the file with the secret, once it is proven.")
-@with_options(identity_options, ca_bundle_option, file_options)
+@identity_options
+@ca_bundle_option
 @click.pass_obj
 def import_(
     root: str, /, name: str, answer: Any, *, replace: bool, delete: bool, **options: Any
@@ -74,7 +68,7 @@ def import_(
 
     settings = settings_of(options, root)
     if answer.isatty():
-        click.echo("Paste what the registry answered, then press Ctrl-D.", err=True)
+        progress("Paste what the registry answered, then press Ctrl-D.")
     name_of_answer = str(getattr(answer, "name", _STDIN))
     path = None if name_of_answer == _STDIN else name_of_answer
     found = read_registration(answer.read(_MAXIMUM_SIZE), _read, path)
@@ -98,10 +92,8 @@ def _replace(settings: Settings, name: str, found: Registration) -> None:
             f"the answer is for the application {found.client_id[:64]}, and {name} is another one",
             hint="Leave out --replace and choose another NAME to add it.",
         )
-    done = replace_secret(
-        settings, name, found.client_secret, wait=_PROPAGATION_TIMEOUT, progress=progress
-    )
-    _show(name, done.place, done.before)
+    done = replace_secret(settings, name, found.client_secret, wait=_PROPAGATION, progress=progress)
+    _show(name, done)
 
 
 def _delete(
@@ -119,7 +111,7 @@ def _delete(
         from credentials_provider.lifecycle.proving import prove
         from credentials_provider.lifecycle.replacing import find
 
-        prove(settings, find(settings, name), wait=_PROPAGATION_TIMEOUT, progress=progress)
+        prove(settings, find(settings, name), wait=_PROPAGATION, progress=progress)
     editing.discard([path])
     click.echo(f"  {path} deleted")
 
@@ -138,8 +130,8 @@ def _delete(
 @click.argument("name", shell_complete=identity_names)
 @click.option("--from-file", metavar="FILE", help="Read the new secret from a file's first line.")
 @click.option("--client-secret-expires-on", metavar="DATE", help="Its last day, YYYY-MM-DD.")
-@wait_option("0")
-@with_options(provider_options, file_options)
+@wait_option(default="0")
+@asking_options
 @click.pass_obj
 def secret(root: str, /, name: str, from_file: str | None, wait: float, **options: Any) -> int:
     """Replace the client secret of an identity.
@@ -154,29 +146,22 @@ def secret(root: str, /, name: str, from_file: str | None, wait: float, **option
         value = next(iter(_read(from_file).splitlines()), "").strip()
     else:
         value = read_secret()
-    done = replace_secret(
-        settings,
-        name,
-        value,
-        expires_on=options["client_secret_expires_on"],
-        wait=wait,
-        progress=progress,
-    )
-    _show(name, done.place, done.before)
+    ends = options["client_secret_expires_on"]
+    done = replace_secret(settings, name, value, expires_on=ends, wait=wait, progress=progress)
+    _show(name, done)
     if from_file is not None and os.path.isfile(from_file):  # a pipe keeps nothing
         _tell_of_copy(from_file)
     return EXIT_OK
 
 
 def _tell_of_copy(path: str) -> None:
-    click.echo(f"  {path} still has the secret in the clear: delete it", err=True)
+    progress(f"  {path} still has the secret in the clear: delete it")
 
 
-def _show(name: str, place: str, before: tuple[str, str] | None) -> None:
-    click.echo(f"{name} has its new secret, in {place}")
-    if before is not None:
-        field, value = before
-        click.echo(f"  {field} {value} is not used any more: clear what it names", err=True)
+def _show(name: str, done: Replaced) -> None:
+    click.echo(f"{name} has its new secret, in {done.place}")
+    if done.before:
+        progress(f"  {' '.join(done.before)} is not used any more: clear what it names")
 
 
 def _read(path: str) -> str:

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command, as_started
-from credentials_provider.cli.identities.options import file_options, progress, wait_option
-from credentials_provider.cli.options import (
-    DURATION,
-    DURATION_OR_NONE,
-    identity_names,
-    provider_options,
-    settings_of,
-    with_options,
-)
+from credentials_provider.cli.identities.options import asking_options, progress, wait_option
+from credentials_provider.cli.options import DURATION, DURATION_OR_NONE, identity_names, settings_of
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK, CredentialsProviderError
 from credentials_provider.identities.fields import ROTATED, SECRETS_FOLDER
 from credentials_provider.identities.reading import read_entries
@@ -43,27 +36,22 @@ _BUSY = 30.0  # seconds to wait for another rotation
 )
 @click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=identity_names)
 @click.option("--all", "everyone", is_flag=True, help="All with a client secret or a certificate.")
-@click.option("--older-than", type=DURATION, metavar="DURATION", help="Only older ones, as 150d.")
-@click.option(
-    "--lifetime",
-    type=DURATION,
-    default="180d",
-    metavar="DURATION",
-    help="How long the new one is valid.",
-)
+@click.option("--older-than", type=DURATION, help="Only older ones, as 150d.")
+@click.option("--lifetime", type=DURATION, default="180d", help="How long the new one is valid.")
 @click.option(
     "--overlap",
     type=DURATION_OR_NONE,
     default="24h",
-    metavar="DURATION",
     help="How long the old one stays valid beside it.",
 )
-@wait_option("10m")
+@wait_option(default="10m")
 @click.option("--as", "caller", metavar="NAME", help="Another identity that asks Graph.")
-@click.option("--finish", is_flag=True, help="Only remove old ones whose overlap is over.")
+@click.option(
+    "--finish", "finish_only", is_flag=True, help="Only remove old ones whose overlap is over."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what was changed, or failed.")
-@with_options(provider_options, file_options)
+@asking_options
 @click.pass_obj
 def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any) -> int:
     """Make a new secret, or certificate, prove it by a token, and let the identity use it.
@@ -78,22 +66,12 @@ def rotate(root: str, /, names: Sequence[str], *, everyone: bool, **options: Any
     if bool(names) == everyone:
         raise click.UsageError("Name the identities to rotate, or say --all.")
     settings = settings_of(options, root)
-    plan = Plan(
-        options["lifetime"],
-        options["overlap"],
-        options["wait"],
-        older_than=options["older_than"] or 0.0,
-        caller=options["caller"],
-        dry_run=options["dry_run"],
-        finish_only=options["finish"],
-    )
+    plan = Plan(**{name: options[name] for name in Plan._fields})
     folder = os.path.dirname(os.path.realpath(settings.identities_file))
     with TokenStore(folder).lock(_BUSY, LOCK):
         wanted = dict.fromkeys(names or _rotatable(settings))
-        codes = {_rotate_one(settings, name, plan, quiet=options["quiet"]) for name in wanted} | {
-            EXIT_OK
-        }
-    return EXIT_FAILED if EXIT_FAILED in codes else max(codes)
+        codes = {_rotate_one(settings, name, plan, quiet=options["quiet"]) for name in wanted}
+    return EXIT_FAILED if EXIT_FAILED in codes else max(codes, default=EXIT_OK)
 
 
 def _rotatable(settings: Settings) -> list[str]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from credentials_provider.cli.helping import Command
-from credentials_provider.cli.identities.options import file_options
+from credentials_provider.cli.identities.options import asking_options
 from credentials_provider.cli.logs import warn
-from credentials_provider.cli.options import provider_options, settings_of, with_options
+from credentials_provider.cli.options import settings_of, with_options
 from credentials_provider.cli.table import table
 from credentials_provider.diagnostics import inventory
 from credentials_provider.errors import EXIT_OK
@@ -28,8 +28,7 @@ _list_options = with_options(
         is_flag=True,
         help="Ask Microsoft Graph when client secrets end. Needs Application.Read.All.",
     ),
-    provider_options,
-    file_options,
+    asking_options,
 )
 
 
@@ -57,8 +56,12 @@ def list_(root: str, /, as_json: bool, check_secret_expiry: bool, **options: Any
         items = inventory.items(settings)
     if as_json:
         _print_json(settings, items)
-    else:
-        _print_table(items)
+        return EXIT_OK
+    titles = ("NAME", "TENANT", "CLIENT", "SCOPE", "CREDENTIAL", "ENDS")
+    rows = [[text or "-" for text in item.row()] for item in items]
+    # Where the terminal is narrow, ids lose their ends: names and credentials say more.
+    ids = [titles.index(title) for title in ("TENANT", "CLIENT", "SCOPE")]
+    click.echo("\n".join(table(titles, rows, shrinking=ids)))
     return EXIT_OK
 
 
@@ -100,11 +103,3 @@ def _print_json(settings: Settings, items: Sequence[Item], **more: object) -> No
         **more,
     }
     click.echo(json.dumps(document, indent=2))
-
-
-def _print_table(items: Sequence[Item]) -> None:
-    titles = ("NAME", "TENANT", "CLIENT", "SCOPE", "CREDENTIAL", "ENDS")
-    rows = [[text or "-" for text in item.row()] for item in items]
-    # Where the terminal is narrow, ids lose their ends: names and credentials say more.
-    ids = [titles.index(title) for title in ("TENANT", "CLIENT", "SCOPE")]
-    click.echo("\n".join(table(titles, rows, shrinking=ids)))

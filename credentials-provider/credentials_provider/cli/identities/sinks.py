@@ -11,12 +11,7 @@ import click
 from credentials_provider.cli.helping import Group
 from credentials_provider.cli.identities.adding import stored_path
 from credentials_provider.cli.identities.options import file_options
-from credentials_provider.cli.options import (
-    identity_names,
-    output_dir_option,
-    settings_of,
-    with_options,
-)
+from credentials_provider.cli.options import identity_names, output_dir_option, settings_of
 from credentials_provider.errors import EXIT_OK, ConfigurationError
 from credentials_provider.identities import editing
 from credentials_provider.identities.reading import read_entries, select
@@ -26,6 +21,8 @@ from credentials_provider.run import sinks
 from credentials_provider.tokens.store import TokenStore
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from credentials_provider.identities.sinks import Sink
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
@@ -73,24 +70,21 @@ def command() -> None:
 @click.option("--group", metavar="GROUP", help="Name or number.")
 @click.option("--variable", metavar="NAME", help="For dotenv. Default: ACCESS_TOKEN")
 @click.option("--machine", metavar="HOST", help="For netrc.")
-@with_options(output_dir_option, file_options)
+@output_dir_option
+@file_options
 @click.pass_obj
 def add(root: str, /, name: str, path: str | None, form: str, **options: Any) -> int:
     """Also write the token of the identity NAME to PATH, at every renewal."""
     secret = _one_place(path, options)
     settings = settings_of(options, root)
     entry = _entry(settings, name)
-    new = {"format": form} | {
-        field: options[field]
-        for field in ("key", "mode", "owner", "group", "variable", "machine")
-        if options[field]
-    }
     if path is None:
-        new = {"kubernetes_secret": secret, **new}
+        new = {"kubernetes_secret": secret, "format": form}
     else:
         _check_place(settings, entry, path, form)
-        folder = os.path.dirname(os.path.abspath(settings.identities_file))
-        new = {"path": stored_path(path, folder), **new}
+        new = {"path": stored_path(settings, path), "format": form}
+    fields = ("key", "mode", "owner", "group", "variable", "machine")
+    new |= {field: options[field] for field in fields if options[field]}
     known = entry.fields.get("sinks") or []
     editing.update(settings, name, {"sinks": [*known, new]})
     click.echo(f"{path or f'The Secret {secret}'} gets the token of {name} from now on")
@@ -120,7 +114,8 @@ def add(root: str, /, name: str, path: str | None, form: str, **options: Any) ->
 @click.argument("name", shell_complete=identity_names)
 @click.argument("path", type=click.Path(), required=False)
 @_SECRET
-@with_options(output_dir_option, file_options)
+@output_dir_option
+@file_options
 @click.pass_obj
 def remove(root: str, /, name: str, path: str | None, **options: Any) -> int:
     """Stop writing the token of the identity NAME to PATH, and remove it there."""
@@ -143,32 +138,28 @@ def remove(root: str, /, name: str, path: str | None, **options: Any) -> int:
         each for each, sink in zip(entry.fields["sinks"], found, strict=True) if sink not in going
     ]
     editing.update(settings, name, {"sinks": left or None})
-    for line in withdrawn(settings, entry, going):
-        click.echo(line)
+    withdraw(settings, entry, going)
     return EXIT_OK
 
 
-def withdrawn(settings: Settings, entry: Entry, going: list[Sink]) -> list[str]:
-    """Take an identity's token out of sinks; a line about each.
+def withdraw(settings: Settings, entry: Entry, going: Sequence[Sink]) -> None:
+    """Take an identity's token out of sinks, and say what became of each.
 
     Raises:
         CredentialsProviderError: one could not be changed.
 
     """
-    store = TokenStore(settings.output_dir)
-    document = store.document(f"{entry.name}.json")
-    lines = []
+    document = TokenStore(settings.output_dir).document(f"{entry.name}.json")
     for sink in going:
         if sink.secret:
-            lines.append(
+            click.echo(
                 f"  the Secret {sink.secret} keeps the token until it is deleted: "
                 f"kubectl delete secret {sink.secret}"
             )
         elif document is not None and sinks.withdraw(sink, document):
-            lines.append(f"  {sink.path}: the token is gone")
+            click.echo(f"  {sink.path}: the token is gone")
         elif os.path.lexists(sink.path):
-            lines.append(f"  {sink.path} is still there: it does not hold this token")
-    return lines
+            click.echo(f"  {sink.path} is still there: it does not hold this token")
 
 
 def _one_place(path: str | None, options: dict[str, Any]) -> str | None:

@@ -18,6 +18,7 @@ from credentials_provider.cli.schedule.planning import (
     environment_option,
     jobs_options,
     local_options,
+    matching,
     plans,
 )
 from credentials_provider.errors import EXIT_FAILED, EXIT_OK
@@ -29,26 +30,15 @@ if TYPE_CHECKING:
 
     from credentials_provider.schedule.calling import FirstRun
 
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?", re.ASCII)
-_UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|target)", re.ASCII)
-_CREDENTIAL = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
-
-
-def _user(text: str) -> str:
-    if not _USER.fullmatch(text):
-        raise ValueError(f"{text!r} is not the name or number of a user")
-    return text
-
-
-def _unit(text: str) -> str:
-    if not _UNIT.fullmatch(text):
-        raise ValueError(f"{text!r} is not the name of a .service or .target")
-    return text
+_USER = matching("user", r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?", "the name or number of a user")
+_UNIT = matching(
+    "unit", r"[A-Za-z0-9:_.@\\-]+\.(?:service|target)", "the name of a .service or .target"
+)
 
 
 def _credential(text: str) -> tuple[str, str]:
     name, _, path = text.partition(":")
-    if not _CREDENTIAL.fullmatch(name) or not path or not path.isprintable():
+    if not re.fullmatch("[A-Za-z0-9_.-]+", name) or not path or not path.isprintable():
         raise ValueError(f"{text!r} is not NAME:PATH")
     return name, os.path.abspath(path)
 
@@ -87,13 +77,9 @@ def command() -> None:
 @local_options
 @environment_option
 @click.option("--user", "of_user", is_flag=True, help="For your own systemd, not the system's.")
-@click.option(
-    "--run-as", type=Parsed("user", _user), help="Default: the owner of the output folder."
-)
+@click.option("--run-as", type=_USER, help="Default: the owner of the output folder.")
 @click.option("--watch", "stays", is_flag=True, help="A service that runs `watch`, no timer.")
-@click.option(
-    "--on-failure-unit", type=Parsed("unit", _unit), help="Start it if the job fails (OnFailure=)."
-)
+@click.option("--on-failure-unit", type=_UNIT, help="Start it if the job fails (OnFailure=).")
 @click.option(
     "--sandbox/--no-sandbox",
     default=True,

@@ -11,7 +11,7 @@ import click
 
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import warn
-from credentials_provider.cli.options import flags_of
+from credentials_provider.cli.options import ca_bundle_option, env_file_option, flags_of
 from credentials_provider.cli.schedule.planning import (
     NAME_TYPE,
     check_generate_options,
@@ -83,8 +83,8 @@ _PORT = 443
     metavar="FILE",
     help="Whose credentials the pod needs. Default: .oauth-tokens/entra-identities.json",
 )
-@click.option("--env-file", metavar="FILE", help="Default: .env")
-@click.option("--ca-bundle", metavar="FILE", help="Certification authorities to trust, PEM.")
+@env_file_option
+@ca_bundle_option
 @environment_option
 @click.pass_obj
 def command(root: str, /, **options: Any) -> int:
@@ -116,16 +116,11 @@ def command(root: str, /, **options: Any) -> int:
             '{"kubernetes_secret": "NAME"}.'
         )
     listen = given.get("listen")
+    same = ("kind", "image", "shards", "name", "namespace", "more", "wait_for")
     form = kubernetes.Form(
-        kind,
-        options["image"],
-        int(options["every"]),
-        options["shards"],
-        options["name"],
-        options["namespace"],
-        options["more"],
-        options["wait_for"],
-        listen[1] if listen else None,
+        **{name: options[name] for name in same},
+        every=int(options["every"]),
+        listens=listen[1] if listen else None,
     )
     click.echo(kubernetes.manifests(form, needs), nl=False)
     return EXIT_OK

@@ -33,19 +33,26 @@ if TYPE_CHECKING:
     from credentials_provider.model import Entry
     from credentials_provider.settings import Settings
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _OLD = "--older-than 150d"  # of the 180 days that a new secret is valid
 _MINUTES = tuple(n for n in range(1, 31) if 60 % n == 0)  # what repeats evenly within an hour
 
 
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError("must be of a-z, 0-9 and '-', 52 at most")
-    return text
+def matching(name: str, pattern: str, what: str) -> Parsed[str]:
+    """The type of a word that must match; `what` says what else it is not."""
+
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(f"{text!r} is not {what}")
+        return text
+
+    return Parsed(name, parse)
 
 
-NAME_TYPE = Parsed("name", _name)  # for units, lines and manifests
+# For units, lines and manifests.
+NAME_TYPE = matching(
+    "name", "[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?", "a name of a-z, 0-9 and '-', 52 at most"
+)
 
 # Those of every kind.
 common_options = with_options(
@@ -158,7 +165,7 @@ def _rotation_words(text: str) -> list[str]:
     except ValueError as error:
         raise click.BadParameter(f"{text!r}: {error}", param_hint="'--rotate-with'") from None
     given = rotate.make_context("rotate", [*words]).params
-    if given["names"] or given["finish"] or given["dry_run"]:
+    if given["names"] or given["finish_only"] or given["dry_run"]:
         raise click.BadParameter(
             "takes options of a rotation of all identities", param_hint="'--rotate-with'"
         )

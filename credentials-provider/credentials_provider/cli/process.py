@@ -1,7 +1,8 @@
-"""Standard output and error that can be full, closed or read by nobody, and decide nothing.
+"""A process's streams, which decide nothing, and the signals that end it in order.
 
-What cannot be written is dropped. So no message ends a renewal, a run or a service, and Python's
-own end finds nothing to fail on (it would exit with 120).
+Standard output and error can be full, closed or read by nobody. What cannot be written is dropped.
+So no message ends a renewal, a run or a service, and Python's own end finds nothing to fail on (it
+would exit with 120).
 """
 
 from __future__ import annotations
@@ -9,9 +10,16 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from credentials_provider.errors import StoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
 
 _STDERR = 2
 _PIECE = 4096  # bytes that a pipe which is ready takes at once (POSIX, PIPE_BUF)
@@ -22,7 +30,7 @@ _timeout = _FOREVER  # seconds
 _stalled: set[int] = set()  # descriptors that nobody reads: further writes do not wait again
 
 
-def limit(*, until: float = _FOREVER, timeout: float = _FOREVER) -> None:
+def limit_writing(*, until: float = _FOREVER, timeout: float = _FOREVER) -> None:
     """How long a write may wait for a reader: `timeout` seconds, and not beyond `until`.
 
     `until` is a `time.monotonic()`. Without a limit a pager may keep the result waiting.
@@ -85,7 +93,13 @@ def output_failure() -> str | None:
 
 
 def install() -> None:
-    """Put them in the place of the process's own; what somebody else has replaced stays."""
+    """Put such streams in the place of the process's own; what somebody else has replaced stays.
+
+    Started without streams, as by some supervisors, a process has some that lead nowhere.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  till the end
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # a token and a secret are text
     for name in ("stdout", "stderr"):
@@ -100,3 +114,29 @@ def install() -> None:
                 line_buffering=stream.line_buffering,
             )
             setattr(sys, name, tolerant)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise `StoppedError` in the main thread at the first signal; further ones change nothing.
+
+    They stay without effect after it: the process is about to end, and impatience must not make a
+    traceback of that.
+    """
+    stopped = False
+
+    def stop(number: int, _: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
+        for each in (signal.SIGINT, signal.SIGTERM):
+            # SIG_IGN would make Python complain of one that has arrived already.
+            signal.signal(each, lambda *_: None)
+        raise StoppedError(number, signal.Signals(number).name)
+
+    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if not stopped:
+            for each, handler in before.items():
+                signal.signal(each, handler)
