@@ -12,6 +12,7 @@ import json
 import math
 import os
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from credentials_provider.entra.answers import json_object
@@ -52,25 +53,20 @@ _CONFLICT, _TOO_MANY = 409, 429
 _SERVER_ERRORS = range(500, 600)
 
 
+@dataclass(repr=False)
 class Cluster:
     """The Secrets of this pod's namespace, as a run sees them: each is read once.
 
-    An API that does not answer is asked once a run. No request waits beyond `ends_at`, a
-    `time.monotonic()`.
+    An API that does not answer is asked once a run.
     """
 
-    def __init__(
-        self,
-        environment: Mapping[str, str] = os.environ,
-        folder: str = SERVICE_ACCOUNT,
-        *,
-        ends_at: float = math.inf,
-    ) -> None:
-        self._ends_at = ends_at
-        self._environment = environment
-        self._folder = folder
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    folder: str = SERVICE_ACCOUNT
+    ends_at: float = math.inf  # a `time.monotonic()`: no request waits any longer
+
+    def __post_init__(self) -> None:
         self._connections: Connections | None = None
-        self._data: dict[str, dict[str, Any]] = {}  # what each Secret holds; it has no repr
+        self._data: dict[str, dict[str, Any]] = {}  # what each Secret holds
         self._silent: StorageError | None = None
 
     def state(
@@ -120,14 +116,14 @@ class Cluster:
         if self._silent is not None:
             raise self._silent
         host, port = (
-            self._environment.get(f"KUBERNETES_SERVICE_{name}") for name in ("HOST", "PORT")
+            self.environment.get(f"KUBERNETES_SERVICE_{name}") for name in ("HOST", "PORT")
         )
         if not (host and port):
             raise StorageError(
                 "this process does not run in a cluster: KUBERNETES_SERVICE_HOST is not set",
                 hint="Run it as `credentials-provider schedule kubernetes` says.",
             )
-        left = self._ends_at - time.monotonic()
+        left = self.ends_at - time.monotonic()
         if left <= 0:
             raise StorageBusyError(
                 "the run's deadline passed before it was written",
@@ -148,7 +144,7 @@ class Cluster:
         )
         if self._connections is None:
             # The API is within the cluster: no proxy leads there.
-            bundle = os.path.join(self._folder, "ca.crt")
+            bundle = os.path.join(self.folder, "ca.crt")
             self._connections = Connections(1, bundle, direct=True)
         answer = self._connections.exchange(request)
         if isinstance(answer, Trouble):
@@ -158,7 +154,7 @@ class Cluster:
 
     def _account(self, name: str) -> str:
         """A file of the service account, as it is now: the cluster renews the token."""
-        path = os.path.join(self._folder, name)
+        path = os.path.join(self.folder, name)
         content = read_file(path)
         if content is None:
             raise StorageError(
@@ -172,7 +168,7 @@ class Cluster:
         if trouble.kind == "untrusted":
             return StorageError(
                 f"the certificate of the API at {place} is not one of the cluster's authority",
-                hint=f"Compare it with {self._folder}/ca.crt.",
+                hint=f"Compare it with {self.folder}/ca.crt.",
             )
         reason = trouble.reason.replace("_", " ")
         return StorageBusyError(
