@@ -119,6 +119,13 @@ def test_a_setting_that_is_written_otherwise_is_named(validator: Validator, cure
     assert (issuer.ok, cure in issuer.cure) == (False, True)
 
 
+def test_a_token_without_a_tenant_proposes_none() -> None:
+    """It is of another provider: what it has is no setting for this one."""
+    domain = VALIDATOR._replace(tenant_id="contoso.com")
+    for claims in ({"tid": None, "iss": "x"}, {"tid": "x", "iss": "x"}):
+        assert "Overview" in found(claims, domain)["issuer"].cure
+
+
 @pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "ES256"}, {"kid": None}])
 def test_another_algorithm_or_no_key_is_refused(header: dict[str, Any]) -> None:
     """Whether or not somebody calls the signature right."""

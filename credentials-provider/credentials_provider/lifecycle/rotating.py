@@ -57,7 +57,6 @@ class Plan(NamedTuple):
 class Step(NamedTuple):
     """What became of one identity, with a sentence for people."""
 
-    identity_name: str
     state: State
     message: str
 
@@ -116,26 +115,24 @@ class _Rotator:
             rotation = self._rotation
             if rotation is None:
                 if self.plan.finish_only:
-                    return self._step("young", "no rotation is under way")
+                    return Step("young", "no rotation is under way")
                 begun = self._begin()
                 if isinstance(begun, Step):
                     return begun
                 rotation = begun
             elif self.plan.dry_run:
-                return self._step(
-                    "planned", f"a rotation is under way: {self._description(rotation)}"
-                )
+                return Step("planned", f"a rotation is under way: {self._description(rotation)}")
             state: State = "waiting"
             if rotation.remove_at is None:
                 state, rotation = "rotated", self._switch(self._make(rotation))
             if rotation.remove_at is not None and self.now() < rotation.remove_at:
-                return self._step(state, self._description(rotation))
+                return Step(state, self._description(rotation))
             return self._finish(rotation)
 
     def _begin(self) -> Rotation | Step:
         """Look at the present state, and write down what will be done."""
         if owner := self._shares_with():
-            return self._step("waiting", f"its credential is that of {owner}, which is rotated now")
+            return Step("waiting", f"its credential is that of {owner}, which is rotated now")
         if self._identity.previous is not None:
             raise ConfigurationError(
                 f"{self.name} has {self._identity.previous} already",
@@ -148,10 +145,10 @@ class _Rotator:
         used = self._kind.in_use(known, credential, self._entry)
         self._check_others(credential)
         if self.plan.older_than and not self._is_old(used, self.plan.older_than):
-            return self._step("young", f"its {field} is younger than that")
+            return Step("young", f"its {field} is younger than that")
         if self.plan.dry_run:
             ends = f", ends on {day_of(min(each.end for each in used))}" if used else ""
-            return self._step("planned", f"its {field}{ends}; a new one would be made")
+            return Step("planned", f"its {field}{ends}; a new one would be made")
         nonce = secrets.token_hex(4)
         rotation = Rotation(
             label=f"credentials-provider {self.name} {nonce}",
@@ -220,12 +217,12 @@ class _Rotator:
         editing.discard(unused)
         ROTATIONS.close(self.settings, self.name)
         if rotation.old_key_id is None:
-            return self._step(
+            return Step(
                 "finished",
                 "the new credential is in use. Which one at Entra ID was the old one is not "
                 "certain: delete it in App registrations > (the app) > Certificates & secrets",
             )
-        return self._step("finished", "the old credential is removed")
+        return Step("finished", "the old credential is removed")
 
     # All identities of the application
 
@@ -330,9 +327,6 @@ class _Rotator:
             f"the new credential is in use{ends}; the old one is removed by the next `rotate` in "
             f"{left:.0f} h or later"
         )
-
-    def _step(self, state: State, message: str) -> Step:
-        return Step(self.name, state, message)
 
 
 def _all(known: Credentials) -> list[Password | Key]:

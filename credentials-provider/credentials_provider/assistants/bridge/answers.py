@@ -27,16 +27,16 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
 
+@dataclass(slots=True)
 class StreamPosition:
     """How far the events of a stream have been read, for who must go on elsewhere.
 
     A large result of the call `expects` need not be read to its end.
     """
 
-    def __init__(self, expects: Any = None) -> None:
-        self.expects = expects
-        self.event_id: str | None = None
-        self.retry: float | None = None  # seconds
+    expects: Any = None
+    event_id: str | None = None
+    retry: float | None = None  # seconds
 
 
 def messages_in(stream: Stream, position: StreamPosition) -> Iterator[tuple[Content, Message]]:

@@ -93,15 +93,11 @@ class Remote:
 
         def send(target: str, token: str) -> Stream | Trouble:
             left = max(0.1, min(FIRST_TIMEOUT, end - time.monotonic()))
+            named = {"accept-encoding": "identity", "user-agent": self.agent}
             return self._channel.open(
                 method,
                 target,
-                {
-                    **headers,
-                    "accept-encoding": "identity",
-                    "user-agent": self.agent,
-                    self.header: f"Bearer {token}",
-                },
+                {**headers, **named, self.header: f"Bearer {token}"},
                 body,
                 connect_timeout=CONNECT_TIMEOUT if self._has_answered else left,
                 read_timeout=read_timeout,
@@ -156,23 +152,23 @@ class Remote:
     def _send(self, send: Send, url: str) -> Stream | Trouble:
         """One request with a valid token; a 401 gets another one, once."""
         token = self._tokens.get()
-        result = _followed(lambda target: send(target, token), url)
+        result = _followed(send, url, token)
         if isinstance(result, Trouble) or result.status != UNAUTHORIZED:
             return result
         another = self._tokens.after_refusal(token)
         if another is None:
             return result
         result.close()
-        return _followed(lambda target: send(target, another), url)
+        return _followed(send, url, another)
 
     def refusal(self, stream: Stream, body: bytes) -> TroubleError:
         return refused(stream, body, self.url, self.header)
 
 
-def _followed(send: Callable[[str], Stream | Trouble], url: str) -> Stream | Trouble:
+def _followed(send: Send, url: str, token: str) -> Stream | Trouble:
     """What stands at an address, or where it sends us within the same origin."""
     for _ in range(_MOST_REDIRECTS):
-        result = send(url)
+        result = send(url, token)
         if isinstance(result, Trouble) or result.status not in _KEEPING_METHOD:
             return result
         target = within_origin(url, result.headers.get("location", ""))
@@ -180,7 +176,7 @@ def _followed(send: Callable[[str], Stream | Trouble], url: str) -> Stream | Tro
             return result
         result.close()
         url = target
-    return send(url)
+    return send(url, token)
 
 
 def within_origin(url: str, reference: str) -> str | None:

@@ -98,12 +98,8 @@ def _signature(token: Token, *, signed: bool | None) -> Finding:
 
 def _kind(claims: Mapping[str, Any]) -> Iterator[Finding]:
     if found := [name for name in _ID_TOKEN_CLAIMS if name in claims]:
-        yield Finding(
-            "kind",
-            False,
-            f"an ID token ({', '.join(found)}): it says who somebody is and grants nothing",
-            "Use an access token: credentials-provider mints them.",
-        )
+        seen = f"an ID token ({', '.join(found)}): it says who somebody is and grants nothing"
+        yield Finding("kind", False, seen, "Use an access token: credentials-provider mints them.")
 
 
 def _issuer(claims: Mapping[str, Any], validator: Validator) -> Finding:
@@ -122,7 +118,8 @@ def _issuer_cure(tenant: str, validator: Validator) -> str:
     """Which setting to change; the registry compares it letter by letter with the token."""
     written, base = validator.tenant_id or "", validator.login_base_url
     if not is_guid(written):
-        return f"ENTRA_TENANT_ID is not a GUID. The registry needs it: set it to {shown(tenant)}."
+        guid = tenant if is_guid(tenant) else "the one in Microsoft Entra ID > Overview"
+        return f"ENTRA_TENANT_ID is not a GUID. The registry needs it: set it to {guid}."
     if written.lower() == tenant != written:
         return f"Write ENTRA_TENANT_ID in small letters: {tenant}."
     if base.endswith("/"):
@@ -148,15 +145,12 @@ def _audience(claims: Mapping[str, Any], validator: Validator) -> Finding:
         return Finding("audience", True, f"{text}, the gateway")
     own = application(claims)
     itself = isinstance(own, str) and bool({own, f"api://{own}"} & {*found})
-    return Finding(
-        "audience",
-        False,
-        f"{text}, which is {'the identity itself' if itself else 'not the gateway'}: "
-        "the registry says \N{LEFT DOUBLE QUOTATION MARK}Audience doesn't match"
-        "\N{RIGHT DOUBLE QUOTATION MARK}",
-        f"Set the identity's scope to api://{gateway}/.default, the gateway's application.",
-        guide.EXPOSE_API,
+    seen = (
+        f"{text}, which is {'the identity itself' if itself else 'not the gateway'}: the registry "
+        "says \N{LEFT DOUBLE QUOTATION MARK}Audience doesn't match\N{RIGHT DOUBLE QUOTATION MARK}"
     )
+    cure = f"Set the identity's scope to api://{gateway}/.default, the gateway's application."
+    return Finding("audience", False, seen, cure, guide.EXPOSE_API)
 
 
 def _times(claims: Mapping[str, Any], now: float) -> Finding:
@@ -273,10 +267,6 @@ def mapping_finding(token: Token, mappings: Mapping[str, Sequence[str]]) -> Find
         return Finding("scopes", True, f"{', '.join(map(shown, scopes))}{missing}")
     if not groups:
         return Finding("scopes", None, "the token has no groups that could be mapped")
-    return Finding(
-        "scopes",
-        False,
-        f"no group of this token is mapped to a scope{missing}",
-        "Put the group's Object Id (Entra ID > Groups > Overview) under group_mappings.",
-        guide.NO_ACCESS,
-    )
+    seen = f"no group of this token is mapped to a scope{missing}"
+    cure = "Put the group's Object Id (Entra ID > Groups > Overview) under group_mappings."
+    return Finding("scopes", False, seen, cure, guide.NO_ACCESS)
