@@ -10,11 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 
 from credentials_provider.emulator import Fault
 from credentials_provider.run.hooks import Hooks
 from credentials_provider.tokens.history import read_state
-from credentials_provider.tokens.store import TokenStore
+from credentials_provider.tokens.store import LOCK_NAME, TokenStore
 from support import Project, apps, assert_no_secret, entry, renew, until, wait
 
 if TYPE_CHECKING:
@@ -268,6 +269,16 @@ def test_a_failed_renewal_runs_a_hook_of_its_own(project: Project, run: Program)
     assert (failed["identity_name"], failed["outcome"]) == ("ci-agent", "failed")
     assert "expired" in failed["message"]
     assert failed["remedy"]
+
+
+def test_a_token_that_another_run_renews_is_no_failure(project: Project, run: Program) -> None:
+    """Its hook does not run while the old token is valid; without one it does."""
+    project.add_all(apps(1))
+    for code in (1, 75):
+        with FileLock(os.path.join(project.output, LOCK_NAME)):
+            assert run("--lock-timeout", "0", "--on-failure", NOTE).code == code
+        assert lines(project, "names") == ["|ci-agent"]
+        assert run().code == 0
 
 
 def test_the_last_run_is_the_one_with_its_hook(project: Project, run: Program) -> None:

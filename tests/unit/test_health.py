@@ -49,6 +49,17 @@ def test_it_answers_its_own_paths_alone(port: int) -> None:
     assert ask(port, "POST")[0] == 405
 
 
+def test_an_answer_to_head_has_no_body(port: int) -> None:
+    """A client that takes it for the next answer would be misled."""
+    with socket.create_connection(("127.0.0.1", port), 30) as client:
+        client.sendall(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        received = b""
+        while more := client.recv(4096):
+            received += more
+    assert b"Content-Length: 5\r\n" in received
+    assert received.endswith(b"\r\n\r\n")
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
 def test_a_web_page_cannot_read_it(port: int, host: str) -> None:
     """A name that somebody points at loopback is not loopback's."""
