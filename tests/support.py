@@ -261,6 +261,27 @@ def wait(process: subprocess.Popen[str]) -> Ran:
         return Ran(process.returncode, stdout, stderr)
 
 
+def run_program(
+    folder: str,
+    *words: str,
+    env: Mapping[str, str] | None = None,
+    stdin: str = "",
+    tracer: Sequence[str] = (),
+) -> Ran:
+    """A command of the program in this folder, to its end."""
+    done = subprocess.run(
+        [*tracer, sys.executable, "-m", "credentials_provider", *words],
+        cwd=folder,
+        env=environment(folder, env),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE * 4,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
 def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
     """Waits until the condition holds."""
     end = time.monotonic() + patience

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from support import SCOPE, Project, Ran, environment
+from support import SCOPE, Project, Ran, environment, run_program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,27 +32,13 @@ class Tell:
 
     project: Project
 
-    def __call__(
-        self,
-        *args: str,
-        stdin: str = "",
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-    ) -> Ran:
-        done = subprocess.run(
-            [sys.executable, "-m", "credentials_provider", "identities", *args],
-            cwd=cwd or self.project.folder,
-            env=environment(self.project.folder, {**reach(self.project), **(env or {})}),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        for each in (done.stdout, done.stderr):
+    def __call__(self, *args: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Ran:
+        more = {**reach(self.project), **(env or {})}
+        ran = run_program(self.project.folder, "identities", *args, env=more, stdin=stdin)
+        for each in (ran.stdout, ran.stderr):
             assert PLAIN not in each
             assert "Traceback" not in each
-        return Ran(done.returncode, done.stdout, done.stderr)
+        return ran
 
     def add(self, name: str, app: App, *options: str, stdin: str = "") -> Ran:
         return self("add", name, *ids(app), *options, stdin=stdin)

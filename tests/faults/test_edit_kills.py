@@ -9,13 +9,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support import OWN_FILES, PATIENCE, Project, apps, entry, environment, renew
+from support import OWN_FILES, Project, apps, entry, renew, run_program
 
 from .tracing import LONG, tracing
 
@@ -70,18 +68,9 @@ def run(project: Project, words: Sequence[str], stdin: str, kill: tuple[str, int
         "TMPDIR": os.path.join(project.folder, "tmp"),
         "PATH": f"{project.folder}/bin{os.pathsep}{os.environ['PATH']}",
     }
-    done = subprocess.run(
-        [*tracer, sys.executable, "-m", "credentials_provider", *words],
-        cwd=project.folder,
-        env=environment(project.folder, more),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE * 4,
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode
+    ran = run_program(project.folder, *words, env=more, stdin=stdin, tracer=tracer)
+    assert "Traceback" not in ran.stderr
+    return ran.code
 
 
 def there(folder: str) -> set[str]:

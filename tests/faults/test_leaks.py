@@ -50,6 +50,7 @@ from support import (
     entry,
     environment,
     forms_of,
+    run_program,
     until,
     wait,
 )
@@ -620,17 +621,8 @@ def test_a_secret_that_was_made_is_in_its_file_and_nowhere_else(tmp_path: pathli
         project.write([])
 
         def run(*words: str, stdin: str = "") -> None:
-            ran = subprocess.run(
-                [sys.executable, "-m", "credentials_provider", *words],
-                cwd=project.folder,
-                env=environment(project.folder, reach),
-                input=stdin,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=60,
-            )
-            assert ran.returncode == 0, (words, ran.stderr)
+            ran = run_program(project.folder, *words, env=reach, stdin=stdin)
+            assert ran.code == 0, (words, ran.stderr)
             for app in [*idp._directory._apps.values()]:
                 made.update(each.content for each in app.passwords)
             forms = {form for secret in made for form in forms_of(secret)}

@@ -9,8 +9,6 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,7 @@ import pytest
 
 from credentials.making import certificate, key_pem, pem
 from credentials_provider.emulator import App, Emulator
-from support import PATIENCE, SCOPE, Project, apps, entry, environment, renew
+from support import SCOPE, Project, apps, entry, renew, run_program
 
 from .tracing import LONG, tracing
 
@@ -57,18 +55,10 @@ def run(project: Project, words: list[str], stdin: str, kill: tuple[str, int] | 
         injection = f"inject={calls}:signal=SIGKILL:when={number}"
         tracer = ["strace", "-o", os.devnull, "-e", f"trace={calls}", "-e", injection]
     reach = {"ENTRA_LOGIN_BASE_URL": project.idp.base_url, "SSL_CERT_FILE": project.idp.ca_file}
-    done = subprocess.run(
-        [*tracer, sys.executable, "-m", "credentials_provider", "identities", *words],
-        cwd=project.folder,
-        env=environment(project.folder, reach),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE * 4,
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode
+    command = ("identities", *words)
+    ran = run_program(project.folder, *command, env=reach, stdin=stdin, tracer=tracer)
+    assert "Traceback" not in ran.stderr
+    return ran.code
 
 
 def assert_private(project: Project) -> None:

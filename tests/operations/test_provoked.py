@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from credentials.making import certificate, key_pem, pem
 from credentials_provider.diagnostics import doctor
 from credentials_provider.emulator import Emulator, Fault
 from credentials_provider.settings import Flags
@@ -223,14 +222,6 @@ def _open(path: str, mode: int = 0o644) -> Callable[[Scene], None]:
     def provoke(scene: Scene) -> None:
         renew(scene.project)
         os.chmod(os.path.join(scene.project.output, path), mode)
-
-    return provoke
-
-
-def _certificate(**changes: Any) -> Callable[[Scene], None]:
-    def provoke(scene: Scene) -> None:
-        text = pem(certificate(**changes)) + key_pem()
-        scene.credential(certificate_file=scene.project.private("its.pem", text))
 
     return provoke
 

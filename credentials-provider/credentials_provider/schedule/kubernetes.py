@@ -111,12 +111,9 @@ def _head(form: Form, needs: Needs) -> str:
     """What to do by hand: the Secrets, and what reads the tokens."""
     where = f" -n {form.namespace}" if form.namespace else ""
     folder = posixpath.dirname(needs.identities)
-    places = {
-        _FILE: needs.identities,
-        **{each: posixpath.join(folder, each) for each in needs.files},
-    }
-    keys = _keys(needs)
-    files = [_word(f"--from-file={keys[name]}={path}") for name, path in places.items()]
+    places = {path: posixpath.join(folder, path) for path in needs.files}
+    places[_FILE] = needs.identities
+    files = [_word(f"--from-file={key}={places[path]}") for path, key in _keys(needs).items()]
     head = "# The identities are a Secret:\n"
     head += f"#   kubectl create{where} secret generic {_SECRET} \\\n#     "
     head += " \\\n#     ".join(files) + "\n"

@@ -63,10 +63,7 @@ common_options = with_options(
         help="Minutes between two runs.",
     ),
     click.option(
-        "--name",
-        type=NAME_TYPE,
-        default=NAME,
-        help="Name of the timer or the manifests.",
+        "--name", type=NAME_TYPE, default=NAME, help="Name of the timer or the manifests."
     ),
     click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTION...]"),
 )
