@@ -477,3 +477,10 @@ def test_a_login_host_in_any_form_is_the_same(
     project.write([entry(app)])
     assert run("--login-base-url", url).code == 0
     assert len(idp.token_requests) == 2
+
+
+def test_without_any_identity_the_registrys_own_call_says_what_is_missing(run: Command) -> None:
+    """Nobody typed the word `ingress`, so it is not called an unknown command."""
+    ran = run("--ingress-only", "--force")
+    assert ran.code == 2
+    assert ran.stderr.startswith("error: there is no identities file at ")

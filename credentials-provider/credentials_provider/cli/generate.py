@@ -223,7 +223,8 @@ def _run(run_options: RunOptions, console: Observer) -> Report:
     try:
         return batch.run(run_options, console)
     except (NoIdentitiesError, UnknownIdentityError) as error:
-        value = click.get_current_context().meta.get(_NAME_OR_VALUE)
+        ctx = click.get_current_context()
+        value = ctx.meta.get(_NAME_OR_VALUE)
         if value in run_options.names and run_options.lead is None:
             try:
                 meant = _with_lead(run_options, value)
@@ -233,7 +234,7 @@ def _run(run_options: RunOptions, console: Observer) -> Report:
                 )
             else:
                 return _run(meant, console)
-        names = run_options.names
+        names = () if ctx.params.get("ingress_only") else run_options.names
         if names and isinstance(error, NoIdentitiesError):
             error.message = (
                 f"{names[0][:128]!r} is neither a command nor an identity: {error.message}"
