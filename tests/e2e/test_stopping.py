@@ -56,6 +56,31 @@ def test_a_thread_that_is_left_behind_crashes_no_end(run: Command) -> None:
         assert ran.stdout.startswith("credentials-provider")
 
 
+LOST = """
+import signal, time, weakref
+from credentials_provider.cli.process import stoppable
+from credentials_provider.errors import StoppedError
+
+class Thing:
+    pass
+
+try:
+    with stoppable():
+        thing = Thing()
+        kept = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+        del thing
+        time.sleep(5)
+except StoppedError as stopped:
+    print(stopped.exit_code)
+"""
+
+
+def test_a_signal_in_a_finalizer_is_not_lost(run: Command) -> None:
+    """Python prints an exception that is raised there, and goes on; the signal comes again."""
+    ran = wait(run.start_line([sys.executable, "-c", LOST]))
+    assert (ran.code, ran.stdout, ran.stderr) == (0, "143\n", "")
+
+
 def _hanging(project: Project, idp: Emulator, count: int = 4) -> list[App]:
     """Identities of which the first one's request hangs."""
     many = apps(count)

@@ -121,9 +121,10 @@ def stoppable() -> Iterator[None]:
     """Raise `StoppedError` in the main thread at the first signal; further ones change nothing.
 
     They stay without effect after it: the process is about to end, and impatience must not make a
-    traceback of that.
+    traceback of that. A finalizer loses what is raised in it: the signal is sent again then.
     """
     stopped = False
+    report = sys.unraisablehook
 
     def stop(number: int, _: FrameType | None) -> None:
         nonlocal stopped
@@ -133,10 +134,23 @@ def stoppable() -> Iterator[None]:
             signal.signal(each, lambda *_: None)
         raise StoppedError(number, signal.Signals(number).name)
 
+    def send_again(lost: sys.UnraisableHookArgs) -> None:
+        if not isinstance(lost.exc_value, StoppedError):
+            report(lost)
+            return
+        from threading import Timer  # only now
+
+        number = signal.Signals[lost.exc_value.signal_name]
+        Timer(0.01, os.kill, (os.getpid(), number)).start()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, stop)
+
     before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    sys.unraisablehook = send_again
     try:
         yield
     finally:
+        sys.unraisablehook = report
         if not stopped:
             for each, handler in before.items():
                 signal.signal(each, handler)
