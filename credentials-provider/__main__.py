@@ -11,6 +11,7 @@ import sys
 FOLDER = os.path.dirname(os.path.realpath(__file__))
 ROOT = os.path.dirname(FOLDER)
 OTHERS_MAY_NOT_WRITE = 0o022
+ENOUGH = 1 << 22  # bytes for all byte code of this program
 
 
 def give_up(problem: str) -> None:
@@ -23,13 +24,24 @@ def give_up(problem: str) -> None:
     sys.exit(2)
 
 
+def is_full() -> bool:
+    """Whether the checkout's disk may have no room for byte code."""
+    try:
+        disk = os.statvfs(FOLDER)
+    except (AttributeError, OSError):  # Windows
+        return False
+    return disk.f_bavail * disk.f_frsize < ENOUGH
+
+
 def start() -> None:
     """Calls the program with this process's arguments."""
     if sys.version_info < (3, 10):  # noqa: UP036 - whom it is for does not come through pip
         give_up("needs Python 3.10 or newer, not {}.{}".format(*sys.version_info[:2]))
     umask = os.umask(OTHERS_MAY_NOT_WRITE)
     os.umask(umask)
-    if ~umask & OTHERS_MAY_NOT_WRITE:  # else others could add byte code to that of this run
+    # Others could add byte code to that of this run. On a full disk Python before 3.14 leaves some
+    # that is cut off, and no later run could start (https://github.com/python/cpython/issues/126606).
+    if ~umask & OTHERS_MAY_NOT_WRITE or is_full():
         sys.dont_write_bytecode = True
     script = sys.argv[1:2] == ["--script"]
     if FOLDER not in sys.path:

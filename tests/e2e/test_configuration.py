@@ -484,3 +484,32 @@ def test_without_any_identity_the_registrys_own_call_says_what_is_missing(run: C
     ran = run("--ingress-only", "--force")
     assert ran.code == 2
     assert ran.stderr.startswith("error: there is no identities file at ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("generate", "--metrics-file"),
+        ("watch", "--metrics-file"),
+        ("token", "ci", "--output"),
+        ("token", "ci", "--audit-file"),
+        ("serve", "--write-env"),
+    ],
+)
+def test_no_option_has_the_identities_file_written_over(
+    project: Project, run: Command, words: tuple[str, ...]
+) -> None:
+    """Not under another spelling of its path either: the secrets in it would be lost."""
+    project.add(apps(1)[0], identity_name="ci")
+    with open(project.identities_file, encoding="utf-8") as file:
+        before = file.read()
+    spelt = os.path.join(os.path.dirname(project.identities_file), ".", "link")
+    os.symlink(project.identities_file, spelt)
+    for path in (project.identities_file, spelt):
+        program = [sys.executable, "-m", "credentials_provider", *words, path]
+        ran = wait(run.start_line([*program, "-i", project.identities_file]))
+
+        assert (ran.code, ran.stdout) == (2, "")
+        assert "would be written over" in ran.stderr
+    with open(project.identities_file, encoding="utf-8") as file:
+        assert file.read() == before

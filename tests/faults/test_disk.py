@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support import Command, Project, Ran, apps, wait
+from support import PACKAGES, Command, Project, Ran, apps, wait
 
 from .test_kills import leftovers
 from .tracing import Held, attached, caught, tracing
@@ -215,10 +216,36 @@ def _can_mount() -> bool:
         return False
 
 
-@pytest.mark.skipif(
+mounting = pytest.mark.skipif(
     not (sys.platform == "linux" and os.geteuid() == 0 and _can_mount()),
     reason="needs root, to mount a small tmpfs",
 )
+
+
+@mounting
+def test_a_checkout_on_a_full_disk_runs_later_too(project: Project) -> None:
+    """A run that finds no room for its byte code leaves none that is cut off."""
+    with tmpfs("4m") as folder:
+        checkout = os.path.join(folder, "credentials-provider")
+        shutil.copytree(PACKAGES, checkout, ignore=shutil.ignore_patterns("__pycache__"))
+        filler = os.path.join(folder, "filler")
+        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+            file.writelines(bytes(1 << 10) for _ in range(4096))
+        with open(filler, "r+b") as file:
+            file.truncate(os.path.getsize(filler) - (20 << 10))  # bytes for some of the modules
+        line = [sys.executable, checkout, "status", "-i", project.identities_file]
+        environment = {"PATH": os.environ["PATH"], "HOME": folder}
+
+        full = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+        os.unlink(filler)
+        later = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+
+        assert (full.returncode, later.returncode) == (2, 2), later.stderr
+        assert later.stderr == full.stderr
+        assert "EOFError" not in full.stderr
+
+
+@mounting
 def test_a_disk_that_is_full_and_then_is_not(project: Project, run: Command) -> None:
     """On a full file system each token says so; with room again the next run needs no help."""
     many = apps(3)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from credentials_provider.cli.helping import LOG_FORMAT, UTC
-from credentials_provider.errors import CredentialsProviderError
+from credentials_provider.errors import ConfigurationError, CredentialsProviderError, printable
 from credentials_provider.identities.reading import read_entries
 from credentials_provider.model import RunOptions
 from credentials_provider.permissions import TRUST_OPTION, TRUST_VARIABLE, trust_owner
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+_WRITTEN = ("output", "metrics_file", "write_env")  # parameters that name a file to write to
 
 
 class Parsed(click.ParamType[T]):
@@ -204,16 +205,30 @@ def settings_of(options: dict[str, Any], root: str, **more: str | None) -> Setti
     A proxy that `.env` names is put into the environment, where all that connects looks for it.
 
     Raises:
-        ConfigurationError: they cannot be used.
+        ConfigurationError: they cannot be used, or would have the identities file written over.
 
     """
     settings = load_settings(flags_of(options, **more), os.environ, root)
+    given = click.get_current_context().params
+    for path in (settings.audit_file, *map(given.get, _WRITTEN)):
+        if path and _is_same(path, settings.identities_file):
+            raise ConfigurationError(
+                f"{printable(path)} is the identities file, and would be written over",
+                hint="Name another file.",
+            )
     for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         small = name.lower()
         value = settings.environment.get(small) or settings.environment.get(name)
         if value and name not in os.environ and small not in os.environ:
             os.environ[name] = value
     return settings
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except (OSError, ValueError):  # one is not there yet
+        return False
 
 
 def flags_of(options: dict[str, Any], **more: str | None) -> Flags:
