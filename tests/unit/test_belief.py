@@ -70,6 +70,15 @@ def test_a_token_of_another_tenant_or_application_is_not_believed(
     assert (found.reason, found.has_valid_token) == ("unreadable", False)
 
 
+@pytest.mark.parametrize(
+    "end", ["\n", "\nX-Other: 1", " x", "'; id", '"', "\x00", "é", "\ud800"], ids=ascii
+)
+def test_what_would_end_a_header_or_a_word_is_no_token(project: Project, end: str) -> None:
+    """A run replaces it, and no command gives it."""
+    found = item(project, access_token=jwt() + end)
+    assert (found.reason, found.has_valid_token) == ("unreadable", False)
+
+
 def test_a_tenant_that_was_asked_for_by_its_domain_cannot_be_compared(project: Project) -> None:
     """Tokens name the GUID alone; the application is compared all the same."""
     domain = "contoso.onmicrosoft.com"

@@ -19,6 +19,7 @@ from credentials_provider.tokens.claims import (
     decode_claims,
     differs,
     epoch_claim,
+    is_bearer_token,
     tenant_and_client,
 )
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from credentials_provider.transport.connections import Answer, Trouble
 
 # RFC 6750 section 2.1: what a bearer token may consist of, and so nothing that ends a header.
-_BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{1,65536}=*", re.ASCII)
 _LONGEST_LIFE = 10 * 366 * 86400  # seconds; anything beyond is nonsense
 _ROUNDING = 5  # seconds by which `expires_in` and the token's own `exp` may differ
 _CODES = range(1_000, 10_000_000)
@@ -47,7 +47,7 @@ def checked(
     `refuse` makes a failure of a reason, one of `explanations.explain_bad_response`.
     """
     token = result["access_token"]
-    claims = decode_claims(token) if _BEARER_TOKEN.fullmatch(token) else None
+    claims = decode_claims(token) if is_bearer_token(token) else None
     if claims is None or str(result.get("token_type", "bearer")).lower() != "bearer":
         return refuse("no_access_token")
     tenant, client = tenant_and_client(claims)

@@ -12,7 +12,6 @@ from credentials_provider.errors import (
     ConfigurationError,
     CredentialsProviderError,
     Problem,
-    StorageError,
 )
 from credentials_provider.identities.reading import read_entries, select
 from credentials_provider.identities.rules import composed
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
     from credentials_provider.model import Entry, Observer, RunOptions
     from credentials_provider.run.audit import Audit
     from credentials_provider.settings import Settings
-
-# What a bearer token consists of, RFC 6750 section 2.1: nothing that ends a header or a shell word.
-_TOKEN_CHARACTERS = frozenset(
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~+/-="
-)
 
 
 class ValidToken:
@@ -99,7 +93,7 @@ def get_token(
     if not options.force:
         file = read_entries(options.settings)
         entry = next((each for each in file.entries if each.name == name), None)
-        if entry is not None and (found := _read(store, name)):
+        if entry is not None and (found := store.token(name)):
             document, record = found
             (item,) = make_plan([entry], {name: record}, now(), lead=lead)
             if entry.obvious and not item.due:
@@ -112,7 +106,7 @@ def get_token(
                     return ValidToken(document, record.expires_on, mistake)
     options = options._replace(names=(name,), refresh_ahead=True, lead=lead)
     (outcome,) = batch.run(options, observer, now=now).results
-    found = _read(store, name) if outcome.kind != "failed" else None
+    found = store.token(name) if outcome.kind != "failed" else None
     if found is None or found[1].expires_on <= now():
         raise NoTokenError(name, outcome.failure)
     return ValidToken(found[0], found[1].expires_on, outcome.failure)
@@ -146,7 +140,7 @@ def mint_token(
         minted.issued_at, minted.expires_in, identity_name=name, refresh_in=minted.refresh_in
     )
     document = token_document(entry, minted, refresh_at)
-    return ValidToken(_checked(document, f"the answer for {name}"), document["expires_on"])
+    return ValidToken(document, document["expires_on"])
 
 
 def audit_for(settings: Settings, command: str) -> Audit | None:
@@ -185,18 +179,3 @@ def only_name(entries: Sequence[Entry], path: str) -> str:
 def resource_of(scope: str) -> str:
     """What a scope is for, to compare: case, `/.default` and a slash at its end do not count."""
     return scope.lower().removesuffix("/.default").rstrip("/")
-
-
-def _read(store: TokenStore, name: str) -> tuple[dict[str, Any], TokenRecord] | None:
-    if found := store.token(name):
-        _checked(found[0], store.path(name))
-    return found
-
-
-def _checked(document: dict[str, Any], source: str) -> dict[str, Any]:
-    if not _TOKEN_CHARACTERS.issuperset(document["access_token"]):
-        raise StorageError(
-            f"{source} holds something that is not a bearer token",
-            hint="Remove the file: the next run makes a new one.",
-        )
-    return document

@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAXIMUM_SIZE = 1 << 17  # characters; the largest real ones have a few thousand
+_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~+/-="
+
+
+def is_bearer_token(value: object) -> bool:
+    """Whether a text holds nothing that ends a header or a shell word (RFC 6750, section 2.1)."""
+    if not isinstance(value, str) or not value or not value.isascii() or len(value) > MAXIMUM_SIZE:
+        return False
+    return not value.encode().translate(None, _CHARACTERS)
 
 
 def decode_claims(token: str) -> dict[str, Any] | None:

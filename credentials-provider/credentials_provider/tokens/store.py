@@ -16,7 +16,12 @@ from credentials_provider.files import Folder, is_temporary, make_folders
 from credentials_provider.model import TokenRecord
 from credentials_provider.permissions import is_open
 from credentials_provider.policy import LONGEST_LIFE, showable
-from credentials_provider.tokens.claims import decode_claims, epoch_claim, tenant_and_client
+from credentials_provider.tokens.claims import (
+    decode_claims,
+    epoch_claim,
+    is_bearer_token,
+    tenant_and_client,
+)
 from credentials_provider.tokens.clock import (
     CLOCK_TOLERANCE,
     Boot,
@@ -322,7 +327,7 @@ def _record(document: dict[str, Any], boot: Boot | None) -> TokenRecord:
     The token itself says how long it is valid, and for whom: whatever else stands in the file.
     """
     token = document["access_token"]
-    if not isinstance(token, str) or not token:
+    if not is_bearer_token(token):
         raise ValueError
     claims = decode_claims(token) or {}
     said, exp = tenant_and_client(claims), epoch_claim(claims, "exp")
