@@ -75,6 +75,12 @@ def test_an_identity_of_the_environment_is_left_behind(project: Project) -> None
     assert "--identities-file" not in options_of(settings)
 
 
+def test_an_identities_file_that_is_yet_to_come_is_named(project: Project) -> None:
+    """What says where it will be (a variable, the folder) is not there for the other process."""
+    settings = load_settings(Flags(), {"CREDENTIALS_PROVIDER_HOME": str(project.root)}, "")
+    assert settings.identities_file in options_of(settings)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")
 def test_a_program_in_the_cache_of_uv_is_warned_of(project: Project) -> None:
     """`uv cache prune` takes it away."""

@@ -270,7 +270,7 @@ def _fingerprint(definition: list[str | None]) -> str:
 
 def _from_environment(settings: Settings) -> IdentitiesFile:
     """The registry's `ENTRA_…` variables (or options), or those of a pod, define `ingress`."""
-    missing, given = _missing(settings), settings.identities_file_given
+    missing, given = missing_parts(settings), settings.identities_file_given
     if not missing and not given:
         return _one_identity(
             "the environment (ENTRA_TENANT_ID, ENTRA_CLIENT_ID, ENTRA_CLIENT_SECRET)", settings
@@ -296,7 +296,7 @@ def identity_of_options(settings: Settings) -> IdentitiesFile:
         ConfigurationError: something is missing.
 
     """
-    if missing := _missing(settings):
+    if missing := missing_parts(settings):
         raise ConfigurationError(
             f"the identity lacks {' and '.join(missing)}",
             hint="Set the variable, or name the option. A secret belongs in the environment. A job "
@@ -310,7 +310,8 @@ _PARTS = 3  # tenant, client, credential
 _JOBS = {"github": "ACTIONS_ID_TOKEN_REQUEST_URL", "azure-pipelines": "SYSTEM_OIDCREQUESTURI"}
 
 
-def _missing(settings: Settings) -> list[str]:
+def missing_parts(settings: Settings) -> list[str]:
+    """The variables that are not there for the environment to define an identity."""
     fields = _fields_of(settings)
     parts = {
         "ENTRA_TENANT_ID": fields.get("tenant_id"),

@@ -13,6 +13,7 @@ import sys
 import sysconfig
 from typing import TYPE_CHECKING
 
+from credentials_provider.identities.reading import missing_parts
 from credentials_provider.permissions import TRUST_OPTION, trusted_owners
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def options_of(settings: Settings, *, tokens: bool = True) -> list[str]:
         ("--login-base-url", settings.login_base_url),
         ("--ca-bundle", settings.ca_bundle and os.path.abspath(settings.ca_bundle)),
     ]
-    if not (settings.identities_file_given or os.path.exists(settings.identities_file)):
+    is_there = settings.identities_file_given or os.path.exists(settings.identities_file)
+    if not is_there and not missing_parts(settings):
         del options[0]  # the environment defines the one identity
     options += [(TRUST_OPTION, name) for name in trusted_owners()]
     return [word for name, value in options if value for word in (name, value)]
