@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
     from credentials_provider.emulator import App
 
-# Who runs the tests in the background of a script lets them, and all that they start, ignore it.
+# Who runs the tests in the background of a script, or by nohup, lets them and all that they start
+# ignore these. What has a handler here is back at its default in a new program.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
