@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import itertools
 import os
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
-_TERMINATED = 128 + signal.SIGTERM
 COMPLETION_VARIABLE = "_CREDENTIALS_PROVIDER_COMPLETE"  # a shell asks for completions
 
 # Each stands in the module of its name, which is loaded only to run it or to show its help.
@@ -159,8 +157,7 @@ def main(args: Sequence[str] | None = None, root: str = "", *, script: bool = Fa
     if script:
         arguments = _with_default_command(arguments)
     process.install()
-    early = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-    if early:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if COMPLETION_VARIABLE in os.environ:
         from credentials_provider.cli.completion import answer  # the shell asks
@@ -174,11 +171,6 @@ def main(args: Sequence[str] | None = None, root: str = "", *, script: bool = Fa
             _log_event("warning", message)
         else:
             click.echo(f"warning: {message}", err=True)
-    if early:  # all is done: from here on impatience would only make a traceback
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if code == _TERMINATED:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    gc.freeze()  # the end frees it all: looking for garbage first is a tenth of a start
     sys.exit(code)
 
 
