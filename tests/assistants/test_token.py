@@ -157,14 +157,16 @@ def test_another_identity_s_broken_entry_does_not_take_a_token_that_serves(
 def test_what_is_no_bearer_token_is_not_printed(
     app: App, project: Project, run: Command, content: str
 ) -> None:
-    """A token file that was tampered with cannot end a header or a shell word."""
+    """A token file that was tampered with cannot end a header or a shell word: it is replaced."""
     run("token", app.name)
     project.private(
         project.path(app.name),
         json.dumps({**project.token(app.name), "access_token": content}),
     )
     ran = run("token", app.name, "--format", "env")
-    assert (ran.code, ran.stdout) == (1, "")
+    token = project.token(app.name)["access_token"]
+    assert (ran.code, ran.stdout) == (0, f"export ACCESS_TOKEN='{token}'\n")
+    assert token != content
 
 
 def test_unknown_identity_is_usage(app: App, run: Command) -> None:

@@ -108,6 +108,40 @@ def test_the_token_file_is_kept_fresh(app: App, project: Project, run: Command, 
     assert lines(log)[1:] == ["SIGTERM"]
 
 
+STOLEN = """
+import signal, threading
+# The kernel gives SIGTERM to this one then, as it may to any thread that is at work.
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="says how Linux chooses a thread")
+def test_a_signal_that_another_thread_takes_is_passed_on(app: App, run: Command, log: Path) -> None:
+    """The main thread sleeps in waitpid(2), and it alone runs handlers."""
+    environment = quick(log)
+    (log.parent / "site" / "sitecustomize.py").write_text(STOLEN)
+    child = f"import signal; signal.pthread_sigmask(signal.SIG_SETMASK, ()); {CHILD}"
+    program = (sys.executable, "-S", "-c", child, str(log), "well", "SIGTERM")
+    process = run.start("exec", "--watch", app.name, *program, env=environment)
+    until(lambda: lines(log) or process.poll() is not None)
+    process.terminate()
+    assert wait(process).code == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="says how Linux chooses a thread")
+def test_watch_ends_also_where_another_thread_takes_the_signal(
+    app: App, project: Project, run: Command, log: Path
+) -> None:
+    """Its main thread sleeps until the next token is due."""
+    environment = quick(log)
+    (log.parent / "site" / "sitecustomize.py").write_text(STOLEN)
+    process = run.start("watch", env=environment)
+    until(lambda: f"{app.name}.json" in project.files() or process.poll() is not None)
+    process.terminate()
+    assert wait(process).code == 143
+
+
 def test_a_signal_tells_of_each_new_token(
     app: App, project: Project, run: Command, log: Path
 ) -> None:

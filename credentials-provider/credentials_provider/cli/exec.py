@@ -11,6 +11,7 @@ import click
 from credentials_provider.cli.helping import Command
 from credentials_provider.cli.logs import log, observer, warn
 from credentials_provider.cli.options import identity_names, limited
+from credentials_provider.cli.process import waking_main_thread
 from credentials_provider.cli.token import (
     env_var_option,
     settings_of_token,
@@ -132,7 +133,8 @@ def command(root: str, /, name: str, line: Sequence[str], **options: Any) -> int
     try:
         if stays:
             run = _run_with_endpoint if options["endpoint"] else _run_with_renewals
-            return run(name, line, settings, options)
+            with waking_main_thread():
+                return run(name, line, settings, options)
         access = take_token(name, settings, options)
         environment = {**_inherited(settings), options["env_var"]: access.token}
         if os.name == "nt":  # a process there is not replaced but left behind

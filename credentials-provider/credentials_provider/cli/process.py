@@ -7,6 +7,7 @@ would exit with 120).
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import io
 import os
@@ -117,6 +118,38 @@ def install() -> None:
 
 
 @contextlib.contextmanager
+def waking_main_thread() -> Iterator[None]:
+    """Let every signal wake the main thread, which alone runs handlers.
+
+    The kernel may give a process's signal to any thread that is at work (signal(7)). The main one
+    would sleep on, in a lock or in waitpid(2), and run the handler when it wakes by itself.
+    """
+    main = _thread.get_ident()
+    reader = writer = -1
+
+    def pass_on() -> None:
+        while number := os.read(reader, 1):
+            if number[0] != signal.SIGURG:
+                signal.pthread_kill(main, signal.SIGURG)
+        os.close(reader)
+
+    with contextlib.suppress(
+        AttributeError, OSError, RuntimeError
+    ):  # Windows; no descriptor, thread
+        signal.signal(signal.SIGURG, lambda *_: None)
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        _thread.start_new_thread(pass_on, ())
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        if writer >= 0:
+            signal.set_wakeup_fd(-1)
+            os.close(writer)  # ends the thread
+
+
+@contextlib.contextmanager
 def stoppable() -> Iterator[None]:
     """Raise `StoppedError` in the main thread at the first signal; further ones change nothing.
 
@@ -148,7 +181,8 @@ def stoppable() -> Iterator[None]:
     before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
     sys.unraisablehook = send_again
     try:
-        yield
+        with waking_main_thread():
+            yield
     finally:
         sys.unraisablehook = report
         if not stopped:

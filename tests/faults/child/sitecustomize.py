@@ -7,9 +7,9 @@ bytes.
 
 from __future__ import annotations
 
-import atexit
 import os
 import time
+from typing import NoReturn
 
 clock, memory = os.environ.get("FAULTS_CLOCK", ""), os.environ.get("FAULTS_MEMORY", "")
 
@@ -33,4 +33,10 @@ if memory:
         with open(memory, "w", encoding="ascii") as file:
             file.write(str(int(peak) * 1024))
 
-    atexit.register(tell)
+    end = os._exit
+
+    def told(status: int) -> NoReturn:
+        tell()
+        end(status)
+
+    os._exit = told
