@@ -124,10 +124,11 @@ def caught(command: Command, held: Held, *args: str) -> Caught:
     try:
         folder = f"/proc/{process.pid}/task"
         until(lambda: held.waiting or process.poll() is not None)
-        # Those whose answers were not kept back are done and gone.
-        until(lambda: process.poll() is not None or len(os.listdir(folder)) == 2)
+        # Those whose answers were not kept back are done and gone. The second thread passes signals
+        # on to the first.
+        until(lambda: process.poll() is not None or len(os.listdir(folder)) == 3)
         assert process.poll() is None, process.communicate()
-        (worker,) = {int(name) for name in os.listdir(folder)} - {process.pid}
+        _, _, worker = sorted(map(int, os.listdir(folder)))
     except BaseException:
         process.kill()
         process.communicate()
