@@ -37,7 +37,8 @@ def _end(code: str | int | None) -> NoReturn:
     if threading := sys.modules.get("threading"):
         for each in threading.enumerate():
             if not each.daemon and each is not threading.main_thread():
-                each.join()
+                with contextlib.suppress(RuntimeError):  # not begun: it has written nothing
+                    each.join()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
