@@ -28,9 +28,9 @@ def main(args: list[str] | None = None, root: str = "", *, script: bool = False)
 def _end(code: str | int | None) -> NoReturn:
     """End the process at once; nothing waits for Python's own end.
 
-    That takes every module apart, a tenth of a run with nothing due. It also lets OpenSSL clear
-    itself away, and a daemon thread that is at work in it would crash the process (exit code 139).
-    Other threads write files, and are waited for.
+    That takes every module apart, which takes milliseconds. It also lets OpenSSL clear itself away,
+    and a daemon thread that is at work in it would crash the process (exit code 139). Other threads
+    write files, and are waited for.
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # too late: all is done
         signal.signal(number, lambda *_: None)

@@ -133,9 +133,8 @@ def waking_main_thread() -> Iterator[None]:
                 signal.pthread_kill(main, signal.SIGURG)
         os.close(reader)
 
-    with contextlib.suppress(
-        AttributeError, OSError, RuntimeError
-    ):  # Windows; no descriptor, thread
+    # Windows has no such signal; there may be no descriptor and no thread left.
+    with contextlib.suppress(AttributeError, OSError, RuntimeError):
         signal.signal(signal.SIGURG, lambda *_: None)
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
